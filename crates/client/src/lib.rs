@@ -1,0 +1,1 @@
+//! Keeps a SQLite database in step with a Syncline server.

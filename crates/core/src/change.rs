@@ -1,0 +1,89 @@
+//! Changes: what one transaction did to rows, column by column.
+
+use crate::{
+    hlc::Hlc,
+    ids::{ChangesetId, ColumnNumber, TableNumber, Version},
+    key::RowKey,
+    value::Value,
+};
+
+/// What one transaction changed: committed whole or refused whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changeset {
+    pub id: ChangesetId,
+    /// The device's contiguous count; it only orders (spec ID5).
+    pub number: u64,
+    /// Earlier numbers of the same device, unacknowledged when this was sent, that this needs.
+    pub depends: Vec<u64>,
+    /// Stamped at sealing, with the device's clock corrected towards the server's.
+    pub hlc: Hlc,
+    /// At most one change for each row. In the order the rows were first touched.
+    pub changes: Vec<Change>,
+    /// Refuse the changeset unless every row it names still has the base version.
+    pub require_unchanged: bool,
+    /// The server may already have applied this under an id it no longer knows.
+    pub may_be_applied_already: bool,
+}
+
+/// One row of a changeset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub table: TableNumber,
+    pub key: RowKey,
+    /// The version the replica had of the row when it became dirty; zero for an unknown row.
+    pub base: Version,
+    pub op: Op,
+}
+
+/// What happened to the row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// A new row: every column but generated ones, key columns included.
+    Insert(Vec<ColumnEdit>),
+    /// An existing row: only what changed, never key columns.
+    Update(Vec<ColumnEdit>),
+    Delete,
+}
+
+/// What happened to one column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnEdit {
+    pub column: ColumnNumber,
+    pub edit: Edit,
+}
+
+/// An operation on a column's value, computed at sealing (spec ME1).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// The new value.
+    Set(Value),
+    /// A counter's difference (an integer or a real).
+    Add(Value),
+    /// A set's difference: JSON texts of the items, each list sorted and without doubles.
+    Items { add: Vec<String>, remove: Vec<String> },
+    /// Items (JSON texts) put at the end of a list, in order.
+    Append(Vec<String>),
+    /// A person's decision: what they saw and what they wrote.
+    Decide { base: Value, new: Value },
+    /// Members of a JSON object: path (`a.b`, members escaped as spec ME12 says) → what happened.
+    Members(Vec<MemberEdit>),
+}
+
+/// What happened at one path of a JSON column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberEdit {
+    pub path: String,
+    pub edit: PathEdit,
+}
+
+/// An operation at a path: JSON texts instead of SQL values.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PathEdit {
+    /// The new JSON.
+    Set(String),
+    /// The member is gone.
+    Remove,
+    Add(Value),
+    Items { add: Vec<String>, remove: Vec<String> },
+    Append(Vec<String>),
+}

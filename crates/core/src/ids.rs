@@ -1,0 +1,140 @@
+//! Identities: newtypes, so that a version and a clock reading cannot be swapped.
+
+use std::fmt;
+
+/// The place of a change in a server's log: microseconds since 1970, made strictly growing.
+///
+/// Below 2^53, so it survives JavaScript. `ZERO` means "never seen by a server" (spec ID1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// Before every change of every log.
+    pub const ZERO: Self = Self(0);
+    /// One past the largest version that may be given out (2^53).
+    pub const LIMIT: u64 = 1 << 53;
+
+    /// The version that follows `self` at the time `now`: `max(now, self + 1)`.
+    ///
+    /// # Panics
+    /// If the result would reach [`Version::LIMIT`] (the year 2255).
+    #[must_use]
+    pub fn next(self, now: Timestamp) -> Self {
+        let next = now.0.max(self.0 + 1);
+        assert!(next < Self::LIMIT, "versions end at 2^53");
+        Self(next)
+    }
+}
+
+/// Microseconds since 1970-01-01T00:00:00Z, as a clock showed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds since 1970, rounded down.
+    #[must_use]
+    pub fn as_millis(self) -> u64 {
+        self.0 / 1000
+    }
+    /// From milliseconds since 1970.
+    #[must_use]
+    pub fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1000))
+    }
+    /// `self` moved on by `millis` milliseconds.
+    #[must_use]
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis.saturating_mul(1000)))
+    }
+}
+
+macro_rules! bytes_id {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub [u8; $len]);
+
+        impl $name {
+            /// The id with exactly these bytes, or `None` when the length differs.
+            #[must_use]
+            pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+                Some(Self(bytes.try_into().ok()?))
+            }
+            /// Parses the lower-case hexadecimal form that `Display` prints.
+            #[must_use]
+            pub fn from_hex(text: &str) -> Option<Self> {
+                let mut bytes = [0; $len];
+                if text.len() != 2 * $len || !text.is_ascii() {
+                    return None;
+                }
+                for (i, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+                }
+                Some(Self(bytes))
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+
+bytes_id! {
+    /// Names one changeset for ever: 128 random bits, minted at sealing, unique in the log.
+    ChangesetId, 16
+}
+bytes_id! {
+    /// Names one replica: 128 random bits, replaced when the file turns out to be a copy.
+    DeviceId, 16
+}
+bytes_id! {
+    /// Proves that a device file is the one the server spoke to last (spec ID6).
+    Lease, 16
+}
+bytes_id! {
+    /// A bucket's name outside the server: a keyed hash, so it tells nothing (spec RU7).
+    BucketId, 16
+}
+bytes_id! {
+    /// Chains the log: hash of the previous tag and the changeset's id (spec ID3).
+    Tag, 8
+}
+
+/// Names a bucket family: the first 8 bytes of the hash of its definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FamilyId(pub u64);
+
+/// A user as tokens name them (`sub`): 1 to 255 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(pub String);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A table's number, given by the server and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableNumber(pub u32);
+
+/// A column's number within its table, given by the server and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnNumber(pub u32);
+
+/// A place in one server's log, proved by the tag of the changeset that ends there.
+///
+/// `mac` binds it to the user and the device that received it; only the server can check it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Cursor {
+    pub version: Version,
+    pub tag: Tag,
+    pub mac: Tag,
+}

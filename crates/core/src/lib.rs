@@ -1,0 +1,31 @@
+//! The vocabulary and the pure logic of Syncline: values, keys, schema, rules, changes, clocks,
+//! merge and the wire.
+//!
+//! Nothing here opens a file or a socket, reads a clock or draws a random number: whatever is
+//! timed or random is an argument. The server, every device and the simulator run this same code.
+
+#![forbid(unsafe_code)]
+
+pub mod ids;
+pub mod hlc;
+pub mod value;
+pub mod key;
+pub mod row;
+pub mod schema;
+pub mod change;
+pub mod digest;
+pub mod config;
+pub mod rules;
+pub mod merge;
+pub mod wire;
+
+pub use change::{Change, Changeset, ColumnEdit, Edit, Op};
+pub use hlc::Hlc;
+pub use ids::{
+    BucketId, ChangesetId, ColumnNumber, Cursor, DeviceId, FamilyId, Lease, TableNumber, Tag,
+    Timestamp, UserId, Version,
+};
+pub use key::RowKey;
+pub use row::Row;
+pub use schema::{Column, ColumnType, MergeStrategy, Schema, Table};
+pub use value::Value;

@@ -1,0 +1,1 @@
+//! The authority: commit pipeline, hub, sessions, HTTP and WebSocket.

@@ -1,0 +1,1 @@
+//! A deterministic simulator: many replicas, a server, a hostile network, one seed.

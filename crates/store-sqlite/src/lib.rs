@@ -1,0 +1,1 @@
+//! Embedded storage of the Syncline server.

@@ -1,0 +1,1 @@
+//! The storage traits, the pure commit planner and the contract suite that every storage passes.
