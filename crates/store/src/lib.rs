@@ -1,1 +1,20 @@
-//! The storage traits, the pure commit planner and the contract suite that every storage passes.
+//! The server's side of storage: what a database must offer, and the commit pipeline that
+//! turns arriving changesets into a log, without knowing which database it has.
+//!
+//! [`Storage`] and [`Reader`] are the traits, [`commit_group`] is the pipeline and
+//! [`plan`](mod@plan) its pure heart. Every storage passes the suite in `contract`.
+
+#![forbid(unsafe_code)]
+
+pub mod log;
+pub mod meta;
+pub mod storage;
+pub mod want;
+
+pub use log::{GrantChange, LogEntry, LogRecord};
+pub use meta::{DeviceState, RowMeta};
+pub use storage::{
+    Group, Head, Ledger, PageRead, PageWant, Reader, RowWrite, SchemaError, SchemaOptions,
+    SchemaReport, Storage, StorageError,
+};
+pub use want::{Loaded, Missing, Want};

@@ -1,0 +1,284 @@
+//! What a database must offer to be a server's storage.
+//!
+//! The traits are asynchronous so that PostgreSQL can implement them; SQLite's futures are
+//! ready at once, so a simulator and a thread of its own can drive them without a runtime.
+
+#![expect(async_fn_in_trait, reason = "each storage is driven from one thread of its own")]
+
+use std::sync::Arc;
+
+use syncline_core::{
+    BucketId, DeviceId, Row, RowKey, Schema, TableNumber, Tag, Version,
+    config::Config,
+    digest::Digest,
+    rules::{Grant, GranteeId},
+};
+
+use crate::{
+    log::LogEntry,
+    meta::{DeviceState, RowMeta},
+    want::{Loaded, Want},
+};
+
+/// Why the storage did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A constraint of the database refuses a row: the changeset's fault.
+    #[error("{message}")]
+    Constraint {
+        /// Names only what the writer itself sent.
+        message: String,
+        table: Option<String>,
+    },
+    /// Somebody else holds a lock: try again.
+    #[error("the database is busy")]
+    Busy,
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else: the operator's concern. Nothing was committed.
+    #[error("the storage failed: {0}")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Metadata that cannot be true.
+    #[error("the server's metadata is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// The end of the log and its oldest part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    pub version: Version,
+    pub tag: Tag,
+    /// Cursors below this cannot be continued.
+    pub horizon: Version,
+}
+
+/// A database that holds rows, metadata and log. One writer at a time.
+pub trait Storage {
+    type Group<'s>: Group
+    where
+        Self: 's;
+
+    /// The id of this server's data, made once at random.
+    fn server_id(&self) -> DeviceId;
+    /// A secret of this server's data, made once at random: keys buckets and signs cursors.
+    fn secret(&self) -> &[u8; 32];
+
+    /// Brings the tables to what `config` declares, numbers tables and columns for ever, and
+    /// installs capture. Tables declared without columns are read from the database.
+    ///
+    /// # Errors
+    /// [`SchemaError`]; then nothing was changed.
+    async fn apply_schema(
+        &mut self,
+        config: &Config,
+        options: &SchemaOptions,
+    ) -> Result<SchemaReport, SchemaError>;
+
+    /// Opens the one transaction that a group of changesets is committed in.
+    ///
+    /// # Errors
+    /// [`StorageError::Busy`] and worse.
+    async fn begin(&mut self) -> Result<Self::Group<'_>, StorageError>;
+
+    /// Forgets log entries, tombstones and changeset ids up to `horizon`.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn trim(&mut self, horizon: Version) -> Result<(), StorageError>;
+}
+
+/// One open transaction. Dropping it rolls back.
+pub trait Group {
+    fn head(&self) -> Head;
+    /// Whether writing to this table may change rows besides the ones written: triggers,
+    /// cascades, defaults. Its changesets are then stored one by one, to know whose effect it was.
+    fn reacts(&self, table: TableNumber) -> bool;
+    /// Adds the answers of all `wants` to `loaded`.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError>;
+    /// Writes final row images, in order. The marks that our own writes leave are taken back
+    /// where the stored row equals the image; what else the database did stays marked.
+    ///
+    /// # Errors
+    /// [`StorageError::Constraint`] when the database refuses a row.
+    async fn write_rows(&mut self, writes: &[RowWrite]) -> Result<(), StorageError>;
+    /// Takes up to `max` marks of rows that something other than [`Group::write_rows`] changed.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn take_marks(&mut self, max: usize) -> Result<Vec<(TableNumber, RowKey)>, StorageError>;
+    /// Writes metadata, log, digests, grants and devices.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError>;
+    /// Commits durably: after this returns, a power cut loses nothing.
+    ///
+    /// # Errors
+    /// A deferred constraint, or the disk. Then nothing was committed.
+    async fn commit(self) -> Result<(), StorageError>;
+    /// Undoes everything.
+    async fn rollback(self);
+}
+
+/// A final image to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowWrite {
+    pub table: TableNumber,
+    pub key: RowKey,
+    /// `None` deletes.
+    pub row: Option<Row>,
+    /// Whether a live row with this key is there already.
+    pub exists: bool,
+    /// Column positions that differ from what is there (update only).
+    pub changed: Vec<usize>,
+}
+
+/// Everything a group leaves behind besides rows. Absolute values, not differences.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Final metadata with the buckets the row was in before the group (to maintain members).
+    pub metas: Vec<(TableNumber, RowKey, RowMeta, Vec<BucketId>)>,
+    pub entries: Vec<Arc<LogEntry>>,
+    pub digests: Vec<(BucketId, TableNumber, Digest)>,
+    /// Path counts, with the version at which a count last rose from zero.
+    pub grants: Vec<(Grant, u64, Option<Version>)>,
+    pub devices: Vec<DeviceState>,
+    /// The fingerprint of the rules that buckets and grants were computed with, when it changed.
+    pub rules: Option<[u8; 32]>,
+}
+
+/// How far [`Storage::apply_schema`] may go.
+#[derive(Debug, Clone, Default)]
+pub struct SchemaOptions {
+    /// Create and alter tables; otherwise only read them.
+    pub managed: bool,
+    /// Destructive changes allowed by name: `drop:tasks.note`.
+    pub allow: Vec<String>,
+}
+
+/// What [`Storage::apply_schema`] found and did.
+#[derive(Debug, Clone, Default)]
+pub struct SchemaReport {
+    /// With the numbers that are valid for ever, built-in tables included.
+    pub schema: Schema,
+    /// What was changed, a sentence each.
+    pub notes: Vec<String>,
+    /// The rules fingerprint of the last run; `None` on the first.
+    pub rules: Option<[u8; 32]>,
+}
+
+/// Why a schema cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Needs a decision of the operator.
+    #[error("{what} would lose data; allow it with --allow {allow}")]
+    Destructive { what: String, allow: String },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Where a (bucket, table) is to be read on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageWant {
+    pub bucket: BucketId,
+    pub table: TableNumber,
+    /// Exclusive.
+    pub after: Option<RowKey>,
+}
+
+/// Rows of (bucket, table)s, all read in one snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct PageRead {
+    /// The log's end in that snapshot.
+    pub version: Version,
+    pub parts: Vec<PagePartRead>,
+}
+
+/// The rows of one [`PageWant`], in key order.
+#[derive(Debug, Clone)]
+pub struct PagePartRead {
+    pub bucket: BucketId,
+    pub table: TableNumber,
+    pub after: Option<RowKey>,
+    /// `None` when the part reaches the end.
+    pub to: Option<RowKey>,
+    /// Encoded whole [`syncline_core::wire::RowBody`]s, one after the other.
+    pub rows: Vec<u8>,
+    pub count: u32,
+    /// At `version`, when the part reaches the end.
+    pub digest: Option<Digest>,
+}
+
+/// A key, its version and the hash of its content, for `verify`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowHash {
+    pub key: RowKey,
+    pub version: Version,
+    pub hash: u64,
+}
+
+/// Reads beside the writer; each call is one snapshot.
+pub trait Reader {
+    /// The end of the log.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn head(&mut self) -> Result<Head, StorageError>;
+    /// Entries after `after`, oldest first: at least one if there is one, then until
+    /// `bytes_max` encoded bytes are reached.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn log_after(
+        &mut self,
+        after: Version,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<LogEntry>>, StorageError>;
+    /// The tag of the entry that ends at exactly `version`; version zero has the zero tag.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn tag_at(&mut self, version: Version) -> Result<Option<Tag>, StorageError>;
+    /// Pages for `wants` in order, until `bytes_max` is reached (one row at least).
+    ///
+    /// # Errors
+    /// As every read.
+    async fn pages(&mut self, wants: &[PageWant], bytes_max: usize)
+    -> Result<PageRead, StorageError>;
+    /// Every bucket granted to any of `grantees`, with the version since when, and the head of
+    /// the same snapshot.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn grants(
+        &mut self,
+        grantees: &[GranteeId],
+    ) -> Result<(Head, Vec<(Grant, Version)>), StorageError>;
+    /// Hashes of `table`'s live rows that lie in any of `buckets`, in key order after `after`,
+    /// at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn hashes(
+        &mut self,
+        table: TableNumber,
+        buckets: &[BucketId],
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<RowHash>, StorageError>;
+    /// Live rows themselves, for JSON over HTTP.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn rows(
+        &mut self,
+        table: TableNumber,
+        keys: &[RowKey],
+    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError>;
+}
