@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod builtin;
 pub mod ids;
 pub mod hlc;
 pub mod value;
