@@ -17,6 +17,7 @@ pub enum ClientMessage {
     Credit(Credit),
     Token(TokenRenewal),
     Ping(Ping),
+    Load(Load),
     /// A kind this build does not know: ignored.
     Unknown(u32),
 }
@@ -100,6 +101,16 @@ pub struct LoadPosition {
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub after: Option<Vec<u8>>,
+}
+
+/// Asks for pages: sent after every `Grants(full)` that did not follow a Reload (also when there
+/// is nothing to load), and when a receipt digest did not match.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Load {
+    /// These become loading; what was loading already and is not named goes on.
+    #[n(0)]
+    pub positions: Vec<LoadPosition>,
 }
 
 /// Answers Hello.
