@@ -59,7 +59,7 @@ pub enum Edit {
     Set(Value),
     /// A counter's difference (an integer or a real).
     Add(Value),
-    /// A set's difference: JSON texts of the items, each list sorted and without doubles.
+    /// A set's difference: JSON texts of the items, without doubles, in the author's order.
     Items { add: Vec<String>, remove: Vec<String> },
     /// Items (JSON texts) put at the end of a list, in order.
     Append(Vec<String>),
@@ -86,4 +86,6 @@ pub enum PathEdit {
     Add(Value),
     Items { add: Vec<String>, remove: Vec<String> },
     Append(Vec<String>),
+    /// A person's decision: the JSON they saw and the JSON they wrote, `None` for no member.
+    Decide { base: Option<String>, new: Option<String> },
 }

@@ -26,8 +26,23 @@ pub struct Clock {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ColumnState {
     pub clock: Clock,
-    /// For merge-fields and path strategies: each path's last (HLC, changeset).
-    pub members: BTreeMap<String, (Hlc, ChangesetId)>,
+    /// For set, merge-fields and path strategies: who wrote each path or added each item last
+    /// (spec ME13). Empty while the whole value was written at `clock`.
+    pub members: BTreeMap<String, Clock>,
+}
+
+impl ColumnState {
+    /// `self` once the edit has its place in the log: fills in the version of every clock that
+    /// belongs to the changeset of `self.clock`.
+    #[must_use]
+    pub fn at(mut self, version: Version) -> Self {
+        let changeset = self.clock.changeset;
+        for clock in self.members.values_mut().filter(|c| c.changeset == changeset) {
+            clock.version = version;
+        }
+        self.clock.version = version;
+        self
+    }
 }
 
 /// The circumstances of an edit that arrives.
@@ -53,8 +68,8 @@ pub struct EditError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     pub value: Value,
-    /// The value's state when the edit took effect (its `clock.version` is set by the caller);
-    /// `None` when nothing changes.
+    /// The value's state when the edit took effect (call [`ColumnState::at`] with its
+    /// version); `None` when nothing changes.
     pub state: Option<ColumnState>,
     /// Why the edit, or a part of it, had no effect.
     pub lost: Option<Lost>,
@@ -108,9 +123,9 @@ pub fn merge(
     Ok(Merged { value, state: Some(ColumnState { clock, members: BTreeMap::new() }), lost: None })
 }
 
-/// One edit with the effect of `first` and then `second`.
+/// One edit with the effect of `first` and then `second`, or `None` if no single edit has it.
 #[must_use]
-pub fn coalesce(column: &Column, first: &Edit, second: &Edit) -> Edit {
+pub fn coalesce(column: &Column, first: &Edit, second: &Edit) -> Option<Edit> {
     let _ = (column, first);
-    second.clone()
+    Some(second.clone())
 }
