@@ -1,1 +1,26 @@
-//! One device's database: capture, outbox, apply, conflicts and the session state machine. Sans-IO.
+//! One device's database: capture, outbox, apply, conflicts and the session state machine.
+//!
+//! [`Replica`] owns one SQLite connection to the app's file and nothing else: no socket, no timer,
+//! no clock. A driver (the client library, the browser, the simulator) hands it frames and the
+//! time, sends what [`Replica::poll_transmit`] gives and tells the app what
+//! [`Replica::poll_event`] reports.
+
+mod attach;
+mod conflict;
+mod entropy;
+mod error;
+mod event;
+mod queue;
+mod replica;
+mod status;
+
+pub use attach::{AttachOptions, Seeding, TableChoice};
+pub use conflict::{Conflict, ConflictKind, Resolution};
+pub use entropy::Entropy;
+pub use error::ReplicaError;
+pub use event::{Event, LoadProgress, RowsChanged};
+pub use queue::{QueueState, QueuedChange, QueuedChangeset};
+pub use replica::{Closing, Replica};
+pub use status::{
+    LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
+};

@@ -448,6 +448,11 @@ pub struct Checkpoint {
     pub caught_up: bool,
     #[n(4)]
     pub now: Timestamp,
+    /// How many (bucket, table) of this reader are still loading; 0 makes every granted bucket
+    /// live, also in tables where it has no rows.
+    #[n(5)]
+    #[cbor(default)]
+    pub loading: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -1,0 +1,77 @@
+//! What can go wrong on this side of the connection.
+
+/// Why an operation of a [`crate::Replica`] failed. The file is unchanged by the operation.
+///
+/// A misbehaving server is never an error: the session closes with a reason instead.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The database failed: disk, lock, damage.
+    #[error("the database failed while {doing}")]
+    Database {
+        doing: &'static str,
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file carries no metadata of Syncline.
+    #[error("the file is not attached; attach it first")]
+    NotAttached,
+    #[error("the file is attached already; detach it first or open it")]
+    AlreadyAttached,
+    /// The file was written by a newer program.
+    #[error(
+        "the file's sync metadata has format {found}, this program knows up to {known}; update the program"
+    )]
+    NewerFormat { found: u32, known: u32 },
+    /// The metadata contradicts itself: a flipped bit or somebody wrote to `syncline_*`.
+    #[error(
+        "the sync metadata is damaged: {what}; run `verify --repair`, or detach and attach again"
+    )]
+    Damaged { what: String },
+    #[error("no table called {name} syncs in this file")]
+    UnknownTable { name: String },
+    /// A table that was chosen cannot sync.
+    #[error("table {table} cannot sync: {reason}")]
+    TableUnfit { table: String, reason: String },
+    #[error("there is no changeset {id} in the queue")]
+    UnknownChangeset { id: String },
+    #[error("there is no open conflict {id}")]
+    UnknownConflict { id: String },
+    /// A resolution that the column or row does not take.
+    #[error("the conflict cannot be resolved so: {reason}")]
+    BadResolution { reason: String },
+    /// The caller passed values that are no key of the table.
+    #[error("not a key of table {table}: {reason}")]
+    BadKey { table: String, reason: String },
+    /// Another transaction is open on the connection.
+    #[error("a transaction is open on the connection; commit it first")]
+    InTransaction,
+}
+
+impl ReplicaError {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Database { .. } => "database",
+            Self::NotAttached => "not_attached",
+            Self::AlreadyAttached => "already_attached",
+            Self::NewerFormat { .. } => "newer_format",
+            Self::Damaged { .. } => "damaged",
+            Self::UnknownTable { .. } => "unknown_table",
+            Self::TableUnfit { .. } => "table_unfit",
+            Self::UnknownChangeset { .. } => "unknown_changeset",
+            Self::UnknownConflict { .. } => "unknown_conflict",
+            Self::BadResolution { .. } => "bad_resolution",
+            Self::BadKey { .. } => "bad_key",
+            Self::InTransaction => "in_transaction",
+        }
+    }
+
+    /// Whether the same call may succeed later: the file was locked by another program.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        matches!(self, Self::Database { source, .. }
+            if matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)))
+    }
+}
