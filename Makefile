@@ -1,0 +1,36 @@
+# `make` lists what there is.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt doc wasm deny clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build, start a server with real data and walk through a sync in the terminal
+	cargo build --release --locked -p syncline-cli -p xtask
+	scripts/fetch-testdata --release
+	scripts/demo
+
+test: ## everything: format, lints, tests, docs, WebAssembly (what CI runs)
+	scripts/test
+
+check: ## the fast part: format, lints, tidy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo run -q --locked -p xtask -- tidy
+
+fmt: ## format the code
+	cargo fmt --all
+
+doc: ## build the API documentation, target/doc/syncline/index.html
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+wasm: ## build the engine for the browser
+	scripts/wasm
+
+deny: ## check licences, sources and advisories of all dependencies
+	scripts/deny
+
+clean: ## remove everything built or fetched
+	cargo clean
+	rm -rf .tools
