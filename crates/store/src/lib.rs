@@ -14,7 +14,7 @@ pub mod want;
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{DeviceState, RowMeta};
 pub use storage::{
-    Group, Head, Ledger, PageRead, PageWant, Reader, RowWrite, SchemaError, SchemaOptions,
-    SchemaReport, Storage, StorageError,
+    Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash, RowWrite,
+    SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
-pub use want::{Loaded, Missing, Want};
+pub use want::{KnownChangeset, Loaded, LoadedRow, Missing, Want};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Hlc, RowKey, TableNumber, Tag, UserId, Version, digest::Digest,
-    rules::GranteeId,
+    BucketId, ChangesetId, DeviceId, Hlc, RowKey, TableNumber, Tag, UserId, Version,
+    digest::Digest, rules::GranteeId,
 };
 
 /// One committed changeset, as subscribers read it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use syncline_core::{
-    BucketId, ColumnNumber, DeviceId, Lease, Timestamp, UserId, Version,
+    BucketId, ColumnNumber, DeviceId, Lease, Timestamp, UserId, Value, Version,
     merge::{Clock, ColumnState},
 };
 
@@ -17,23 +17,29 @@ pub struct RowMeta {
     pub owner: Option<UserId>,
     /// Who changed it last.
     pub author: Option<UserId>,
-    /// The clock of every column that is not in `columns`.
+    /// The clock of every column that is not in `columns`; a tombstone's is the deletion's.
     pub clock: Clock,
     /// Columns whose state differs from `clock`.
     pub columns: BTreeMap<ColumnNumber, ColumnState>,
     /// Where the row lies: sorted, without doubles, empty for a tombstone.
     pub buckets: Vec<BucketId>,
     pub deleted: bool,
+    /// The last values of a deleted row, kept where a later update may revive it
+    /// ([`syncline_core::Table::update_wins`]); else empty.
+    pub remains: Vec<(ColumnNumber, Value)>,
 }
 
 impl RowMeta {
     /// The state of one column.
     #[must_use]
     pub fn column(&self, number: ColumnNumber) -> ColumnState {
-        self.columns.get(&number).cloned().unwrap_or_else(|| ColumnState {
-            clock: self.clock,
-            members: BTreeMap::new(),
-        })
+        self.columns
+            .get(&number)
+            .cloned()
+            .unwrap_or_else(|| ColumnState {
+                clock: self.clock,
+                members: BTreeMap::new(),
+            })
     }
 }
 

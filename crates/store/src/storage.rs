@@ -3,7 +3,10 @@
 //! The traits are asynchronous so that PostgreSQL can implement them; SQLite's futures are
 //! ready at once, so a simulator and a thread of its own can drive them without a runtime.
 
-#![expect(async_fn_in_trait, reason = "each storage is driven from one thread of its own")]
+#![expect(
+    async_fn_in_trait,
+    reason = "each storage is driven from one thread of its own"
+)]
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use syncline_core::{
 use crate::{
     log::LogEntry,
     meta::{DeviceState, RowMeta},
-    want::{Loaded, Want},
+    want::{Loaded, LoadedRow, Want},
 };
 
 /// Why the storage did not do what it was asked.
@@ -51,6 +54,8 @@ pub struct Head {
     pub tag: Tag,
     /// Cursors below this cannot be continued.
     pub horizon: Version,
+    /// Buckets got new names at this version: cursors below it reload everything.
+    pub rules_since: Version,
 }
 
 /// A database that holds rows, metadata and log. One writer at a time.
@@ -65,7 +70,8 @@ pub trait Storage {
     fn secret(&self) -> &[u8; 32];
 
     /// Brings the tables to what `config` declares, numbers tables and columns for ever, and
-    /// installs capture. Tables declared without columns are read from the database.
+    /// installs capture. Tables declared without columns are read from the database. Every live
+    /// row without metadata is marked, as if another program had inserted it just now.
     ///
     /// # Errors
     /// [`SchemaError`]; then nothing was changed.
@@ -81,7 +87,9 @@ pub trait Storage {
     /// [`StorageError::Busy`] and worse.
     async fn begin(&mut self) -> Result<Self::Group<'_>, StorageError>;
 
-    /// Forgets log entries, tombstones and changeset ids up to `horizon`.
+    /// Forgets log entries, tombstones and changeset ids up to and including the newest entry
+    /// that ends at or before `horizon`. That entry's version becomes [`Head::horizon`] and keeps
+    /// its tag; the last entry of the log stays whatever is asked.
     ///
     /// # Errors
     /// As every write.
@@ -89,27 +97,52 @@ pub trait Storage {
 }
 
 /// One open transaction. Dropping it rolls back.
+///
+/// Wherever a [`Row`] appears it is canonical, aligned with its table, and NULL in generated
+/// columns.
 pub trait Group {
     fn head(&self) -> Head;
-    /// Whether writing to this table may change rows besides the ones written: triggers,
-    /// cascades, defaults. Its changesets are then stored one by one, to know whose effect it was.
-    fn reacts(&self, table: TableNumber) -> bool;
-    /// Adds the answers of all `wants` to `loaded`.
+    /// Whether such a write may change anything besides the row image written: triggers,
+    /// cascades, conversions. A changeset with such a write is stored alone, to know whose
+    /// effect it was.
+    fn reacts(&self, table: TableNumber, kind: WriteKind) -> bool;
+    /// Adds the answers of all `wants` to `loaded`, replacing what is there.
     ///
     /// # Errors
     /// As every read.
     async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError>;
-    /// Writes final row images, in order. The marks that our own writes leave are taken back
-    /// where the stored row equals the image; what else the database did stays marked.
+    /// Rows whose metadata is that of a live row, in key order after `after`, at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn scan(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError>;
+    /// Writes final row images, one for each row, in the order they were first touched.
+    ///
+    /// Constraints hold for the result: where the database checks them row by row, two rows
+    /// that swap unique values have to get past each other. The marks that our own writes leave
+    /// are taken back where the stored row equals the image; what else the database did stays
+    /// marked.
     ///
     /// # Errors
     /// [`StorageError::Constraint`] when the database refuses a row.
     async fn write_rows(&mut self, writes: &[RowWrite]) -> Result<(), StorageError>;
-    /// Takes up to `max` marks of rows that something other than [`Group::write_rows`] changed.
+    /// Takes up to `max` marks: rows that something other than [`Group::write_rows`] changed,
+    /// each once.
     ///
     /// # Errors
     /// As every write.
-    async fn take_marks(&mut self, max: usize) -> Result<Vec<(TableNumber, RowKey)>, StorageError>;
+    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError>;
+    /// Forgets all grants, digests and the rules fingerprint; the next [`Ledger`]s build them
+    /// anew. Until one brings a fingerprint, [`SchemaReport::rules`] is `None`.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn clear_rules(&mut self) -> Result<(), StorageError>;
     /// Writes metadata, log, digests, grants and devices.
     ///
     /// # Errors
@@ -124,6 +157,24 @@ pub trait Group {
     async fn rollback(self);
 }
 
+/// What is done to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WriteKind {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// A row that something other than the pipeline changed, deleted or inserted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    pub table: TableNumber,
+    pub key: RowKey,
+    /// The row before the first change since marks were last taken; `None` when it did not
+    /// exist. What the row is now is loaded.
+    pub before: Option<Row>,
+}
+
 /// A final image to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowWrite {
@@ -133,21 +184,36 @@ pub struct RowWrite {
     pub row: Option<Row>,
     /// Whether a live row with this key is there already.
     pub exists: bool,
-    /// Column positions that differ from what is there (update only).
-    pub changed: Vec<usize>,
+    /// Update: column positions that differ from what is there. Insert: column positions that
+    /// the database's defaults fill; such a row stays marked.
+    pub columns: Vec<usize>,
 }
 
-/// Everything a group leaves behind besides rows. Absolute values, not differences.
+impl RowWrite {
+    /// What storing this does to the row.
+    #[must_use]
+    pub fn kind(&self) -> WriteKind {
+        match (&self.row, self.exists) {
+            (None, _) => WriteKind::Delete,
+            (Some(_), true) => WriteKind::Update,
+            (Some(_), false) => WriteKind::Insert,
+        }
+    }
+}
+
+/// What a group leaves behind besides rows. Absolute values, not differences.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// Final metadata with the buckets the row was in before the group (to maintain members).
+    /// Final metadata, each row once, with the buckets that are in the ledger now (to maintain
+    /// members).
     pub metas: Vec<(TableNumber, RowKey, RowMeta, Vec<BucketId>)>,
     pub entries: Vec<Arc<LogEntry>>,
     pub digests: Vec<(BucketId, TableNumber, Digest)>,
     /// Path counts, with the version at which a count last rose from zero.
     pub grants: Vec<(Grant, u64, Option<Version>)>,
     pub devices: Vec<DeviceState>,
-    /// The fingerprint of the rules that buckets and grants were computed with, when it changed.
+    /// The fingerprint of the rules that buckets and grants are computed with, when it changed:
+    /// [`Head::rules_since`] becomes the log's end.
     pub rules: Option<[u8; 32]>,
 }
 
@@ -249,8 +315,11 @@ pub trait Reader {
     ///
     /// # Errors
     /// As every read.
-    async fn pages(&mut self, wants: &[PageWant], bytes_max: usize)
-    -> Result<PageRead, StorageError>;
+    async fn pages(
+        &mut self,
+        wants: &[PageWant],
+        bytes_max: usize,
+    ) -> Result<PageRead, StorageError>;
     /// Every bucket granted to any of `grantees`, with the version since when, and the head of
     /// the same snapshot.
     ///

@@ -1,10 +1,10 @@
 //! Planning in rounds: the planner asks for what it misses, the storage loads it in bulk, and
 //! the planner runs again. So planning is pure and a database with a long way needs few trips.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, RowKey, TableNumber, Value, Version,
+    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, UserId, Value, Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
 };
@@ -16,7 +16,8 @@ use crate::meta::{DeviceState, RowMeta};
 pub enum Want {
     /// A row with its metadata, or its tombstone, or its absence.
     Row(TableNumber, RowKey),
-    /// The keys of all live rows whose column equals the value, and those rows.
+    /// The keys of all live rows whose column equals the value (bytewise, whatever the column's
+    /// collation; never NULL), and those rows with their metadata.
     Matching(TableNumber, RuleColumn, Value),
     /// Whether this changeset is in the log.
     Changeset(ChangesetId),
@@ -26,24 +27,30 @@ pub enum Want {
     Digest(BucketId, TableNumber),
 }
 
-/// What has been loaded so far in this group; every answer is of the group's own snapshot.
+/// What has been loaded so far in this group; every answer is of the group's own transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    /// `None`: neither row nor tombstone. A row without metadata is not here but in the inbox.
-    pub rows: BTreeMap<(TableNumber, RowKey), Option<LoadedRow>>,
-    /// Canonical text of the value (see [`matching_key`]) → keys, in key order.
-    pub matching: BTreeMap<(TableNumber, RuleColumn, Vec<u8>), Vec<RowKey>>,
+    rows: BTreeMap<TableNumber, BTreeMap<RowKey, Option<LoadedRow>>>,
+    /// Canonical value (see [`matching_key`]) → keys.
+    matching: BTreeMap<(TableNumber, RuleColumn, Vec<u8>), Vec<RowKey>>,
     /// `None`: not in the log.
     pub changesets: BTreeMap<ChangesetId, Option<KnownChangeset>>,
+    /// `None`: never seen.
     pub devices: BTreeMap<DeviceId, Option<DeviceState>>,
+    /// Zero where there is none.
     pub grants: BTreeMap<Grant, u64>,
+    /// Zero where there is none.
     pub digests: BTreeMap<(BucketId, TableNumber), Digest>,
 }
 
-/// A row as loaded: `row` is `None` for a tombstone.
+/// A row as loaded: what the table has and what the ledger has of it.
+///
+/// They agree except for marked rows: one that another program inserted has default metadata
+/// (version zero), one that it deleted has the metadata of a live row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedRow {
-    pub row: Option<syncline_core::Row>,
+    /// As [`Row`] of [`crate::storage::RowWrite::row`]; `None` when there is none, as for a tombstone.
+    pub row: Option<Row>,
     pub meta: RowMeta,
 }
 
@@ -51,7 +58,8 @@ pub struct LoadedRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownChangeset {
     pub version: Version,
-    pub user: Option<syncline_core::UserId>,
+    /// `None`: another program's.
+    pub user: Option<UserId>,
     pub device: DeviceId,
 }
 
@@ -59,18 +67,74 @@ pub struct KnownChangeset {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing(pub Vec<Want>);
 
-/// A value as key of [`Loaded::matching`]: its row-key encoding.
+impl Loaded {
+    /// Answers [`Want::Row`]; `None`: neither row nor tombstone.
+    pub fn put_row(&mut self, table: TableNumber, key: RowKey, row: Option<LoadedRow>) {
+        self.rows.entry(table).or_default().insert(key, row);
+    }
+
+    /// Answers [`Want::Matching`] with the keys found, in any order; each row is put as well.
+    ///
+    /// # Panics
+    /// If `value` is NULL.
+    pub fn put_matching(
+        &mut self,
+        table: TableNumber,
+        column: RuleColumn,
+        value: &Value,
+        mut keys: Vec<RowKey>,
+    ) {
+        keys.sort_unstable();
+        self.matching
+            .insert((table, column, matching_key(value)), keys);
+    }
+
+    /// What [`Loaded::put_row`] put; the outer `None`: not loaded yet.
+    #[must_use]
+    pub fn row(&self, table: TableNumber, key: &RowKey) -> Option<Option<&LoadedRow>> {
+        self.rows.get(&table)?.get(key).map(Option::as_ref)
+    }
+
+    /// What [`Loaded::put_matching`] put, in key order; `None`: not loaded yet.
+    ///
+    /// # Panics
+    /// If `value` is NULL.
+    #[must_use]
+    pub fn matching(
+        &self,
+        table: TableNumber,
+        column: RuleColumn,
+        value: &Value,
+    ) -> Option<&[RowKey]> {
+        self.matching
+            .get(&(table, column, matching_key(value)))
+            .map(Vec::as_slice)
+    }
+
+    /// Whether the answer to `want` is here.
+    #[must_use]
+    pub fn answers(&self, want: &Want) -> bool {
+        match want {
+            Want::Row(table, key) => self.row(*table, key).is_some(),
+            Want::Matching(table, column, value) => self.matching(*table, *column, value).is_some(),
+            Want::Changeset(id) => self.changesets.contains_key(id),
+            Want::Device(id) => self.devices.contains_key(id),
+            Want::GrantCount(grant) => self.grants.contains_key(grant),
+            Want::Digest(bucket, table) => self.digests.contains_key(&(*bucket, *table)),
+        }
+    }
+}
+
+/// A value as key of a matching: its row-key encoding, however long.
 ///
 /// # Panics
 /// If the value is NULL: NULL matches nothing and is never asked for.
-#[must_use]
-pub fn matching_key(value: &Value) -> Vec<u8> {
-    RowKey::encode([value]).expect("NULL and oversized values are never looked up").as_bytes().to_vec()
-}
-
-/// Drops doubles, keeping the first of each.
-#[must_use]
-pub fn without_doubles(wants: Vec<Want>) -> Vec<Want> {
-    let mut seen = BTreeSet::new();
-    wants.into_iter().filter(|want| seen.insert(format!("{want:?}"))).collect()
+fn matching_key(value: &Value) -> Vec<u8> {
+    match value {
+        Value::Null => panic!("NULL matches nothing and is never looked up"),
+        Value::Text(text) => [b"t", text.as_bytes()].concat(),
+        Value::Blob(bytes) => [b"b", &bytes[..]].concat(),
+        Value::Integer(n) => [&b"i"[..], &n.to_le_bytes()].concat(),
+        Value::Real(x) => [&b"r"[..], &x.to_bits().to_le_bytes()].concat(),
+    }
 }
