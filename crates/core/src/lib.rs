@@ -13,6 +13,7 @@ pub mod value;
 pub mod key;
 pub mod row;
 pub mod schema;
+pub mod sql;
 pub mod change;
 pub mod digest;
 pub mod config;

@@ -1,0 +1,226 @@
+//! SQLite's spelling of a schema: declared types, affinities and the statements that create a
+//! table. Text only; whoever has a database runs it.
+
+use crate::{
+    schema::{Column, ColumnType, ForeignKey, OnDelete, Table},
+    value::Value,
+};
+
+/// `name` as an SQL identifier.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What SQLite does to values on their way into a column (datatype3.html, section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    Text,
+    Numeric,
+    Integer,
+    Real,
+    Blob,
+}
+
+impl Affinity {
+    /// The affinity of a column declared with this type; empty for none.
+    #[must_use]
+    pub fn of(declared: &str) -> Self {
+        let declared = declared.to_ascii_uppercase();
+        let has = |part| declared.contains(part);
+        if has("INT") {
+            Self::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Self::Text
+        } else if has("BLOB") || declared.trim().is_empty() {
+            Self::Blob
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether a column of this affinity certainly stores `value` as it is.
+    ///
+    /// Errs on the side of `false`: whoever gets it reads the row back.
+    #[must_use]
+    pub fn keeps(self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Blob, _) | (_, Value::Null | Value::Blob(_)) => true,
+            (Self::Text, Value::Integer(_) | Value::Real(_)) => false,
+            (Self::Text, Value::Text(_)) => true,
+            (Self::Real, Value::Integer(_)) => false,
+            (Self::Real, Value::Real(_)) => true,
+            (Self::Integer | Self::Numeric, Value::Integer(_)) => true,
+            (Self::Integer | Self::Numeric, Value::Real(x)) => x.fract() != 0.0,
+            (Self::Integer | Self::Numeric | Self::Real, Value::Text(text)) => {
+                let start = text.trim_ascii_start().bytes().next();
+                !start.is_some_and(|b| b.is_ascii_digit() || b"+-.".contains(&b))
+            }
+        }
+    }
+}
+
+/// The portable type that a declared SQLite type stands for.
+///
+/// NUMERIC and DECIMAL hold integers and reals side by side, so their values travel as stored.
+#[must_use]
+pub fn column_type(declared: &str) -> ColumnType {
+    let upper = declared.to_ascii_uppercase();
+    let has = |part| upper.contains(part);
+    if has("UUID") || has("GUID") || has("UNIQUEIDENTIFIER") {
+        ColumnType::Uuid
+    } else if has("JSON") {
+        ColumnType::Json
+    } else if has("BOOL") {
+        ColumnType::Boolean
+    } else if has("DATE") || has("TIME") {
+        ColumnType::Timestamp
+    } else {
+        match Affinity::of(declared) {
+            Affinity::Integer => ColumnType::Integer,
+            Affinity::Text => ColumnType::Text,
+            Affinity::Real => ColumnType::Real,
+            Affinity::Blob if declared.trim().is_empty() => ColumnType::Any,
+            Affinity::Blob => ColumnType::Blob,
+            Affinity::Numeric => ColumnType::Any,
+        }
+    }
+}
+
+/// The type that a column is created with, chosen so that its affinity keeps every canonical
+/// value: JSON and UUIDs as TEXT, because `5` is JSON and a NUMERIC column would make it a number.
+#[must_use]
+pub fn declared_type(ty: ColumnType) -> &'static str {
+    match ty {
+        ColumnType::Text | ColumnType::Json | ColumnType::Uuid => "TEXT",
+        ColumnType::Integer => "INTEGER",
+        ColumnType::Real => "REAL",
+        ColumnType::Boolean => "BOOLEAN",
+        ColumnType::Timestamp => "TIMESTAMP",
+        ColumnType::Blob => "BLOB",
+        ColumnType::Any => "",
+    }
+}
+
+/// `CREATE TABLE` with all constraints of `table`; generated columns are left out, because a
+/// [`Table`] does not hold their expressions.
+#[must_use]
+pub fn create_table(table: &Table) -> String {
+    let mut parts: Vec<String> = table
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| !column.generated)
+        .map(|(position, _)| column_definition(table, position))
+        .collect();
+    if table.primary_key.len() > 1 {
+        parts.push(format!("PRIMARY KEY ({})", names(table, &table.primary_key)));
+    }
+    parts.extend(table.uniques.iter().map(|unique| format!("UNIQUE ({})", names(table, unique))));
+    parts.extend(table.foreign_keys.iter().map(|key| foreign_key(table, key)));
+    let options = if table.without_rowid { " WITHOUT ROWID" } else { "" };
+    format!("CREATE TABLE {} (\n  {}\n){options}", quote(&table.name), parts.join(",\n  "))
+}
+
+/// The definition of the column at `position`, as CREATE TABLE and ADD COLUMN take it. A foreign
+/// key is not part of it.
+#[must_use]
+pub fn column_definition(table: &Table, position: usize) -> String {
+    let column = &table.columns[position];
+    let mut out = quote(&column.name);
+    let mut add = |text: &str| {
+        out.push(' ');
+        out.push_str(text);
+    };
+    if column.ty != ColumnType::Any {
+        add(declared_type(column.ty));
+    }
+    let alone = table.primary_key == [position];
+    if alone {
+        add("PRIMARY KEY");
+        if table.autoincrement {
+            add("AUTOINCREMENT");
+        }
+    }
+    let rowid = alone && column.ty == ColumnType::Integer && !table.without_rowid;
+    if column.not_null || (table.is_key(position) && !rowid) {
+        add("NOT NULL");
+    }
+    constraints(column, &mut add);
+    out
+}
+
+fn constraints(column: &Column, add: &mut impl FnMut(&str)) {
+    if let Some(default) = &column.default {
+        // Parenthesised, any expression is allowed; a literal stays as people write it.
+        if is_literal(default) {
+            add(&format!("DEFAULT {default}"));
+        } else {
+            add(&format!("DEFAULT ({default})"));
+        }
+    }
+    if let Some(check) = &column.check {
+        add(&format!("CHECK ({check})"));
+    }
+    if let Some(collate) = &column.collate {
+        add(&format!("COLLATE {}", quote(collate)));
+    }
+}
+
+fn is_literal(text: &str) -> bool {
+    let text = text.trim();
+    let number = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let quoted = text.len() >= 2 && text.starts_with('\'') && text.ends_with('\'');
+    let word = ["NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"];
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+        || (quoted && !text[1..text.len() - 1].replace("''", "").contains('\''))
+        || word.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// The table constraint of one foreign key.
+#[must_use]
+pub fn foreign_key(table: &Table, key: &ForeignKey) -> String {
+    let mut out =
+        format!("FOREIGN KEY ({}) REFERENCES {}", names(table, &key.columns), quote(&key.parent));
+    if !key.parent_columns.is_empty() {
+        let columns: Vec<_> = key.parent_columns.iter().map(|name| quote(name)).collect();
+        out.push_str(&format!(" ({})", columns.join(", ")));
+    }
+    out.push_str(match key.on_delete {
+        OnDelete::NoAction => "",
+        OnDelete::Restrict => " ON DELETE RESTRICT",
+        OnDelete::Cascade => " ON DELETE CASCADE",
+        OnDelete::SetNull => " ON DELETE SET NULL",
+        OnDelete::SetDefault => " ON DELETE SET DEFAULT",
+    });
+    out
+}
+
+/// `CREATE INDEX` for each of [`Table::indexes`]. Existing ones are left alone.
+#[must_use]
+pub fn create_indexes(table: &Table) -> Vec<String> {
+    table.indexes.iter().map(|columns| create_index(table, columns, false)).collect()
+}
+
+/// `CREATE INDEX` over the columns at these positions, named after table and columns.
+#[must_use]
+pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
+    let parts: Vec<_> = columns.iter().map(|&i| table.columns[i].name.as_str()).collect();
+    let suffix = if unique { "key" } else { "idx" };
+    format!(
+        "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})",
+        if unique { "UNIQUE " } else { "" },
+        quote(&format!("{}_{}_{suffix}", table.name, parts.join("_"))),
+        quote(&table.name),
+        names(table, columns),
+    )
+}
+
+fn names(table: &Table, columns: &[usize]) -> String {
+    columns.iter().map(|&i| quote(&table.columns[i].name)).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::{
+    ids::{ColumnNumber, TableNumber},
+    schema::{MergeStrategy, RuleTexts, SyncMode},
+};
+
+#[test]
+fn declared_types_map_to_portable_ones() {
+    let cases = [
+        ("", ColumnType::Any),
+        ("varchar(40)", ColumnType::Text),
+        ("BIGINT", ColumnType::Integer),
+        ("double precision", ColumnType::Real),
+        ("BLOB", ColumnType::Blob),
+        ("JSONB", ColumnType::Json),
+        ("boolean", ColumnType::Boolean),
+        ("DATETIME", ColumnType::Timestamp),
+        ("uniqueidentifier", ColumnType::Uuid),
+        ("DECIMAL(10,2)", ColumnType::Any),
+    ];
+    for (declared, expected) in cases {
+        assert_eq!(column_type(declared), expected, "{declared}");
+    }
+}
+
+/// `keeps` may say no too often, but never yes when SQLite changes the value.
+#[test]
+fn ce2_affinity_knows_what_sqlite_keeps() {
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch("CREATE TABLE t(a TEXT, b NUMERIC, c INTEGER, d REAL, e BLOB)").unwrap();
+    let texts = ["", "abc", "5", " 5", "-1", "+.5", ".5e3", "1e5", "0x10", "inf", "5a", "\t7 "];
+    let mut values: Vec<Value> = texts.iter().map(|t| Value::from(*t)).collect();
+    values.extend([Value::Null, Value::Integer(3), Value::Real(3.0), Value::Real(3.5)]);
+    values.extend([Value::Real(1e300), Value::Integer(i64::MAX), Value::Blob(b"5".to_vec())]);
+    for (column, declared) in
+        [("a", "TEXT"), ("b", "NUMERIC"), ("c", "INTEGER"), ("d", "REAL"), ("e", "BLOB")]
+    {
+        let affinity = Affinity::of(declared);
+        for value in &values {
+            let stored = round_trip(&db, column, value);
+            if affinity.keeps(value) {
+                assert_eq!(&stored, value, "{declared}");
+            }
+        }
+    }
+}
+
+fn round_trip(db: &Connection, column: &str, value: &Value) -> Value {
+    use rusqlite::types::{Value as Sql, ValueRef};
+    let sql = match value.clone() {
+        Value::Null => Sql::Null,
+        Value::Integer(n) => Sql::Integer(n),
+        Value::Real(x) => Sql::Real(x),
+        Value::Text(text) => Sql::Text(text),
+        Value::Blob(bytes) => Sql::Blob(bytes),
+    };
+    db.execute("DELETE FROM t", []).unwrap();
+    db.execute(&format!("INSERT INTO t({column}) VALUES (?)"), [sql]).unwrap();
+    db.query_row(&format!("SELECT {column} FROM t"), [], |row| {
+        Ok(match row.get_ref(0)? {
+            ValueRef::Null => Value::Null,
+            ValueRef::Integer(n) => Value::Integer(n),
+            ValueRef::Real(x) => Value::Real(x),
+            ValueRef::Text(text) => Value::Text(String::from_utf8(text.to_vec()).unwrap()),
+            ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        })
+    })
+    .unwrap()
+}
+
+#[test]
+fn cf_create_table_says_every_constraint() {
+    let table = sample();
+    let sql = create_table(&table);
+    insta::assert_snapshot!(sql, @r#"
+    CREATE TABLE "ta""sks" (
+      "id" TEXT PRIMARY KEY NOT NULL,
+      "project" TEXT NOT NULL,
+      "title" TEXT NOT NULL DEFAULT '' CHECK (length(title) < 9) COLLATE "NOCASE",
+      "made" TIMESTAMP DEFAULT (unixepoch() * 1000),
+      UNIQUE ("project", "title"),
+      FOREIGN KEY ("project") REFERENCES "projects" ("id") ON DELETE CASCADE
+    )
+    "#);
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch(&sql).unwrap();
+    for index in create_indexes(&table) {
+        db.execute_batch(&index).unwrap();
+        db.execute_batch(&index).unwrap();
+    }
+}
+
+#[test]
+fn an_integer_key_is_the_rowid() {
+    let mut table = sample();
+    table.columns[0].ty = ColumnType::Integer;
+    table.autoincrement = true;
+    table.foreign_keys.clear();
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch(&create_table(&table)).unwrap();
+    db.execute("INSERT INTO \"ta\"\"sks\"(project) VALUES ('p')", []).unwrap();
+    let id: i64 = db.query_row("SELECT id FROM \"ta\"\"sks\"", [], |row| row.get(0)).unwrap();
+    assert_eq!(id, 1);
+}
+
+fn sample() -> Table {
+    let column = |number, name: &str, ty| Column {
+        name: name.into(),
+        number: ColumnNumber(number),
+        ty,
+        not_null: false,
+        default: None,
+        check: None,
+        collate: None,
+        generated: false,
+        merge: MergeStrategy::LastWriteWins,
+        merge_paths: BTreeMap::new(),
+    };
+    let mut columns = vec![
+        column(1, "id", ColumnType::Uuid),
+        column(2, "project", ColumnType::Uuid),
+        column(3, "title", ColumnType::Text),
+        column(4, "made", ColumnType::Timestamp),
+    ];
+    columns[1].not_null = true;
+    columns[2].not_null = true;
+    columns[2].default = Some("''".into());
+    columns[2].check = Some("length(title) < 9".into());
+    columns[2].collate = Some("NOCASE".into());
+    columns[3].default = Some("unixepoch() * 1000".into());
+    Table {
+        name: "ta\"sks".into(),
+        number: TableNumber(16),
+        columns,
+        primary_key: vec![0],
+        uniques: vec![vec![1, 2]],
+        indexes: vec![vec![3]],
+        foreign_keys: vec![ForeignKey {
+            columns: vec![1],
+            parent: "projects".into(),
+            parent_columns: vec!["id".into()],
+            on_delete: OnDelete::Cascade,
+        }],
+        without_rowid: false,
+        autoincrement: false,
+        sync: SyncMode::Auto,
+        update_wins: false,
+        rules: RuleTexts::default(),
+        force: BTreeMap::new(),
+    }
+}
