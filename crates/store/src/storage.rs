@@ -106,7 +106,8 @@ pub trait Group {
     /// cascades, conversions. A changeset with such a write is stored alone, to know whose
     /// effect it was.
     fn reacts(&self, table: TableNumber, kind: WriteKind) -> bool;
-    /// Adds the answers of all `wants` to `loaded`, replacing what is there.
+    /// Adds the answers of all `wants` to `loaded`, replacing what is there. Sees what this
+    /// group wrote.
     ///
     /// # Errors
     /// As every read.
@@ -130,7 +131,7 @@ pub trait Group {
     ///
     /// # Errors
     /// [`StorageError::Constraint`] when the database refuses a row.
-    async fn write_rows(&mut self, writes: &[RowWrite]) -> Result<(), StorageError>;
+    async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError>;
     /// Takes up to `max` marks: rows that something other than [`Group::write_rows`] changed,
     /// each once.
     ///
@@ -143,7 +144,7 @@ pub trait Group {
     /// # Errors
     /// As every write.
     async fn clear_rules(&mut self) -> Result<(), StorageError>;
-    /// Writes metadata, log, digests, grants and devices.
+    /// Writes metadata, log, digests, grants and devices. May be called again with more.
     ///
     /// # Errors
     /// As every write.
@@ -176,24 +177,24 @@ pub struct Mark {
 }
 
 /// A final image to store.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RowWrite {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowWrite<'r> {
     pub table: TableNumber,
-    pub key: RowKey,
+    pub key: &'r RowKey,
     /// `None` deletes.
-    pub row: Option<Row>,
+    pub row: Option<&'r Row>,
     /// Whether a live row with this key is there already.
     pub exists: bool,
     /// Update: column positions that differ from what is there. Insert: column positions that
     /// the database's defaults fill; such a row stays marked.
-    pub columns: Vec<usize>,
+    pub columns: &'r [usize],
 }
 
-impl RowWrite {
+impl RowWrite<'_> {
     /// What storing this does to the row.
     #[must_use]
     pub fn kind(&self) -> WriteKind {
-        match (&self.row, self.exists) {
+        match (self.row, self.exists) {
             (None, _) => WriteKind::Delete,
             (Some(_), true) => WriteKind::Update,
             (Some(_), false) => WriteKind::Insert,
