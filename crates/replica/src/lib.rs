@@ -12,6 +12,8 @@ mod error;
 mod event;
 mod queue;
 mod replica;
+pub mod rows;
+mod sql;
 mod status;
 
 pub use attach::{AttachOptions, Seeding, TableChoice};

@@ -1,0 +1,392 @@
+//! Reads and writes rows of one table by key, as canonical values.
+
+mod error;
+mod raw;
+mod text;
+
+use rusqlite::{Connection, ToSql};
+use syncline_core::{ColumnType, Row, RowKey, Table, Value};
+
+pub use error::RowError;
+pub(crate) use raw::{Bind, NotUtf8, Raw};
+use text::{Statements, spellings, update, update_stored};
+
+/// The prepared SQL of one table.
+///
+/// Built once per table; statements are cached by the connection, so give it a capacity of about
+/// six for each table (`set_prepared_statement_cache_capacity`). Rows are aligned with
+/// [`Table::columns`]; generated columns are NULL in them and never written.
+///
+/// A row is found by its canonical key even where the file stores another spelling of it: a
+/// UUID in capitals, an integral real. Its key columns are never rewritten.
+#[derive(Debug, Clone)]
+pub struct TableSql {
+    table: Table,
+    text: Statements,
+}
+
+impl TableSql {
+    #[must_use]
+    pub fn new(table: &Table) -> Self {
+        Self {
+            table: table.clone(),
+            text: Statements::new(table),
+        }
+    }
+
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The row with this key.
+    ///
+    /// # Errors
+    /// [`RowError::NotUtf8`], or the database's.
+    pub fn read(&self, conn: &Connection, key: &RowKey) -> Result<Option<Row>, RowError> {
+        self.find(conn, key)?
+            .map(|image| self.canonical_row(image))
+            .transpose()
+    }
+
+    /// Inserts a row.
+    ///
+    /// # Errors
+    /// A constraint error ([`RowError::is_constraint`]) if a row with this key exists or another
+    /// constraint fails; never evicts a row. Nothing is written then.
+    pub fn insert(&self, conn: &Connection, row: &Row) -> Result<(), RowError> {
+        let key = self.key_of(row)?;
+        if self.keeps(row) {
+            self.run(conn, &self.text.insert, self.writable(row))?;
+            return Ok(());
+        }
+        let mut statement = conn
+            .prepare_cached(&self.text.insert_returning)
+            .map_err(self.db())?;
+        let binds: Vec<_> = self.writable(row).collect();
+        let stored: Vec<Raw> = statement
+            .query_row(rusqlite::params_from_iter(&binds), |stored| {
+                (0..self.table.primary_key.len())
+                    .map(|i| Ok(Raw::new(stored.get_ref(i)?)))
+                    .collect()
+            })
+            .map_err(self.db())?;
+        if self.canonical_key(stored.clone()).as_ref() == Some(&key) {
+            return Ok(());
+        }
+        self.run(conn, &self.text.delete_stored, stored.iter())?;
+        Err(RowError::KeyChanges {
+            table: self.table.name.clone(),
+            key,
+        })
+    }
+
+    /// Makes the row with `row`'s key equal to `row`, inserting it if there is none.
+    ///
+    /// # Errors
+    /// A constraint error ([`RowError::is_constraint`]) if another row is in the way; unlike
+    /// SQL's REPLACE it never evicts one. Nothing is written then.
+    pub fn insert_or_replace(&self, conn: &Connection, row: &Row) -> Result<(), RowError> {
+        let key = self.key_of(row)?;
+        if self.keeps(row) && !self.text.has_uuid_key {
+            if self.run(conn, &self.text.upsert, self.writable(row))? > 0 {
+                return Ok(());
+            }
+            // The place is taken: by this row under another spelling, or by another one.
+        }
+        match self.find(conn, &key)? {
+            Some(image) => self.update_stored(conn, &image, row, &self.text.value_positions),
+            None => self.insert(conn, row),
+        }
+    }
+
+    /// Writes the columns at the positions `changed` (neither key nor generated) of the row with
+    /// this key; `false` if there is none.
+    ///
+    /// # Errors
+    /// A constraint error ([`RowError::is_constraint`]), or the database's.
+    ///
+    /// # Panics
+    /// If a position is a key or generated column.
+    pub fn update(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        row: &Row,
+        changed: &[usize],
+    ) -> Result<bool, RowError> {
+        assert!(
+            changed
+                .iter()
+                .all(|p| self.text.value_positions.contains(p)),
+            "keys and generated columns are never updated"
+        );
+        let key_values = decoded(key);
+        if !changed.is_empty() {
+            let sql = update(&self.table, changed);
+            let values = changed.iter().map(|&p| &row.0[p]).chain(&key_values);
+            if self.run(conn, &sql, values.map(Bind))? > 0 {
+                return Ok(true);
+            }
+        }
+        match self.find(conn, key)? {
+            Some(image) => {
+                self.update_stored(conn, &image, row, changed)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Deletes the row with this key; `false` if there was none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn delete(&self, conn: &Connection, key: &RowKey) -> Result<bool, RowError> {
+        let values = decoded(key);
+        if self.run(conn, &self.text.delete, values.iter().map(Bind))? > 0 {
+            return Ok(true);
+        }
+        match self.find(conn, key)? {
+            Some(image) => {
+                let stored = self.stored_key(&image);
+                Ok(self.run(conn, &self.text.delete_stored, stored.iter())? > 0)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// At most `limit` rows after the row with the key `after`, in the order of the table's own
+    /// key index. That is the order of [`RowKey`]s for keys of one storage class with the BINARY
+    /// collation; for others it is another, but a total one, so paging sees every row.
+    ///
+    /// # Errors
+    /// [`RowError::NotUtf8`] and [`RowError::Key`] for a row that has no canonical form, or the
+    /// database's.
+    pub fn scan(
+        &self,
+        conn: &Connection,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, RowError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut binds: Vec<Raw> = Vec::new();
+        let sql = match after {
+            None => &self.text.scan,
+            Some(key) => {
+                binds = match self.find(conn, key)? {
+                    Some(image) => self.stored_key(&image),
+                    None => decoded(key).into_iter().map(Raw::from).collect(),
+                };
+                &self.text.scan_after
+            }
+        };
+        binds.push(Raw::Integer(limit));
+        let mut statement = conn.prepare_cached(sql).map_err(self.db())?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(&binds))
+            .map_err(self.db())?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next().map_err(self.db())? {
+            let image = self.image(row, 0).map_err(self.db())?;
+            out.push(self.canonical_row(image)?);
+        }
+        Ok(out)
+    }
+
+    /// Calls `each` for every row in no particular order, until it returns an error. Rows that
+    /// have no canonical form arrive as the [`RowError`] that says so.
+    ///
+    /// `each` may write other tables, not this one.
+    ///
+    /// # Errors
+    /// What `each` returns; the database's, turned into it.
+    pub fn for_each<E: From<RowError>>(
+        &self,
+        conn: &Connection,
+        mut each: impl FnMut(Result<Row, RowError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut statement = conn
+            .prepare_cached(&self.text.read_all)
+            .map_err(self.db())?;
+        let mut rows = statement.query([]).map_err(self.db())?;
+        while let Some(row) = rows.next().map_err(self.db())? {
+            let image = self.image(row, 0).map_err(self.db())?;
+            each(self.canonical_row(image))?;
+        }
+        Ok(())
+    }
+
+    /// The stored image of the row whose key columns SQLite finds equal to `stored_key`
+    /// (collations and affinities of the table apply; at most one row, for no part is NULL).
+    pub(crate) fn read_stored(
+        &self,
+        conn: &Connection,
+        stored_key: &[Raw],
+    ) -> Result<Option<Vec<Raw>>, RowError> {
+        Ok(self.candidates(conn, &self.text.read, stored_key)?.pop())
+    }
+
+    /// The stored values of the key columns of an image.
+    pub(crate) fn stored_key(&self, image: &[Raw]) -> Vec<Raw> {
+        self.table
+            .primary_key
+            .iter()
+            .map(|&p| image[p].clone())
+            .collect()
+    }
+
+    /// An image from the columns of `row` beginning at `first`, one for each of the table's.
+    pub(crate) fn image(
+        &self,
+        row: &rusqlite::Row<'_>,
+        first: usize,
+    ) -> rusqlite::Result<Vec<Raw>> {
+        (0..self.table.columns.len())
+            .map(|i| Ok(Raw::new(row.get_ref(first + i)?)))
+            .collect()
+    }
+
+    /// The canonical row of a stored image.
+    pub(crate) fn canonical_row(&self, image: Vec<Raw>) -> Result<Row, RowError> {
+        let describe = |image: &[Raw]| {
+            let key: Vec<_> = self.stored_key(image).iter().map(Raw::describe).collect();
+            key.join(",")
+        };
+        let damaged = image
+            .iter()
+            .position(|raw| raw.clone().into_value().is_err());
+        if let Some(position) = damaged {
+            return Err(RowError::NotUtf8 {
+                table: self.table.name.clone(),
+                row: describe(&image),
+                column: self.table.columns[position].name.clone(),
+            });
+        }
+        let row: Vec<Value> = image
+            .into_iter()
+            .map(|raw| raw.into_value().expect("checked to be UTF-8 above"))
+            .collect();
+        Ok(Row(row).canonical(&self.table))
+    }
+
+    /// The stored image of the row with this canonical key.
+    fn find(&self, conn: &Connection, key: &RowKey) -> Result<Option<Vec<Raw>>, RowError> {
+        let values: Vec<Raw> = decoded(key).into_iter().map(Raw::from).collect();
+        let fits =
+            |image: &Vec<Raw>| self.canonical_key(self.stored_key(image)).as_ref() == Some(key);
+        let found = self
+            .candidates(conn, &self.text.read, &values)?
+            .into_iter()
+            .find(fits);
+        if found.is_some() || !self.text.has_uuid_key {
+            return Ok(found);
+        }
+        let spellings = spellings(&self.table, &decoded(key));
+        Ok(self
+            .candidates(conn, &self.text.read_spellings, &spellings)?
+            .into_iter()
+            .find(fits))
+    }
+
+    fn candidates(
+        &self,
+        conn: &Connection,
+        sql: &str,
+        binds: &[Raw],
+    ) -> Result<Vec<Vec<Raw>>, RowError> {
+        let mut statement = conn.prepare_cached(sql).map_err(self.db())?;
+        let images = statement
+            .query_map(rusqlite::params_from_iter(binds), |row| self.image(row, 0))
+            .map_err(self.db())?;
+        images.collect::<Result<_, _>>().map_err(self.db())
+    }
+
+    /// The canonical key of stored key values; `None` for NULL, damaged text or a key too long.
+    fn canonical_key(&self, stored: Vec<Raw>) -> Option<RowKey> {
+        let values: Option<Vec<Value>> = stored
+            .into_iter()
+            .zip(&self.table.primary_key)
+            .map(|(raw, &p)| Some(raw.into_value().ok()?.canonical(self.table.columns[p].ty)))
+            .collect();
+        RowKey::encode(&values?).ok()
+    }
+
+    fn update_stored(
+        &self,
+        conn: &Connection,
+        image: &[Raw],
+        row: &Row,
+        changed: &[usize],
+    ) -> Result<(), RowError> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let sql = update_stored(&self.table, changed);
+        let stored_key = self.stored_key(image);
+        let values: Vec<_> = changed.iter().map(|&p| Bind(&row.0[p])).collect();
+        let binds = values.iter().map(|bind| bind as &dyn ToSql);
+        self.run(
+            conn,
+            &sql,
+            binds.chain(stored_key.iter().map(|raw| raw as &dyn ToSql)),
+        )?;
+        Ok(())
+    }
+
+    fn key_of(&self, row: &Row) -> Result<RowKey, RowError> {
+        row.key(&self.table).map_err(|source| RowError::Key {
+            table: self.table.name.clone(),
+            row: format!("{:?}", row.0),
+            source,
+        })
+    }
+
+    /// Whether no type affinity that goes with the declared types can change the key values.
+    fn keeps(&self, row: &Row) -> bool {
+        self.table
+            .primary_key
+            .iter()
+            .all(|&p| match (&row.0[p], self.table.columns[p].ty) {
+                (Value::Integer(_), ColumnType::Integer | ColumnType::Boolean)
+                | (Value::Real(_), ColumnType::Real)
+                | (Value::Text(_), ColumnType::Text)
+                | (Value::Blob(_), _) => true,
+                (Value::Text(text), _) => !looks_numeric(text),
+                (Value::Null | Value::Integer(_) | Value::Real(_), _) => false,
+            })
+    }
+
+    fn writable<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = Bind<'a>> {
+        self.text.written_positions.iter().map(|&p| Bind(&row.0[p]))
+    }
+
+    fn run<T: ToSql>(
+        &self,
+        conn: &Connection,
+        sql: &str,
+        binds: impl Iterator<Item = T>,
+    ) -> Result<usize, RowError> {
+        let mut statement = conn.prepare_cached(sql).map_err(self.db())?;
+        statement
+            .execute(rusqlite::params_from_iter(binds))
+            .map_err(self.db())
+    }
+
+    fn db(&self) -> impl FnOnce(rusqlite::Error) -> RowError + use<> {
+        RowError::database(&self.table)
+    }
+}
+
+/// The values of a key that was made by encoding.
+fn decoded(key: &RowKey) -> Vec<Value> {
+    key.decode().expect("a RowKey is always an encoding")
+}
+
+/// A superset of the texts that NUMERIC affinity turns into numbers.
+fn looks_numeric(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_digit())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b" \t\n\r\x0b\x0c+-.eE".contains(&b))
+}

@@ -1,0 +1,173 @@
+//! The SQL text of a table's statements.
+
+use syncline_core::{ColumnType, Table, Value};
+
+use super::raw::Raw;
+use crate::sql::{all, list, quoted};
+
+/// How many spellings of a UUID are looked for: with and without hyphens, small and capital.
+const SPELLINGS: usize = 4;
+
+#[derive(Debug, Clone)]
+pub(super) struct Statements {
+    /// Parameters: the key. Gives whole rows.
+    pub(super) read: String,
+    /// Parameters: for each key column its spellings ([`spellings`]).
+    pub(super) read_spellings: String,
+    pub(super) read_all: String,
+    /// Parameter: limit.
+    pub(super) scan: String,
+    /// Parameters: the key, limit.
+    pub(super) scan_after: String,
+    /// Parameters: the written columns.
+    pub(super) insert: String,
+    pub(super) insert_returning: String,
+    pub(super) upsert: String,
+    /// Parameters: the canonical key, compared bytewise.
+    pub(super) delete: String,
+    /// Parameters: the key as it is stored.
+    pub(super) delete_stored: String,
+    /// Positions of all but generated columns.
+    pub(super) written_positions: Vec<usize>,
+    /// Positions of all but key and generated columns.
+    pub(super) value_positions: Vec<usize>,
+    pub(super) has_uuid_key: bool,
+}
+
+impl Statements {
+    pub(super) fn new(table: &Table) -> Self {
+        let name = quoted(&table.name);
+        let written_positions: Vec<usize> = (0..table.columns.len())
+            .filter(|&p| !table.columns[p].generated)
+            .collect();
+        let value_positions: Vec<usize> = written_positions
+            .iter()
+            .copied()
+            .filter(|&p| !table.is_key(p))
+            .collect();
+        let column = |&p: &usize| quoted(&table.columns[p].name);
+        let keys = list(&table.primary_key, column);
+        // Qualified: SQLite takes an unknown name in double quotes for a string.
+        let images = list(&table.columns, |c| {
+            if c.generated {
+                "NULL".into()
+            } else {
+                format!("r.{}", quoted(&c.name))
+            }
+        });
+        let count = table.primary_key.len();
+        let marks = |from: usize, n: usize| list(from..from + n, |i| format!("?{i}"));
+        let read_all = format!("SELECT {images} FROM {name} AS r");
+        let read_where = |condition: String| format!("{read_all} WHERE {condition}");
+        let insert = format!(
+            "INSERT INTO {name}({}) VALUES ({})",
+            list(&written_positions, column),
+            marks(1, written_positions.len())
+        );
+        let sets = if value_positions.is_empty() {
+            list(&table.primary_key[..1], |p| {
+                format!("{0} = {name}.{0}", column(p))
+            })
+        } else {
+            list(&value_positions, |p| {
+                format!("{0} = excluded.{0}", column(p))
+            })
+        };
+        let same_spelling = all(&table.primary_key, |p| {
+            let k = column(p);
+            format!(
+                "typeof({name}.{k}) = typeof(excluded.{k}) \
+                 AND +{name}.{k} = excluded.{k} COLLATE BINARY"
+            )
+        });
+        Self {
+            read: read_where(equal(table, 1, "r.")),
+            read_spellings: read_where(all(table.primary_key.iter().enumerate(), |(i, p)| {
+                format!(
+                    "r.{} IN ({})",
+                    column(p),
+                    marks(1 + i * SPELLINGS, SPELLINGS)
+                )
+            })),
+            scan: format!("{read_all} ORDER BY {keys} LIMIT ?1"),
+            scan_after: format!(
+                "{} ORDER BY {keys} LIMIT ?{}",
+                read_where(format!("({keys}) > ({})", marks(1, count))),
+                count + 1
+            ),
+            read_all,
+            insert_returning: format!("{insert} RETURNING {keys}"),
+            upsert: format!(
+                "{insert} ON CONFLICT({keys}) DO UPDATE SET {sets} WHERE {same_spelling}"
+            ),
+            insert,
+            delete: format!("DELETE FROM {name} WHERE {}", identical(table, 1)),
+            delete_stored: format!("DELETE FROM {name} WHERE {}", equal(table, 1, "")),
+            has_uuid_key: table
+                .primary_key
+                .iter()
+                .any(|&p| table.columns[p].ty == ColumnType::Uuid),
+            written_positions,
+            value_positions,
+        }
+    }
+}
+
+/// Parameters: the values of `changed`, then the canonical key, compared bytewise.
+pub(super) fn update(table: &Table, changed: &[usize]) -> String {
+    update_where(table, changed, &identical(table, changed.len() + 1))
+}
+
+/// Parameters: the values of `changed`, then the key as it is stored.
+pub(super) fn update_stored(table: &Table, changed: &[usize]) -> String {
+    update_where(table, changed, &equal(table, changed.len() + 1, ""))
+}
+
+/// The parameters of [`Statements::read_spellings`]: four for each key column.
+pub(super) fn spellings(table: &Table, key: &[Value]) -> Vec<Raw> {
+    let spelled = |(value, &p): (&Value, &usize)| -> [Raw; SPELLINGS] {
+        let raw = Raw::from(value.clone());
+        match (value, table.columns[p].ty) {
+            (Value::Text(text), ColumnType::Uuid) => {
+                let plain = text.replace('-', "");
+                [
+                    text.to_ascii_uppercase(),
+                    plain.to_ascii_uppercase(),
+                    plain,
+                    text.clone(),
+                ]
+                .map(|text| Raw::Text(text.into_bytes()))
+            }
+            _ => [raw.clone(), raw.clone(), raw.clone(), raw],
+        }
+    };
+    key.iter()
+        .zip(&table.primary_key)
+        .flat_map(spelled)
+        .collect()
+}
+
+fn update_where(table: &Table, changed: &[usize], condition: &str) -> String {
+    let sets = list(changed.iter().enumerate(), |(i, &p)| {
+        format!("{} = ?{}", quoted(&table.columns[p].name), i + 1)
+    });
+    format!(
+        "UPDATE {} SET {sets} WHERE {condition}",
+        quoted(&table.name)
+    )
+}
+
+/// The key columns equal the parameters as the key's index sees it.
+fn equal(table: &Table, first: usize, alias: &str) -> String {
+    all(table.primary_key.iter().enumerate(), |(i, &p)| {
+        format!("{alias}{} = ?{}", quoted(&table.columns[p].name), first + i)
+    })
+}
+
+/// The key columns equal the parameters, and in storage class and bytes too.
+fn identical(table: &Table, first: usize) -> String {
+    all(table.primary_key.iter().enumerate(), |(i, &p)| {
+        let (k, i) = (quoted(&table.columns[p].name), first + i);
+        format!("{k} = ?{i} AND typeof({k}) = typeof(?{i}) AND +{k} = ?{i} COLLATE BINARY")
+    })
+}

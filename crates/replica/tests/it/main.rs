@@ -1,0 +1,9 @@
+//! Integration tests of the replica: one binary, one module for each subject.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
+
+mod fixture;
+mod rows;
