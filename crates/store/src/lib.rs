@@ -6,11 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod encoding;
 pub mod log;
 pub mod meta;
 pub mod storage;
 pub mod want;
 
+pub use encoding::EncodingError;
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{DeviceState, RowMeta};
 pub use storage::{
