@@ -68,6 +68,69 @@ pub enum OnDelete {
     SetDefault,
 }
 
+macro_rules! names {
+    ($type:ident, $what:literal: $($variant:ident $name:literal),* $(,)?) => {
+        impl $type {
+            #[doc = concat!("Every ", $what, ", in the order of the declaration.")]
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            #[doc = concat!("The name of the ", $what, " in `syncline.toml` and on the wire.")]
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+
+            #[doc = concat!("The ", $what, " with exactly this name.")]
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+names! { ColumnType, "column type":
+    Text "text", Integer "integer", Real "real", Boolean "boolean", Json "json", Blob "blob",
+    Timestamp "timestamp", Uuid "uuid", Any "any",
+}
+names! { MergeStrategy, "merge strategy":
+    LastWriteWins "last-write-wins", ServerWins "server-wins", ClientWins "client-wins",
+    MergeFields "merge-fields", Set "set", Append "append", Counter "counter",
+    Collaborative "collaborative", Manual "manual",
+}
+names! { SyncMode, "sync mode": Auto "auto", OnDemand "on_demand" }
+
+impl OnDelete {
+    /// The action as SQL spells it, in lower case; empty for no action.
+    #[must_use]
+    pub fn as_sql(self) -> &'static str {
+        match self {
+            Self::NoAction => "",
+            Self::Restrict => "restrict",
+            Self::Cascade => "cascade",
+            Self::SetNull => "set null",
+            Self::SetDefault => "set default",
+        }
+    }
+
+    /// The action that SQL spells like this, in any case; empty or `no action` for none.
+    #[must_use]
+    pub fn parse(sql: &str) -> Option<Self> {
+        let sql = sql.to_ascii_lowercase();
+        if sql == "no action" {
+            return Some(Self::NoAction);
+        }
+        [Self::NoAction, Self::Restrict, Self::Cascade, Self::SetNull, Self::SetDefault]
+            .into_iter()
+            .find(|action| action.as_sql() == sql)
+    }
+}
+
 /// One column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {

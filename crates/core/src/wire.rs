@@ -4,10 +4,29 @@
 //! Decoders skip keys and message kinds they do not know (spec WI2).
 
 mod body;
+mod changeset;
+mod convert;
+mod edit;
+mod frame;
 mod ids;
 mod message;
 mod schema;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 pub use body::{RowBody, RowState};
+pub use changeset::{ChangesetError, decode_changeset, encode_changeset};
+pub use edit::EDITS_MAX;
+pub use frame::{
+    CLIENT_INFLATED_BYTES_MAX, COMPRESS_ABOVE_BYTES, FrameError, INFLATED_BYTES_MAX, decode_client,
+    decode_server, encode_client, encode_server,
+};
 pub use message::*;
 pub use schema::{ColumnInfo, ForeignKeyInfo, SchemaInfo, TableInfo};
+
+/// Writes into a buffer that grows.
+type MemoryEncoder<'a> = minicbor::Encoder<&'a mut Vec<u8>>;
+
+const IN_MEMORY: &str = "writing to memory cannot fail";

@@ -1,7 +1,12 @@
-//! Encoded once, shared by all: changesets on their way in, rows on their way out.
+//! Rows on their way out: encoded once, shared by every subscriber (spec WI11).
 
+use minicbor::{Decoder, Encoder, data::Type};
+
+use super::{
+    IN_MEMORY, MemoryEncoder,
+    value::{decode_value, encode_value},
+};
 use crate::{
-    change::Changeset,
     hlc::Hlc,
     ids::{ChangesetId, ColumnNumber, TableNumber, Version},
     key::RowKey,
@@ -28,11 +33,184 @@ pub struct RowBody {
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowState {
     /// The whole row, every column but generated ones; replaces what is there.
-    Whole { columns: Vec<(ColumnNumber, Value)>, owner: String, created: Version },
+    Whole {
+        columns: Vec<(ColumnNumber, Value)>,
+        owner: String,
+        created: Version,
+    },
     /// The row is there already; these columns changed.
     Columns(Vec<(ColumnNumber, Value)>),
     /// The row was deleted.
     Deleted,
     /// The row is not the reader's any more; whether it still exists is not said.
     Removed,
+}
+
+const WHOLE: u32 = 0;
+const COLUMNS: u32 = 1;
+const DELETED: u32 = 2;
+const REMOVED: u32 = 3;
+
+/// Table, key, version, author, changeset, clock, state: what every body has.
+const COMMON_FIELDS: u64 = 7;
+
+type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+
+impl RowBody {
+    /// The body as an array, about 40 bytes and the values (spec WI11).
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        self.encode_into(&mut out);
+        out
+    }
+
+    /// Appends what [`RowBody::encode`] returns to `out`: bodies of a page follow one another.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        self.try_encode(&mut Encoder::new(out)).expect(IN_MEMORY);
+    }
+
+    fn try_encode(&self, e: &mut MemoryEncoder<'_>) -> Encoded {
+        let (state, extra) = match &self.state {
+            RowState::Whole { .. } => (WHOLE, 3),
+            RowState::Columns(_) => (COLUMNS, 1),
+            RowState::Deleted => (DELETED, 0),
+            RowState::Removed => (REMOVED, 0),
+        };
+        e.array(COMMON_FIELDS + extra)?;
+        e.u32(self.table.0)?
+            .bytes(self.key.as_bytes())?
+            .u64(self.version.0)?
+            .str(&self.author)?;
+        if self.changeset == ChangesetId::default() {
+            e.null()?;
+        } else {
+            e.bytes(&self.changeset.0)?;
+        }
+        e.u64(self.hlc.0)?.u32(state)?;
+        match &self.state {
+            RowState::Whole {
+                columns,
+                owner,
+                created,
+            } => {
+                encode_columns(e, columns)?;
+                e.str(owner)?.u64(created.0)?;
+            }
+            RowState::Columns(columns) => encode_columns(e, columns)?,
+            RowState::Deleted | RowState::Removed => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the body at the start of `bytes` and says how many of them it takes.
+    ///
+    /// Elements that a later version adds at the end of the array are skipped.
+    ///
+    /// # Errors
+    /// [`BodyError`] if the bytes do not start with a body.
+    pub fn decode(bytes: &[u8]) -> Result<(Self, usize), BodyError> {
+        let mut d = Decoder::new(bytes);
+        let body = Self::decode_from(&mut d)?;
+        Ok((body, d.position()))
+    }
+
+    /// Reads the bodies that [`RowBody::encode_into`] put one after the other, one at a time.
+    ///
+    /// Ends after the first error.
+    pub fn decode_all(bytes: &[u8]) -> impl Iterator<Item = Result<Self, BodyError>> {
+        let mut d = Decoder::new(bytes);
+        std::iter::from_fn(move || {
+            if d.position() >= d.input().len() {
+                return None;
+            }
+            let body = Self::decode_from(&mut d);
+            if body.is_err() {
+                d.set_position(d.input().len());
+            }
+            Some(body)
+        })
+    }
+
+    fn decode_from(d: &mut Decoder<'_>) -> Result<Self, BodyError> {
+        let length = d
+            .array()?
+            .ok_or_else(|| BodyError("an array of unknown length".into()))?;
+        let table = TableNumber(d.u32()?);
+        let key = RowKey::from_bytes(d.bytes()?).map_err(|error| BodyError(error.to_string()))?;
+        let version = Version(d.u64()?);
+        let author = d.str()?.to_owned();
+        let changeset = if d.datatype()? == Type::Null {
+            d.null()?;
+            ChangesetId::default()
+        } else {
+            d.decode()?
+        };
+        let hlc = Hlc(d.u64()?);
+        let (state, extra) = match d.u32()? {
+            WHOLE => {
+                let columns = decode_columns(d)?;
+                let owner = d.str()?.to_owned();
+                (
+                    RowState::Whole {
+                        columns,
+                        owner,
+                        created: Version(d.u64()?),
+                    },
+                    3,
+                )
+            }
+            COLUMNS => (RowState::Columns(decode_columns(d)?), 1),
+            DELETED => (RowState::Deleted, 0),
+            REMOVED => (RowState::Removed, 0),
+            unknown => return Err(BodyError(format!("state {unknown} is unknown"))),
+        };
+        let Some(more) = length.checked_sub(COMMON_FIELDS + extra) else {
+            return Err(BodyError("the array is too short".into()));
+        };
+        for _ in 0..more {
+            d.skip()?;
+        }
+        Ok(Self {
+            table,
+            key,
+            version,
+            state,
+            author,
+            changeset,
+            hlc,
+        })
+    }
+}
+
+/// Why bytes are no row body. The sender's fault, always.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are no row body: {0}")]
+pub struct BodyError(String);
+
+impl From<minicbor::decode::Error> for BodyError {
+    fn from(error: minicbor::decode::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn encode_columns(e: &mut MemoryEncoder<'_>, columns: &[(ColumnNumber, Value)]) -> Encoded {
+    e.map(columns.len() as u64)?;
+    for (number, value) in columns {
+        e.u32(number.0)?;
+        encode_value(e, value);
+    }
+    Ok(())
+}
+
+fn decode_columns(d: &mut Decoder<'_>) -> Result<Vec<(ColumnNumber, Value)>, BodyError> {
+    let count = d
+        .map()?
+        .ok_or_else(|| BodyError("a map of unknown length".into()))?;
+    // Never more room than a wide table needs on the word of a sender.
+    let mut columns = Vec::with_capacity(usize::try_from(count).unwrap_or(64).min(64));
+    for _ in 0..count {
+        columns.push((ColumnNumber(d.u32()?), decode_value(d)?));
+    }
+    Ok(columns)
 }

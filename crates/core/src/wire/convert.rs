@@ -1,0 +1,167 @@
+//! The schema and what the server tells of it: one way and back.
+
+use std::collections::BTreeMap;
+
+use super::schema::{ColumnInfo, ForeignKeyInfo, SchemaInfo, TableInfo};
+use crate::{
+    ids::{ColumnNumber, TableNumber},
+    schema::{
+        Column, ColumnType, ForeignKey, MergeStrategy, OnDelete, RuleTexts, Schema, SyncMode, Table,
+    },
+};
+
+impl SchemaInfo {
+    /// What replicas are told of `schema`: everything but rules and forced values.
+    #[must_use]
+    pub fn from_schema(schema: &Schema) -> Self {
+        Self {
+            tables: schema.tables.iter().map(table_info).collect(),
+        }
+    }
+
+    /// The schema again, without rules.
+    ///
+    /// Total: an unknown type is `any`, an unknown strategy last-write-wins; constraints with
+    /// positions that are no column's are left out, and so are tables without a primary key.
+    #[must_use]
+    pub fn to_schema(&self) -> Schema {
+        Schema {
+            tables: self.tables.iter().filter_map(table).collect(),
+        }
+    }
+
+    /// Equal for equal schemas only: the first 8 bytes (little endian) of BLAKE3 of the CBOR.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let bytes = minicbor::to_vec(self).expect(super::IN_MEMORY);
+        let hash = blake3::hash(&bytes);
+        let (head, _) = hash
+            .as_bytes()
+            .split_first_chunk::<8>()
+            .expect("a hash has 32 bytes");
+        u64::from_le_bytes(*head)
+    }
+}
+
+fn table_info(table: &Table) -> TableInfo {
+    TableInfo {
+        name: table.name.clone(),
+        number: table.number.0,
+        columns: table.columns.iter().map(column_info).collect(),
+        primary_key: numbers(&table.primary_key),
+        uniques: table.uniques.iter().map(|list| numbers(list)).collect(),
+        indexes: table.indexes.iter().map(|list| numbers(list)).collect(),
+        foreign_keys: table
+            .foreign_keys
+            .iter()
+            .map(|key| ForeignKeyInfo {
+                columns: numbers(&key.columns),
+                parent: key.parent.clone(),
+                parent_columns: key.parent_columns.clone(),
+                on_delete: key.on_delete.as_sql().to_owned(),
+            })
+            .collect(),
+        without_rowid: table.without_rowid,
+        autoincrement: table.autoincrement,
+        on_demand: table.sync == SyncMode::OnDemand,
+        update_wins: table.update_wins,
+    }
+}
+
+fn column_info(column: &Column) -> ColumnInfo {
+    ColumnInfo {
+        name: column.name.clone(),
+        number: column.number.0,
+        ty: column.ty.as_str().to_owned(),
+        not_null: column.not_null,
+        default: column.default.clone(),
+        check: column.check.clone(),
+        collate: column.collate.clone(),
+        generated: column.generated,
+        merge: column.merge.as_str().to_owned(),
+        merge_paths: column
+            .merge_paths
+            .iter()
+            .map(|(path, strategy)| (path.clone(), strategy.as_str().to_owned()))
+            .collect(),
+    }
+}
+
+fn table(info: &TableInfo) -> Option<Table> {
+    let count = info.columns.len();
+    let primary_key = positions(&info.primary_key, count)?;
+    if primary_key.is_empty() {
+        return None;
+    }
+    let lists = |lists: &[Vec<u32>]| {
+        lists
+            .iter()
+            .filter_map(|list| positions(list, count))
+            .collect::<Vec<_>>()
+    };
+    Some(Table {
+        name: info.name.clone(),
+        number: TableNumber(info.number),
+        columns: info.columns.iter().map(column).collect(),
+        primary_key,
+        uniques: lists(&info.uniques),
+        indexes: lists(&info.indexes),
+        foreign_keys: info
+            .foreign_keys
+            .iter()
+            .filter_map(|key| {
+                Some(ForeignKey {
+                    columns: positions(&key.columns, count)?,
+                    parent: key.parent.clone(),
+                    parent_columns: key.parent_columns.clone(),
+                    on_delete: OnDelete::parse(&key.on_delete).unwrap_or_default(),
+                })
+            })
+            .collect(),
+        without_rowid: info.without_rowid,
+        autoincrement: info.autoincrement,
+        sync: if info.on_demand {
+            SyncMode::OnDemand
+        } else {
+            SyncMode::Auto
+        },
+        update_wins: info.update_wins,
+        rules: RuleTexts::default(),
+        force: BTreeMap::new(),
+    })
+}
+
+fn column(info: &ColumnInfo) -> Column {
+    let strategy = |name: &str| MergeStrategy::parse(name).unwrap_or_default();
+    Column {
+        name: info.name.clone(),
+        number: ColumnNumber(info.number),
+        ty: ColumnType::parse(&info.ty).unwrap_or(ColumnType::Any),
+        not_null: info.not_null,
+        default: info.default.clone(),
+        check: info.check.clone(),
+        collate: info.collate.clone(),
+        generated: info.generated,
+        merge: strategy(&info.merge),
+        merge_paths: info
+            .merge_paths
+            .iter()
+            .map(|(p, s)| (p.clone(), strategy(s)))
+            .collect(),
+    }
+}
+
+fn numbers(positions: &[usize]) -> Vec<u32> {
+    positions
+        .iter()
+        .map(|&i| u32::try_from(i).expect("a table has few columns"))
+        .collect()
+}
+
+/// The positions, or `None` if one is not below `count`.
+fn positions(numbers: &[u32], count: usize) -> Option<Vec<usize>> {
+    numbers
+        .iter()
+        .map(|&n| usize::try_from(n).ok().filter(|&i| i < count))
+        .collect()
+}

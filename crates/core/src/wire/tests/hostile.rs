@@ -1,0 +1,218 @@
+//! Bytes from strangers: an error, never a panic, never more memory than they deserve.
+
+use minicbor::Encoder;
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::strategies as any_;
+use crate::{
+    change::{Change, Changeset, ColumnEdit, Edit, Op},
+    ids::{ChangesetId, ColumnNumber, TableNumber, Version},
+    key::RowKey,
+    value::Value,
+    wire::*,
+};
+
+fn decode_everything(bytes: &[u8]) {
+    drop(decode_client(bytes));
+    drop(decode_server(bytes));
+    drop(decode_changeset(bytes));
+    drop(RowBody::decode(bytes));
+    let _ = RowBody::decode_all(bytes).count();
+    drop(RowKey::from_bytes(bytes));
+}
+
+proptest! {
+    #[test]
+    fn wi5_no_bytes_make_a_decoder_panic(bytes in vec(any::<u8>(), 0..300)) {
+        decode_everything(&bytes);
+        for flag in [0, 1] {
+            let mut framed = vec![flag];
+            framed.extend(&bytes);
+            decode_everything(&framed);
+        }
+    }
+
+    #[test]
+    fn wi5_no_damaged_message_makes_a_decoder_panic(
+        message in any_::server_message(),
+        hello in any_::client_message(),
+        changeset in any_::changeset(),
+        body in any_::row_body(),
+        edits in vec((any::<Index>(), any::<u8>()), 1..4),
+        cut in any::<Index>(),
+    ) {
+        let encoded = [
+            encode_server(&message),
+            encode_client(&hello),
+            encode_changeset(&changeset),
+            body.encode(),
+        ];
+        for mut bytes in encoded {
+            decode_everything(&bytes[..cut.index(bytes.len())]);
+            for (at, byte) in &edits {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            decode_everything(&bytes);
+        }
+    }
+
+    #[test]
+    fn wi5_a_frame_that_is_cut_or_continued_is_refused(
+        message in any_::server_message(),
+        cut in any::<Index>(),
+        more in any::<u8>(),
+    ) {
+        let mut frame = encode_server(&message);
+        prop_assert!(decode_server(&frame[..cut.index(frame.len())]).is_err());
+        frame.push(more);
+        prop_assert!(decode_server(&frame).is_err());
+    }
+}
+
+#[test]
+fn wi6_a_small_frame_that_inflates_without_bound_is_refused() {
+    let bomb = encode_client(&ClientMessage::Push(Push {
+        id: ChangesetId::default(),
+        body: vec![0; CLIENT_INFLATED_BYTES_MAX],
+        parts: 0,
+    }));
+    assert!(bomb.len() < 100_000, "{} bytes", bomb.len());
+    let error = decode_client(&bomb).expect_err("inflates past the limit");
+    assert_eq!(
+        error,
+        FrameError::TooLarge {
+            limit: CLIENT_INFLATED_BYTES_MAX
+        }
+    );
+    assert_eq!(error.code(), code::TOO_LARGE);
+}
+
+#[test]
+fn wi6_a_false_length_allocates_nothing() {
+    // An array of 2^63 cursors, in a Hello of a few bytes.
+    let mut frame = vec![0];
+    let mut e = Encoder::new(&mut frame);
+    e.array(2)
+        .unwrap()
+        .u32(1)
+        .unwrap()
+        .map(1)
+        .unwrap()
+        .u32(8)
+        .unwrap()
+        .array(1 << 63)
+        .unwrap();
+    assert!(matches!(
+        decode_client(&frame),
+        Err(FrameError::Malformed { kind: Some(1), .. })
+    ));
+}
+
+#[test]
+fn wi5_unusual_frames_are_named() {
+    assert_eq!(decode_client(&[]), Err(FrameError::Empty));
+    assert_eq!(decode_client(&[2, 0]), Err(FrameError::UnknownFlag(2)));
+    assert_eq!(decode_server(&[1, 0xFF]), Err(FrameError::Deflate));
+    let not_a_pair = decode_client(&[0, 0x80]).expect_err("an empty array");
+    assert!(
+        not_a_pair.to_string().contains("a kind and a map"),
+        "{not_a_pair}"
+    );
+}
+
+fn one_change(op: Op) -> Changeset {
+    let key = RowKey::encode(&[Value::Integer(1)]).unwrap();
+    Changeset {
+        id: ChangesetId([1; 16]),
+        number: 1,
+        depends: Vec::new(),
+        hlc: crate::Hlc(0),
+        changes: vec![Change {
+            table: TableNumber(0),
+            key,
+            base: Version::ZERO,
+            op,
+        }],
+        require_unchanged: false,
+        may_be_applied_already: false,
+    }
+}
+
+#[track_caller]
+fn refused(changeset: &Changeset, expected: &str) {
+    let error = decode_changeset(&encode_changeset(changeset))
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains(expected), "{error}");
+}
+
+#[test]
+fn wi10_what_no_replica_would_send_is_refused() {
+    let mut twice = one_change(Op::Delete);
+    twice.changes.push(twice.changes[0].clone());
+    refused(&twice, "two changes of one row");
+
+    let edit = ColumnEdit {
+        column: ColumnNumber(3),
+        edit: Edit::Set(Value::Null),
+    };
+    refused(
+        &one_change(Op::Update(vec![edit.clone(), edit])),
+        "the columns of a change ascend",
+    );
+
+    let text = Edit::Add(Value::from("five"));
+    let add = ColumnEdit {
+        column: ColumnNumber(3),
+        edit: text,
+    };
+    refused(
+        &one_change(Op::Update(vec![add])),
+        "a counter's difference is a number",
+    );
+
+    let mut future = one_change(Op::Delete);
+    future.depends = vec![1];
+    refused(&future, "earlier numbers only");
+
+    let mut base = one_change(Op::Delete);
+    base.changes[0].base = Version(Version::LIMIT);
+    refused(&base, "below 2^53");
+}
+
+#[test]
+fn wi10_a_changeset_has_at_most_the_stated_number_of_changes_and_edits() {
+    let mut many = one_change(Op::Delete);
+    many.changes = (0..=CHANGES_MAX)
+        .map(|i| {
+            let key = RowKey::encode(&[Value::Integer(i64::try_from(i).unwrap())]).unwrap();
+            Change {
+                table: TableNumber(0),
+                key,
+                base: Version::ZERO,
+                op: Op::Delete,
+            }
+        })
+        .collect();
+    refused(&many, "more than 100000 changes");
+    many.changes.pop();
+    assert!(decode_changeset(&encode_changeset(&many)).is_ok());
+
+    // A map that claims more edits than a changeset may have, without any.
+    let mut wide = encode_changeset(&one_change(Op::Update(Vec::new())));
+    assert_eq!(
+        wide.pop(),
+        Some(0xA0),
+        "the empty map of edits ends the changeset"
+    );
+    Encoder::new(&mut wide).map(EDITS_MAX as u64 + 1).unwrap();
+    let error = decode_changeset(&wide).expect_err("too many edits");
+    assert_eq!(
+        error,
+        ChangesetError::TooLarge {
+            what: "edits",
+            limit: EDITS_MAX
+        }
+    );
+}
