@@ -5,7 +5,7 @@
 //! where `cargo run -p xtask -- tidy` does.
 
 mod arrows;
-mod links;
+mod documents;
 mod modules;
 mod requirements;
 mod sources;
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_somewhere() {
-        assert_none(links::check(&repo::root()));
+    fn documents_are_consistent() {
+        assert_none(documents::check(&repo::root()));
     }
 }

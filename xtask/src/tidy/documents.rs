@@ -1,5 +1,7 @@
-//! Links between the documents of this repository. Links out of it are not followed.
+//! Documents of this repository: links between them, and the numbers of decision records. Links
+//! out of it are not followed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,8 +9,9 @@ use anyhow::Result;
 use crate::repo::{self, Source};
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    for document in repo::sources(root, ".", |path| path.ends_with(".md"))? {
+    let documents = repo::sources(root, ".", |path| path.ends_with(".md"))?;
+    let mut problems = shared_numbers(documents.iter().map(|document| document.path.as_str()));
+    for document in documents {
         let folder = root.join(&document.path);
         let folder = folder.parent().unwrap_or(root);
         for (line, target) in links(&document) {
@@ -18,6 +21,24 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(problems)
+}
+
+/// Decision records (`docs/decisions/0001-title.md`) that have the number of another.
+fn shared_numbers<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut first = BTreeMap::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        let Some(name) = path.strip_prefix("docs/decisions/") else {
+            continue;
+        };
+        let number = name.split('-').next().unwrap_or_default();
+        if let Some(other) = first.insert(number, path) {
+            problems.push(format!(
+                "{path} has the number of {other}: take the next free one"
+            ));
+        }
+    }
+    problems
 }
 
 /// The line and the path of each link to a file: `[text](path#part)`, outside of code.
@@ -57,5 +78,20 @@ mod tests {
             text: text.into(),
         };
         assert_eq!(links(&document), [(1, "docs/a.md"), (5, "../d.md")]);
+    }
+
+    #[test]
+    fn two_decisions_with_one_number_are_found() {
+        let paths = [
+            "README.md",
+            "docs/decisions/0001-a.md",
+            "docs/decisions/0001-b.md",
+        ];
+        let found = shared_numbers(paths.into_iter());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with("docs/decisions/0001-b.md"),
+            "{found:?}"
+        );
     }
 }
