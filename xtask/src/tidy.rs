@@ -42,9 +42,9 @@ const CHECKS: [Check; 6] = [
         requirements::check,
     ),
     (
-        "links",
-        "links between documents lead somewhere",
-        links::check,
+        "documents",
+        "links lead somewhere, decisions have a number each",
+        documents::check,
     ),
 ];
 
