@@ -27,55 +27,80 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-/// Names at any depth that are no sources.
-const SKIPPED: [&str; 5] = [".git", ".tools", "target", "node_modules", "syncline-data"];
-
-/// All text files below `folder` that pass `wanted` (a path relative to `root`), in path order.
+/// All text files below `folder` (`""` is the root) that pass `wanted`, in path order.
 ///
-/// A folder that does not exist has none. Files that are not UTF-8 are skipped.
+/// What git ignores is no source. Files that are not UTF-8 are skipped; a folder that does not
+/// exist has none.
 pub(crate) fn sources(
     root: &Path,
     folder: &str,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Source>> {
+    let below = |path: &str| Path::new(path).starts_with(folder);
     let mut found = Vec::new();
-    let mut pending = vec![root.join(folder)];
-    while let Some(dir) = pending.pop() {
-        if !dir.is_dir() {
-            continue;
-        }
-        for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
-            let entry = entry?;
-            let path = entry.path();
-            if SKIPPED.iter().any(|name| entry.file_name() == *name) {
-                continue;
-            }
-            if entry.file_type()?.is_dir() {
-                pending.push(path);
-                continue;
-            }
-            let relative = relative(root, &path);
-            if wanted(&relative)
-                && let Ok(text) = fs::read_to_string(&path)
-            {
-                found.push(Source {
-                    path: relative,
-                    text,
-                });
-            }
+    for path in paths(root)? {
+        if below(&path)
+            && wanted(&path)
+            && let Ok(text) = fs::read_to_string(root.join(&path))
+        {
+            found.push(Source { path, text });
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
 
-fn relative(root: &Path, path: &Path) -> String {
-    let relative = path.strip_prefix(root).unwrap_or(path);
-    relative
-        .components()
-        .map(|c| c.as_os_str().to_string_lossy())
-        .collect::<Vec<_>>()
-        .join("/")
+/// The files of the repository, relative to its root, in order: those of git, or everything below
+/// it where there is no git, as in an unpacked archive.
+fn paths(root: &Path) -> Result<Vec<String>> {
+    let git = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(root)
+        .output();
+    let mut paths = match git {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .split_terminator('\0')
+            .map(str::to_owned)
+            .collect(),
+        Ok(_) | Err(_) => walk(root)?,
+    };
+    paths.sort_unstable();
+    paths.dedup();
+    Ok(paths)
+}
+
+/// Names at any depth that are no sources.
+const SKIPPED: [&str; 5] = [".git", ".tools", "target", "node_modules", "syncline-data"];
+
+fn walk(root: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut pending = vec![root.to_path_buf()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+            let entry = entry?;
+            if SKIPPED.iter().any(|name| entry.file_name() == *name) {
+                continue;
+            }
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                pending.push(path);
+            } else {
+                let relative = path
+                    .strip_prefix(root)
+                    .context("a file lies below the root")?;
+                let parts = relative
+                    .components()
+                    .map(|c| c.as_os_str().to_string_lossy());
+                found.push(parts.collect::<Vec<_>>().join("/"));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The output of one cargo command run at `root`, without network.
@@ -94,4 +119,26 @@ pub(crate) fn cargo(root: &Path, args: &[&str]) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).context("read cargo's output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_and_walking_agree_on_the_sources() {
+        let root = root();
+        let here = "xtask/src/repo.rs".to_owned();
+        assert!(paths(&root).unwrap().contains(&here));
+        let walked = walk(&root).unwrap();
+        assert!(walked.contains(&here));
+        assert!(!walked.iter().any(|path| path.starts_with(".git/")));
+    }
+
+    #[test]
+    fn a_folder_is_matched_by_whole_names() {
+        let found = sources(&root(), "xtask/sr", |_| true).unwrap();
+        assert!(found.is_empty());
+        assert!(!sources(&root(), "xtask/src", |_| true).unwrap().is_empty());
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::repo::{self, Source};
 
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
-    let documents = repo::sources(root, ".", |path| path.ends_with(".md"))?;
+    let documents = repo::sources(root, "", |path| path.ends_with(".md"))?;
     let mut problems = shared_numbers(documents.iter().map(|document| document.path.as_str()));
     for document in documents {
         let folder = root.join(&document.path);

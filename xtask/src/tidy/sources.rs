@@ -46,7 +46,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
             problems.extend(too_long(&file));
         }
     }
-    for file in repo::sources(root, ".", |path| !path.ends_with(".lock"))? {
+    for file in repo::sources(root, "", |path| !path.ends_with(".lock"))? {
         problems.extend(machine_paths(&file));
     }
     Ok(problems)
