@@ -10,6 +10,7 @@ mod conflict;
 mod entropy;
 mod error;
 mod event;
+pub mod introspect;
 mod queue;
 mod replica;
 pub mod rows;

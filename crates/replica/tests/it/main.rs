@@ -6,4 +6,5 @@
 )]
 
 mod fixture;
+mod introspect;
 mod rows;

@@ -1,0 +1,284 @@
+//! Reads an app's tables from its database.
+
+mod parse;
+mod problem;
+mod rows;
+pub(crate) mod shape;
+mod tokens;
+mod tools;
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use syncline_core::{
+    Column, ColumnNumber, MergeStrategy, Table, TableNumber,
+    builtin::FIRST_OWN,
+    schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
+    sql::column_type,
+};
+
+pub use problem::{AttachProblem, ProblemReason};
+use shape::{Shape, ShapeIndex, TermOf};
+
+/// The tables of a database, as far as they are the app's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Introspection {
+    /// In the order they were created.
+    pub tables: Vec<LocalTable>,
+    /// What cannot sync, with the reason. A table is either here or in `tables`.
+    pub problems: Vec<AttachProblem>,
+    /// Tables left out because they belong to a tool or to a virtual table.
+    pub left_out: Vec<String>,
+}
+
+/// One table that can sync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalTable {
+    /// Numbers are provisional: the position in the database. The server gives the real ones.
+    pub table: Table,
+    /// The app's own triggers on it, in no particular order.
+    pub triggers: Vec<AppTrigger>,
+    /// What a [`Table`] does not hold: partial indexes, indexes over expressions, CHECKs of the
+    /// table as a whole. For people; capture knows them.
+    pub notes: Vec<String>,
+}
+
+/// A trigger that the app made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppTrigger {
+    pub name: String,
+    /// The whole CREATE TRIGGER statement.
+    pub sql: String,
+}
+
+/// Why the tables could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the tables of the database")]
+pub struct IntrospectError(#[from] rusqlite::Error);
+
+/// Reads all tables of the database `main` and looks at their keys.
+///
+/// Left out: tables of SQLite (`sqlite_…`), of Syncline (`syncline_…`) and of migration tools,
+/// virtual tables' own storage, views.
+///
+/// # Errors
+/// The database's.
+pub fn introspect(conn: &Connection) -> Result<Introspection, IntrospectError> {
+    let mut found = Introspection::default();
+    let listed = listed(conn)?;
+    let storage_of = foreign_storage(conn, &listed)?;
+    for (name, kind) in &listed {
+        match kind.as_str() {
+            "virtual" => found.problems.push(AttachProblem {
+                table: name.clone(),
+                reason: ProblemReason::Virtual,
+            }),
+            "shadow" => found.left_out.push(name.clone()),
+            "table" if tools::is_bookkeeping(name) || storage_of(name) => {
+                found.left_out.push(name.clone());
+            }
+            "table" => {
+                let Some(shape) = Shape::read(conn, name)? else {
+                    continue;
+                };
+                let reasons = problems(conn, &shape)?;
+                if reasons.is_empty() {
+                    let position = found.tables.len();
+                    found.tables.push(local_table(conn, &shape, position)?);
+                }
+                let table = |reason| AttachProblem {
+                    table: name.clone(),
+                    reason,
+                };
+                found.problems.extend(reasons.into_iter().map(table));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The table called `name` without a look at its rows; `None` if there is none or it has no
+/// primary key. Numbers are provisional, as [`LocalTable::table`] says.
+///
+/// # Errors
+/// The database's.
+pub fn read_table(conn: &Connection, name: &str) -> Result<Option<Table>, IntrospectError> {
+    let shape = Shape::read(conn, name)?.filter(|shape| !shape.primary_key.is_empty());
+    Ok(shape.map(|shape| core_table(&shape, 0)))
+}
+
+/// Name and type of every table, in order of creation.
+fn listed(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    let mut statement = conn.prepare(
+        "SELECT s.name, l.type FROM sqlite_schema AS s \
+         JOIN pragma_table_list AS l ON l.schema = 'main' AND l.name = s.name \
+         WHERE s.type = 'table' AND s.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+         AND s.name NOT LIKE 'syncline\\_%' ESCAPE '\\' ORDER BY s.rowid",
+    )?;
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Says of a name whether it is storage of a virtual table whose module this library lacks:
+/// SQLite knows storage tables only with the module.
+fn foreign_storage(
+    conn: &Connection,
+    listed: &[(String, String)],
+) -> rusqlite::Result<impl Fn(&str) -> bool + use<>> {
+    let mut modules = conn.prepare("SELECT name FROM pragma_module_list")?;
+    let modules: Vec<String> = modules
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let mut prefixes = Vec::new();
+    for (name, _) in listed.iter().filter(|(_, kind)| kind == "virtual") {
+        let sql: String = conn.query_row(
+            "SELECT sql FROM sqlite_schema WHERE name = ?1",
+            [name],
+            |r| r.get(0),
+        )?;
+        let all = tokens::tokens(&sql);
+        let using = all.iter().position(|t| t.is_word("USING"));
+        let module = using.and_then(|i| all.get(i + 1)).map(tokens::Token::name);
+        if !module.is_some_and(|m| modules.iter().any(|known| known.eq_ignore_ascii_case(&m))) {
+            prefixes.push(format!("{}_", name.to_ascii_lowercase()));
+        }
+    }
+    Ok(move |name: &str| {
+        let name = name.to_ascii_lowercase();
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    })
+}
+
+fn problems(conn: &Connection, shape: &Shape) -> rusqlite::Result<Vec<ProblemReason>> {
+    if shape.primary_key.is_empty() {
+        return Ok(vec![ProblemReason::NoPrimaryKey]);
+    }
+    let foreign: Vec<_> = shape.indexes.iter().filter_map(foreign_collation).collect();
+    // Without the collation the rows cannot be looked up either.
+    if foreign.is_empty() {
+        rows::key_problems(conn, shape)
+    } else {
+        Ok(foreign)
+    }
+}
+
+fn foreign_collation(index: &ShapeIndex) -> Option<ProblemReason> {
+    let known = |c: &str| {
+        ["BINARY", "NOCASE", "RTRIM"]
+            .iter()
+            .any(|k| k.eq_ignore_ascii_case(c))
+    };
+    let term = index.terms.iter().find(|term| !known(&term.collation))?;
+    Some(ProblemReason::ForeignCollation {
+        index: index.name.clone(),
+        collation: term.collation.clone(),
+    })
+}
+
+fn local_table(conn: &Connection, shape: &Shape, position: usize) -> rusqlite::Result<LocalTable> {
+    let mut statement = conn.prepare_cached(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 \
+         COLLATE NOCASE AND name NOT LIKE 'syncline\\_%' ESCAPE '\\' ORDER BY rowid",
+    )?;
+    let triggers = statement
+        .query_map([&shape.name], |row| {
+            Ok(AppTrigger {
+                name: row.get(0)?,
+                sql: row.get(1)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(LocalTable {
+        table: core_table(shape, position),
+        triggers,
+        notes: notes(shape),
+    })
+}
+
+fn notes(shape: &Shape) -> Vec<String> {
+    let mut notes = Vec::new();
+    for index in &shape.indexes {
+        let unique = if index.unique {
+            "unique index"
+        } else {
+            "index"
+        };
+        if index.predicate.is_some() {
+            notes.push(format!("{unique} {} covers only some rows", index.name));
+        }
+        if index
+            .terms
+            .iter()
+            .any(|term| matches!(term.of, TermOf::Expression(_)))
+        {
+            notes.push(format!("{unique} {} is over an expression", index.name));
+        }
+    }
+    notes.extend(
+        shape
+            .checks
+            .iter()
+            .map(|check| format!("the table as a whole has CHECK ({check})")),
+    );
+    notes
+}
+
+fn core_table(shape: &Shape, position: usize) -> Table {
+    let number = |first: u32, i: usize| first.saturating_add(u32::try_from(i).unwrap_or(u32::MAX));
+    let column = |(i, c): (usize, &shape::ShapeColumn)| Column {
+        name: c.name.clone(),
+        number: ColumnNumber(number(1, i)),
+        ty: column_type(&c.declared),
+        not_null: c.not_null,
+        default: c.default.clone(),
+        check: c.check.clone(),
+        collate: c
+            .collate
+            .clone()
+            .filter(|c| !c.eq_ignore_ascii_case("BINARY")),
+        generated: c.generated,
+        merge: MergeStrategy::default(),
+        merge_paths: BTreeMap::new(),
+    };
+    let plain = |unique: bool| {
+        let wanted = move |index: &&ShapeIndex| index.unique == unique && !index.is_primary_key;
+        shape
+            .indexes
+            .iter()
+            .filter(wanted)
+            .filter_map(ShapeIndex::plain_columns)
+            .collect()
+    };
+    Table {
+        name: shape.name.clone(),
+        number: TableNumber(number(FIRST_OWN.0, position)),
+        columns: shape.columns.iter().enumerate().map(column).collect(),
+        primary_key: shape.primary_key.clone(),
+        uniques: plain(true),
+        indexes: plain(false),
+        foreign_keys: shape.foreign_keys.iter().map(foreign_key).collect(),
+        without_rowid: shape.without_rowid,
+        autoincrement: shape.autoincrement,
+        sync: SyncMode::default(),
+        update_wins: false,
+        rules: RuleTexts::default(),
+        force: BTreeMap::new(),
+    }
+}
+
+fn foreign_key(key: &shape::ShapeForeignKey) -> ForeignKey {
+    ForeignKey {
+        columns: key.columns.clone(),
+        parent: key.parent.clone(),
+        parent_columns: key.parent_columns.clone(),
+        on_delete: match key.on_delete.to_ascii_uppercase().as_str() {
+            "RESTRICT" => OnDelete::Restrict,
+            "CASCADE" => OnDelete::Cascade,
+            "SET NULL" => OnDelete::SetNull,
+            "SET DEFAULT" => OnDelete::SetDefault,
+            _ => OnDelete::NoAction,
+        },
+    }
+}

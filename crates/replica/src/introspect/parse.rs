@@ -1,0 +1,201 @@
+//! What no pragma tells: CHECKs, collations, AUTOINCREMENT, expressions and conditions of
+//! indexes, read from the SQL text in `sqlite_schema`.
+
+use super::tokens::{Token, tokens};
+
+/// What CREATE TABLE says about one column.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ColumnText {
+    pub(super) name: String,
+    /// Without the word and the outer parentheses; several are joined by AND.
+    pub(super) check: Option<String>,
+    pub(super) collate: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TableText {
+    pub(super) columns: Vec<ColumnText>,
+    /// CHECKs of the table as a whole.
+    pub(super) checks: Vec<String>,
+    pub(super) autoincrement: bool,
+}
+
+/// What CREATE INDEX says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct IndexText {
+    /// Each term without ASC or DESC.
+    pub(crate) terms: Vec<String>,
+    /// The condition of a partial index.
+    pub(crate) predicate: Option<String>,
+}
+
+pub(super) fn table_text(sql: &str) -> TableText {
+    let all = tokens(sql);
+    let mut out = TableText::default();
+    for item in list_items(&all).0 {
+        let starts_constraint = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"]
+            .iter()
+            .any(|word| item[0].is_word(word));
+        out.autoincrement |= top_level(item).any(|i| item[i].is_word("AUTOINCREMENT"));
+        let checks = checks(sql, item);
+        if starts_constraint {
+            out.checks.extend(checks);
+            continue;
+        }
+        let collate = top_level(item)
+            .find(|&i| i > 0 && item[i].is_word("COLLATE"))
+            .and_then(|i| Some(item.get(i + 1)?.name()));
+        let check = match checks.len() {
+            0 | 1 => checks.into_iter().next(),
+            _ => Some(format!("({})", checks.join(") AND ("))),
+        };
+        out.columns.push(ColumnText {
+            name: item[0].name(),
+            check,
+            collate,
+        });
+    }
+    out
+}
+
+pub(super) fn index_text(sql: &str) -> IndexText {
+    let all = tokens(sql);
+    let (items, end) = list_items(&all);
+    let term = |item: &[Token<'_>]| {
+        let ordered = item
+            .last()
+            .is_some_and(|t| t.is_word("ASC") || t.is_word("DESC"));
+        let last = if ordered && item.len() > 1 {
+            item.len() - 2
+        } else {
+            item.len() - 1
+        };
+        sql[item[0].start..item[last].end()].to_owned()
+    };
+    let rest = all.get(end..).unwrap_or_default();
+    let predicate = match rest {
+        [word, first, .., last] if word.is_word("WHERE") => {
+            Some(sql[first.start..last.end()].to_owned())
+        }
+        [word, only] if word.is_word("WHERE") => Some(only.text.to_owned()),
+        _ => None,
+    };
+    IndexText {
+        terms: items.into_iter().map(term).collect(),
+        predicate,
+    }
+}
+
+/// The items of the first parenthesised list, and the position behind its end.
+fn list_items<'t, 'a>(all: &'t [Token<'a>]) -> (Vec<&'t [Token<'a>]>, usize) {
+    let Some(open) = all.iter().position(|t| t.is_symbol("(")) else {
+        return (Vec::new(), all.len());
+    };
+    let (mut items, mut depth, mut from) = (Vec::new(), 0_usize, open + 1);
+    for (i, token) in all.iter().enumerate().skip(open) {
+        if token.is_symbol("(") {
+            depth += 1;
+        } else if token.is_symbol(")") {
+            depth -= 1;
+        }
+        if depth == 0 || (depth == 1 && token.is_symbol(",")) {
+            if from < i {
+                items.push(&all[from..i]);
+            }
+            from = i + 1;
+        }
+        if depth == 0 {
+            return (items, i + 1);
+        }
+    }
+    (items, all.len())
+}
+
+/// Positions in `item` outside parentheses.
+fn top_level<'t>(item: &'t [Token<'_>]) -> impl Iterator<Item = usize> + 't {
+    let mut depth = 0_usize;
+    (0..item.len()).filter(move |&i| {
+        let outside = depth == 0;
+        if item[i].is_symbol("(") {
+            depth += 1;
+        } else if item[i].is_symbol(")") {
+            depth = depth.saturating_sub(1);
+        }
+        outside
+    })
+}
+
+fn checks(sql: &str, item: &[Token<'_>]) -> Vec<String> {
+    let inner = |at: usize| {
+        let open = item.get(at + 1).filter(|t| t.is_symbol("("))?;
+        let close = (at + 2..item.len()).find({
+            let mut depth = 1_usize;
+            move |&i| {
+                if item[i].is_symbol("(") {
+                    depth += 1;
+                } else if item[i].is_symbol(")") {
+                    depth -= 1;
+                }
+                depth == 0
+            }
+        })?;
+        Some(sql[open.end()..item[close].start].trim().to_owned())
+    };
+    top_level(item)
+        .filter(|&i| item[i].is_word("CHECK"))
+        .filter_map(inner)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clauses_of_a_table() {
+        let text = table_text(
+            "CREATE TABLE \"t (\"(\n  id INTEGER PRIMARY KEY AUTOINCREMENT, -- a, b\n \
+             [check] TEXT COLLATE \"my coll\" CHECK (length(\"check\") > (1)) CHECK(1),\n \
+             c DEFAULT 'CHECK (x)' REFERENCES p(a, b), 'd', \
+             CONSTRAINT x CHECK (id <> ')'), UNIQUE (c) CHECK (c)) STRICT",
+        );
+        let column = |name: &str, check: Option<&str>, collate: Option<&str>| ColumnText {
+            name: name.into(),
+            check: check.map(Into::into),
+            collate: collate.map(Into::into),
+        };
+        let check = "(length(\"check\") > (1)) AND (1)";
+        let expected = [
+            column("id", None, None),
+            column("check", Some(check), Some("my coll")),
+            column("c", None, None),
+            column("d", None, None),
+        ];
+        assert_eq!(text.columns, expected);
+        assert_eq!(text.checks, ["id <> ')'", "c"]);
+        assert!(text.autoincrement);
+    }
+
+    #[test]
+    fn clauses_of_an_index() {
+        let text = index_text(
+            "CREATE UNIQUE INDEX i ON t(lower(a, 'x,y') DESC, b COLLATE NOCASE, \"desc\")\n \
+             WHERE (deleted = 0) AND b <> ')'",
+        );
+        assert_eq!(
+            text.terms,
+            ["lower(a, 'x,y')", "b COLLATE NOCASE", "\"desc\""]
+        );
+        assert_eq!(
+            text.predicate.as_deref(),
+            Some("(deleted = 0) AND b <> ')'")
+        );
+        assert_eq!(
+            index_text("CREATE INDEX i ON t(a) WHERE b")
+                .predicate
+                .as_deref(),
+            Some("b")
+        );
+        assert_eq!(index_text("CREATE INDEX i ON t(a)").predicate, None);
+    }
+}

@@ -1,0 +1,262 @@
+//! A table exactly as this database has it: more than a [`syncline_core::Table`] says, because
+//! capture must know every way in which a row can be found or evicted.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::parse::{IndexText, index_text, table_text};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) name: String,
+    pub(crate) columns: Vec<ShapeColumn>,
+    /// Positions in `columns`, in key order; empty without a primary key.
+    pub(crate) primary_key: Vec<usize>,
+    pub(crate) without_rowid: bool,
+    pub(crate) autoincrement: bool,
+    /// The key column is the rowid itself.
+    pub(crate) rowid_key: bool,
+    /// A name by which statements can reach the rowid, if no column hides it.
+    pub(crate) rowid_name: Option<&'static str>,
+    pub(crate) indexes: Vec<ShapeIndex>,
+    pub(crate) foreign_keys: Vec<ShapeForeignKey>,
+    /// CHECKs of the table as a whole.
+    pub(crate) checks: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShapeColumn {
+    pub(crate) name: String,
+    pub(crate) declared: String,
+    pub(crate) not_null: bool,
+    pub(crate) default: Option<String>,
+    pub(crate) generated: bool,
+    pub(crate) check: Option<String>,
+    pub(crate) collate: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShapeIndex {
+    pub(crate) name: String,
+    pub(crate) unique: bool,
+    pub(crate) is_primary_key: bool,
+    pub(crate) terms: Vec<Term>,
+    /// The condition of a partial index.
+    pub(crate) predicate: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Term {
+    pub(crate) of: TermOf,
+    pub(crate) collation: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TermOf {
+    /// A position in [`Shape::columns`].
+    Column(usize),
+    /// SQL text over the table's columns.
+    Expression(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ShapeForeignKey {
+    pub(crate) parent: String,
+    /// Positions in [`Shape::columns`].
+    pub(crate) columns: Vec<usize>,
+    /// Empty for the parent's primary key.
+    pub(crate) parent_columns: Vec<String>,
+    pub(crate) on_delete: String,
+}
+
+impl ShapeIndex {
+    /// Positions of its columns, if it covers every row and nothing but columns.
+    pub(crate) fn plain_columns(&self) -> Option<Vec<usize>> {
+        if self.predicate.is_some() {
+            return None;
+        }
+        self.terms
+            .iter()
+            .map(|term| match term.of {
+                TermOf::Column(position) => Some(position),
+                TermOf::Expression(_) => None,
+            })
+            .collect()
+    }
+}
+
+impl Shape {
+    /// The ordinary table called `name`; `None` if there is none.
+    pub(crate) fn read(conn: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
+        let found = conn
+            .prepare_cached(
+                "SELECT s.name, s.sql, l.wr FROM sqlite_schema AS s \
+                 JOIN pragma_table_list(s.name) AS l ON l.schema = 'main' \
+                 WHERE s.type = 'table' AND s.name = ?1 COLLATE NOCASE AND l.type = 'table'",
+            )?
+            .query_row([name], |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get::<_, bool>(2)?,
+                ))
+            })
+            .optional()?;
+        let Some((name, sql, without_rowid)) = found else {
+            return Ok(None);
+        };
+        let text = table_text(&sql);
+        let (mut columns, primary_key) = columns(conn, &name)?;
+        for column in &mut columns {
+            let named = text
+                .columns
+                .iter()
+                .find(|c| c.name.eq_ignore_ascii_case(&column.name));
+            if let Some(named) = named {
+                column.check.clone_from(&named.check);
+                column.collate.clone_from(&named.collate);
+            }
+        }
+        let indexes = indexes(conn, &name)?;
+        let rowid_key = match primary_key[..] {
+            // `INTEGER PRIMARY KEY DESC` is no rowid; SQLite then makes an index for it.
+            [only] => {
+                !without_rowid
+                    && columns[only].declared.eq_ignore_ascii_case("INTEGER")
+                    && !indexes.iter().any(|index| index.is_primary_key)
+            }
+            _ => false,
+        };
+        let hides = |name: &&str| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
+        Ok(Some(Self {
+            foreign_keys: foreign_keys(conn, &name, &columns)?,
+            rowid_name: ["rowid", "_rowid_", "oid"]
+                .into_iter()
+                .find(hides)
+                .filter(|_| !without_rowid),
+            name,
+            columns,
+            primary_key,
+            without_rowid,
+            autoincrement: text.autoincrement,
+            rowid_key,
+            indexes,
+            checks: text.checks,
+        }))
+    }
+
+    pub(crate) fn position(&self, name: &str) -> Option<usize> {
+        self.columns
+            .iter()
+            .position(|c| c.name.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether NULL can stand in the key column at this position: SQLite allows it in every
+    /// primary key that is neither the rowid, nor NOT NULL, nor of a WITHOUT ROWID table.
+    pub(crate) fn key_takes_null(&self, position: usize) -> bool {
+        !self.rowid_key && !self.without_rowid && !self.columns[position].not_null
+    }
+}
+
+fn columns(conn: &Connection, table: &str) -> rusqlite::Result<(Vec<ShapeColumn>, Vec<usize>)> {
+    let mut keys: Vec<(i64, usize)> = Vec::new();
+    let mut columns = Vec::new();
+    let mut statement = conn.prepare_cached(
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1, 'main')",
+    )?;
+    let mut rows = statement.query([table])?;
+    while let Some(row) = rows.next()? {
+        let pk: i64 = row.get(4)?;
+        if pk > 0 {
+            keys.push((pk, columns.len()));
+        }
+        columns.push(ShapeColumn {
+            name: row.get(0)?,
+            declared: row.get(1)?,
+            not_null: row.get(2)?,
+            default: row.get(3)?,
+            generated: row.get::<_, i64>(5)? > 1,
+            check: None,
+            collate: None,
+        });
+    }
+    keys.sort_unstable();
+    Ok((
+        columns,
+        keys.into_iter().map(|(_, position)| position).collect(),
+    ))
+}
+
+fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> {
+    let mut list = conn.prepare_cached(
+        "SELECT l.name, l.\"unique\", l.origin, s.sql FROM pragma_index_list(?1, 'main') AS l \
+         LEFT JOIN sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name",
+    )?;
+    let mut terms = conn.prepare_cached(
+        "SELECT cid, coll FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno",
+    )?;
+    let mut out = Vec::new();
+    let mut rows = list.query(params![table])?;
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        let sql: Option<String> = row.get(3)?;
+        let text: IndexText = sql.as_deref().map(index_text).unwrap_or_default();
+        let found = terms.query_map([&name], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+        })?;
+        let mut parts = Vec::new();
+        for (i, term) in found.enumerate() {
+            let (cid, collation) = term?;
+            let of = match usize::try_from(cid) {
+                Ok(position) => TermOf::Column(position),
+                Err(_) => TermOf::Expression(text.terms.get(i).cloned().unwrap_or_default()),
+            };
+            parts.push(Term {
+                of,
+                collation: collation.unwrap_or_else(|| "BINARY".into()),
+            });
+        }
+        out.push(ShapeIndex {
+            name,
+            unique: row.get(1)?,
+            is_primary_key: row.get::<_, String>(2)? == "pk",
+            terms: parts,
+            predicate: text.predicate,
+        });
+    }
+    Ok(out)
+}
+
+fn foreign_keys(
+    conn: &Connection,
+    table: &str,
+    columns: &[ShapeColumn],
+) -> rusqlite::Result<Vec<ShapeForeignKey>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT id, \"table\", \"from\", \"to\", on_delete \
+         FROM pragma_foreign_key_list(?1, 'main') ORDER BY id DESC, seq",
+    )?;
+    let mut rows = statement.query([table])?;
+    let mut out: Vec<ShapeForeignKey> = Vec::new();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        if last != Some(id) {
+            out.push(ShapeForeignKey {
+                parent: row.get(1)?,
+                columns: Vec::new(),
+                parent_columns: Vec::new(),
+                on_delete: row.get(4)?,
+            });
+            last = Some(id);
+        }
+        let from: String = row.get(2)?;
+        let key = out.last_mut().expect("pushed for the first row of each id");
+        key.columns.extend(
+            columns
+                .iter()
+                .position(|c| c.name.eq_ignore_ascii_case(&from)),
+        );
+        key.parent_columns.extend(row.get::<_, Option<String>>(3)?);
+    }
+    Ok(out)
+}

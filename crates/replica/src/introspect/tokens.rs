@@ -1,0 +1,136 @@
+//! Splits the SQL text that `sqlite_schema` keeps into tokens: just enough of SQLite's lexer to
+//! find a clause without being fooled by quotes, comments and parentheses.
+
+/// One token; comments and white space are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a str,
+    /// Byte offset in the text.
+    pub(super) start: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A keyword, bare name or number.
+    Word,
+    /// `"name"`, `[name]` or `` `name` ``.
+    Quoted,
+    /// `'text'`.
+    Text,
+    /// One character of punctuation.
+    Symbol,
+}
+
+impl Token<'_> {
+    pub(super) fn end(&self) -> usize {
+        self.start + self.text.len()
+    }
+
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
+    }
+
+    pub(super) fn is_symbol(&self, symbol: &str) -> bool {
+        self.kind == Kind::Symbol && self.text == symbol
+    }
+
+    /// The name this token stands for.
+    pub(super) fn name(&self) -> String {
+        let Some(quote) = self.text.chars().next() else {
+            return String::new();
+        };
+        let close = match quote {
+            '[' => return self.text[1..].trim_end_matches(']').to_owned(),
+            '"' | '`' | '\'' => quote,
+            _ => return self.text.to_owned(),
+        };
+        let inner = &self.text[1..];
+        let inner = inner.strip_suffix(close).unwrap_or(inner);
+        inner.replace(&format!("{close}{close}"), &close.to_string())
+    }
+}
+
+/// The tokens of `sql`. Unterminated quotes run to the end.
+pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    while let Some(first) = sql[start..].chars().next() {
+        let rest = &sql[start..];
+        let (kind, len) = match first {
+            c if c.is_ascii_whitespace() => (None, 1),
+            '-' if rest.starts_with("--") => (None, rest.find('\n').map_or(rest.len(), |i| i + 1)),
+            '/' if rest.starts_with("/*") => {
+                (None, rest[2..].find("*/").map_or(rest.len(), |i| i + 4))
+            }
+            '\'' => (Some(Kind::Text), quoted_len(rest, '\'')),
+            '"' | '`' => (Some(Kind::Quoted), quoted_len(rest, first)),
+            '[' => (
+                Some(Kind::Quoted),
+                rest.find(']').map_or(rest.len(), |i| i + 1),
+            ),
+            c if is_word(c) => (
+                Some(Kind::Word),
+                rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            ),
+            c => (Some(Kind::Symbol), c.len_utf8()),
+        };
+        if let Some(kind) = kind {
+            out.push(Token {
+                kind,
+                text: &rest[..len],
+                start,
+            });
+        }
+        start += len;
+    }
+    out
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
+}
+
+/// The length of a quoted token at the start of `rest`; a doubled quote does not end it.
+fn quoted_len(rest: &str, quote: char) -> usize {
+    let bytes = rest.as_bytes();
+    let mut i = 1;
+    while i < bytes.len() {
+        if bytes[i] == quote as u8 {
+            if bytes.get(i + 1) != Some(&(quote as u8)) {
+                return i + 1;
+            }
+            i += 1;
+        }
+        i += 1;
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_comments_and_names() {
+        let sql = "CREATE -- (\n\"a\"\"b\" /* ' */ [c d]`e` 'it''s' ü1,";
+        let found: Vec<_> = tokens(sql).iter().map(|t| (t.kind, t.name())).collect();
+        let expected = [
+            (Kind::Word, "CREATE"),
+            (Kind::Quoted, "a\"b"),
+            (Kind::Quoted, "c d"),
+            (Kind::Quoted, "e"),
+            (Kind::Text, "it's"),
+            (Kind::Word, "ü1"),
+            (Kind::Symbol, ","),
+        ];
+        assert_eq!(found, expected.map(|(kind, name)| (kind, name.to_owned())));
+    }
+
+    #[test]
+    fn what_does_not_end_runs_to_the_end() {
+        for sql in ["'abc", "\"abc", "[abc", "/* abc", "-- abc"] {
+            assert!(tokens(sql).len() <= 1, "{sql}");
+        }
+    }
+}
