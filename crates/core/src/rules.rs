@@ -3,7 +3,41 @@
 //! A read rule is compiled to **bucket families**; buckets are what rows lie in and what people
 //! are granted. Write rules are predicates, admitted as a least fixpoint over a changeset.
 
+mod admit;
+mod branch;
+mod bucket;
+mod call;
+mod compare;
+mod compile;
+mod cond;
+mod definition;
+mod describe;
+mod hash;
+mod hint;
+mod inherit;
+mod judge;
+mod lower;
+mod normal;
+mod parse;
+mod refusal;
+mod scope;
+mod subquery;
+mod term;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+
+pub use admit::ADMISSION_ROUNDS_MAX;
+pub use branch::HOPS_MAX;
+pub use inherit::INHERITANCE_MAX;
+pub use normal::BRANCHES_MAX;
+pub use parse::RULE_BYTES_MAX;
+
+use compile::Compiled;
+use cond::Env;
+use judge::{Judge, Plain};
+use term::{Field, Seen, Term};
 
 use crate::{
     ids::{BucketId, TableNumber, UserId, Version},
@@ -66,6 +100,23 @@ pub trait Facts {
         column: RuleColumn,
         value: &Value,
     ) -> Result<Vec<Stored>, Self::Missing>;
+    /// The rows that [`Facts::matching`] finds for both of two columns.
+    ///
+    /// `first` is the column next to the user, which usually has fewer rows. Worth implementing
+    /// where an index on both columns answers at once.
+    ///
+    /// # Errors
+    /// What has to be loaded first.
+    fn matching_both(
+        &self,
+        table: TableNumber,
+        first: (RuleColumn, &Value),
+        second: (RuleColumn, &Value),
+    ) -> Result<Vec<Stored>, Self::Missing> {
+        let mut rows = self.matching(table, first.0, first.1)?;
+        rows.retain(|row| Field::from(second.0).of(row).equals(&Seen::from(second.1)));
+        Ok(rows)
+    }
 }
 
 /// Somebody a bucket can be granted to: keyed hash of (branch, kind, value), 16 bytes.
@@ -110,9 +161,12 @@ pub struct RuleError {
 }
 
 /// The compiled rules of a schema.
+///
+/// A row of a table that `schema` does not have lies in no bucket, grants nothing and may be
+/// neither read nor written.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    _private: (),
+    compiled: Compiled,
 }
 
 impl Rules {
@@ -121,50 +175,82 @@ impl Rules {
     /// # Errors
     /// Every rule that does not fit, not only the first.
     pub fn compile(schema: &Schema, key: &[u8; 32]) -> Result<Self, Vec<RuleError>> {
-        let _ = (schema, key);
-        Ok(Self { _private: () })
+        Ok(Self {
+            compiled: Compiled::new(schema, key)?,
+        })
     }
 
     /// Changes exactly when a bucket or grantee could get another id or meaning.
     #[must_use]
     pub fn fingerprint(&self) -> [u8; 32] {
-        [0; 32]
+        self.compiled.fingerprint
     }
 
     /// The buckets `stored` lies in, sorted, without doubles.
     ///
     /// # Errors
     /// What has to be loaded first (parents, where a rule inherits).
-    pub fn buckets<F: Facts>(&self, stored: &Stored, facts: &F) -> Result<Vec<BucketId>, F::Missing> {
-        let _ = (stored, facts);
-        Ok(Vec::new())
+    pub fn buckets<F: Facts>(
+        &self,
+        stored: &Stored,
+        facts: &F,
+    ) -> Result<Vec<BucketId>, F::Missing> {
+        match self.table(stored.table) {
+            Some(table) => self.compiled.buckets(table, stored, facts),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether two images of one row lie in the same buckets for sure, as long as their parents
+    /// do not change: then [`Rules::buckets`] need not be asked.
+    #[must_use]
+    pub fn same_buckets(&self, before: &Stored, after: &Stored) -> bool {
+        let table = self
+            .table(before.table)
+            .map(|table| &self.compiled.tables[table]);
+        table.is_none_or(|table| same(&table.bucket_fields, before, after))
     }
 
     /// The tables (and their columns) whose rows inherit buckets from rows of `table`: when a
     /// parent's buckets change, its children's change in the same commit.
     #[must_use]
     pub fn inheriting(&self, table: TableNumber) -> Vec<(TableNumber, RuleColumn)> {
-        let _ = table;
-        Vec::new()
+        let table = self.table(table);
+        table.map_or_else(Vec::new, |table| {
+            self.compiled.tables[table].children.clone()
+        })
     }
 
-    /// What `stored` grants in the state `facts`, with repetitions: one for each path through it.
+    /// What `stored` grants in the state `facts`, sorted, with repetitions: one for each path
+    /// through it.
     ///
     /// A change's grant difference is this before it (over the state before) against this after
-    /// it (over the state after), for one row at a time.
+    /// it (over the state after), for one row at a time. `facts` holds `stored`.
     ///
     /// # Errors
     /// What has to be loaded first (rows of the chain).
     pub fn grants<F: Facts>(&self, stored: &Stored, facts: &F) -> Result<Vec<Grant>, F::Missing> {
-        let _ = (stored, facts);
-        Ok(Vec::new())
+        match self.table(stored.table) {
+            Some(table) => self.compiled.grants(table, stored, facts),
+            None => Ok(Vec::new()),
+        }
     }
 
-    /// What `identity` is granted, now and by later grants.
+    /// Whether two images of one row grant the same for sure: then [`Rules::grants`] need not be
+    /// asked for either.
+    #[must_use]
+    pub fn same_grants(&self, before: &Stored, after: &Stored) -> bool {
+        let table = self
+            .table(before.table)
+            .map(|table| &self.compiled.tables[table]);
+        table.is_none_or(|table| same(&table.grant_fields, before, after))
+    }
+
+    /// What `identity` is granted, now and by later grants. Both lists are sorted, without
+    /// doubles.
     #[must_use]
     pub fn reader(&self, identity: &Identity) -> Reader {
-        let _ = identity;
-        Reader::default()
+        self.compiled.reader(identity)
     }
 
     /// Whether `identity` may read `stored`, evaluated directly, without buckets.
@@ -177,13 +263,23 @@ impl Rules {
         stored: &Stored,
         facts: &F,
     ) -> Result<bool, F::Missing> {
-        let _ = (identity, stored, facts);
-        Ok(true)
+        let judge = Judge {
+            rules: &self.compiled,
+            lookup: &Plain(facts),
+            identity,
+        };
+        match self.table(stored.table) {
+            Some(table) => judge.may_read(table, stored),
+            None => Ok(false),
+        }
     }
 
     /// Admits the changes of a changeset as a least fixpoint: each must be allowed on the state
     /// before the changeset (`facts`) plus the changes already admitted, never on itself.
     /// `Ok(Err(i))` names the first change that stays inadmissible.
+    ///
+    /// `changes` has at most one for each row, and their order says nothing about what is
+    /// admitted. Changes may wait for one another through [`ADMISSION_ROUNDS_MAX`] rows.
     ///
     /// # Errors
     /// What has to be loaded first.
@@ -193,14 +289,39 @@ impl Rules {
         changes: &[Proposed],
         facts: &F,
     ) -> Result<Result<(), usize>, F::Missing> {
-        let _ = (identity, changes, facts);
-        Ok(Ok(()))
+        self.compiled.admit(identity, changes, facts)
     }
 
-    /// The values that `table`'s `force` sets on an inserted or updated row of `identity`.
+    /// The values that `table`'s `force` sets on an inserted or updated row of `identity`, by
+    /// position in [`crate::Table::columns`], canonical. A claim that is not there is NULL.
     #[must_use]
     pub fn forced(&self, identity: &Identity, table: TableNumber) -> Vec<(usize, Value)> {
-        let _ = (identity, table);
-        Vec::new()
+        let Some(table) = self.table(table).map(|table| &self.compiled.tables[table]) else {
+            return Vec::new();
+        };
+        let value = |(position, term): &(usize, Term)| {
+            let value = Env::user(identity).term(term).into_value();
+            (*position, value.canonical(table.types[*position]))
+        };
+        table.forced.iter().map(value).collect()
     }
+
+    /// What each rule of `table` says, in words: a line for each.
+    #[must_use]
+    pub fn describe(&self, table: &str) -> String {
+        let mut tables = self.compiled.tables.iter();
+        let table = tables.find(|rules| rules.name.eq_ignore_ascii_case(table));
+        table.map_or_else(String::new, |table| table.words.clone())
+    }
+
+    fn table(&self, number: TableNumber) -> Option<usize> {
+        self.compiled.by_number.get(&number).copied()
+    }
+}
+
+/// Whether all of `fields` have equal values.
+fn same(fields: &[Field], before: &Stored, after: &Stored) -> bool {
+    fields
+        .iter()
+        .all(|field| field.of(before) == field.of(after))
 }

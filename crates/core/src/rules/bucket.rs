@@ -1,0 +1,216 @@
+//! Buckets of rows, grants of rows, and what an identity is granted.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Facts, Grant, GranteeId, Identity, Reader, RuleColumn, Stored,
+    branch::Hop,
+    compile::{Compiled, Granted, Placed, Source},
+    cond::{Env, all_hold},
+    judge::Plain,
+    term::{Field, Seen},
+};
+use crate::ids::BucketId;
+
+impl Compiled {
+    /// The buckets that `row` lies in.
+    pub(super) fn buckets<F: Facts>(
+        &self,
+        table: usize,
+        row: &Stored,
+        facts: &F,
+    ) -> Result<Vec<BucketId>, F::Missing> {
+        let mut buckets = BTreeSet::new();
+        self.collect_buckets(table, row, facts, &mut buckets)?;
+        Ok(buckets.into_iter().collect())
+    }
+
+    fn collect_buckets<F: Facts>(
+        &self,
+        table: usize,
+        row: &Stored,
+        facts: &F,
+        out: &mut BTreeSet<BucketId>,
+    ) -> Result<(), F::Missing> {
+        let rules = &self.tables[table];
+        if let Some(own) = rules.own {
+            out.insert(self.key.row_bucket(own, &row.key));
+        }
+        for placement in &rules.placements {
+            if !all_hold(&placement.conds, Env::row(row)) {
+                continue;
+            }
+            match placement.place {
+                Placed::Family(family, None) => {
+                    out.insert(self.key.only_bucket(family));
+                }
+                Placed::Family(family, Some(field)) => {
+                    out.extend(self.key.value_bucket(family, &field.of(row)));
+                }
+                Placed::Parent(column, parent) => {
+                    for key in self.tables[parent].keys(&Field::from(column).of(row)) {
+                        if let Some(row) = facts.stored(self.tables[parent].number, &key)? {
+                            self.collect_buckets(parent, &row, facts, out)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One grant for each path through `row`.
+    pub(super) fn grants<F: Facts>(
+        &self,
+        table: usize,
+        row: &Stored,
+        facts: &F,
+    ) -> Result<Vec<Grant>, F::Missing> {
+        let mut grants = Vec::new();
+        for &(source, position) in &self.tables[table].hops {
+            let source = &self.sources[source];
+            if !all_hold(&source.hops[position].conds, Env::row(row)) {
+                continue;
+            }
+            // The cheaper side first: where it leads nowhere, the other need not be loaded.
+            let walk = Walk {
+                rules: self,
+                facts: &Plain(facts),
+                source,
+                row,
+                position,
+            };
+            let mut grantees = Vec::new();
+            walk.to_grantees(position, row, &mut grantees)?;
+            if grantees.is_empty() {
+                continue;
+            }
+            let mut buckets = Vec::new();
+            walk.to_buckets(position, row, &mut buckets)?;
+            for &bucket in &buckets {
+                grants.extend(grantees.iter().map(|&grantee| Grant { grantee, bucket }));
+            }
+        }
+        grants.sort_unstable();
+        Ok(grants)
+    }
+
+    /// What `identity` is granted for what it is, and what it is as a grantee.
+    pub(super) fn reader(&self, identity: &Identity) -> Reader {
+        let env = Env::user(identity);
+        let mut fixed = BTreeSet::new();
+        for kind in self.fixed.iter().filter(|kind| all_hold(&kind.user, env)) {
+            match &kind.term {
+                None => {
+                    fixed.insert(self.key.only_bucket(kind.family));
+                }
+                Some(term) => {
+                    fixed.extend(self.key.value_bucket(kind.family, &term.of(identity)));
+                }
+            }
+        }
+        let sources = self
+            .sources
+            .iter()
+            .filter(|source| all_hold(&source.user, env));
+        let grantees: BTreeSet<GranteeId> = sources
+            .filter_map(|source| {
+                let value = source.end.as_ref().map(|term| term.of(identity));
+                self.key.grantee(source.grantee, value.as_ref())
+            })
+            .collect();
+        Reader {
+            fixed: fixed.into_iter().collect(),
+            grantees: grantees.into_iter().collect(),
+        }
+    }
+}
+
+/// The paths of a source through one row as its hop at `position`.
+struct Walk<'a, 'f, F> {
+    rules: &'a Compiled,
+    facts: &'a Plain<'f, F>,
+    source: &'a Source,
+    row: &'a Stored,
+    position: usize,
+}
+
+impl<F: Facts> Walk<'_, '_, F> {
+    /// The grantee of each way from `row` as hop `at` to the end.
+    fn to_grantees(
+        &self,
+        at: usize,
+        row: &Stored,
+        out: &mut Vec<GranteeId>,
+    ) -> Result<(), F::Missing> {
+        let hop = &self.source.hops[at];
+        let key = &self.rules.key;
+        let Some(right) = hop.right else {
+            out.extend(key.grantee(self.source.grantee, None));
+            return Ok(());
+        };
+        let value = right.of(row);
+        let Some(next) = self.source.hops.get(at + 1) else {
+            out.extend(key.grantee(self.source.grantee, Some(&value)));
+            return Ok(());
+        };
+        let Some(left) = next.left else { return Ok(()) };
+        for row in self.rows(at + 1, next, left, &value)? {
+            self.to_grantees(at + 1, &row, out)?;
+        }
+        Ok(())
+    }
+
+    /// The bucket of each way from the start to `row` as hop `at`.
+    fn to_buckets(
+        &self,
+        at: usize,
+        row: &Stored,
+        out: &mut Vec<BucketId>,
+    ) -> Result<(), F::Missing> {
+        let Some(before) = at.checked_sub(1) else {
+            let key = &self.rules.key;
+            out.extend(match self.source.bucket {
+                Granted::Row(own) => Some(key.row_bucket(own, &row.key)),
+                Granted::Only(family) => Some(key.only_bucket(family)),
+                Granted::Left(family) => {
+                    let left = self.source.hops[0].left.map(Field::from);
+                    left.and_then(|left| key.value_bucket(family, &left.of(row)))
+                }
+            });
+            return Ok(());
+        };
+        let previous = &self.source.hops[before];
+        let (Some(left), Some(right)) = (
+            self.source.hops[at].left,
+            previous.right.and_then(Field::lookup),
+        ) else {
+            return Ok(());
+        };
+        let value = Field::from(left).of(row);
+        for row in self.rows(before, previous, right, &value)? {
+            self.to_buckets(before, &row, out)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of a neighbouring hop.
+    ///
+    /// Where the table occurs twice, a path with the row at both places is counted at the first
+    /// of them: so nowhere else is the row its own predecessor.
+    fn rows(
+        &self,
+        at: usize,
+        hop: &Hop,
+        column: RuleColumn,
+        value: &Seen<'_>,
+    ) -> Result<Vec<Stored>, F::Missing> {
+        let mut rows = self.rules.matching(self.facts, hop.table, column, value)?;
+        rows.retain(|row| {
+            let counted =
+                at < self.position && row.table == self.row.table && row.key == self.row.key;
+            !counted && all_hold(&hop.conds, Env::row(row))
+        });
+        Ok(rows)
+    }
+}

@@ -1,0 +1,7 @@
+//! What rules are read as, and what follows from them for rows and people.
+
+mod admission;
+mod forms;
+mod refused;
+mod testkit;
+mod values;

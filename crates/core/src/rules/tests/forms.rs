@@ -1,0 +1,174 @@
+//! Rules as people write them.
+
+use super::testkit::{KEY, schema, tracker};
+use crate::{
+    rules::Rules,
+    schema::{Schema, Table},
+};
+
+fn with(name: &str, rule: impl FnOnce(Table) -> Table) -> Schema {
+    let mut tables = tracker();
+    let at = tables.iter().position(|table| table.name == name).unwrap();
+    let table = tables.remove(at);
+    tables.insert(at, rule(table));
+    schema(tables)
+}
+
+/// What the rule is read as.
+fn read_as(table: &str, rule: &str) -> String {
+    let schema = with(table, |table| table.read(rule));
+    let rules = Rules::compile(&schema, &KEY).unwrap_or_else(|errors| panic!("{}", errors[0]));
+    let words = rules.describe(table);
+    let line = words.lines().next().unwrap_or_default().to_owned();
+    line.strip_prefix(&format!("{table}: "))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn ru2_every_spelling_of_a_membership_is_the_same_family() {
+    let same = [
+        "id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())",
+        "id in (select project_id from public.project_members where auth.uid() = user_id)",
+        "projects.id IN (SELECT m.project_id FROM project_members AS m WHERE m.user_id = (SELECT auth.uid()))",
+        "auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = projects.id)",
+        "(select auth.uid() as uid) IN (SELECT user_id FROM project_members WHERE project_id = projects.id)",
+        "EXISTS (SELECT 1 FROM project_members WHERE project_id = projects.id AND user_id = auth.uid())",
+        "EXISTS (SELECT * FROM project_members m WHERE m.user_id = auth.uid()::text AND m.project_id = projects.id)",
+        "id = ANY (SELECT project_id FROM project_members WHERE user_id = auth.jwt() ->> 'sub')",
+        "(EXISTS ( SELECT 1 FROM project_members pm WHERE ((pm.project_id = projects.id) AND (pm.user_id = CAST(auth.uid() AS text)))))",
+        "\"id\" IN (SELECT DISTINCT \"project_id\" FROM \"project_members\" WHERE user_id = auth.claim('sub'))",
+        "NOT (NOT id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid()))",
+        "FALSE OR (TRUE AND id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid()))",
+    ];
+    let fingerprint = |rule: &str| {
+        let schema = with("projects", |table| table.read(rule));
+        Rules::compile(&schema, &KEY)
+            .map(|rules| rules.fingerprint())
+            .map_err(|e| e[0].to_string())
+    };
+    for rule in same {
+        assert_eq!(fingerprint(rule), fingerprint(same[0]), "{rule}");
+    }
+    insta::assert_snapshot!(read_as("projects", same[0]), @"read by users listed in project_members (project_id, user_id)");
+}
+
+#[test]
+fn ru2_common_policies_are_read_as_meant() {
+    let policies = [
+        ("projects", "TRUE"),
+        ("projects", "auth.uid() IS NOT NULL"),
+        ("projects", "auth.role() = 'authenticated'"),
+        ("projects", "auth.uid() = owner_id"),
+        ("projects", "(( SELECT auth.uid() AS uid) = owner_id)"),
+        ("projects", "owner_id = auth.uid() OR archived = FALSE"),
+        (
+            "projects",
+            "NOT archived AND owner_id IN (auth.uid(), auth.claim('delegate'))",
+        ),
+        (
+            "projects",
+            "owner_id = (auth.jwt() -> 'app_metadata' ->> 'tenant')",
+        ),
+        ("projects", "(auth.jwt() ->> 'is_admin')::boolean"),
+        (
+            "projects",
+            "auth.claim('role') = 'admin' AND budget BETWEEN 1 AND 10",
+        ),
+        (
+            "projects",
+            "_owner = auth.uid() OR id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())",
+        ),
+        (
+            "projects",
+            "auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = projects.id AND role IN ('owner', 'editor'))",
+        ),
+        ("tasks", "project_id IN readable(projects)"),
+        (
+            "tasks",
+            "project_id IN readable(projects) AND NOT done OR _owner = auth.uid()",
+        ),
+        (
+            "tasks",
+            "project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())",
+        ),
+        (
+            "tasks",
+            "project_id IN (SELECT id FROM projects WHERE owner_id = auth.uid())",
+        ),
+        (
+            "tasks",
+            "project_id IN (SELECT id FROM projects WHERE NOT archived)",
+        ),
+        (
+            "tasks",
+            "EXISTS (SELECT 1 FROM projects p JOIN project_members m ON m.project_id = p.id WHERE p.id = tasks.project_id AND NOT p.archived AND m.user_id = auth.uid())",
+        ),
+        (
+            "tasks",
+            "project_id IN (SELECT id FROM projects WHERE id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid() AND role <> 'guest'))",
+        ),
+        (
+            "tasks",
+            "EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() AND role = 'admin')",
+        ),
+        (
+            "tasks",
+            "points > 2.5 AND (title IS NULL OR title <> 'draft')",
+        ),
+        (
+            "project_members",
+            "project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())",
+        ),
+    ];
+    let words: Vec<String> = policies
+        .iter()
+        .map(|(table, rule)| format!("{rule}\n    {}", read_as(table, rule)))
+        .collect();
+    insta::assert_snapshot!(words.join("\n"), @"
+    TRUE
+        read by everybody
+    auth.uid() IS NOT NULL
+        read by everybody if auth.uid() IS NOT NULL
+    auth.role() = 'authenticated'
+        read by everybody if auth.role() = 'authenticated'
+    auth.uid() = owner_id
+        read by the user in `owner_id`
+    (( SELECT auth.uid() AS uid) = owner_id)
+        read by the user in `owner_id`
+    owner_id = auth.uid() OR archived = FALSE
+        read by the user in `owner_id`; by everybody while archived = 0
+    NOT archived AND owner_id IN (auth.uid(), auth.claim('delegate'))
+        read by the user in `owner_id` while archived = 0; by users whose auth.claim('delegate') is `owner_id` while archived = 0
+    owner_id = (auth.jwt() -> 'app_metadata' ->> 'tenant')
+        read by users whose auth.claim('app_metadata', 'tenant') is `owner_id`
+    (auth.jwt() ->> 'is_admin')::boolean
+        read by everybody if auth.claim('is_admin') = 1
+    auth.claim('role') = 'admin' AND budget BETWEEN 1 AND 10
+        read by everybody if auth.claim('role') = 'admin' while (budget >= 1 AND budget <= 10)
+    _owner = auth.uid() OR id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())
+        read by its owner; by users listed in project_members (project_id, user_id)
+    auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = projects.id AND role IN ('owner', 'editor'))
+        read by users listed in project_members (project_id, user_id) with role IN ('owner', 'editor')
+    project_id IN readable(projects)
+        read by readers of its row in projects (project_id)
+    project_id IN readable(projects) AND NOT done OR _owner = auth.uid()
+        read by readers of its row in projects (project_id) while done = 0; by its owner
+    project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())
+        read by users listed in project_members (project_id, user_id)
+    project_id IN (SELECT id FROM projects WHERE owner_id = auth.uid())
+        read by users listed in projects (id, owner_id)
+    project_id IN (SELECT id FROM projects WHERE NOT archived)
+        read by everybody while listed in projects (id) with archived = 0
+    EXISTS (SELECT 1 FROM projects p JOIN project_members m ON m.project_id = p.id WHERE p.id = tasks.project_id AND NOT p.archived AND m.user_id = auth.uid())
+        read by users listed in project_members (project_id, user_id) through projects (id, id) with archived = 0
+    project_id IN (SELECT id FROM projects WHERE id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid() AND role <> 'guest'))
+        read by users listed in project_members (project_id, user_id) with role <> 'guest' through projects (id, id)
+    EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() AND role = 'admin')
+        read by users listed in project_members (user_id) with role = 'admin'
+    points > 2.5 AND (title IS NULL OR title <> 'draft')
+        read by everybody while (points > 2.5 AND (title IS NULL OR title <> 'draft'))
+    project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())
+        read by users listed in project_members (project_id, user_id)
+    ");
+}
