@@ -32,6 +32,12 @@ impl Hlc {
         Self(Self::at(now).0.max(self.0.saturating_add(1)))
     }
 
+    /// The reading right after `self`.
+    #[must_use]
+    pub fn successor(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// `self`, or the latest reading a server at `now` accepts if `self` is ahead of that.
     #[must_use]
     pub fn clamped(self, now: Timestamp) -> Self {
