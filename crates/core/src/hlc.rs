@@ -15,7 +15,7 @@ impl Hlc {
     /// The first reading within the millisecond of `time`.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
-        Self((time.as_millis() & 0xFFFF_FFFF_FFFF) << 16)
+        Self(time.as_millis().min(0xFFFF_FFFF_FFFF) << 16)
     }
 
     /// Milliseconds since 1970.
