@@ -21,9 +21,6 @@ pub mod rules;
 pub mod merge;
 pub mod wire;
 
-#[cfg(test)]
-mod vectors;
-
 pub use change::{Change, Changeset, ColumnEdit, Edit, Op};
 pub use hlc::Hlc;
 pub use ids::{

@@ -6,17 +6,29 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cursor;
+pub mod device;
 pub mod encoding;
 pub mod log;
 pub mod meta;
+pub mod pipeline;
+pub mod plan;
 pub mod storage;
 pub mod want;
 
+pub use cursor::{check_cursor, sign_cursor};
+pub use device::{DeviceHello, DeviceOpened, OpenDeviceError, open_device};
 pub use encoding::EncodingError;
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{DeviceState, RowMeta};
+pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};
+pub use plan::{Context, Submission};
 pub use storage::{
     Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash, RowWrite,
     SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
 pub use want::{KnownChangeset, Loaded, LoadedRow, Missing, Want};
+
+/// The device that other programs' writes into the server's database are filed under. No replica
+/// gets this id.
+pub const EXTERNAL: syncline_core::DeviceId = syncline_core::DeviceId([0xFF; 16]);

@@ -129,7 +129,7 @@ impl Loaded {
 ///
 /// # Panics
 /// If the value is NULL: NULL matches nothing and is never asked for.
-fn matching_key(value: &Value) -> Vec<u8> {
+pub(crate) fn matching_key(value: &Value) -> Vec<u8> {
     match value {
         Value::Null => panic!("NULL matches nothing and is never looked up"),
         Value::Text(text) => [b"t", text.as_bytes()].concat(),
@@ -137,4 +137,26 @@ fn matching_key(value: &Value) -> Vec<u8> {
         Value::Integer(n) => [&b"i"[..], &n.to_le_bytes()].concat(),
         Value::Real(x) => [&b"r"[..], &x.to_bits().to_le_bytes()].concat(),
     }
+}
+
+/// Drops doubles, keeping the first of each.
+pub(crate) fn without_doubles(mut wants: Vec<Want>) -> Vec<Want> {
+    let mut kept = Loaded::default();
+    wants.retain(|want| {
+        let is_new = !kept.answers(want);
+        match want {
+            Want::Row(table, key) => kept.put_row(*table, key.clone(), None),
+            Want::Matching(table, column, value) => {
+                kept.put_matching(*table, *column, value, Vec::new());
+            }
+            Want::Changeset(id) => drop(kept.changesets.insert(*id, None)),
+            Want::Device(id) => drop(kept.devices.insert(*id, None)),
+            Want::GrantCount(grant) => drop(kept.grants.insert(*grant, 0)),
+            Want::Digest(bucket, table) => {
+                kept.digests.insert((*bucket, *table), Digest::default());
+            }
+        }
+        is_new
+    });
+    wants
 }

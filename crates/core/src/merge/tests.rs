@@ -1,8 +1,0 @@
-//! The laws of merging, and examples of every strategy.
-
-mod convergence;
-mod examples;
-mod hostile;
-mod laws;
-mod rows;
-mod support;

@@ -1,1 +1,0 @@
-//! Edits from strangers: refused or harmless, never a panic.

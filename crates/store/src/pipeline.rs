@@ -1,0 +1,213 @@
+//! The commit pipeline: one group of changesets in one transaction (spec PL1).
+
+mod attempt;
+mod rebuild;
+
+pub use rebuild::{Rebuilt, rebuild_rules};
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    sync::Arc,
+};
+
+use syncline_core::{
+    Timestamp,
+    wire::{PushResult, Refusal, Verdict, code},
+};
+
+use crate::{
+    log::LogEntry,
+    plan::{Context, Refused, RefusedNumbers, Submission},
+    storage::{Head, Storage, StorageError},
+};
+use attempt::{Abort, Attempt, Done};
+
+/// How often a group is begun anew because somebody else holds a lock.
+const BUSY_ATTEMPTS_MAX: u32 = 3;
+
+/// What came of a group. Everything in it is durable.
+#[derive(Debug)]
+pub struct GroupOutcome {
+    /// One for each submission, in their order.
+    pub results: Vec<PushResult>,
+    /// What was added to the log, oldest first: for the hub.
+    pub entries: Vec<Arc<LogEntry>>,
+    /// The log's end; `None` when the storage failed before it could be read. If its
+    /// `rules_since` grew, another program changed so much that everything was computed anew:
+    /// every session has to begin again.
+    pub head: Option<Head>,
+    /// Why the storage could not take (all of) the group: the operator's concern. What is
+    /// concerned is refused with `unavailable` or `storage`, to be tried again.
+    pub failure: Option<StorageError>,
+}
+
+/// Judges and commits `submissions` in their order, after everything that other programs wrote
+/// meanwhile.
+///
+/// A device's submissions are in order of number. Each is committed whole or refused whole; one
+/// that the database refuses is found by halving and refused alone (spec PL14). When the storage
+/// fails, what was committed before stays acknowledged and the rest is refused for now.
+pub async fn commit_group<S: Storage>(
+    storage: &mut S,
+    context: &Context,
+    submissions: &[Submission],
+    now: Timestamp,
+) -> GroupOutcome {
+    let mut run = Run {
+        submissions,
+        verdicts: BTreeMap::new(),
+        results: vec![None; submissions.len()],
+        refused: RefusedNumbers::new(),
+        entries: Vec::new(),
+        head: None,
+        failure: None,
+    };
+    run.all(storage, context, now).await;
+    run.outcome()
+}
+
+/// Commits what other programs wrote, as [`commit_group`] does before its submissions.
+pub async fn drain_external<S: Storage>(
+    storage: &mut S,
+    context: &Context,
+    now: Timestamp,
+) -> GroupOutcome {
+    commit_group(storage, context, &[], now).await
+}
+
+/// A group on its way, possibly in several transactions.
+struct Run<'a> {
+    submissions: &'a [Submission],
+    /// Refusals that only an attempt to store showed, by position.
+    verdicts: BTreeMap<usize, Refusal>,
+    results: Vec<Option<PushResult>>,
+    refused: RefusedNumbers,
+    entries: Vec<Arc<LogEntry>>,
+    head: Option<Head>,
+    failure: Option<StorageError>,
+}
+
+/// Part of a group that is committed in one transaction.
+struct Part {
+    range: Range<usize>,
+    /// Each changeset is stored alone, to know what of the effects is whose.
+    alone: bool,
+    busy: u32,
+}
+
+impl Run<'_> {
+    async fn all<S: Storage>(&mut self, storage: &mut S, context: &Context, now: Timestamp) {
+        let whole = Part {
+            range: 0..self.submissions.len(),
+            alone: false,
+            busy: 0,
+        };
+        let mut parts = VecDeque::from([whole]);
+        while let Some(mut part) = parts.pop_front() {
+            let attempt = Attempt {
+                context,
+                submissions: self.submissions,
+                range: part.range.clone(),
+                verdicts: &self.verdicts,
+                refused: &self.refused,
+                alone: part.alone,
+                now,
+            };
+            match attempt.run(storage).await {
+                Ok(done) => {
+                    if self.take(done) {
+                        parts.push_front(part);
+                    }
+                }
+                Err(Abort::Refuse(position, refusal)) => {
+                    self.verdicts.insert(position, refusal);
+                    parts.push_front(part);
+                }
+                Err(Abort::Constraint(message)) => self.split(part, &message, &mut parts),
+                Err(Abort::Unattributed) => {
+                    part.alone = true;
+                    parts.push_front(part);
+                }
+                Err(Abort::Rebuild) => match rebuild_rules(storage, context, now).await {
+                    Ok(rebuilt) => {
+                        self.head = Some(rebuilt.head);
+                        parts.push_front(part);
+                    }
+                    Err(error) => {
+                        self.failure = Some(error);
+                        return;
+                    }
+                },
+                Err(Abort::Storage(StorageError::Busy)) if part.busy + 1 < BUSY_ATTEMPTS_MAX => {
+                    part.busy += 1;
+                    parts.push_front(part);
+                }
+                Err(Abort::Storage(error)) => {
+                    self.failure = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes in what is durable now; whether the same part has to be run again, because other
+    /// programs' writes filled the transaction.
+    fn take(&mut self, done: Done) -> bool {
+        self.entries.extend(done.entries);
+        self.head = Some(done.head);
+        self.refused = done.refused;
+        for (position, result) in done.results {
+            self.results[position] = Some(result);
+        }
+        done.more
+    }
+
+    /// A constraint refused something of the part, nobody knows what.
+    fn split(&mut self, part: Part, message: &str, parts: &mut VecDeque<Part>) {
+        let Range { start, end } = part.range;
+        if end - start <= 1 {
+            self.verdicts.insert(start, Refused::constraint(message));
+            parts.push_front(Part {
+                range: start..end,
+                ..part
+            });
+            return;
+        }
+        let middle = start + (end - start) / 2;
+        parts.push_front(Part {
+            range: middle..end,
+            ..part
+        });
+        parts.push_front(Part {
+            range: start..middle,
+            ..part
+        });
+    }
+
+    fn outcome(self) -> GroupOutcome {
+        let busy = matches!(self.failure, Some(StorageError::Busy));
+        let refusal = if busy {
+            Refused::later(code::UNAVAILABLE, "the server's database is busy")
+        } else {
+            Refused::later(code::STORAGE, "the server could not store this")
+        };
+        let results = self
+            .results
+            .into_iter()
+            .zip(self.submissions)
+            .map(|(result, submission)| {
+                result.unwrap_or_else(|| PushResult {
+                    id: submission.changeset.id,
+                    verdict: Verdict::Refused(refusal.clone()),
+                    lost: Vec::new(),
+                })
+            });
+        GroupOutcome {
+            results: results.collect(),
+            entries: self.entries,
+            head: self.head,
+            failure: self.failure,
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! One change of a changeset against the row as it is: insert, update or delete, merged column by
+//! column (spec PL18, PL19).
+
+use syncline_core::{
+    Change, ColumnEdit, Op, Row, Value, Version,
+    merge::{self, ColumnState, Incoming, Lost},
+    rules::Proposed,
+    wire::code,
+};
+
+use super::{
+    conflict::{Conflict, ConflictKind},
+    context::{Context, TableContext},
+    effect::{Effect, Effects, born, buried, stored},
+    entry::Author,
+    state::RowRef,
+    submission::{Refused, Submission},
+};
+use crate::meta::RowMeta;
+
+/// A change on its way to an effect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incident<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) submission: &'a Submission,
+    pub(crate) author: &'a Author,
+    pub(crate) table: &'a TableContext,
+    /// Position in the changeset.
+    pub(crate) position: usize,
+    pub(crate) change: &'a Change,
+}
+
+/// A row that lives, with what the ledger knows of it.
+#[derive(Debug, Clone, Copy)]
+struct Live<'a> {
+    row: &'a Row,
+    meta: &'a RowMeta,
+}
+
+impl<'a> Incident<'a> {
+    /// Adds what the change does to `effects`.
+    pub(crate) fn plan(
+        self,
+        present: Option<RowRef<'_>>,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let live = present.and_then(|p| p.row.map(|row| Live { row, meta: p.meta }));
+        let tombstone = present
+            .filter(|present| present.row.is_none())
+            .map(|p| p.meta);
+        match (&self.change.op, live, tombstone) {
+            (Op::Insert(edits), None, tombstone) => self.insert(edits, tombstone, effects),
+            (Op::Insert(_), Some(_), _) if self.table.integer_key => Err(self.refused(
+                code::ID_TAKEN,
+                format!("row {} of {} exists already", self.change.key, self.name()),
+            )),
+            (Op::Insert(edits), Some(live), _) => {
+                self.image(edits)?;
+                self.update(live, edits, Version::ZERO, effects)
+            }
+            (Op::Update(edits), Some(live), _) => {
+                self.update(live, edits, self.change.base, effects)
+            }
+            (Op::Update(edits), None, Some(tombstone)) if self.knew(tombstone) => {
+                self.update_deleted(tombstone, edits, effects)
+            }
+            (Op::Update(_), None, _) => Err(self.row_gone()),
+            (Op::Delete, Some(live), _) => {
+                self.delete(live, effects);
+                Ok(())
+            }
+            (Op::Delete, None, _) => Ok(()),
+        }
+    }
+
+    fn insert(
+        self,
+        edits: &[ColumnEdit],
+        tombstone: Option<&RowMeta>,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let (mut row, mut defaults) = self.image(edits)?;
+        for (position, value) in self.forced() {
+            row.0[position] = value;
+            defaults.retain(|&default| default != position);
+        }
+        for (position, value) in row.0.iter().enumerate() {
+            if !defaults.contains(&position) {
+                self.check_null(position, value)?;
+            }
+        }
+        let user = self.submission.identity.user.as_ref();
+        let meta = born(self.author, user, tombstone, effects.upcoming());
+        let after = Some(stored(self.change.table, &self.change.key, row, &meta));
+        let effect = Effect::inserted(Some(self.position), meta, defaults);
+        effects.push(
+            Proposed {
+                before: None,
+                after,
+            },
+            effect,
+        );
+        Ok(())
+    }
+
+    /// The row that an insert describes, and the columns that the database's defaults fill.
+    fn image(self, edits: &[ColumnEdit]) -> Result<(Row, Vec<usize>), Refused> {
+        let columns = &self.table.table.columns;
+        let mut row = Row(vec![Value::Null; columns.len()]);
+        let mut given = vec![false; columns.len()];
+        for edit in edits {
+            let Some(position) = self.table.position(edit.column) else {
+                continue;
+            };
+            let column = &columns[position];
+            let value = merge::apply(column, &Value::Null, &edit.edit);
+            row.0[position] = value
+                .map_err(|e| self.schema(e.to_string()))?
+                .canonical(column.ty);
+            given[position] = true;
+        }
+        let key = self.change.key.decode().unwrap_or_default();
+        for (&position, value) in self.table.table.primary_key.iter().zip(key) {
+            if !given[position] {
+                row.0[position] = value;
+                given[position] = true;
+            }
+        }
+        if row.key(&self.table.table).ok().as_ref() != Some(&self.change.key) {
+            let key = &self.change.key;
+            return Err(self.schema(format!("key {key} is not that of the inserted values")));
+        }
+        let is_default =
+            |&i: &usize| !given[i] && !columns[i].generated && columns[i].default.is_some();
+        let defaults = (0..columns.len()).filter(is_default).collect();
+        Ok((row, defaults))
+    }
+
+    fn update(
+        self,
+        live: Live<'_>,
+        edits: &[ColumnEdit],
+        base: Version,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let is_insert = matches!(self.change.op, Op::Insert(_));
+        let mut merging = Merging::new(live, effects.upcoming());
+        for edit in edits {
+            let Some(position) = self.table.position(edit.column) else {
+                continue;
+            };
+            if self.table.table.is_key(position) {
+                continue;
+            }
+            if let Some(lost) = merging.edit(self, position, edit, base)? {
+                let reason = match lost {
+                    Lost::Older => "older",
+                    Lost::ServerWins => "server_wins",
+                    Lost::Conflict { base, mine, theirs } => {
+                        let wrote = live.meta.column(edit.column).clock.device;
+                        let kind = ConflictKind::Manual {
+                            position,
+                            base,
+                            mine,
+                            theirs,
+                            wrote,
+                        };
+                        effects.conflicts.push(Conflict::new(self.change, kind));
+                        "conflict"
+                    }
+                };
+                effects.lose(self.table, &self.change.key, Some(position), reason);
+            }
+        }
+        if !merging.effective {
+            return Ok(());
+        }
+        merging.force(self, self.forced());
+        let Merging {
+            row,
+            mut meta,
+            mut columns,
+            ..
+        } = merging;
+        columns.sort_unstable();
+        for &position in &columns {
+            self.check_null(position, &row.0[position])?;
+        }
+        meta.fold_columns(self.table);
+        let (table, key) = (self.change.table, &self.change.key);
+        let proposed = Proposed {
+            before: Some(stored(table, key, live.row.clone(), live.meta)),
+            after: Some(stored(table, key, row, &meta)),
+        };
+        let mut effect = Effect::changed(Some(self.position), live.meta, meta, columns);
+        effect.must_see = is_insert;
+        effects.push(proposed, effect);
+        Ok(())
+    }
+
+    fn delete(self, live: Live<'_>, effects: &mut Effects) {
+        let key = &self.change.key;
+        if self.table.table.update_wins && self.is_rivalled(live.meta) {
+            effects.lose(self.table, key, None, "older");
+            return;
+        }
+        let meta = buried(
+            self.author,
+            self.table,
+            live.row,
+            live.meta,
+            effects.upcoming(),
+        );
+        let before = Some(stored(self.change.table, key, live.row.clone(), live.meta));
+        let effect = Effect::changed(Some(self.position), live.meta, meta, Vec::new());
+        effects.push(
+            Proposed {
+                before,
+                after: None,
+            },
+            effect,
+        );
+    }
+
+    /// An update that arrives after a deletion its author could not know.
+    fn update_deleted(
+        self,
+        tombstone: &RowMeta,
+        edits: &[ColumnEdit],
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        if self.table.table.update_wins && !tombstone.remains.is_empty() {
+            return self.revive(tombstone, edits, effects);
+        }
+        effects.lose(self.table, &self.change.key, None, "deleted");
+        let kind = ConflictKind::Deleted {
+            edits: edits.to_vec(),
+            by: tombstone.author.clone(),
+        };
+        effects.conflicts.push(Conflict::new(self.change, kind));
+        Ok(())
+    }
+
+    /// Where updates win, one brings the deleted row back whole.
+    fn revive(
+        self,
+        tombstone: &RowMeta,
+        edits: &[ColumnEdit],
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let mut row = Row(vec![Value::Null; self.table.table.columns.len()]);
+        for (number, value) in &tombstone.remains {
+            if let Some(position) = self.table.position(*number) {
+                row.0[position] = value.clone();
+            }
+        }
+        let last_image = row.clone();
+        for edit in edits {
+            let Some(position) = self.table.position(edit.column) else {
+                continue;
+            };
+            let column = &self.table.table.columns[position];
+            let value = merge::apply(column, &row.0[position], &edit.edit);
+            row.0[position] = value
+                .map_err(|e| self.schema(e.to_string()))?
+                .canonical(column.ty);
+        }
+        for (position, value) in self.forced() {
+            row.0[position] = value;
+        }
+        for (position, value) in row.0.iter().enumerate() {
+            self.check_null(position, value)?;
+        }
+        let user = self.submission.identity.user.as_ref();
+        let mut meta = born(self.author, user, Some(tombstone), effects.upcoming());
+        meta.created = tombstone.created;
+        meta.owner = tombstone.owner.clone();
+        let (table, key) = (self.change.table, &self.change.key);
+        let proposed = Proposed {
+            before: Some(stored(table, key, last_image, tombstone)),
+            after: Some(stored(table, key, row, &meta)),
+        };
+        let mut effect = Effect::inserted(Some(self.position), meta, Vec::new());
+        effect.must_see = true;
+        effects.push(proposed, effect);
+        Ok(())
+    }
+
+    /// Whether the author can have had the row that the tombstone is of.
+    fn knew(self, tombstone: &RowMeta) -> bool {
+        let base = self.change.base;
+        let inserted_it = tombstone.owner.is_some()
+            && tombstone.owner.as_ref() == self.submission.identity.user.as_ref();
+        base < tombstone.version && (base >= tombstone.created || inserted_it)
+    }
+
+    /// Whether somebody else changed the row after the author last saw it.
+    fn is_rivalled(self, meta: &RowMeta) -> bool {
+        let clocks = meta
+            .columns
+            .values()
+            .map(|state| &state.clock)
+            .chain([&meta.clock]);
+        let mut clocks = clocks.filter(|clock| clock.device != self.author.device);
+        clocks.any(|clock| clock.version > self.change.base)
+    }
+
+    fn forced(self) -> Vec<(usize, Value)> {
+        self.context
+            .rules()
+            .forced(&self.submission.identity, self.change.table)
+    }
+
+    fn check_null(self, position: usize, value: &Value) -> Result<(), Refused> {
+        let column = &self.table.table.columns[position];
+        if !column.not_null || column.generated || !value.is_null() {
+            return Ok(());
+        }
+        let message = format!("column {} of {} may not be NULL", column.name, self.name());
+        Err(self.refused(code::CONSTRAINT, message))
+    }
+
+    /// The row is not there, or not for this user: one answer for both.
+    pub(crate) fn row_gone(self) -> Refused {
+        let message = format!(
+            "row {} of {} is not on the server",
+            self.change.key,
+            self.name()
+        );
+        self.refused(code::ROW_GONE, message)
+    }
+
+    /// No rule allows it.
+    pub(crate) fn forbidden(self) -> Refused {
+        let what = match self.change.op {
+            Op::Insert(_) => "insert this row into",
+            Op::Update(_) => "change this row of",
+            Op::Delete => "delete this row of",
+        };
+        self.refused(
+            code::FORBIDDEN,
+            format!("no rule lets this user {what} {}", self.name()),
+        )
+    }
+
+    fn schema(self, message: String) -> Refused {
+        self.refused(code::SCHEMA, message)
+    }
+
+    fn refused(self, code: &str, message: String) -> Refused {
+        Refused::change(code, self.position, message)
+    }
+
+    fn name(self) -> &'a str {
+        &self.table.table.name
+    }
+}
+
+/// A live row while edits are merged into it.
+#[derive(Debug)]
+struct Merging {
+    row: Row,
+    meta: RowMeta,
+    /// Positions whose value changed.
+    columns: Vec<usize>,
+    /// Whether any edit took effect.
+    effective: bool,
+}
+
+impl Merging {
+    fn new(live: Live<'_>, version: Version) -> Self {
+        let meta = RowMeta {
+            version,
+            ..live.meta.clone()
+        };
+        Self {
+            row: live.row.clone(),
+            meta,
+            columns: Vec::new(),
+            effective: false,
+        }
+    }
+
+    /// Merges one edit; returns what was lost.
+    fn edit(
+        &mut self,
+        incident: Incident<'_>,
+        position: usize,
+        edit: &ColumnEdit,
+        base: Version,
+    ) -> Result<Option<Lost>, Refused> {
+        let author = incident.author;
+        let Author {
+            changeset,
+            device,
+            hlc,
+            ..
+        } = *author;
+        let incoming = Incoming {
+            hlc,
+            changeset,
+            device,
+            base,
+        };
+        let column = &incident.table.table.columns[position];
+        let state = self.meta.column(column.number);
+        let merged = merge::merge(column, &self.row.0[position], &state, &edit.edit, &incoming);
+        let merged = merged.map_err(|e| incident.schema(e.to_string()))?;
+        if let Some(state) = merged.state {
+            let value = merged.value.canonical(column.ty);
+            let changed = value != self.row.0[position];
+            // An equal value takes effect only where it is remembered who wrote which part.
+            if changed || !state.members.is_empty() {
+                self.meta.author = author.user.clone();
+                self.meta
+                    .set_column(column.number, state.at(self.meta.version));
+                self.effective = true;
+            }
+            if changed {
+                self.row.0[position] = value;
+                self.columns.push(position);
+            }
+        }
+        Ok(merged.lost)
+    }
+
+    /// Sets the columns that the server decides.
+    fn force(&mut self, incident: Incident<'_>, forced: Vec<(usize, Value)>) {
+        for (position, value) in forced {
+            if self.row.0[position] == value {
+                continue;
+            }
+            let number = incident.table.table.columns[position].number;
+            let before = self.meta.column(number);
+            let clock = incident.author.clock(&before.clock, self.meta.version);
+            self.meta.set_column(
+                number,
+                ColumnState {
+                    clock,
+                    members: Default::default(),
+                },
+            );
+            self.row.0[position] = value;
+            if !self.columns.contains(&position) {
+                self.columns.push(position);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Planning one changeset: all of it or nothing (spec PL4, PL5).
+
+use syncline_core::{Timestamp, Version, wire::Refusal};
+
+use super::{
+    admit::admit,
+    change::Incident,
+    check::{Checked, check, require_unchanged},
+    conflict::open_conflicts,
+    context::Context,
+    draft::Draft,
+    effect::Effects,
+    entry::Author,
+    settle::settle,
+    state::State,
+    submission::{Refused, Submission},
+};
+use crate::want::Missing;
+
+/// What is to be done with a changeset.
+#[derive(Debug)]
+pub(crate) enum Planned {
+    /// The log has it, ending at this version.
+    Known(Version),
+    Refused(Refused),
+    Accepted(Author, Draft),
+}
+
+/// Judges `submission` on `state`, which stays as it is.
+///
+/// `verdict`: what an earlier attempt to store it came to.
+pub(crate) fn plan_changeset(
+    context: &Context,
+    state: &State,
+    submission: &Submission,
+    verdict: Option<&Refusal>,
+    now: Timestamp,
+) -> Result<Planned, Missing> {
+    match check(context, state, submission)? {
+        Checked::Known(version) => return Ok(Planned::Known(version)),
+        Checked::Refused(refused) => return Ok(Planned::Refused(refused)),
+        Checked::Fine => {}
+    }
+    if let Some(refusal) = verdict {
+        let refusal = Box::new(refusal.clone());
+        return Ok(Planned::Refused(Refused {
+            refusal,
+            counts: true,
+        }));
+    }
+    if submission.changeset.require_unchanged
+        && let Some(refused) = require_unchanged(state, submission)?
+    {
+        return Ok(Planned::Refused(refused));
+    }
+    let author = Author {
+        changeset: submission.changeset.id,
+        user: submission.identity.user.clone(),
+        device: submission.device,
+        number: submission.changeset.number,
+        hlc: submission.changeset.hlc.clamped(now),
+    };
+    let mut effects = match changes(context, state, submission, &author, now)? {
+        Ok(effects) => effects,
+        Err(refused) => return Ok(Planned::Refused(refused)),
+    };
+    if let Some(refused) = admit(context, state, submission, &author, &mut effects)? {
+        return Ok(Planned::Refused(refused));
+    }
+    open_conflicts(context, state, submission, &author, &mut effects)?;
+    Ok(Planned::Accepted(author, settle(context, state, effects)?))
+}
+
+/// What each change does, merged with the rows as they are.
+fn changes(
+    context: &Context,
+    state: &State,
+    submission: &Submission,
+    author: &Author,
+    now: Timestamp,
+) -> Result<Result<Effects, Refused>, Missing> {
+    let mut effects = Effects::new(state.last, now);
+    let mut wants = Vec::new();
+    for (position, change) in submission.changeset.changes.iter().enumerate() {
+        let Some(table) = context.table(change.table) else {
+            continue;
+        };
+        match state.row(change.table, &change.key) {
+            Err(missing) => wants.extend(missing.0),
+            Ok(_) if !wants.is_empty() => {}
+            Ok(present) => {
+                let incident = Incident {
+                    context,
+                    submission,
+                    author,
+                    table,
+                    position,
+                    change,
+                };
+                if let Err(refused) = incident.plan(present, &mut effects) {
+                    return Ok(Err(refused));
+                }
+            }
+        }
+    }
+    if wants.is_empty() {
+        Ok(Ok(effects))
+    } else {
+        Err(Missing(wants))
+    }
+}

@@ -1,0 +1,192 @@
+//! What can be refused without looking at rows (spec PL5, first half).
+
+use syncline_core::{
+    Change, Op, Version,
+    wire::{CHANGES_MAX, code},
+};
+
+use super::{
+    context::{Context, TableContext},
+    state::State,
+    submission::{Refused, Submission},
+};
+use crate::want::Missing;
+
+/// What the checks before any row say.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// The log has it, ending at this version.
+    Known(Version),
+    Refused(Refused),
+    Fine,
+}
+
+/// Known id, device, size, number, dependencies, schema, base, in this order.
+pub(crate) fn check(
+    context: &Context,
+    state: &State,
+    submission: &Submission,
+) -> Result<Checked, Missing> {
+    let (known, device) = (
+        state.changeset(submission.changeset.id),
+        state.device(submission.device),
+    );
+    let (known, device) = match (known, device) {
+        (Ok(known), Ok(device)) => (known, device),
+        (known, device) => {
+            let wants = [known.err(), device.err()].into_iter().flatten();
+            return Err(Missing(wants.flat_map(|missing| missing.0).collect()));
+        }
+    };
+    if let Some(known) = known {
+        if known.user.is_some() && known.user == submission.identity.user {
+            return Ok(Checked::Known(known.version));
+        }
+        let message = "the changeset's id is in use by somebody else".into();
+        return Ok(Checked::Refused(Refused::whole(code::ID_REUSED, message)));
+    }
+    let Some(device) =
+        device.filter(|device| Some(&device.user) == submission.identity.user.as_ref())
+    else {
+        let message = "the device does not belong to this user; open a session first".into();
+        return Ok(Checked::Refused(Refused::out_of_turn(
+            code::WRONG_USER,
+            message,
+            false,
+        )));
+    };
+    let refused = size(submission)
+        .or_else(|| number(submission, device.last_number))
+        .or_else(|| depends(state, submission))
+        .or_else(|| may_be_applied(state, submission))
+        .or_else(|| schema(context, submission))
+        .or_else(|| base(submission));
+    Ok(refused.map_or(Checked::Fine, Checked::Refused))
+}
+
+fn size(submission: &Submission) -> Option<Refused> {
+    let changes = submission.changeset.changes.len();
+    (changes > CHANGES_MAX).then(|| {
+        let message =
+            format!("the changeset has {changes} changes; at most {CHANGES_MAX} are taken");
+        Refused::whole(code::TOO_LARGE, message)
+    })
+}
+
+fn number(submission: &Submission, last: u64) -> Option<Refused> {
+    let number = submission.changeset.number;
+    (number == 0 || number > last.saturating_add(1)).then(|| {
+        let message = format!(
+            "the changeset has number {number}; the next one is {}",
+            last.saturating_add(1)
+        );
+        Refused::out_of_turn(code::GAP, message, true)
+    })
+}
+
+fn depends(state: &State, submission: &Submission) -> Option<Refused> {
+    let here = state.refused.get(&submission.device);
+    let is_refused =
+        |n: &&u64| submission.refused.contains(n) || here.is_some_and(|here| here.contains(n));
+    submission
+        .changeset
+        .depends
+        .iter()
+        .find(is_refused)
+        .map(|number| {
+            let message = format!("it depends on changeset number {number}, which was refused");
+            Refused::whole(code::DEPENDS_ON, message)
+        })
+}
+
+fn may_be_applied(state: &State, submission: &Submission) -> Option<Refused> {
+    let forgotten = state.head.horizon > Version::ZERO;
+    (submission.changeset.may_be_applied_already && forgotten).then(|| {
+        let message = "it was made before the oldest changeset this server remembers, by a \
+                       restored or copied device: it may be applied already";
+        Refused::whole(code::MAYBE_APPLIED, message.into())
+    })
+}
+
+fn schema(context: &Context, submission: &Submission) -> Option<Refused> {
+    let changes = submission.changeset.changes.iter().enumerate();
+    changes.into_iter().find_map(|(i, change)| {
+        let Some(table) = context.table(change.table) else {
+            let message = format!("table number {} does not sync", change.table.0);
+            return Some(Refused::change(code::SCHEMA, i, message));
+        };
+        let problem = columns(table, change)?;
+        Some(Refused::change(code::SCHEMA, i, problem))
+    })
+}
+
+/// What is wrong with the columns that a change names.
+fn columns(table: &TableContext, change: &Change) -> Option<String> {
+    let (edits, update) = match &change.op {
+        Op::Insert(edits) => (edits, false),
+        Op::Update(edits) => (edits, true),
+        Op::Delete => return None,
+    };
+    let name = &table.table.name;
+    edits.iter().find_map(|edit| {
+        let Some(position) = table.position(edit.column) else {
+            return Some(format!(
+                "table {name} has no column with number {}",
+                edit.column.0
+            ));
+        };
+        let column = &table.table.columns[position];
+        if column.generated {
+            return Some(format!(
+                "column {} of {name} is computed by the database",
+                column.name
+            ));
+        }
+        (update && table.table.is_key(position)).then(|| {
+            format!(
+                "column {} belongs to the key of {name}, which never changes",
+                column.name
+            )
+        })
+    })
+}
+
+fn base(submission: &Submission) -> Option<Refused> {
+    let changes = submission.changeset.changes.iter();
+    changes
+        .enumerate()
+        .find(|(_, change)| change.base > submission.sent)
+        .map(|(i, change)| {
+            let (base, sent) = (change.base.0, submission.sent.0);
+            let message =
+                format!("the change is based on version {base}; this device was sent only {sent}");
+            Refused::change(code::BASE, i, message)
+        })
+}
+
+/// Whether every row that the changeset names is as its author saw it (spec PL7).
+pub(crate) fn require_unchanged(
+    state: &State,
+    submission: &Submission,
+) -> Result<Option<Refused>, Missing> {
+    let mut wants = Vec::new();
+    let mut changed = None;
+    for (i, change) in submission.changeset.changes.iter().enumerate() {
+        match state.row(change.table, &change.key) {
+            Err(missing) => wants.extend(missing.0),
+            Ok(row) => {
+                let live = row.filter(|row| row.row.is_some());
+                let version = live.map_or(Version::ZERO, |row| row.meta.version);
+                if version != change.base && changed.is_none() {
+                    let message = "the row is not what it was when this was written".into();
+                    changed = Some(Refused::change(code::CHANGED, i, message));
+                }
+            }
+        }
+    }
+    if wants.is_empty() {
+        Ok(changed)
+    } else {
+        Err(Missing(wants))
+    }
+}

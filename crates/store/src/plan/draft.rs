@@ -1,0 +1,42 @@
+//! What one changeset would do, complete but not yet part of the group.
+
+use std::collections::BTreeMap;
+
+use syncline_core::{BucketId, Row, RowKey, TableNumber, Version, rules::Grant, wire::LostEdit};
+
+use crate::meta::RowMeta;
+
+/// The outcome of planning one changeset or one observation.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// One for each changed row, in order of version.
+    pub(crate) rows: Vec<RowDraft>,
+    /// How many paths more or less each grant has.
+    pub(crate) grants: BTreeMap<Grant, i64>,
+    pub(crate) lost: Vec<LostEdit>,
+    /// The last version given out.
+    pub(crate) last: Version,
+}
+
+/// One row after the changeset.
+#[derive(Debug)]
+pub(crate) struct RowDraft {
+    pub(crate) table: TableNumber,
+    pub(crate) key: RowKey,
+    pub(crate) row: Option<Row>,
+    pub(crate) meta: RowMeta,
+    /// Where the row lay before, and its version there (zero: no live row).
+    pub(crate) before: Vec<BucketId>,
+    pub(crate) before_version: Version,
+    /// Whether the image changed, not only the buckets.
+    pub(crate) image: bool,
+    /// Update: positions that changed. Insert: positions that the database's defaults fill.
+    pub(crate) columns: Vec<usize>,
+}
+
+impl RowDraft {
+    /// Whether there was no live row before.
+    pub(crate) fn is_insert(&self) -> bool {
+        self.before_version == Version::ZERO && self.row.is_some()
+    }
+}

@@ -1,0 +1,269 @@
+//! From changed rows to a log entry: records with their bodies, and what they do to digests.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use syncline_core::{
+    BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Row, RowKey, TableNumber, UserId, Value,
+    Version,
+    digest::Digest,
+    rules::Grant,
+    wire::{RowBody, RowState},
+};
+
+use super::{
+    context::{Context, TableContext},
+    draft::Draft,
+    state::Touched,
+};
+use crate::{log::LogRecord, meta::RowMeta};
+
+/// Whose changes an entry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Author {
+    pub(crate) changeset: ChangesetId,
+    /// `None`: another program.
+    pub(crate) user: Option<UserId>,
+    pub(crate) device: DeviceId,
+    pub(crate) number: u64,
+    /// Clamped already.
+    pub(crate) hlc: Hlc,
+}
+
+/// An entry that may still get rows: those that the database changes by itself.
+#[derive(Debug)]
+pub(crate) struct OpenEntry {
+    author: Author,
+    rows: Vec<EntryRow>,
+    grants: BTreeMap<Grant, i64>,
+}
+
+/// A row of an open entry; what it is now is in the state.
+#[derive(Debug)]
+struct EntryRow {
+    table: TableNumber,
+    key: RowKey,
+    before: Vec<BucketId>,
+    before_version: Version,
+    changed: Changed,
+}
+
+#[derive(Debug)]
+enum Changed {
+    All,
+    /// Positions, sorted.
+    Columns(Vec<usize>),
+}
+
+/// An entry with everything but its place in the chain of tags and the absolute values of
+/// grants and digests.
+#[derive(Debug)]
+pub(crate) struct ClosedEntry {
+    pub(crate) author: Author,
+    pub(crate) version: Version,
+    pub(crate) records: Vec<LogRecord>,
+    pub(crate) grants: BTreeMap<Grant, i64>,
+    /// Differences, mod 2^64.
+    pub(crate) digests: BTreeMap<(BucketId, TableNumber), Digest>,
+}
+
+impl OpenEntry {
+    pub(crate) fn new(author: Author) -> Self {
+        Self {
+            author,
+            rows: Vec::new(),
+            grants: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Takes in what a draft does; a row that is here already keeps what it was before.
+    pub(crate) fn take(&mut self, draft: &Draft) {
+        let mut places = BTreeMap::new();
+        if !self.rows.is_empty() {
+            let rows = self.rows.iter().enumerate();
+            places = rows
+                .map(|(i, row)| ((row.table, row.key.clone()), i))
+                .collect();
+        }
+        for row in &draft.rows {
+            let changed = if row.is_insert() || row.row.is_none() {
+                Changed::All
+            } else {
+                Changed::Columns(row.columns.clone())
+            };
+            let known = (!places.is_empty()).then(|| places.get(&(row.table, row.key.clone())));
+            match known.flatten() {
+                Some(&place) => self.rows[place].changed.extend(changed),
+                None => self.rows.push(EntryRow {
+                    table: row.table,
+                    key: row.key.clone(),
+                    before: row.before.clone(),
+                    before_version: row.before_version,
+                    changed,
+                }),
+            }
+        }
+        for (grant, difference) in &draft.grants {
+            *self.grants.entry(*grant).or_insert(0) += difference;
+        }
+    }
+
+    /// Makes the records from the rows as they are now.
+    pub(crate) fn close(
+        self,
+        context: &Context,
+        rows: &BTreeMap<TableNumber, BTreeMap<RowKey, Touched>>,
+        version: Version,
+    ) -> ClosedEntry {
+        let mut records = Vec::with_capacity(self.rows.len());
+        let mut digests = BTreeMap::new();
+        for entry_row in self.rows {
+            let now = rows
+                .get(&entry_row.table)
+                .and_then(|rows| rows.get(&entry_row.key));
+            let (Some(now), Some(table)) = (now, context.table(entry_row.table)) else {
+                continue;
+            };
+            if now.row.is_none() && entry_row.before_version == Version::ZERO {
+                continue;
+            }
+            entry_row.count(now, &mut digests);
+            records.push(entry_row.record(&self.author, table, now));
+        }
+        records.sort_unstable_by_key(|record| record.version);
+        ClosedEntry {
+            author: self.author,
+            version,
+            records,
+            grants: self.grants,
+            digests,
+        }
+    }
+}
+
+impl Changed {
+    fn extend(&mut self, more: Self) {
+        match (self, more) {
+            (Self::All, _) => {}
+            (all, Self::All) => *all = Self::All,
+            (Self::Columns(columns), Self::Columns(more)) => {
+                columns.extend(more);
+                columns.sort_unstable();
+                columns.dedup();
+            }
+        }
+    }
+}
+
+impl EntryRow {
+    fn count(&self, now: &Touched, digests: &mut BTreeMap<(BucketId, TableNumber), Digest>) {
+        for bucket in &self.before {
+            let digest: &mut Digest = digests.entry((*bucket, self.table)).or_default();
+            digest.remove(self.table, &self.key, self.before_version);
+        }
+        for bucket in &now.meta.buckets {
+            let digest: &mut Digest = digests.entry((*bucket, self.table)).or_default();
+            digest.add(self.table, &self.key, now.meta.version);
+        }
+    }
+
+    fn record(self, author: &Author, table: &TableContext, now: &Touched) -> LogRecord {
+        let after = &now.meta.buckets;
+        let is_new = |bucket| self.before.binary_search(bucket).is_err();
+        let (newcomers, shared) = (after.iter().any(is_new), !after.iter().all(is_new));
+        let body = |state, hlc| -> Arc<[u8]> {
+            let body = RowBody {
+                table: self.table,
+                key: self.key.clone(),
+                version: now.meta.version,
+                state,
+                author: name(now.meta.author.as_ref()),
+                changeset: author.changeset,
+                hlc,
+            };
+            body.encode().into()
+        };
+        let row = now.row.as_ref();
+        let whole = row.filter(|_| newcomers).map(|row| {
+            let (columns, hlc) = all_columns(table, row, &now.meta);
+            let (owner, created) = (name(now.meta.owner.as_ref()), now.meta.created);
+            body(
+                RowState::Whole {
+                    columns,
+                    owner,
+                    created,
+                },
+                hlc,
+            )
+        });
+        let columns = row.filter(|_| shared).map(|row| {
+            let (columns, hlc) = match &self.changed {
+                Changed::All => all_columns(table, row, &now.meta),
+                Changed::Columns(columns) => some_columns(table, row, &now.meta, columns),
+            };
+            body(RowState::Columns(columns), hlc)
+        });
+        LogRecord {
+            table: self.table,
+            version: now.meta.version,
+            before: self.before,
+            after: after.clone(),
+            whole,
+            columns,
+            deleted: now.row.is_none(),
+            key: self.key,
+        }
+    }
+}
+
+/// Every column but generated ones, and the latest clock among them.
+fn all_columns(
+    table: &TableContext,
+    row: &Row,
+    meta: &RowMeta,
+) -> (Vec<(ColumnNumber, Value)>, Hlc) {
+    let columns = table
+        .table
+        .columns
+        .iter()
+        .zip(&row.0)
+        .filter(|(column, _)| !column.generated);
+    let latest = meta
+        .columns
+        .values()
+        .map(|state| state.clock.hlc)
+        .fold(meta.clock.hlc, Hlc::max);
+    (
+        columns
+            .map(|(column, value)| (column.number, value.clone()))
+            .collect(),
+        latest,
+    )
+}
+
+/// The columns at these positions, and the latest clock among them.
+fn some_columns(
+    table: &TableContext,
+    row: &Row,
+    meta: &RowMeta,
+    positions: &[usize],
+) -> (Vec<(ColumnNumber, Value)>, Hlc) {
+    let mut latest = Hlc::default();
+    let columns = positions.iter().map(|&position| {
+        let number = table.table.columns[position].number;
+        let clock = meta
+            .columns
+            .get(&number)
+            .map_or(&meta.clock, |state| &state.clock);
+        latest = latest.max(clock.hlc);
+        (number, row.0[position].clone())
+    });
+    (columns.collect(), latest)
+}
+
+fn name(user: Option<&UserId>) -> String {
+    user.map_or_else(String::new, |user| user.0.clone())
+}

@@ -1,0 +1,168 @@
+//! The end of a group: absolute values of grants and digests, tags, and the ledger.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use syncline_core::{
+    BucketId, TableNumber, Version,
+    digest::{Digest, next_tag},
+    rules::Grant,
+};
+
+use super::{entry::ClosedEntry, state::State};
+use crate::{
+    log::{GrantChange, LogEntry},
+    storage::{Head, Ledger, StorageError},
+    want::Want,
+};
+
+/// The counts and digests that [`finish`] builds on.
+pub(crate) fn finish_wants(state: &State) -> Vec<Want> {
+    let mut grants = BTreeSet::new();
+    let mut digests = BTreeSet::new();
+    for entry in &state.entries {
+        grants.extend(
+            entry
+                .grants
+                .iter()
+                .filter(|(_, d)| **d != 0)
+                .map(|(grant, _)| *grant),
+        );
+        digests.extend(entry.digests.keys().copied());
+    }
+    let grants = grants.into_iter().map(Want::GrantCount);
+    grants
+        .chain(
+            digests
+                .into_iter()
+                .map(|(bucket, table)| Want::Digest(bucket, table)),
+        )
+        .collect()
+}
+
+/// Turns everything that the group did into what the storage writes, and the log's new end.
+///
+/// # Errors
+/// [`StorageError::Corrupt`] if a count would fall below zero.
+pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
+    let mut totals = Totals::default();
+    let mut head = state.head;
+    let mut entries = Vec::with_capacity(state.entries.len());
+    for entry in std::mem::take(&mut state.entries) {
+        let grants = totals.grant(&state, &entry)?;
+        let digests = totals.digest(&state, &entry);
+        head.version = entry.version;
+        head.tag = next_tag(head.tag, entry.author.changeset);
+        entries.push(Arc::new(LogEntry {
+            version: entry.version,
+            tag: head.tag,
+            changeset: entry.author.changeset,
+            user: entry.author.user,
+            device: entry.author.device,
+            number: entry.author.number,
+            hlc: entry.author.hlc,
+            grants,
+            records: entry.records,
+            digests,
+        }));
+    }
+    let rows = state.rows.into_iter().flat_map(|(table, rows)| {
+        rows.into_iter()
+            .map(move |(key, touched)| (table, key, touched))
+    });
+    let changed = rows.filter(|(_, _, touched)| touched.changed);
+    let metas = changed.map(|(table, key, t)| (table, key, t.meta, t.ledger_buckets));
+    let ledger = Ledger {
+        metas: metas.collect(),
+        entries,
+        digests: totals
+            .digests
+            .into_iter()
+            .map(|((b, t), digest)| (b, t, digest))
+            .collect(),
+        grants: totals
+            .grants
+            .into_iter()
+            .map(|(g, total)| (g, total.count, total.since))
+            .collect(),
+        devices: state.devices.into_values().collect(),
+        rules: None,
+    };
+    Ok((ledger, head))
+}
+
+/// Absolute values after the entries so far.
+#[derive(Debug, Default)]
+struct Totals {
+    grants: BTreeMap<Grant, Paths>,
+    digests: BTreeMap<(BucketId, TableNumber), Digest>,
+}
+
+#[derive(Debug)]
+struct Paths {
+    count: u64,
+    since: Option<Version>,
+}
+
+impl Totals {
+    fn grant(
+        &mut self,
+        state: &State,
+        entry: &ClosedEntry,
+    ) -> Result<Vec<GrantChange>, StorageError> {
+        let mut changes = Vec::new();
+        for (&grant, &difference) in &entry.grants {
+            if difference == 0 {
+                continue;
+            }
+            let loaded = state.loaded.grants.get(&grant).copied().unwrap_or(0);
+            let paths = self.grants.entry(grant).or_insert(Paths {
+                count: loaded,
+                since: None,
+            });
+            let before = paths.count;
+            let Some(after) = before.checked_add_signed(difference) else {
+                let what = format!("bucket {} is granted {before} times", grant.bucket);
+                return Err(StorageError::Corrupt(format!(
+                    "{what}, {} are taken",
+                    -difference
+                )));
+            };
+            paths.count = after;
+            if before == 0 {
+                paths.since = Some(entry.version);
+            }
+            if (before == 0) != (after == 0) {
+                let (grantee, bucket) = (grant.grantee, grant.bucket);
+                changes.push(GrantChange {
+                    grantee,
+                    bucket,
+                    granted: after > 0,
+                });
+            }
+        }
+        Ok(changes)
+    }
+
+    fn digest(
+        &mut self,
+        state: &State,
+        entry: &ClosedEntry,
+    ) -> Vec<(BucketId, TableNumber, Digest)> {
+        let touched = entry.digests.iter().map(|(&place, difference)| {
+            let loaded = state
+                .loaded
+                .digests
+                .get(&place)
+                .copied()
+                .unwrap_or_default();
+            let digest = self.digests.entry(place).or_insert(loaded);
+            digest.count = digest.count.wrapping_add(difference.count);
+            digest.sum = digest.sum.wrapping_add(difference.sum);
+            (place.0, place.1, *digest)
+        });
+        touched.collect()
+    }
+}

@@ -1,0 +1,43 @@
+//! What a group will certainly ask for, so that the usual one is planned in one round.
+
+use std::collections::BTreeSet;
+
+use syncline_core::{ChangesetId, DeviceId, Op, RowKey, TableNumber};
+
+use super::{context::Context, submission::Submission};
+use crate::want::Want;
+
+/// Everything that planning `submissions` will look at first, each once.
+#[must_use]
+pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
+    let mut wants = Vec::new();
+    let mut changesets: BTreeSet<ChangesetId> = BTreeSet::new();
+    let mut devices: BTreeSet<DeviceId> = BTreeSet::new();
+    let mut rows: BTreeSet<(TableNumber, &RowKey)> = BTreeSet::new();
+    for submission in submissions {
+        if changesets.insert(submission.changeset.id) {
+            wants.push(Want::Changeset(submission.changeset.id));
+        }
+        if devices.insert(submission.device) {
+            wants.push(Want::Device(submission.device));
+        }
+        for change in &submission.changeset.changes {
+            let Some(table) = context.table(change.table) else {
+                continue;
+            };
+            if !rows.insert((change.table, &change.key)) {
+                continue;
+            }
+            wants.push(Want::Row(change.table, change.key.clone()));
+            // A new row may be the parent of rows that wait for it.
+            if let (Op::Insert(_), false) = (&change.op, table.inheriting.is_empty())
+                && let Ok(values) = change.key.decode()
+                && let [value] = &values[..]
+            {
+                let children = table.inheriting.iter();
+                wants.extend(children.map(|&(t, column)| Want::Matching(t, column, value.clone())));
+            }
+        }
+    }
+    wants
+}

@@ -1,0 +1,309 @@
+//! What follows from changed rows: grants, buckets, and the buckets of everything below
+//! (spec PL10, PL11).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use syncline_core::{
+    BucketId, RowKey, TableNumber, Value, Version,
+    rules::{Facts, Grant, Stored},
+};
+
+use super::{
+    context::Context,
+    draft::{Draft, RowDraft},
+    effect::{Effect, Effects},
+    facts::Layered,
+    state::State,
+};
+use crate::{meta::RowMeta, want::Missing};
+
+/// Turns effects into a draft: nothing of it can be refused any more.
+pub(crate) fn settle(
+    context: &Context,
+    state: &State,
+    mut effects: Effects,
+) -> Result<Draft, Missing> {
+    let mut proposed = std::mem::take(&mut effects.proposed);
+    for (change, effect) in proposed.iter_mut().zip(&effects.effects) {
+        if effect.before_version == Version::ZERO {
+            // What was judged as its past (a revived row) is not there.
+            change.before = None;
+        }
+    }
+    let mut wants = Vec::new();
+    let layered = Layered::new(state, &proposed);
+    let mut grants = BTreeMap::new();
+    for (i, change) in proposed.iter().enumerate() {
+        match grant_differences(
+            context,
+            &layered,
+            i,
+            change.before.as_ref(),
+            change.after.as_ref(),
+        ) {
+            Ok(differences) => add_all(&mut grants, differences),
+            Err(missing) => wants.extend(missing.0),
+        }
+    }
+    layered.apply(proposed.len());
+    for (effect, change) in effects.effects.iter_mut().zip(&proposed) {
+        match buckets(
+            context,
+            &layered,
+            effect,
+            change.before.as_ref(),
+            change.after.as_ref(),
+        ) {
+            Ok(buckets) => effect.meta.buckets = buckets,
+            Err(missing) => wants.extend(missing.0),
+        }
+    }
+    let below = if wants.is_empty() {
+        rebucket(context, state, &layered, &mut effects)?
+    } else {
+        return Err(Missing(wants));
+    };
+    drop(layered);
+    let images = proposed
+        .into_iter()
+        .map(|change| (change.before, change.after));
+    let mut rows: Vec<RowDraft> = Vec::with_capacity(effects.effects.len() + below.len());
+    let (last, lost) = (effects.last(), std::mem::take(&mut effects.lost));
+    rows.extend(
+        images
+            .zip(effects.effects)
+            .filter_map(|((before, after), effect)| {
+                let table = after.as_ref().or(before.as_ref())?.table;
+                let (key, row) = match (after, before) {
+                    (Some(after), _) => (after.key, Some(after.row)),
+                    (None, Some(before)) => (before.key, None),
+                    (None, None) => return None,
+                };
+                let Effect {
+                    meta,
+                    before,
+                    before_version,
+                    columns,
+                    ..
+                } = effect;
+                Some(RowDraft {
+                    table,
+                    key,
+                    row,
+                    meta,
+                    before,
+                    before_version,
+                    image: true,
+                    columns,
+                })
+            }),
+    );
+    rows.extend(below);
+    Ok(Draft {
+        rows,
+        grants,
+        lost,
+        last,
+    })
+}
+
+fn add_all(grants: &mut BTreeMap<Grant, i64>, differences: Vec<(Grant, i64)>) {
+    for (grant, difference) in differences {
+        *grants.entry(grant).or_insert(0) += difference;
+    }
+}
+
+/// What change `i` adds to the paths of each grant, with the changes before it applied.
+fn grant_differences(
+    context: &Context,
+    layered: &Layered<'_>,
+    i: usize,
+    before: Option<&Stored>,
+    after: Option<&Stored>,
+) -> Result<Vec<(Grant, i64)>, Missing> {
+    let rules = context.rules();
+    if let (Some(before), Some(after)) = (before, after)
+        && rules.same_grants(before, after)
+    {
+        return Ok(Vec::new());
+    }
+    let mut differences = Vec::new();
+    let mut wants = Vec::new();
+    for (stored, applied, sign) in [(before, i, -1), (after, i + 1, 1)] {
+        let Some(stored) = stored else { continue };
+        layered.apply(applied);
+        match rules.grants(stored, layered) {
+            Ok(grants) => differences.extend(grants.into_iter().map(|grant| (grant, sign))),
+            Err(missing) => wants.extend(missing.0),
+        }
+    }
+    if wants.is_empty() {
+        Ok(differences)
+    } else {
+        Err(Missing(wants))
+    }
+}
+
+fn buckets(
+    context: &Context,
+    layered: &Layered<'_>,
+    effect: &Effect,
+    before: Option<&Stored>,
+    after: Option<&Stored>,
+) -> Result<Vec<BucketId>, Missing> {
+    match (before, after) {
+        (_, None) => Ok(Vec::new()),
+        (Some(before), Some(after))
+            if !effect.before.is_empty() && context.rules().same_buckets(before, after) =>
+        {
+            Ok(effect.before.clone())
+        }
+        (_, Some(after)) => context.rules().buckets(after, layered),
+    }
+}
+
+/// The descent from rows whose buckets changed to everything that inherits from them.
+struct Descent<'a> {
+    context: &'a Context,
+    state: &'a State,
+    layered: &'a Layered<'a>,
+    /// Parents: table and the value that children refer to.
+    queue: VecDeque<(TableNumber, Value)>,
+    /// Rows that change nothing but their buckets.
+    below: Vec<RowDraft>,
+    places: BTreeMap<(TableNumber, RowKey), usize>,
+}
+
+/// Gives new buckets to all rows that inherit from one whose buckets changed.
+fn rebucket(
+    context: &Context,
+    state: &State,
+    layered: &Layered<'_>,
+    effects: &mut Effects,
+) -> Result<Vec<RowDraft>, Missing> {
+    let (queue, below, places) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+    let mut descent = Descent {
+        context,
+        state,
+        layered,
+        queue,
+        below,
+        places,
+    };
+    for (i, effect) in effects.effects.iter().enumerate() {
+        if effect.before != effect.meta.buckets
+            && let Some((table, key)) = layered.row(i)
+        {
+            descent.enqueue(table, key);
+        }
+    }
+    // Level by level: what one level misses is loaded in one round.
+    while !descent.queue.is_empty() {
+        let mut wants = Vec::new();
+        for (table, value) in std::mem::take(&mut descent.queue) {
+            if let Err(missing) = descent.children(table, &value, effects) {
+                wants.extend(missing.0);
+            }
+        }
+        if !wants.is_empty() {
+            return Err(Missing(wants));
+        }
+    }
+    Ok(descent.below)
+}
+
+impl Descent<'_> {
+    /// Rows inherit from a parent by the single value of its key.
+    fn enqueue(&mut self, table: TableNumber, key: &RowKey) {
+        if self
+            .context
+            .table(table)
+            .is_none_or(|table| table.inheriting.is_empty())
+        {
+            return;
+        }
+        if let Ok(values) = key.decode()
+            && let [value] = &values[..]
+        {
+            self.queue.push_back((table, value.clone()));
+        }
+    }
+
+    fn children(
+        &mut self,
+        table: TableNumber,
+        value: &Value,
+        effects: &mut Effects,
+    ) -> Result<(), Missing> {
+        let Some(parent) = self.context.table(table) else {
+            return Ok(());
+        };
+        let mut wants = Vec::new();
+        for &(child_table, column) in &parent.inheriting {
+            match self.layered.matching(child_table, column, value) {
+                Err(missing) => wants.extend(missing.0),
+                Ok(children) => {
+                    for child in children {
+                        if let Err(missing) = self.child(child, effects) {
+                            wants.extend(missing.0);
+                        }
+                    }
+                }
+            }
+        }
+        if wants.is_empty() {
+            Ok(())
+        } else {
+            Err(Missing(wants))
+        }
+    }
+
+    fn child(&mut self, child: Stored, effects: &mut Effects) -> Result<(), Missing> {
+        let buckets = self.context.rules().buckets(&child, self.layered)?;
+        let (table, key) = (child.table, child.key.clone());
+        let known = match self.layered.position(table, &key) {
+            Some(i) => Some(&mut effects.effects[i].meta.buckets),
+            None => self
+                .places
+                .get(&(table, key.clone()))
+                .map(|&i| &mut self.below[i].meta.buckets),
+        };
+        if let Some(known) = known {
+            if *known == buckets {
+                return Ok(());
+            }
+            *known = buckets;
+        } else {
+            let Some(present) = self.state.row(table, &key)? else {
+                return Ok(());
+            };
+            if present.meta.buckets == buckets {
+                return Ok(());
+            }
+            self.places.insert((table, key.clone()), self.below.len());
+            let version = effects.take_version();
+            self.below
+                .push(moved(child, present.meta, buckets, version));
+        }
+        self.enqueue(table, &key);
+        Ok(())
+    }
+}
+
+/// A row that changes nothing but its buckets.
+fn moved(stored: Stored, before: &RowMeta, buckets: Vec<BucketId>, version: Version) -> RowDraft {
+    RowDraft {
+        table: stored.table,
+        key: stored.key,
+        row: Some(stored.row),
+        meta: RowMeta {
+            version,
+            buckets,
+            ..before.clone()
+        },
+        before: before.buckets.clone(),
+        before_version: before.version,
+        image: false,
+        columns: Vec::new(),
+    }
+}

@@ -1,0 +1,415 @@
+//! The database as a group sees it: what was loaded, under what the group has changed so far.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use syncline_core::{
+    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, Timestamp, Value, Version,
+    rules::RuleColumn,
+};
+
+use super::{
+    context::Context,
+    draft::{Draft, RowDraft},
+    entry::{Author, ClosedEntry, OpenEntry},
+};
+use crate::{
+    meta::{DeviceState, RowMeta},
+    storage::{Head, RowWrite},
+    want::{KnownChangeset, Loaded, LoadedRow, Missing, Want, matching_key},
+};
+
+/// Everything a group knows. Only whole changesets are applied to it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) loaded: Loaded,
+    pub(crate) head: Head,
+    /// The last version given out.
+    pub(crate) last: Version,
+    pub(crate) rows: BTreeMap<TableNumber, Rows>,
+    matching: RefCell<OverlayIndex>,
+    changesets: BTreeMap<ChangesetId, KnownChangeset>,
+    pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
+    /// Numbers refused in this group; dependants are refused too.
+    pub(crate) refused: Refused,
+    open: Option<OpenEntry>,
+    pub(crate) entries: Vec<ClosedEntry>,
+    /// Rows that the database does not have as they are here, in the order they were touched.
+    pending: Vec<(TableNumber, RowKey)>,
+}
+
+/// Numbers of devices.
+pub(crate) type Refused = BTreeMap<DeviceId, BTreeSet<u64>>;
+
+/// Rows that the group touched: (table, column) → value → keys. Built when first asked for.
+type OverlayIndex = BTreeMap<(TableNumber, RuleColumn), BTreeMap<Vec<u8>, BTreeSet<RowKey>>>;
+
+/// A row that the group has changed or been told of.
+#[derive(Debug)]
+pub(crate) struct Touched {
+    pub(crate) row: Option<Row>,
+    pub(crate) meta: RowMeta,
+    /// The buckets that the ledger has.
+    pub(crate) ledger_buckets: Vec<BucketId>,
+    /// Metadata that the ledger does not have yet.
+    pub(crate) changed: bool,
+    /// Whether the database has a live row now.
+    stored: bool,
+    /// The columns in which the database differs, sorted; of an insert, those that its defaults
+    /// fill. `None`: nothing to write.
+    pending: Option<Vec<usize>>,
+}
+
+/// A row as it is at this point of the group, or its tombstone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowRef<'s> {
+    pub(crate) row: Option<&'s Row>,
+    pub(crate) meta: &'s RowMeta,
+}
+
+impl State {
+    pub(crate) fn new(head: Head, refused: Refused) -> Self {
+        Self {
+            loaded: Loaded::default(),
+            head,
+            last: head.version,
+            rows: BTreeMap::new(),
+            matching: RefCell::default(),
+            changesets: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            refused,
+            open: None,
+            entries: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// The row or its tombstone; `None` if the log knows neither.
+    pub(crate) fn row(
+        &self,
+        table: TableNumber,
+        key: &RowKey,
+    ) -> Result<Option<RowRef<'_>>, Missing> {
+        if let Some(touched) = self.rows.get(&table).and_then(|rows| rows.get(key)) {
+            return Ok(touched.as_ref().filter_known());
+        }
+        match self.loaded.row(table, key) {
+            Some(found) => Ok(found
+                .map(|l| RowRef {
+                    row: l.row.as_ref(),
+                    meta: &l.meta,
+                })
+                .and_then(RowRef::filter_known)),
+            None => Err(Missing(vec![Want::Row(table, key.clone())])),
+        }
+    }
+
+    /// Whether the row needs no load.
+    pub(crate) fn knows(&self, table: TableNumber, key: &RowKey) -> bool {
+        self.row(table, key).is_ok()
+    }
+
+    /// Keys of the live rows whose `column` equals `value`, in key order.
+    pub(crate) fn matching(
+        &self,
+        table: TableNumber,
+        column: RuleColumn,
+        value: &Value,
+    ) -> Result<Vec<RowKey>, Missing> {
+        if value.is_null() {
+            return Ok(Vec::new());
+        }
+        let Some(loaded) = self.loaded.matching(table, column, value) else {
+            return Err(Missing(vec![Want::Matching(table, column, value.clone())]));
+        };
+        let Some(overlay) = self.rows.get(&table) else {
+            return Ok(loaded.to_vec());
+        };
+        let mut keys: Vec<RowKey> = loaded
+            .iter()
+            .filter(|key| !overlay.contains_key(key))
+            .cloned()
+            .collect();
+        let mut index = self.matching.borrow_mut();
+        let index = index.entry((table, column)).or_insert_with(|| {
+            let mut index = BTreeMap::<_, BTreeSet<_>>::new();
+            for (key, touched) in overlay {
+                if let Some(value) = index_value(column, touched) {
+                    index.entry(value).or_default().insert(key.clone());
+                }
+            }
+            index
+        });
+        if let Some(touched) = index.get(&matching_key(value)) {
+            keys.extend(touched.iter().cloned());
+            keys.sort_unstable();
+        }
+        Ok(keys)
+    }
+
+    /// Whether the log or this group has the changeset.
+    pub(crate) fn changeset(&self, id: ChangesetId) -> Result<Option<&KnownChangeset>, Missing> {
+        if let Some(known) = self.changesets.get(&id) {
+            return Ok(Some(known));
+        }
+        match self.loaded.changesets.get(&id) {
+            Some(known) => Ok(known.as_ref()),
+            None => Err(Missing(vec![Want::Changeset(id)])),
+        }
+    }
+
+    pub(crate) fn device(&self, id: DeviceId) -> Result<Option<&DeviceState>, Missing> {
+        if let Some(known) = self.devices.get(&id) {
+            return Ok(Some(known));
+        }
+        match self.loaded.devices.get(&id) {
+            Some(known) => Ok(known.as_ref()),
+            None => Err(Missing(vec![Want::Device(id)])),
+        }
+    }
+
+    /// Counts an answered number of a device (spec PL20).
+    pub(crate) fn count(&mut self, device: DeviceId, number: u64) {
+        if let Ok(Some(state)) = self.device(device)
+            && state.last_number < number
+        {
+            let state = DeviceState {
+                last_number: number,
+                ..state.clone()
+            };
+            self.devices.insert(device, state);
+        }
+    }
+
+    /// Tells the state of a row as it was before something else changed it.
+    pub(crate) fn tell(&mut self, table: TableNumber, key: RowKey, before: LoadedRow) {
+        let touched = Touched {
+            stored: before.row.is_some(),
+            row: before.row,
+            ledger_buckets: before.meta.buckets.clone(),
+            meta: before.meta,
+            changed: false,
+            pending: None,
+        };
+        unindex(&mut self.matching, table, &key, self.rows.get(&table));
+        let rows = self.rows.entry(table).or_default();
+        rows.insert(key.clone(), touched);
+        index(&mut self.matching, table, &key, rows);
+    }
+
+    /// Takes in what a changeset or an observation did, as part of the open entry of `author`.
+    ///
+    /// `written`: the database has these rows already.
+    pub(crate) fn apply(&mut self, author: &Author, draft: Draft, written: bool) {
+        self.last = draft.last;
+        let open = self
+            .open
+            .get_or_insert_with(|| OpenEntry::new(author.clone()));
+        open.take(&draft);
+        for RowDraft {
+            table,
+            key,
+            row,
+            meta,
+            image,
+            columns,
+            ..
+        } in draft.rows
+        {
+            unindex(&mut self.matching, table, &key, self.rows.get(&table));
+            let rows = self.rows.entry(table).or_default();
+            if !rows.contains_key(&key) {
+                let loaded = self.loaded.row(table, &key).flatten();
+                rows.insert(key.clone(), Touched::from_ledger(loaded));
+            }
+            let touched = rows
+                .get_mut(&key)
+                .expect("inserted above if it was not there");
+            touched.row = row;
+            touched.meta = meta;
+            touched.changed = true;
+            if written {
+                touched.stored = touched.row.is_some();
+            } else if image && touched.wait(columns) {
+                self.pending.push((table, key.clone()));
+            }
+            index(&mut self.matching, table, &key, rows);
+        }
+    }
+
+    /// Ends the open entry: nothing more belongs to it.
+    ///
+    /// An entry without rows takes a version of its own (spec PL9).
+    pub(crate) fn close(&mut self, context: &Context, author: &Author, now: Timestamp) -> Version {
+        let open = self
+            .open
+            .take()
+            .unwrap_or_else(|| OpenEntry::new(author.clone()));
+        if open.is_empty() {
+            self.last = self.last.next(now);
+        }
+        let entry = open.close(context, &self.rows, self.last);
+        let known = KnownChangeset {
+            version: entry.version,
+            user: entry.author.user.clone(),
+            device: entry.author.device,
+        };
+        self.changesets.insert(entry.author.changeset, known);
+        let version = entry.version;
+        self.entries.push(entry);
+        version
+    }
+
+    /// Ends the open entry if there is one with rows; else takes no version.
+    pub(crate) fn close_if_any(
+        &mut self,
+        context: &Context,
+        author: &Author,
+        now: Timestamp,
+    ) -> bool {
+        let any = self.open.as_ref().is_some_and(|open| !open.is_empty());
+        if any {
+            self.close(context, author, now);
+        }
+        self.open = None;
+        any
+    }
+
+    /// The rows to write, in the order they were first touched.
+    pub(crate) fn pending(&self) -> Vec<RowWrite<'_>> {
+        let rows = self.pending.iter().filter_map(|(table, key)| {
+            let touched = self.rows.get(table)?.get(key)?;
+            let columns = touched.pending.as_deref()?;
+            let row = touched.row.as_ref();
+            let nothing = row.is_none() && !touched.stored;
+            let exists = touched.stored;
+            (!nothing).then_some(RowWrite {
+                table: *table,
+                key,
+                row,
+                exists,
+                columns,
+            })
+        });
+        rows.collect()
+    }
+
+    /// Notes that all pending rows are in the database.
+    pub(crate) fn wrote(&mut self) {
+        for (table, key) in std::mem::take(&mut self.pending) {
+            if let Some(touched) = self
+                .rows
+                .get_mut(&table)
+                .and_then(|rows| rows.get_mut(&key))
+            {
+                touched.pending = None;
+                touched.stored = touched.row.is_some();
+            }
+        }
+    }
+}
+
+impl RowRef<'_> {
+    /// `self` if the log has it. A row that it does not have yet is not there for anybody: its
+    /// mark was not taken yet.
+    fn filter_known(self) -> Option<Self> {
+        (self.meta.version > Version::ZERO).then_some(self)
+    }
+}
+
+impl Touched {
+    fn from_ledger(loaded: Option<&LoadedRow>) -> Self {
+        Self {
+            row: None,
+            meta: RowMeta::default(),
+            ledger_buckets: loaded.map_or_else(Vec::new, |l| l.meta.buckets.clone()),
+            changed: true,
+            stored: loaded.is_some_and(|l| l.row.is_some()),
+            pending: None,
+        }
+    }
+
+    /// Adds `columns` to what has to be written; whether nothing had to be so far.
+    fn wait(&mut self, columns: Vec<usize>) -> bool {
+        match &mut self.pending {
+            None => {
+                self.pending = Some(columns);
+                true
+            }
+            Some(pending) => {
+                pending.extend(columns);
+                pending.sort_unstable();
+                pending.dedup();
+                false
+            }
+        }
+    }
+
+    pub(crate) fn as_ref(&self) -> RowRef<'_> {
+        RowRef {
+            row: self.row.as_ref(),
+            meta: &self.meta,
+        }
+    }
+}
+
+type Rows = BTreeMap<RowKey, Touched>;
+
+/// Takes a row out of the indexes that exist on its table.
+fn unindex(
+    matching: &mut RefCell<OverlayIndex>,
+    table: TableNumber,
+    key: &RowKey,
+    rows: Option<&Rows>,
+) {
+    let Some(touched) = rows.and_then(|rows| rows.get(key)) else {
+        return;
+    };
+    for (column, index) in indexes(matching.get_mut(), table) {
+        if let Some(value) = index_value(column, touched)
+            && let Some(keys) = index.get_mut(&value)
+        {
+            keys.remove(key);
+        }
+    }
+}
+
+/// Adds a row to the indexes that exist on its table.
+fn index(matching: &mut RefCell<OverlayIndex>, table: TableNumber, key: &RowKey, rows: &Rows) {
+    let Some(touched) = rows.get(key) else { return };
+    for (column, index) in indexes(matching.get_mut(), table) {
+        if let Some(value) = index_value(column, touched) {
+            index.entry(value).or_default().insert(key.clone());
+        }
+    }
+}
+
+fn indexes(
+    matching: &mut OverlayIndex,
+    table: TableNumber,
+) -> impl Iterator<Item = (RuleColumn, &mut BTreeMap<Vec<u8>, BTreeSet<RowKey>>)> {
+    let all = (table, RuleColumn::Column(0))..=(table, RuleColumn::Owner);
+    matching
+        .range_mut(all)
+        .map(|((_, column), index)| (*column, index))
+}
+
+/// Under what a live row stands in an index; `None` for NULL and for tombstones.
+fn index_value(column: RuleColumn, touched: &Touched) -> Option<Vec<u8>> {
+    let RowRef { row, .. } = touched.as_ref().filter_known()?;
+    let row = row?;
+    match column {
+        RuleColumn::Column(position) => row
+            .0
+            .get(position)
+            .filter(|value| !value.is_null())
+            .map(matching_key),
+        RuleColumn::Owner => touched
+            .meta
+            .owner
+            .as_ref()
+            .map(|owner| matching_key(&Value::Text(owner.0.clone()))),
+    }
+}

@@ -1,0 +1,85 @@
+//! What arrives from devices.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use syncline_core::{
+    Changeset, DeviceId, Version,
+    rules::Identity,
+    wire::{Refusal, code},
+};
+
+/// A changeset as it arrived, with what the server knows of its sender.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub identity: Arc<Identity>,
+    /// The session's device.
+    pub device: DeviceId,
+    pub changeset: Changeset,
+    /// No row of a later version was ever sent to this device.
+    pub sent: Version,
+    /// Numbers of the device that were refused on this connection (for good, not to be retried).
+    pub refused: Arc<BTreeSet<u64>>,
+}
+
+/// Why a changeset is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) refusal: Box<Refusal>,
+    /// Whether its number counts as answered.
+    pub(crate) counts: bool,
+}
+
+impl Refused {
+    /// For good, because of the change at this position.
+    pub(crate) fn change(code: &str, change: usize, message: String) -> Self {
+        let mut refused = Self::whole(code, message);
+        refused.refusal.change = u32::try_from(change).ok();
+        refused
+    }
+
+    /// For good.
+    pub(crate) fn whole(code: &str, message: String) -> Self {
+        let refusal = Refusal {
+            code: code.to_owned(),
+            message,
+            retry: false,
+            retry_after_ms: None,
+            change: None,
+            fatal: false,
+        };
+        Self {
+            refusal: Box::new(refusal),
+            counts: true,
+        }
+    }
+
+    /// Without counting the number: it was not the changeset's turn.
+    pub(crate) fn out_of_turn(code: &str, message: String, retry: bool) -> Self {
+        let mut refused = Self::whole(code, message);
+        refused.refusal.retry = retry;
+        Self {
+            counts: false,
+            ..refused
+        }
+    }
+
+    /// The server's fault; the same changeset may succeed later.
+    pub(crate) fn later(code: &str, message: &str) -> Refusal {
+        Refusal {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            retry: true,
+            retry_after_ms: Some(RETRY_AFTER_MILLIS),
+            change: None,
+            fatal: false,
+        }
+    }
+
+    /// A constraint of the database refused what it stored.
+    pub(crate) fn constraint(message: &str) -> Refusal {
+        *Self::whole(code::CONSTRAINT, message.to_owned()).refusal
+    }
+}
+
+/// How long a device waits before it tries again what the server could not store.
+const RETRY_AFTER_MILLIS: u64 = 1_000;
