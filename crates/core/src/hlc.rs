@@ -15,7 +15,7 @@ impl Hlc {
     /// The first reading within the millisecond of `time`.
     #[must_use]
     pub fn at(time: Timestamp) -> Self {
-        Self((time.as_millis() & 0xFFFF_FFFF_FFFF) << 16)
+        Self(time.as_millis().min(0xFFFF_FFFF_FFFF) << 16)
     }
 
     /// Milliseconds since 1970.
@@ -30,6 +30,12 @@ impl Hlc {
     #[must_use]
     pub fn tick(self, now: Timestamp) -> Self {
         Self(Self::at(now).0.max(self.0.saturating_add(1)))
+    }
+
+    /// The reading right after `self`.
+    #[must_use]
+    pub fn successor(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 
     /// `self`, or the latest reading a server at `now` accepts if `self` is ahead of that.

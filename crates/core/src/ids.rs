@@ -64,7 +64,8 @@ macro_rules! bytes_id {
             #[must_use]
             pub fn from_hex(text: &str) -> Option<Self> {
                 let mut bytes = [0; $len];
-                if text.len() != 2 * $len || !text.is_ascii() {
+                let is_digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+                if text.len() != 2 * $len || !text.bytes().all(is_digit) {
                     return None;
                 }
                 for (i, byte) in bytes.iter_mut().enumerate() {

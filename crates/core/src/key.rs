@@ -2,20 +2,24 @@
 
 use std::fmt;
 
+mod number;
+
+use number::Number;
+
 use crate::value::Value;
 
 /// The canonical encoding of a row's primary-key values, in the order the key declares them.
 ///
-/// Keys compare bytewise; within one storage class that is the order of the values, so reading
-/// in key order reads a B-tree in order. Never empty.
+/// Keys compare bytewise, and that is the order in which SQLite sorts the values (BINARY
+/// collation): numbers, integers and reals together, then texts, then blobs. Values that a unique
+/// index takes for equal, such as 1 and 1.0, have one key. Never empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey(Box<[u8]>);
 
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 8 * 1024;
 
-const INTEGER: u8 = 0x02;
-const REAL: u8 = 0x03;
+const NUMBER: u8 = 0x02;
 const TEXT: u8 = 0x04;
 const BLOB: u8 = 0x05;
 
@@ -34,31 +38,25 @@ impl RowKey {
     /// Encodes `values`, which must be canonical.
     ///
     /// # Errors
-    /// [`KeyError::Null`] if a value is NULL, [`KeyError::TooLong`] past [`KEY_BYTES_MAX`].
+    /// [`KeyError::Null`] if a value is NULL (or NaN, which is NULL), [`KeyError::TooLong`] past
+    /// [`KEY_BYTES_MAX`], [`KeyError::Malformed`] if there is no value.
     pub fn encode<'a>(values: impl IntoIterator<Item = &'a Value>) -> Result<Self, KeyError> {
         let mut out = Vec::with_capacity(40);
         for value in values {
             match value {
                 Value::Null => return Err(KeyError::Null),
-                Value::Integer(n) => {
-                    out.push(INTEGER);
-                    out.extend((n.cast_unsigned() ^ (1 << 63)).to_be_bytes());
-                }
-                Value::Real(x) => {
-                    out.push(REAL);
-                    let bits = x.to_bits();
-                    let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
-                    out.extend(ordered.to_be_bytes());
-                }
-                Value::Text(text) => escaped(&mut out, TEXT, text.as_bytes()),
-                Value::Blob(bytes) => escaped(&mut out, BLOB, bytes),
+                Value::Real(x) if x.is_nan() => return Err(KeyError::Null),
+                Value::Integer(n) => push_number(&mut out, Number::from_integer(*n)),
+                Value::Real(x) => push_number(&mut out, Number::from_real(*x)),
+                Value::Text(text) => push_escaped(&mut out, TEXT, text.as_bytes()),
+                Value::Blob(bytes) => push_escaped(&mut out, BLOB, bytes),
+            }
+            if out.len() > KEY_BYTES_MAX {
+                return Err(KeyError::TooLong);
             }
         }
         if out.is_empty() {
             return Err(KeyError::Malformed);
-        }
-        if out.len() > KEY_BYTES_MAX {
-            return Err(KeyError::TooLong);
         }
         Ok(Self(out.into_boxed_slice()))
     }
@@ -71,9 +69,18 @@ impl RowKey {
         if bytes.len() > KEY_BYTES_MAX {
             return Err(KeyError::TooLong);
         }
-        let key = Self(bytes.into());
-        let again = Self::encode(&key.decode()?)?;
-        if again == key { Ok(key) } else { Err(KeyError::Malformed) }
+        if bytes.is_empty() {
+            return Err(KeyError::Malformed);
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match take_part(&mut rest)? {
+                Part::Number(number) if !number.is_canonical() => return Err(KeyError::Malformed),
+                Part::Number(_) | Part::Blob(_) => {}
+                Part::Text(escaped) => check_text(escaped)?,
+            }
+        }
+        Ok(Self(bytes.into()))
     }
 
     /// The encoded bytes.
@@ -82,35 +89,56 @@ impl RowKey {
         &self.0
     }
 
-    /// The key's values again.
+    /// The key's values again; a number that is a 64-bit integer as an integer, in a REAL column
+    /// too: `canonical` makes it the column's value.
     ///
     /// # Errors
     /// [`KeyError::Malformed`]; never for a key made by [`RowKey::encode`].
     pub fn decode(&self) -> Result<Vec<Value>, KeyError> {
         let mut values = Vec::new();
         let mut rest = &self.0[..];
-        while let Some((&tag, after)) = rest.split_first() {
-            rest = after;
-            values.push(match tag {
-                INTEGER => Value::Integer((take8(&mut rest)? ^ (1 << 63)).cast_signed()),
-                REAL => {
-                    let ordered = take8(&mut rest)?;
-                    let bits = if ordered >> 63 == 1 { ordered & !(1 << 63) } else { !ordered };
-                    Value::Real(f64::from_bits(bits))
-                }
-                TEXT => Value::Text(
-                    String::from_utf8(unescaped(&mut rest)?).map_err(|_| KeyError::Malformed)?,
+        while !rest.is_empty() {
+            values.push(match take_part(&mut rest)? {
+                Part::Number(number) => number.value(),
+                Part::Text(escaped) => Value::Text(
+                    String::from_utf8(unescaped(escaped)).map_err(|_| KeyError::Malformed)?,
                 ),
-                BLOB => Value::Blob(unescaped(&mut rest)?),
-                _ => return Err(KeyError::Malformed),
+                Part::Blob(escaped) => Value::Blob(unescaped(escaped)),
             });
         }
-        if values.is_empty() { Err(KeyError::Malformed) } else { Ok(values) }
+        Ok(values)
     }
 }
 
+/// One encoded value; the bytes of texts and blobs still escaped, without their end.
+enum Part<'a> {
+    Number(Number),
+    Text(&'a [u8]),
+    Blob(&'a [u8]),
+}
+
+fn take_part<'a>(rest: &mut &'a [u8]) -> Result<Part<'a>, KeyError> {
+    let (&tag, after) = rest.split_first().ok_or(KeyError::Malformed)?;
+    *rest = after;
+    Ok(match tag {
+        NUMBER => {
+            let (bytes, after) = rest.split_first_chunk().ok_or(KeyError::Malformed)?;
+            *rest = after;
+            Part::Number(Number::from_bytes(*bytes))
+        }
+        TEXT => Part::Text(take_escaped(rest)?),
+        BLOB => Part::Blob(take_escaped(rest)?),
+        _ => return Err(KeyError::Malformed),
+    })
+}
+
+fn push_number(out: &mut Vec<u8>, number: Number) {
+    out.push(NUMBER);
+    out.extend(number.to_bytes());
+}
+
 /// 0x00 becomes 0x00 0xFF, and 0x00 0x00 ends the bytes: shorter sorts first.
-fn escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+fn push_escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     for &byte in bytes {
         out.push(byte);
@@ -121,32 +149,45 @@ fn escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend([0, 0]);
 }
 
-fn unescaped(rest: &mut &[u8]) -> Result<Vec<u8>, KeyError> {
-    let mut out = Vec::new();
-    let mut i = 0;
-    loop {
-        match (rest.get(i), rest.get(i + 1)) {
-            (Some(0), Some(0)) => {
-                *rest = &rest[i + 2..];
-                return Ok(out);
+fn take_escaped<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], KeyError> {
+    let all = *rest;
+    let mut from = 0;
+    while let Some(found) = all[from..].iter().position(|&byte| byte == 0) {
+        let zero = from + found;
+        match all.get(zero + 1) {
+            Some(0) => {
+                *rest = &all[zero + 2..];
+                return Ok(&all[..zero]);
             }
-            (Some(0), Some(0xFF)) => {
-                out.push(0);
-                i += 2;
-            }
-            (Some(0), _) | (None, _) => return Err(KeyError::Malformed),
-            (Some(&byte), _) => {
-                out.push(byte);
-                i += 1;
-            }
+            Some(0xFF) => from = zero + 2,
+            _ => return Err(KeyError::Malformed),
         }
     }
+    Err(KeyError::Malformed)
 }
 
-fn take8(rest: &mut &[u8]) -> Result<u64, KeyError> {
-    let (head, tail) = rest.split_first_chunk::<8>().ok_or(KeyError::Malformed)?;
-    *rest = tail;
-    Ok(u64::from_be_bytes(*head))
+fn unescaped(escaped: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        out.extend(&rest[..=zero]);
+        rest = &rest[zero + 2..];
+    }
+    out.extend(rest);
+    out
+}
+
+/// Checks UTF-8 without unescaping: a NUL is a character of its own, so the parts between NULs
+/// are texts.
+fn check_text(escaped: &[u8]) -> Result<(), KeyError> {
+    let mut rest = escaped;
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        std::str::from_utf8(&rest[..zero]).map_err(|_| KeyError::Malformed)?;
+        rest = &rest[zero + 2..];
+    }
+    std::str::from_utf8(rest)
+        .map(drop)
+        .map_err(|_| KeyError::Malformed)
 }
 
 impl fmt::Display for RowKey {
@@ -177,3 +218,6 @@ impl fmt::Debug for RowKey {
         write!(f, "RowKey({self})")
     }
 }
+
+#[cfg(test)]
+mod tests;

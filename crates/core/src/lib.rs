@@ -21,6 +21,9 @@ pub mod rules;
 pub mod merge;
 pub mod wire;
 
+#[cfg(test)]
+mod vectors;
+
 pub use change::{Change, Changeset, ColumnEdit, Edit, Op};
 pub use hlc::Hlc;
 pub use ids::{

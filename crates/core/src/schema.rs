@@ -125,9 +125,15 @@ impl OnDelete {
         if sql == "no action" {
             return Some(Self::NoAction);
         }
-        [Self::NoAction, Self::Restrict, Self::Cascade, Self::SetNull, Self::SetDefault]
-            .into_iter()
-            .find(|action| action.as_sql() == sql)
+        [
+            Self::NoAction,
+            Self::Restrict,
+            Self::Cascade,
+            Self::SetNull,
+            Self::SetDefault,
+        ]
+        .into_iter()
+        .find(|action| action.as_sql() == sql)
     }
 }
 
@@ -209,7 +215,9 @@ impl Table {
     /// The position of the column called `name` (ASCII case ignored, as SQL does).
     #[must_use]
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
+        self.columns
+            .iter()
+            .position(|c| c.name.eq_ignore_ascii_case(name))
     }
     /// The position of the column with this number.
     #[must_use]
@@ -227,7 +235,9 @@ impl Schema {
     /// The table called `name` (ASCII case ignored).
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|t| t.name.eq_ignore_ascii_case(name))
+        self.tables
+            .iter()
+            .find(|t| t.name.eq_ignore_ascii_case(name))
     }
     /// The table with this number.
     #[must_use]

@@ -1,0 +1,8 @@
+//! The laws of merging, and examples of every strategy.
+
+mod convergence;
+mod examples;
+mod hostile;
+mod laws;
+mod rows;
+mod support;

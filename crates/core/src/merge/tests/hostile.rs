@@ -1,0 +1,1 @@
+//! Edits from strangers: refused or harmless, never a panic.
