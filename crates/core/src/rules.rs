@@ -211,6 +211,17 @@ impl Rules {
         table.is_none_or(|table| same(&table.bucket_fields, before, after))
     }
 
+    /// The tables whose rows can lie in `bucket`, in order of number; none for a bucket that these
+    /// rules do not know.
+    #[must_use]
+    pub fn tables_of(&self, bucket: BucketId) -> &[TableNumber] {
+        let head = bucket.0.first_chunk().expect("an id has 16 bytes");
+        self.compiled
+            .bucket_tables
+            .get(head)
+            .map_or(&[], Vec::as_slice)
+    }
+
     /// The tables (and their columns) whose rows inherit buckets from rows of `table`: when a
     /// parent's buckets change, its children's change in the same commit.
     #[must_use]

@@ -1,13 +1,13 @@
 //! Compiling: rule texts of a schema to branches, placements, sources and their indexes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     RuleColumn, RuleError,
     branch::{Chain, Hop, IMAGES, Link, ReadBranch, WriteBranch},
     cond::Cond,
     definition, describe,
-    hash::{self, Key, family},
+    hash::{self, BucketHead, Key, family},
     inherit,
     lower::Lowerer,
     normal::{Atom, BRANCHES_MAX, Expr, USER},
@@ -30,6 +30,8 @@ pub(super) struct Compiled {
     pub(super) by_number: BTreeMap<TableNumber, usize>,
     pub(super) sources: Vec<Source>,
     pub(super) fixed: Vec<Fixed>,
+    /// In which tables the rows of a family's buckets can be.
+    pub(super) bucket_tables: BTreeMap<BucketHead, Vec<TableNumber>>,
     pub(super) fingerprint: [u8; 32],
 }
 
@@ -127,6 +129,7 @@ impl Compiled {
             tables,
             sources: Vec::new(),
             fixed: Vec::new(),
+            bucket_tables: BTreeMap::new(),
             fingerprint: [0; 32],
         };
         let mut definitions = Vec::new();
@@ -287,6 +290,40 @@ impl Compiled {
             }
         }
         self.index_lookups();
+        self.index_bucket_tables();
+    }
+
+    fn index_bucket_tables(&mut self) {
+        for at in 0..self.tables.len() {
+            let table = &self.tables[at];
+            let placed = table
+                .placements
+                .iter()
+                .filter_map(|placement| match placement.place {
+                    Placed::Family(family, _) => Some(family),
+                    Placed::Parent(..) => None,
+                });
+            let families: Vec<FamilyId> = placed.chain(table.own).collect();
+            let mut tables = BTreeSet::new();
+            self.collect_descendants(at, &mut tables);
+            for family in families {
+                let known = self.bucket_tables.entry(self.key.head(family)).or_default();
+                known.extend(&tables);
+                known.sort_unstable();
+                known.dedup();
+            }
+        }
+    }
+
+    /// The table itself and all that inherit from it, directly or not.
+    fn collect_descendants(&self, at: usize, out: &mut BTreeSet<TableNumber>) {
+        if out.insert(self.tables[at].number) {
+            for (child, _) in &self.tables[at].children {
+                if let Some(&child) = self.by_number.get(child) {
+                    self.collect_descendants(child, out);
+                }
+            }
+        }
     }
 
     fn index_lookups(&mut self) {

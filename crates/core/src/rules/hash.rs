@@ -28,23 +28,26 @@ pub(super) fn family(definition: &str) -> FamilyId {
     FamilyId(u64::from_le_bytes(*head))
 }
 
+/// What the buckets of a family have in common.
+pub(super) type BucketHead = [u8; 4];
+
 impl Key {
     /// The bucket of the family for a value; NULL has none.
     pub(super) fn value_bucket(&self, family: FamilyId, value: &Seen<'_>) -> Option<BucketId> {
         let mut bytes = Vec::with_capacity(48);
         value
             .encode(&mut bytes)
-            .then(|| BucketId(self.id(b"value bucket", family, &bytes)))
+            .then(|| self.bucket(b"value bucket", family, &bytes))
     }
 
     /// The only bucket of the family.
     pub(super) fn only_bucket(&self, family: FamilyId) -> BucketId {
-        BucketId(self.id(b"only bucket", family, &[]))
+        self.bucket(b"only bucket", family, &[])
     }
 
     /// The own bucket of a row.
     pub(super) fn row_bucket(&self, family: FamilyId, key: &RowKey) -> BucketId {
-        BucketId(self.id(b"row bucket", family, key.as_bytes()))
+        self.bucket(b"row bucket", family, key.as_bytes())
     }
 
     /// The grantee with this value of the user; `None` for a value is everybody, NULL is nobody.
@@ -59,6 +62,19 @@ impl Key {
         let mut hash = blake3::Hasher::new_keyed(&self.0);
         hash.update(b"fingerprint\0").update(definitions.as_bytes());
         *hash.finalize().as_bytes()
+    }
+
+    /// The first bytes of every bucket of the family: by them its tables are found.
+    pub(super) fn head(&self, family: FamilyId) -> BucketHead {
+        let id = self.id(b"family", family, &[]);
+        let (head, _) = id.split_first_chunk().expect("an id has 16 bytes");
+        *head
+    }
+
+    fn bucket(&self, kind: &[u8], family: FamilyId, bytes: &[u8]) -> BucketId {
+        let mut id = self.id(kind, family, bytes);
+        id[..4].copy_from_slice(&self.head(family));
+        BucketId(id)
     }
 
     fn id(&self, kind: &[u8], family: FamilyId, bytes: &[u8]) -> [u8; 16] {
