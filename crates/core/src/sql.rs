@@ -1,6 +1,12 @@
 //! SQLite's spelling of a schema: declared types, affinities and the statements that create a
 //! table. Text only; whoever has a database runs it.
 
+mod parse;
+mod tokens;
+
+pub use parse::{ColumnText, IndexText, TableText, index_text, table_text, trigger_events};
+pub use tokens::{Kind, Token, tokens};
+
 use crate::{
     schema::{Column, ColumnType, ForeignKey, OnDelete, Table},
     value::Value,
@@ -116,12 +122,28 @@ pub fn create_table(table: &Table) -> String {
         .map(|(position, _)| column_definition(table, position))
         .collect();
     if table.primary_key.len() > 1 {
-        parts.push(format!("PRIMARY KEY ({})", names(table, &table.primary_key)));
+        parts.push(format!(
+            "PRIMARY KEY ({})",
+            names(table, &table.primary_key)
+        ));
     }
-    parts.extend(table.uniques.iter().map(|unique| format!("UNIQUE ({})", names(table, unique))));
+    parts.extend(
+        table
+            .uniques
+            .iter()
+            .map(|unique| format!("UNIQUE ({})", names(table, unique))),
+    );
     parts.extend(table.foreign_keys.iter().map(|key| foreign_key(table, key)));
-    let options = if table.without_rowid { " WITHOUT ROWID" } else { "" };
-    format!("CREATE TABLE {} (\n  {}\n){options}", quote(&table.name), parts.join(",\n  "))
+    let options = if table.without_rowid {
+        " WITHOUT ROWID"
+    } else {
+        ""
+    };
+    format!(
+        "CREATE TABLE {} (\n  {}\n){options}",
+        quote(&table.name),
+        parts.join(",\n  ")
+    )
 }
 
 /// The definition of the column at `position`, as CREATE TABLE and ADD COLUMN take it. A foreign
@@ -173,7 +195,14 @@ fn is_literal(text: &str) -> bool {
     let text = text.trim();
     let number = text.strip_prefix(['-', '+']).unwrap_or(text);
     let quoted = text.len() >= 2 && text.starts_with('\'') && text.ends_with('\'');
-    let word = ["NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"];
+    let word = [
+        "NULL",
+        "TRUE",
+        "FALSE",
+        "CURRENT_TIME",
+        "CURRENT_DATE",
+        "CURRENT_TIMESTAMP",
+    ];
     (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
         || (quoted && !text[1..text.len() - 1].replace("''", "").contains('\''))
         || word.iter().any(|word| text.eq_ignore_ascii_case(word))
@@ -182,8 +211,11 @@ fn is_literal(text: &str) -> bool {
 /// The table constraint of one foreign key.
 #[must_use]
 pub fn foreign_key(table: &Table, key: &ForeignKey) -> String {
-    let mut out =
-        format!("FOREIGN KEY ({}) REFERENCES {}", names(table, &key.columns), quote(&key.parent));
+    let mut out = format!(
+        "FOREIGN KEY ({}) REFERENCES {}",
+        names(table, &key.columns),
+        quote(&key.parent)
+    );
     if !key.parent_columns.is_empty() {
         let columns: Vec<_> = key.parent_columns.iter().map(|name| quote(name)).collect();
         out.push_str(&format!(" ({})", columns.join(", ")));
@@ -201,13 +233,20 @@ pub fn foreign_key(table: &Table, key: &ForeignKey) -> String {
 /// `CREATE INDEX` for each of [`Table::indexes`]. Existing ones are left alone.
 #[must_use]
 pub fn create_indexes(table: &Table) -> Vec<String> {
-    table.indexes.iter().map(|columns| create_index(table, columns, false)).collect()
+    table
+        .indexes
+        .iter()
+        .map(|columns| create_index(table, columns, false))
+        .collect()
 }
 
 /// `CREATE INDEX` over the columns at these positions, named after table and columns.
 #[must_use]
 pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
-    let parts: Vec<_> = columns.iter().map(|&i| table.columns[i].name.as_str()).collect();
+    let parts: Vec<_> = columns
+        .iter()
+        .map(|&i| table.columns[i].name.as_str())
+        .collect();
     let suffix = if unique { "key" } else { "idx" };
     format!(
         "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})",
@@ -219,7 +258,11 @@ pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
 }
 
 fn names(table: &Table, columns: &[usize]) -> String {
-    columns.iter().map(|&i| quote(&table.columns[i].name)).collect::<Vec<_>>().join(", ")
+    columns
+        .iter()
+        .map(|&i| quote(&table.columns[i].name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! Reads an app's tables from its database.
 
-mod parse;
 mod problem;
 mod rows;
 pub(crate) mod shape;
-mod tokens;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -14,7 +12,7 @@ use syncline_core::{
     Column, ColumnNumber, MergeStrategy, Table, TableNumber,
     builtin::FIRST_OWN,
     schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
-    sql::column_type,
+    sql::{Token, column_type, tokens},
 };
 
 pub use problem::{AttachProblem, ProblemReason};
@@ -138,9 +136,9 @@ fn foreign_storage(
             [name],
             |r| r.get(0),
         )?;
-        let all = tokens::tokens(&sql);
+        let all = tokens(&sql);
         let using = all.iter().position(|t| t.is_word("USING"));
-        let module = using.and_then(|i| all.get(i + 1)).map(tokens::Token::name);
+        let module = using.and_then(|i| all.get(i + 1)).map(Token::name);
         if !module.is_some_and(|m| modules.iter().any(|known| known.eq_ignore_ascii_case(&m))) {
             prefixes.push(format!("{}_", name.to_ascii_lowercase()));
         }

@@ -31,14 +31,30 @@ fn declared_types_map_to_portable_ones() {
 #[test]
 fn ce2_affinity_knows_what_sqlite_keeps() {
     let db = Connection::open_in_memory().unwrap();
-    db.execute_batch("CREATE TABLE t(a TEXT, b NUMERIC, c INTEGER, d REAL, e BLOB)").unwrap();
-    let texts = ["", "abc", "5", " 5", "-1", "+.5", ".5e3", "1e5", "0x10", "inf", "5a", "\t7 "];
+    db.execute_batch("CREATE TABLE t(a TEXT, b NUMERIC, c INTEGER, d REAL, e BLOB)")
+        .unwrap();
+    let texts = [
+        "", "abc", "5", " 5", "-1", "+.5", ".5e3", "1e5", "0x10", "inf", "5a", "\t7 ",
+    ];
     let mut values: Vec<Value> = texts.iter().map(|t| Value::from(*t)).collect();
-    values.extend([Value::Null, Value::Integer(3), Value::Real(3.0), Value::Real(3.5)]);
-    values.extend([Value::Real(1e300), Value::Integer(i64::MAX), Value::Blob(b"5".to_vec())]);
-    for (column, declared) in
-        [("a", "TEXT"), ("b", "NUMERIC"), ("c", "INTEGER"), ("d", "REAL"), ("e", "BLOB")]
-    {
+    values.extend([
+        Value::Null,
+        Value::Integer(3),
+        Value::Real(3.0),
+        Value::Real(3.5),
+    ]);
+    values.extend([
+        Value::Real(1e300),
+        Value::Integer(i64::MAX),
+        Value::Blob(b"5".to_vec()),
+    ]);
+    for (column, declared) in [
+        ("a", "TEXT"),
+        ("b", "NUMERIC"),
+        ("c", "INTEGER"),
+        ("d", "REAL"),
+        ("e", "BLOB"),
+    ] {
         let affinity = Affinity::of(declared);
         for value in &values {
             let stored = round_trip(&db, column, value);
@@ -59,7 +75,8 @@ fn round_trip(db: &Connection, column: &str, value: &Value) -> Value {
         Value::Blob(bytes) => Sql::Blob(bytes),
     };
     db.execute("DELETE FROM t", []).unwrap();
-    db.execute(&format!("INSERT INTO t({column}) VALUES (?)"), [sql]).unwrap();
+    db.execute(&format!("INSERT INTO t({column}) VALUES (?)"), [sql])
+        .unwrap();
     db.query_row(&format!("SELECT {column} FROM t"), [], |row| {
         Ok(match row.get_ref(0)? {
             ValueRef::Null => Value::Null,
@@ -102,8 +119,11 @@ fn an_integer_key_is_the_rowid() {
     table.foreign_keys.clear();
     let db = Connection::open_in_memory().unwrap();
     db.execute_batch(&create_table(&table)).unwrap();
-    db.execute("INSERT INTO \"ta\"\"sks\"(project) VALUES ('p')", []).unwrap();
-    let id: i64 = db.query_row("SELECT id FROM \"ta\"\"sks\"", [], |row| row.get(0)).unwrap();
+    db.execute("INSERT INTO \"ta\"\"sks\"(project) VALUES ('p')", [])
+        .unwrap();
+    let id: i64 = db
+        .query_row("SELECT id FROM \"ta\"\"sks\"", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(id, 1);
 }
 

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::parse::{IndexText, index_text, table_text};
+use syncline_core::sql::{IndexText, index_text, table_text};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {

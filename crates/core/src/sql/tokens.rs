@@ -3,15 +3,16 @@
 
 /// One token; comments and white space are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    pub(super) kind: Kind,
-    pub(super) text: &'a str,
+pub struct Token<'a> {
+    pub kind: Kind,
+    pub text: &'a str,
     /// Byte offset in the text.
-    pub(super) start: usize,
+    pub start: usize,
 }
 
+/// What a [`Token`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// A keyword, bare name or number.
     Word,
     /// `"name"`, `[name]` or `` `name` ``.
@@ -23,20 +24,27 @@ pub(super) enum Kind {
 }
 
 impl Token<'_> {
-    pub(super) fn end(&self) -> usize {
+    /// Byte offset behind it.
+    #[must_use]
+    pub fn end(&self) -> usize {
         self.start + self.text.len()
     }
 
-    pub(super) fn is_word(&self, word: &str) -> bool {
+    /// Whether it is this keyword, in any case.
+    #[must_use]
+    pub fn is_word(&self, word: &str) -> bool {
         self.kind == Kind::Word && self.text.eq_ignore_ascii_case(word)
     }
 
-    pub(super) fn is_symbol(&self, symbol: &str) -> bool {
+    /// Whether it is this character of punctuation.
+    #[must_use]
+    pub fn is_symbol(&self, symbol: &str) -> bool {
         self.kind == Kind::Symbol && self.text == symbol
     }
 
     /// The name this token stands for.
-    pub(super) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         let Some(quote) = self.text.chars().next() else {
             return String::new();
         };
@@ -52,7 +60,8 @@ impl Token<'_> {
 }
 
 /// The tokens of `sql`. Unterminated quotes run to the end.
-pub(super) fn tokens(sql: &str) -> Vec<Token<'_>> {
+#[must_use]
+pub fn tokens(sql: &str) -> Vec<Token<'_>> {
     let mut out = Vec::new();
     let mut start = 0;
     while let Some(first) = sql[start..].chars().next() {

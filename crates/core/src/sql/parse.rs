@@ -5,31 +5,35 @@ use super::tokens::{Token, tokens};
 
 /// What CREATE TABLE says about one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ColumnText {
-    pub(super) name: String,
+pub struct ColumnText {
+    pub name: String,
     /// Without the word and the outer parentheses; several are joined by AND.
-    pub(super) check: Option<String>,
-    pub(super) collate: Option<String>,
+    pub check: Option<String>,
+    pub collate: Option<String>,
 }
 
+/// What CREATE TABLE says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TableText {
-    pub(super) columns: Vec<ColumnText>,
+pub struct TableText {
+    /// In the order of the table.
+    pub columns: Vec<ColumnText>,
     /// CHECKs of the table as a whole.
-    pub(super) checks: Vec<String>,
-    pub(super) autoincrement: bool,
+    pub checks: Vec<String>,
+    pub autoincrement: bool,
 }
 
 /// What CREATE INDEX says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct IndexText {
+pub struct IndexText {
     /// Each term without ASC or DESC.
-    pub(crate) terms: Vec<String>,
+    pub terms: Vec<String>,
     /// The condition of a partial index.
-    pub(crate) predicate: Option<String>,
+    pub predicate: Option<String>,
 }
 
-pub(super) fn table_text(sql: &str) -> TableText {
+/// Reads a CREATE TABLE statement as `sqlite_schema` has it.
+#[must_use]
+pub fn table_text(sql: &str) -> TableText {
     let all = tokens(sql);
     let mut out = TableText::default();
     for item in list_items(&all).0 {
@@ -58,7 +62,9 @@ pub(super) fn table_text(sql: &str) -> TableText {
     out
 }
 
-pub(super) fn index_text(sql: &str) -> IndexText {
+/// Reads a CREATE INDEX statement as `sqlite_schema` has it.
+#[must_use]
+pub fn index_text(sql: &str) -> IndexText {
     let all = tokens(sql);
     let (items, end) = list_items(&all);
     let term = |item: &[Token<'_>]| {
@@ -147,6 +153,26 @@ fn checks(sql: &str, item: &[Token<'_>]) -> Vec<String> {
         .collect()
 }
 
+/// What a CREATE TRIGGER statement fires on: insert, update, delete. All three where the text is
+/// not understood.
+#[must_use]
+pub fn trigger_events(sql: &str) -> [bool; 3] {
+    let all = tokens(sql);
+    // A trigger's name may be one of the words too: then there are two of them.
+    let head = all.iter().take_while(|token| !token.is_word("ON"));
+    let mut events = [false; 3];
+    for token in head {
+        for (event, word) in events.iter_mut().zip(["INSERT", "UPDATE", "DELETE"]) {
+            *event |= token.is_word(word);
+        }
+    }
+    if events.contains(&true) {
+        events
+    } else {
+        [true; 3]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +223,27 @@ mod tests {
             Some("b")
         );
         assert_eq!(index_text("CREATE INDEX i ON t(a)").predicate, None);
+    }
+
+    #[test]
+    fn events_of_a_trigger() {
+        let cases = [
+            (
+                "CREATE TRIGGER x AFTER INSERT ON t BEGIN DELETE FROM u; END",
+                [true, false, false],
+            ),
+            (
+                "CREATE TRIGGER \"delete\" UPDATE OF a, b ON t BEGIN SELECT 1; END",
+                [false, true, false],
+            ),
+            (
+                "CREATE TRIGGER y /* update */ before delete on t BEGIN SELECT 1; END",
+                [false, false, true],
+            ),
+            ("", [true, true, true]),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(trigger_events(sql), expected, "{sql}");
+        }
     }
 }
