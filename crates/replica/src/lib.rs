@@ -6,6 +6,7 @@
 //! [`Replica::poll_event`] reports.
 
 mod attach;
+pub mod capture;
 mod conflict;
 mod entropy;
 mod error;

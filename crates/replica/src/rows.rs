@@ -8,7 +8,8 @@ use rusqlite::{Connection, ToSql};
 use syncline_core::{ColumnType, Row, RowKey, Table, Value};
 
 pub use error::RowError;
-pub(crate) use raw::{Bind, NotUtf8, Raw};
+use raw::Bind;
+pub(crate) use raw::Raw;
 use text::{Statements, spellings, update, update_stored};
 
 /// The prepared SQL of one table.
@@ -227,6 +228,37 @@ impl TableSql {
         Ok(self.candidates(conn, &self.text.read, stored_key)?.pop())
     }
 
+    /// At most `limit` stored images of rows whose key is partly NULL.
+    pub(crate) fn read_null_keys(
+        &self,
+        conn: &Connection,
+        limit: usize,
+    ) -> Result<Vec<Vec<Raw>>, RowError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.candidates(conn, &self.text.read_null_keys, &[Raw::Integer(limit)])
+    }
+
+    /// Whether several rows have this canonical key, each with its own spelling.
+    pub(crate) fn is_spelled_twice(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+    ) -> Result<bool, RowError> {
+        if !self.text.has_uuid_key {
+            return Ok(false);
+        }
+        let spellings = spellings(&self.table, &decoded(key));
+        let found = self.candidates(conn, &self.text.read_spellings, &spellings)?;
+        let same =
+            |image: &&Vec<Raw>| self.canonical_key(self.stored_key(image)).as_ref() == Some(key);
+        Ok(found.iter().filter(same).count() > 1)
+    }
+
+    /// Whether there is a row with this key, expressible or not.
+    pub(crate) fn exists(&self, conn: &Connection, key: &RowKey) -> Result<bool, RowError> {
+        Ok(self.find(conn, key)?.is_some())
+    }
+
     /// The stored values of the key columns of an image.
     pub(crate) fn stored_key(&self, image: &[Raw]) -> Vec<Raw> {
         self.table
@@ -303,7 +335,7 @@ impl TableSql {
     }
 
     /// The canonical key of stored key values; `None` for NULL, damaged text or a key too long.
-    fn canonical_key(&self, stored: Vec<Raw>) -> Option<RowKey> {
+    pub(crate) fn canonical_key(&self, stored: Vec<Raw>) -> Option<RowKey> {
         let values: Option<Vec<Value>> = stored
             .into_iter()
             .zip(&self.table.primary_key)
@@ -334,7 +366,7 @@ impl TableSql {
         Ok(())
     }
 
-    fn key_of(&self, row: &Row) -> Result<RowKey, RowError> {
+    pub(crate) fn key_of(&self, row: &Row) -> Result<RowKey, RowError> {
         row.key(&self.table).map_err(|source| RowError::Key {
             table: self.table.name.clone(),
             row: format!("{:?}", row.0),

@@ -14,6 +14,8 @@ pub(super) struct Statements {
     pub(super) read: String,
     /// Parameters: for each key column its spellings ([`spellings`]).
     pub(super) read_spellings: String,
+    /// Parameter: limit. Gives whole rows.
+    pub(super) read_null_keys: String,
     pub(super) read_all: String,
     /// Parameter: limit.
     pub(super) scan: String,
@@ -89,6 +91,11 @@ impl Statements {
                     marks(1 + i * SPELLINGS, SPELLINGS)
                 )
             })),
+            read_null_keys: {
+                let null = |p| format!("r.{} IS NULL", column(p));
+                let any: Vec<_> = table.primary_key.iter().map(null).collect();
+                format!("{} LIMIT ?1", read_where(format!("({})", any.join(" OR "))))
+            },
             scan: format!("{read_all} ORDER BY {keys} LIMIT ?1"),
             scan_after: format!(
                 "{} ORDER BY {keys} LIMIT ?{}",

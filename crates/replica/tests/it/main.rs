@@ -5,6 +5,8 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod capture_fixture;
+mod capture_traps;
 mod fixture;
 mod introspect;
 mod rows;

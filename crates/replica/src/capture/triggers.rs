@@ -1,0 +1,334 @@
+//! The SQL that marks what is touched (spec CA1–CA6, CA9).
+//!
+//! The invariant of all triggers: before a row with key K changes for the first time under
+//! transaction number N, a mark (N, K) holds its image, or says that there was no row. A mark is
+//! never replaced. Whoever changes the row, by whatever statement, finds it marked or marks it;
+//! so the order of triggers, the app's among them, does not matter. Marking too much is harmless:
+//! what did not change gives no change.
+//!
+//! Every `INSERT` says `WHERE NOT EXISTS` and never `OR IGNORE`, because the conflict clause of
+//! the app's statement overrides those of triggers. The mark table has no constraint, so a mark
+//! can never make the app's statement fail.
+
+use syncline_core::Table;
+
+use crate::{
+    introspect::shape::{Shape, ShapeIndex, TermOf},
+    sql::{all, list, literal, quoted},
+};
+
+/// The number of the transaction, of which [`MARK_HEAD`] makes the first column.
+const NUMBER: &str = "(SELECT n FROM syncline_tx)";
+
+/// Columns of every mark before the row's own: transaction number, order, Julian day, presence.
+const MARK_HEAD: &str = "n, seq, at, present";
+
+/// What goes into them but presence. Scalar subqueries, not a join: should the one row of
+/// `syncline_tx` be missing, marks are still made.
+const HEAD_VALUES: &str =
+    "(SELECT n FROM syncline_tx), (SELECT touched FROM syncline_tx), julianday('now')";
+
+/// Ends every trigger, so that one look at `syncline_tx` says whether there are marks.
+const BUMP: &str = "UPDATE syncline_tx SET touched = touched + 1;";
+
+/// Up to this many columns, triggers let the app drop a column: see [`Plan::image_source`].
+/// The natural join grows an expression of this depth, and SQLite allows 1,000.
+const DROPPABLE_COLUMNS_MAX: usize = 500;
+
+/// The schema objects that capture one table.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    shape: &'a Shape,
+    mark: String,
+    prefix: String,
+    table: String,
+    /// Captured columns: as the app names them, and in the mark.
+    columns: Vec<(String, String)>,
+    keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// Quoted.
+    name: String,
+    in_mark: String,
+    takes_null: bool,
+}
+
+/// A statement that creates an object of the schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SchemaObject {
+    pub(super) name: String,
+    pub(super) sql: String,
+}
+
+/// The name of the mark table of the table with this number.
+pub(super) fn mark_table(table: &Table) -> String {
+    format!("syncline_mark_{}", table.number.0)
+}
+
+/// The name of the column in the mark table that holds the column at `position`.
+pub(super) fn mark_column(table: &Table, position: usize) -> String {
+    format!("c{}", table.columns[position].number.0)
+}
+
+impl<'a> Plan<'a> {
+    /// `shape` is what the database has of `table`: all its columns but generated ones, and the
+    /// same primary key.
+    pub(super) fn new(table: &Table, shape: &'a Shape) -> Self {
+        let captured = (0..table.columns.len()).filter(|&p| !table.columns[p].generated);
+        let key = |&p: &usize| {
+            let position = shape.position(&table.columns[p].name);
+            Key {
+                name: quoted(&table.columns[p].name),
+                in_mark: mark_column(table, p),
+                takes_null: position.is_none_or(|position| shape.key_takes_null(position)),
+            }
+        };
+        Self {
+            shape,
+            mark: mark_table(table),
+            prefix: format!("syncline_{}", table.number.0),
+            table: quoted(&shape.name),
+            columns: captured
+                .map(|p| (quoted(&table.columns[p].name), mark_column(table, p)))
+                .collect(),
+            keys: table.primary_key.iter().map(key).collect(),
+        }
+    }
+
+    /// The table of the marks and its index.
+    pub(super) fn storage(&self) -> Vec<SchemaObject> {
+        let columns = list(&self.columns, |(_, in_mark)| in_mark.clone());
+        let keys = list(&self.keys, |key| key.in_mark.clone());
+        let index = format!("{}_key", self.mark);
+        vec![
+            SchemaObject {
+                sql: format!("CREATE TABLE {}({MARK_HEAD}, {columns})", self.mark),
+                name: self.mark.clone(),
+            },
+            SchemaObject {
+                sql: format!("CREATE INDEX {index} ON {}({keys}, n)", self.mark),
+                name: index,
+            },
+        ]
+    }
+
+    pub(super) fn triggers(&self) -> Vec<SchemaObject> {
+        let mut out = vec![
+            self.trigger("insert", "BEFORE INSERT", None, &self.before_insert()),
+            self.trigger(
+                "update",
+                "BEFORE UPDATE",
+                Some(self.not_marked("OLD")),
+                &self.old_row(),
+            ),
+            self.trigger("move", "BEFORE UPDATE", self.moves(), &self.before_move()),
+            self.trigger(
+                "delete",
+                "BEFORE DELETE",
+                Some(self.not_marked("OLD")),
+                &self.old_row(),
+            ),
+        ];
+        if self.key_is_made_late() {
+            let when = Some(self.not_marked("NEW"));
+            out.push(self.trigger("inserted", "AFTER INSERT", when, &self.absent("NEW")));
+        }
+        out
+    }
+
+    fn trigger(&self, name: &str, event: &str, when: Option<String>, body: &str) -> SchemaObject {
+        let name = format!("{}_{name}", self.prefix);
+        let when = when.map(|when| format!(" WHEN {when}")).unwrap_or_default();
+        let sql = format!(
+            "CREATE TRIGGER {name} {event} ON {} FOR EACH ROW{when} BEGIN\n{body}\n{BUMP}\nEND",
+            self.table
+        );
+        SchemaObject { name, sql }
+    }
+
+    fn before_insert(&self) -> String {
+        let mut steps = vec![self.evicted_by_key(), self.absent("NEW")];
+        steps.extend(self.next_rowid());
+        steps.extend(self.evicted_by_rowid());
+        steps.extend(self.evicted_by_indexes());
+        steps.join("\n")
+    }
+
+    /// Another key, another value of a unique index: rows that the new values may evict, and the
+    /// new key. The row itself comes first, so that its old key goes before its new one comes.
+    fn before_move(&self) -> String {
+        let mut steps = vec![self.old_row(), self.evicted_by_key(), self.absent("NEW")];
+        steps.extend(self.evicted_by_rowid());
+        steps.extend(self.evicted_by_indexes());
+        steps.join("\n")
+    }
+
+    /// When an update can touch another key or evict a row. Not `UPDATE OF`, which does not see
+    /// a key set by the name `rowid`. `None`: always.
+    fn moves(&self) -> Option<String> {
+        let mut names: Vec<String> = self.keys.iter().map(|key| key.name.clone()).collect();
+        for index in self.further_unique_indexes() {
+            let name = |position: usize| quoted(&self.shape.columns[position].name);
+            names.extend(index.plain_columns()?.into_iter().map(name));
+        }
+        names.extend(self.hidden_rowid().map(str::to_owned));
+        names.sort_unstable();
+        names.dedup();
+        let changed = |name| format!("+NEW.{name} IS NOT +OLD.{name} COLLATE BINARY");
+        Some(
+            names
+                .into_iter()
+                .map(changed)
+                .collect::<Vec<_>>()
+                .join(" OR "),
+        )
+    }
+
+    /// Marks the row OLD, which is still in the table as it was.
+    fn old_row(&self) -> String {
+        let this_row = match self.shape.rowid_name {
+            Some(rowid) => format!("r.{rowid} = OLD.{rowid}"),
+            None => all(&self.keys, |key| format!("r.{0} = +OLD.{0}", key.name)),
+        };
+        self.existing(&this_row)
+    }
+
+    /// Marks the row that has the key NEW as the key's index compares it.
+    fn evicted_by_key(&self) -> String {
+        self.existing(&all(&self.keys, |key| {
+            format!("r.{0} = +NEW.{0}", key.name)
+        }))
+    }
+
+    /// A rowid that is no key can be given in a statement, and evicts like one.
+    fn evicted_by_rowid(&self) -> Option<String> {
+        self.hidden_rowid()
+            .map(|rowid| self.existing(&format!("r.{rowid} = NEW.{rowid}")))
+    }
+
+    fn evicted_by_indexes(&self) -> Vec<String> {
+        let conflict = |index: &ShapeIndex| {
+            let mut conditions: Vec<String> = index
+                .predicate
+                .iter()
+                .map(|predicate| format!("({predicate})"))
+                .collect();
+            conditions.extend(index.terms.iter().map(|term| {
+                let collate = quoted(&term.collation);
+                match &term.of {
+                    TermOf::Column(position) => {
+                        let name = quoted(&self.shape.columns[*position].name);
+                        format!("r.{name} = +NEW.{name} COLLATE {collate}")
+                    }
+                    TermOf::Expression(text) => {
+                        format!("({text}) = ({}) COLLATE {collate}", self.of_new(text))
+                    }
+                }
+            }));
+            self.existing(&conditions.join(" AND "))
+        };
+        self.further_unique_indexes().map(conflict).collect()
+    }
+
+    /// The expression `text` over the columns of NEW.
+    fn of_new(&self, text: &str) -> String {
+        let columns = list(&self.shape.columns, |c| {
+            let name = quoted(&c.name);
+            format!("NEW.{name} AS {name}")
+        });
+        format!("SELECT {text} FROM (SELECT {columns})")
+    }
+
+    /// In a BEFORE trigger a rowid that SQLite will choose is -1. Marks the one it will choose,
+    /// so that the app's triggers on the new row find it marked; should the guess be wrong, the
+    /// AFTER trigger marks the right one.
+    fn next_rowid(&self) -> Option<String> {
+        let key = self.keys.first().filter(|_| self.shape.rowid_key)?;
+        let largest = format!("(SELECT max(r.{}) FROM {} AS r)", key.name, self.table);
+        let next = if self.shape.autoincrement {
+            let table = literal(&self.shape.name);
+            format!(
+                "max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = {table}), 0), \
+                 coalesce({largest}, 0)) + 1"
+            )
+        } else {
+            format!("coalesce({largest}, 0) + 1")
+        };
+        Some(format!(
+            "INSERT INTO {mark}({MARK_HEAD}, {column})\n SELECT {HEAD_VALUES}, 0, {next}\n \
+             WHERE (NEW.{name} IS NULL OR NEW.{name} = -1) AND NOT EXISTS (SELECT 1 FROM {mark} AS m \
+             WHERE m.{column} = {next} AND m.n = {NUMBER});",
+            mark = self.mark,
+            column = key.in_mark,
+            name = key.name,
+        ))
+    }
+
+    /// Whether the key of a new row can be another than BEFORE INSERT sees: a rowid, or a default
+    /// that old SQLites compute anew.
+    fn key_is_made_late(&self) -> bool {
+        let has_default = |&p: &usize| self.shape.columns[p].default.is_some();
+        self.shape.rowid_key || self.shape.primary_key.iter().any(has_default)
+    }
+
+    /// Marks rows of the table that fulfil `condition` over `r`, with their images.
+    fn existing(&self, condition: &str) -> String {
+        format!(
+            "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 1, {}\n FROM {}\n WHERE {condition} AND {};",
+            self.mark,
+            list(&self.columns, |(_, in_mark)| in_mark.clone()),
+            list(&self.columns, |(name, _)| name.clone()),
+            self.image_source(),
+            self.not_marked("r"),
+        )
+    }
+
+    /// Marks the key `of` as one without a row.
+    fn absent(&self, of: &str) -> String {
+        format!(
+            "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 0, {}\n WHERE {};",
+            self.mark,
+            list(&self.keys, |key| key.in_mark.clone()),
+            list(&self.keys, |key| format!("{of}.{}", key.name)),
+            self.not_marked(of),
+        )
+    }
+
+    /// The table as `r`, so that an unqualified column name means its column, or NULL once the
+    /// app has dropped that column: ALTER TABLE DROP COLUMN refuses to drop a column that a
+    /// trigger needs. (In a natural left join a name on both sides is the left one's.)
+    fn image_source(&self) -> String {
+        if self.columns.len() > DROPPABLE_COLUMNS_MAX {
+            return format!("{} AS r", self.table);
+        }
+        let nulls = list(&self.columns, |(name, _)| format!("NULL AS {name}"));
+        format!("{} AS r NATURAL LEFT JOIN (SELECT {nulls})", self.table)
+    }
+
+    /// The key `of` (`r`, OLD or NEW) has no mark under the present number. Unary plus takes the
+    /// column's affinity away: marks are compared as they are stored.
+    fn not_marked(&self, of: &str) -> String {
+        let same = all(&self.keys, |key| {
+            let is = if key.takes_null { "IS" } else { "=" };
+            format!("m.{} {is} +{of}.{}", key.in_mark, key.name)
+        });
+        format!(
+            "NOT EXISTS (SELECT 1 FROM {} AS m WHERE {same} AND m.n = {NUMBER})",
+            self.mark
+        )
+    }
+
+    fn further_unique_indexes(&self) -> impl Iterator<Item = &ShapeIndex> {
+        self.shape
+            .indexes
+            .iter()
+            .filter(|index| index.unique && !index.is_primary_key)
+    }
+
+    /// The rowid where it is not the key.
+    fn hidden_rowid(&self) -> Option<&'static str> {
+        self.shape.rowid_name.filter(|_| !self.shape.rowid_key)
+    }
+}
