@@ -25,7 +25,7 @@ mod tests;
 
 pub use clock::{Clock, ColumnState, Incoming};
 pub use coalesce::coalesce;
-pub use row::{Joined, MergedRow, apply_op, coalesce_ops, diff_row, merge_row};
+pub use row::{Joined, MergedRow, apply_op, coalesce_ops, diff_row, insert_over_live, merge_row};
 
 use json::Json;
 use path::ROOT;

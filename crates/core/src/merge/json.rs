@@ -268,3 +268,92 @@ impl fmt::Display for Json<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    /// Texts near JSON: real ones with a byte or two changed.
+    fn near_json() -> impl Strategy<Value = String> {
+        let snippets = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"",
+            "\"a\"",
+            "\"a\":",
+            "1",
+            "-",
+            "0",
+            ".5",
+            "e+1",
+            "E",
+            " ",
+            "\n",
+            "true",
+            "nul",
+            "null",
+            "\\",
+            "\\u00e9",
+            "\\ud83d\\ude00",
+            "\\ud800",
+            "é",
+            "\u{1}",
+        ];
+        let snippets: Vec<&'static str> = snippets.to_vec();
+        prop::collection::vec(prop::sample::select(snippets), 0..9).prop_map(|parts| parts.concat())
+    }
+
+    fn check_against_serde(text: &str) -> Result<(), TestCaseError> {
+        let known: Result<&RawValue, _> = serde_json::from_str(text);
+        // serde_json's raw values let through half surrogates and doubled members.
+        if let Some(document) = Document::parse(text) {
+            prop_assert!(known.is_ok(), "{text}");
+            prop_assert_eq!(document.to_string(), text);
+            let again = canonical(&Json::parse(&canonical(&document.root)).unwrap());
+            prop_assert_eq!(again, canonical(&document.root));
+        } else if !text.contains("\\ud8") && !text.contains("\"a\"") {
+            prop_assert!(known.is_err(), "{text}");
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn me11_a_document_is_its_text(text in crate::merge::tests::json_text()) {
+            prop_assert!(Document::parse(&text).is_some(), "{text}");
+            check_against_serde(&text)?;
+            let same: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let (ours, compact) = (Json::parse(&text).unwrap(), same.to_string());
+            prop_assert_eq!(canonical(&ours), canonical(&Json::parse(&compact).unwrap()));
+        }
+
+        #[test]
+        fn me11_only_json_is_a_document(text in near_json()) {
+            check_against_serde(&text)?;
+        }
+    }
+
+    #[test]
+    fn me11_doubled_members_half_characters_and_depth_are_no_documents() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for text in [
+            "{\"a\":1,\"a\":2}",
+            "{\"a\":1,\"\\u0061\":2}",
+            "\"\\ud800\"",
+            "",
+            "1 2",
+            "[1,]",
+        ] {
+            assert!(Document::parse(text).is_none(), "{text}");
+        }
+        assert!(Document::parse(&nested(DEPTH_MAX)).is_some());
+        assert!(Document::parse(&nested(DEPTH_MAX + 1)).is_none());
+    }
+}

@@ -7,7 +7,7 @@ use crate::{
     change::{ColumnEdit, Edit, Op},
     ids::{ColumnNumber, Version},
     row::Row,
-    schema::Table,
+    schema::{Column, Table},
     value::Value,
 };
 
@@ -123,18 +123,14 @@ pub fn merge_row(
     };
     for (position, edit) in positions(table, op, edits)? {
         let column = &table.columns[position];
-        if is_insert && table.is_key(position) {
-            continue;
-        }
-        let mut addition = edit.clone();
-        if let (true, Edit::Set(value)) = (is_insert, edit) {
-            let Some(difference) = diff(column, &Value::Null, value) else {
-                continue;
-            };
-            addition = difference;
-        }
+        let edit = match is_insert {
+            true if table.is_key(position) => continue,
+            true => insert_over_live(column, edit),
+            false => Some(edit.clone()),
+        };
+        let Some(edit) = edit else { continue };
         let state = states(column.number);
-        let outcome = merge(column, &current.0[position], &state, &addition, &incoming)?;
+        let outcome = merge(column, &current.0[position], &state, &edit, &incoming)?;
         merged.row.0[position] = outcome.value;
         merged
             .changed
@@ -144,6 +140,20 @@ pub fn merge_row(
             .extend(outcome.lost.map(|lost| (position, lost)));
     }
     Ok(merged)
+}
+
+/// What an insert's edit of a column other than the key means where the row lives already: the
+/// difference from NULL, to be merged at base zero; `None` for NULL, which says nothing (spec ME19).
+#[must_use]
+pub fn insert_over_live(column: &Column, edit: &Edit) -> Option<Edit> {
+    match edit {
+        Edit::Set(value) => diff(column, &Value::Null, value),
+        Edit::Add(_)
+        | Edit::Items { .. }
+        | Edit::Append(_)
+        | Edit::Decide { .. }
+        | Edit::Members(_) => Some(edit.clone()),
+    }
 }
 
 /// One change of a row with the effect of `first` and then `second` (spec ME20).

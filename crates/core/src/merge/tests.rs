@@ -6,3 +6,5 @@ mod hostile;
 mod laws;
 mod rows;
 mod support;
+
+pub(crate) use support::json_text;

@@ -165,7 +165,7 @@ pub(super) fn meaning(column: &Column, value: &Value) -> String {
 }
 
 /// JSON of small members, so that two of them often share places; in one of three layouts.
-pub(super) fn json_text() -> impl Strategy<Value = String> {
+pub(crate) fn json_text() -> impl Strategy<Value = String> {
     (tree(), 0..3_u8).prop_map(|(tree, layout)| match layout {
         0 => tree.to_string(),
         1 => tree.to_string().replace(',', ", ").replace(':', ": "),
