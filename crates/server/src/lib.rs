@@ -1,1 +1,20 @@
-//! The authority: commit pipeline, hub, sessions, HTTP and WebSocket.
+//! The authority: sessions, the hub and, with the feature `net`, HTTP and WebSocket around them.
+//!
+//! [`Session`] and [`Hub`] are pure state machines: frames, log entries and time in, frames and
+//! requests out. The simulator drives them as the network front does. This crate does not know
+//! which storage it was given.
+
+#![forbid(unsafe_code)]
+
+pub mod hub;
+#[cfg(feature = "net")]
+pub mod net;
+pub mod recent;
+pub mod session;
+pub mod sight;
+mod stream;
+mod upload;
+
+pub use hub::{Hub, SessionId};
+pub use recent::Recent;
+pub use session::{Action, Session, SessionContext};

@@ -81,6 +81,10 @@ pub trait Storage {
         options: &SchemaOptions,
     ) -> Result<SchemaReport, SchemaError>;
 
+    /// Whether another program may have written since the last call; cheap enough to be asked
+    /// fifty times a second. `true` when in doubt.
+    fn changed_elsewhere(&mut self) -> bool;
+
     /// Opens the one transaction that a group of changesets is committed in.
     ///
     /// # Errors

@@ -1,0 +1,102 @@
+//! Who has to be woken when something was committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline_core::{BucketId, DeviceId, rules::GranteeId};
+use syncline_store::LogEntry;
+
+use crate::sight::Sight;
+
+/// Names a session within one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// An index from buckets, grantees and devices to the sessions that care: an entry wakes those
+/// that may see something of it and nobody else. A session that is not woken is only behind, and
+/// catches up at its next checkpoint.
+#[derive(Debug, Default)]
+pub struct Hub {
+    buckets: BTreeMap<BucketId, BTreeSet<SessionId>>,
+    grantees: BTreeMap<GranteeId, BTreeSet<SessionId>>,
+    devices: BTreeMap<DeviceId, BTreeSet<SessionId>>,
+    sessions: BTreeMap<SessionId, Interest>,
+}
+
+/// What a session is registered under, to take it out again.
+#[derive(Debug, Default)]
+struct Interest {
+    device: DeviceId,
+    buckets: BTreeSet<BucketId>,
+    grantees: BTreeSet<GranteeId>,
+}
+
+impl Hub {
+    /// Registers a session, or registers it anew after its sight changed.
+    pub fn watch(&mut self, session: SessionId, device: DeviceId, sight: &Sight) {
+        self.forget(session);
+        let interest = Interest {
+            device,
+            buckets: sight.buckets().collect(),
+            grantees: sight.grantees().collect(),
+        };
+        self.devices.entry(device).or_default().insert(session);
+        for bucket in &interest.buckets {
+            self.buckets.entry(*bucket).or_default().insert(session);
+        }
+        for grantee in &interest.grantees {
+            self.grantees.entry(*grantee).or_default().insert(session);
+        }
+        self.sessions.insert(session, interest);
+    }
+
+    /// Takes a session out.
+    pub fn forget(&mut self, session: SessionId) {
+        let Some(interest) = self.sessions.remove(&session) else {
+            return;
+        };
+        remove(&mut self.devices, &interest.device, session);
+        for bucket in &interest.buckets {
+            remove(&mut self.buckets, bucket, session);
+        }
+        for grantee in &interest.grantees {
+            remove(&mut self.grantees, grantee, session);
+        }
+    }
+
+    /// The sessions an entry concerns: those that see a row of it, gain or lose a bucket by it,
+    /// and the author's device, which waits for its checkpoint.
+    #[must_use]
+    pub fn concerned(&self, entry: &LogEntry) -> BTreeSet<SessionId> {
+        let mut found = self.devices.get(&entry.device).cloned().unwrap_or_default();
+        for grant in &entry.grants {
+            found.extend(self.grantees.get(&grant.grantee).into_iter().flatten());
+        }
+        for record in &entry.records {
+            for bucket in record.before.iter().chain(&record.after) {
+                found.extend(self.buckets.get(bucket).into_iter().flatten());
+            }
+        }
+        found
+    }
+
+    /// Number of registered sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether nobody is registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+fn remove<K: Ord>(index: &mut BTreeMap<K, BTreeSet<SessionId>>, key: &K, session: SessionId) {
+    if let Some(sessions) = index.get_mut(key) {
+        sessions.remove(&session);
+        if sessions.is_empty() {
+            index.remove(key);
+        }
+    }
+}

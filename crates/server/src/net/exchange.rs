@@ -1,0 +1,206 @@
+//! `/v1/exchange`: the same session over plain HTTP, for networks that break WebSockets.
+//!
+//! `POST {"session": "…" | null, "frames": ["base64", …], "wait_ms": 0..25000}` hands over frames
+//! and answers `{"session", "frames", "closed"}`: what the session has to say by then. One request
+//! at a time per session.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use syncline_core::{rules::Identity, wire::code};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::{
+    Backend, Shared,
+    drive::{FRAMES_WAITING, Frames, drive},
+    error::ApiError,
+};
+
+/// A session nobody asks for is dropped after this.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX_MILLIS: u64 = 25_000;
+/// An answer is sent when it has grown to this many bytes of frames.
+const ANSWER_BYTES: usize = 1024 * 1024;
+/// After the first frame, more are waited for this long.
+const LINGER: Duration = Duration::from_millis(5);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExchangeRequest {
+    #[serde(default)]
+    session: Option<String>,
+    #[serde(default)]
+    frames: Vec<String>,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct ExchangeResponse {
+    session: String,
+    frames: Vec<String>,
+    closed: bool,
+}
+
+/// The sessions that live over HTTP, by an unguessable name.
+#[derive(Default)]
+pub(crate) struct Exchanges {
+    sessions: Mutex<BTreeMap<String, Arc<Exchange>>>,
+}
+
+struct Exchange {
+    identity: Arc<Identity>,
+    ends: AsyncMutex<Ends>,
+    last_used: Mutex<std::time::Instant>,
+}
+
+struct Ends {
+    to_session: mpsc::Sender<Vec<u8>>,
+    from_session: mpsc::Receiver<Vec<u8>>,
+}
+
+pub(crate) async fn exchange<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    headers: HeaderMap,
+    Json(request): Json<ExchangeRequest>,
+) -> Result<Json<ExchangeResponse>, ApiError> {
+    let identity = shared.identify(&headers)?;
+    let (name, session) = match request.session {
+        None => open(&shared, identity)?,
+        Some(name) => {
+            let found = shared.exchanges.sessions.lock().get(&name).cloned();
+            let known = found.filter(|session| session.identity.user == identity.user);
+            let gone = || {
+                let sentence = "this exchange has ended: start a new one";
+                ApiError::new(StatusCode::GONE, code::UNAVAILABLE, sentence)
+            };
+            (name, known.ok_or_else(gone)?)
+        }
+    };
+    let Ok(mut ends) = session.ends.try_lock() else {
+        let sentence = "another request of this exchange is under way";
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            code::MALFORMED,
+            sentence,
+        ));
+    };
+    *session.last_used.lock() = std::time::Instant::now();
+    let mut frames = Vec::new();
+    for frame in &request.frames {
+        let frame = BASE64_STANDARD.decode(frame).map_err(|error| {
+            let sentence = format!("a frame is not base64: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
+        })?;
+        // Never wait for a session that itself waits for room in the answer.
+        let Ends {
+            to_session,
+            from_session,
+        } = &mut *ends;
+        let mut given = std::pin::pin!(to_session.send(frame));
+        loop {
+            tokio::select! {
+                sent = &mut given => {
+                    if sent.is_err() { break }
+                    break;
+                }
+                Some(frame) = from_session.recv() => frames.push(frame),
+            }
+        }
+    }
+    let wait = Duration::from_millis(request.wait_ms.min(WAIT_MAX_MILLIS));
+    let closed = collect(&mut ends.from_session, &mut frames, wait).await;
+    *session.last_used.lock() = std::time::Instant::now();
+    if closed {
+        shared.exchanges.sessions.lock().remove(&name);
+    }
+    let frames = frames
+        .iter()
+        .map(|frame| BASE64_STANDARD.encode(frame))
+        .collect();
+    Ok(Json(ExchangeResponse {
+        session: name,
+        frames,
+        closed,
+    }))
+}
+
+/// Takes frames until `wait` is over or there is enough; `true` when the session has ended.
+async fn collect(
+    from_session: &mut mpsc::Receiver<Vec<u8>>,
+    frames: &mut Vec<Vec<u8>>,
+    wait: Duration,
+) -> bool {
+    let mut bytes: usize = frames.iter().map(Vec::len).sum();
+    let mut deadline = tokio::time::Instant::now()
+        + if frames.is_empty() {
+            wait.max(LINGER)
+        } else {
+            LINGER
+        };
+    while bytes < ANSWER_BYTES {
+        match tokio::time::timeout_at(deadline, from_session.recv()).await {
+            Ok(Some(frame)) => {
+                bytes += frame.len();
+                frames.push(frame);
+                deadline = deadline.min(tokio::time::Instant::now() + LINGER);
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+fn open<B: Backend>(
+    shared: &Arc<Shared<B>>,
+    identity: Arc<Identity>,
+) -> Result<(String, Arc<Exchange>), ApiError> {
+    let connection = shared.connection()?;
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).map_err(|error| {
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            code::UNAVAILABLE,
+            error.to_string(),
+        )
+    })?;
+    let name = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(random);
+    let (to_session, incoming) = mpsc::channel(FRAMES_WAITING);
+    let (outgoing, from_session) = mpsc::channel(FRAMES_WAITING);
+    let session = Arc::new(Exchange {
+        identity: Arc::clone(&identity),
+        ends: AsyncMutex::new(Ends {
+            to_session,
+            from_session,
+        }),
+        last_used: Mutex::new(std::time::Instant::now()),
+    });
+    shared
+        .exchanges
+        .sessions
+        .lock()
+        .insert(name.clone(), Arc::clone(&session));
+    let driven = drive(Arc::clone(shared), identity, Frames { incoming, outgoing });
+    tokio::spawn(async move {
+        let _connection = connection;
+        driven.await;
+    });
+    Ok((name, session))
+}
+
+impl Exchanges {
+    /// Drops sessions that nobody has asked for lately; their tasks end with their channels.
+    pub(crate) fn sweep(&self) {
+        self.sessions
+            .lock()
+            .retain(|_, session| session.last_used.lock().elapsed() < IDLE_MAX);
+    }
+}

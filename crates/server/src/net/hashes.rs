@@ -1,0 +1,111 @@
+//! `/v1/hashes`: keys, versions and content hashes of the rows a user may see, for `verify` and
+//! for comparing before `attach`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use syncline_core::{BucketId, RowKey, TableNumber, rules::Identity, wire::code};
+use syncline_store::{Reader, StorageError};
+
+use super::{Backend, Shared, error::ApiError};
+
+/// Most rows of one answer.
+const ROWS_MAX: usize = 10_000;
+
+/// What is asked: rows of `table` after the key `after` (base64 of its encoding).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HashesRequest {
+    table: String,
+    #[serde(default)]
+    after: Option<String>,
+}
+
+/// In key order: key (base64), version, content hash (16 hexadecimal digits).
+#[derive(Debug, Serialize)]
+pub(crate) struct HashesResponse {
+    rows: Vec<(String, u64, String)>,
+    /// Ask on with this as `after`; `None` at the end.
+    next: Option<String>,
+}
+
+pub(crate) async fn hashes<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    headers: HeaderMap,
+    Json(request): Json<HashesRequest>,
+) -> Result<Json<HashesResponse>, ApiError> {
+    let identity = shared.identify(&headers)?;
+    let context = shared.context();
+    let Some(table) = context
+        .plan
+        .schema()
+        .table(&request.table)
+        .map(|table| table.number)
+    else {
+        let sentence = format!("this server does not sync a table `{}`", request.table);
+        return Err(ApiError::new(StatusCode::NOT_FOUND, code::SCHEMA, sentence));
+    };
+    let after = match request.after {
+        Some(text) => Some(key(&text)?),
+        None => None,
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let rows = shared
+        .readers
+        .run(move |reader| {
+            runtime.block_on(async {
+                let buckets = visible(&context, &identity, table, reader).await?;
+                reader
+                    .hashes(table, &buckets, after.as_ref(), ROWS_MAX)
+                    .await
+            })
+        })
+        .await?;
+    let next = (rows.len() == ROWS_MAX)
+        .then(|| {
+            rows.last()
+                .map(|row| BASE64_STANDARD.encode(row.key.as_bytes()))
+        })
+        .flatten();
+    let rows = rows
+        .iter()
+        .map(|row| {
+            let key = BASE64_STANDARD.encode(row.key.as_bytes());
+            (key, row.version.0, format!("{:016x}", row.hash))
+        })
+        .collect();
+    Ok(Json(HashesResponse { rows, next }))
+}
+
+/// The buckets of `table` that `identity` is granted now.
+async fn visible<R: Reader>(
+    context: &crate::SessionContext,
+    identity: &Identity,
+    table: TableNumber,
+    reader: &mut R,
+) -> Result<Vec<BucketId>, StorageError> {
+    let granted = context.plan.rules().reader(identity);
+    let (_, grants) = reader.grants(&granted.grantees).await?;
+    let mut buckets = granted.fixed;
+    buckets.extend(grants.iter().map(|(grant, _)| grant.bucket));
+    buckets.retain(|bucket| context.plan.rules().tables_of(*bucket).contains(&table));
+    buckets.sort_unstable();
+    buckets.dedup();
+    Ok(buckets)
+}
+
+fn key(text: &str) -> Result<RowKey, ApiError> {
+    let bytes = BASE64_STANDARD.decode(text).ok();
+    bytes
+        .and_then(|bytes| RowKey::from_bytes(&bytes).ok())
+        .ok_or_else(|| {
+            let sentence = "`after` is no encoded key: pass back `next` as it came";
+            ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
+        })
+}

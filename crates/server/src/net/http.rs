@@ -1,0 +1,185 @@
+//! Routes, limits and headers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use syncline_store::Reader;
+use tokio::{net::TcpListener, sync::watch};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+    set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+
+use super::{Backend, Shared, exchange, hashes, schema, ws};
+
+/// Largest body of a request: an exchange of frames in base64.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longer than the longest wait of an exchange.
+const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// How often exchanges that nobody asks for are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// Serves until the server stops and its requests have been answered.
+pub(crate) async fn serve<B: Backend>(
+    listener: TcpListener,
+    shared: Arc<Shared<B>>,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let sweeper = tokio::spawn(sweep(Arc::downgrade(&shared)));
+    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
+        // Without it a small answer waits 40 ms for the next packet.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    let served = axum::serve(listener, router(Arc::clone(&shared)))
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+        .await;
+    sweeper.abort();
+    // Upgraded connections outlive `serve`: their sessions have been told to go.
+    while shared.connections() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    served
+}
+
+async fn sweep<B: Backend>(shared: std::sync::Weak<Shared<B>>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        shared.exchanges.sweep();
+    }
+}
+
+fn router<B: Backend>(shared: Arc<Shared<B>>) -> Router {
+    let timed = Router::new()
+        .route("/", get(hello))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready::<B>))
+        .route("/metrics", get(metrics::<B>))
+        .route("/v1/exchange", post(exchange::exchange::<B>))
+        .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
+        .route("/v1/hashes", post(hashes::hashes::<B>))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            REQUEST_MAX,
+        ));
+    Router::new()
+        .route("/v1/sync", get(ws::sync::<B>))
+        .merge(timed)
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(cors(&shared))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::REFERRER_POLICY,
+            HeaderValue::from_static("no-referrer"),
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+        ))
+        .layer(CatchPanicLayer::new())
+        .layer(TraceLayer::new_for_http())
+        .layer(SetSensitiveRequestHeadersLayer::new([
+            header::AUTHORIZATION,
+            header::COOKIE,
+        ]))
+        .with_state(shared)
+}
+
+/// Exactly the configured origins; any localhost one with `--dev`.
+fn cors<B: Backend>(shared: &Shared<B>) -> CorsLayer {
+    let dev = shared.dev;
+    let allowed: Vec<String> = shared.config.read().server.origins.clone();
+    CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_origin(AllowOrigin::predicate(move |origin, _| {
+            let Ok(origin) = origin.to_str() else {
+                return false;
+            };
+            allowed.iter().any(|allowed| allowed == origin) || dev && is_localhost(origin)
+        }))
+}
+
+fn is_localhost(origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) {
+                host
+            } else {
+                authority
+            }
+        });
+    matches!(scheme, "http" | "https") && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+async fn hello() -> &'static str {
+    concat!(
+        "Syncline ",
+        env!("CARGO_PKG_VERSION"),
+        "\n\n",
+        "/v1/sync      WebSocket for replicas (syncline attach, sync, hydrate)\n",
+        "/v1/exchange  the same over plain HTTP\n",
+        "/v1/pull      rows as JSON          /v1/push  changes as JSON\n",
+        "/v1/schema    tables                /v1/hashes  row hashes, for verify\n",
+        "/healthz /readyz /metrics\n",
+    )
+}
+
+async fn not_found() -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        "nothing here; / lists what there is\n",
+    )
+        .into_response()
+}
+
+/// Ready when the storage answers and the server is not stopping.
+async fn ready<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
+    if shared.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    match head(&shared).await {
+        Ok(_) => "ready\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn metrics<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
+    let head = shared.context().recent.head().0;
+    let text = shared.metrics.render(shared.connections(), head.0);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn head<B: Backend>(
+    shared: &Arc<Shared<B>>,
+) -> Result<syncline_store::Head, syncline_store::StorageError> {
+    let runtime = tokio::runtime::Handle::current();
+    shared
+        .readers
+        .run(move |reader| runtime.block_on(reader.head()))
+        .await
+}

@@ -1,0 +1,97 @@
+//! Counters for Prometheus. Labels are few and fixed: never a user, a row or a table.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use syncline_store::LogEntry;
+
+/// The process's recorder: there can be only one, whoever starts a server first installs it.
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Renders what was counted.
+pub(crate) struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    pub(crate) fn install() -> Self {
+        let handle = RECORDER.get_or_init(|| {
+            let recorder = PrometheusBuilder::new().build_recorder();
+            let handle = recorder.handle();
+            // Somebody else's recorder in this process: ours then renders nothing.
+            let _ = metrics::set_global_recorder(recorder);
+            describe();
+            handle
+        });
+        Self(handle.clone())
+    }
+
+    pub(crate) fn render(&self, connections: usize, log_head: u64) -> String {
+        #[expect(clippy::cast_precision_loss, reason = "gauges are approximate")]
+        {
+            gauge!("syncline_connections").set(connections as f64);
+            gauge!("syncline_log_head_seconds").set(log_head as f64 / 1e6);
+        }
+        self.0.render()
+    }
+}
+
+fn describe() {
+    describe_gauge!("syncline_connections", "Sessions that are open now.");
+    describe_gauge!(
+        "syncline_log_head_seconds",
+        "Time of the newest version of the log."
+    );
+    describe_counter!(
+        "syncline_changesets_total",
+        "Changesets answered, by verdict."
+    );
+    describe_counter!("syncline_changes_total", "Row changes written to the log.");
+    describe_counter!(
+        "syncline_groups_failed_total",
+        "Groups the storage could not commit."
+    );
+    describe_histogram!("syncline_commit_seconds", "Time to commit a group durably.");
+    describe_counter!("syncline_frames_total", "Frames of sessions, by direction.");
+    describe_counter!(
+        "syncline_bytes_total",
+        "Bytes of frames of sessions, by direction."
+    );
+    describe_counter!("syncline_sessions_total", "Sessions that were opened.");
+}
+
+pub(crate) fn committed(
+    changesets: usize,
+    refused: usize,
+    entries: &[Arc<LogEntry>],
+    took: Duration,
+) {
+    counter!("syncline_changesets_total", "verdict" => "accepted")
+        .increment((changesets - refused) as u64);
+    counter!("syncline_changesets_total", "verdict" => "refused").increment(refused as u64);
+    let changes: usize = entries.iter().map(|entry| entry.records.len()).sum();
+    counter!("syncline_changes_total").increment(changes as u64);
+    if changesets > 0 {
+        histogram!("syncline_commit_seconds").record(took);
+    }
+}
+
+pub(crate) fn commit_failed() {
+    counter!("syncline_groups_failed_total").increment(1);
+}
+
+pub(crate) fn session_opened() {
+    counter!("syncline_sessions_total").increment(1);
+}
+
+pub(crate) fn frame_in(bytes: usize) {
+    counter!("syncline_frames_total", "direction" => "in").increment(1);
+    counter!("syncline_bytes_total", "direction" => "in").increment(bytes as u64);
+}
+
+pub(crate) fn frame_out(bytes: usize) {
+    counter!("syncline_frames_total", "direction" => "out").increment(1);
+    counter!("syncline_bytes_total", "direction" => "out").increment(bytes as u64);
+}

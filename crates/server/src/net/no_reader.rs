@@ -1,0 +1,54 @@
+//! A reader for sessions that need none: whoever asks it is told to come back with a real one.
+
+use std::sync::Arc;
+
+use syncline_core::{
+    BucketId, Row, RowKey, TableNumber, Tag, Version,
+    rules::{Grant, GranteeId},
+};
+use syncline_store::{
+    Head, LogEntry, PageRead, PageWant, Reader, RowMeta, StorageError, storage::RowHash,
+};
+
+pub(crate) struct NoReader;
+
+impl Reader for NoReader {
+    async fn head(&mut self) -> Result<Head, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn log_after(
+        &mut self,
+        _: Version,
+        _: usize,
+    ) -> Result<Vec<Arc<LogEntry>>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn tag_at(&mut self, _: Version) -> Result<Option<Tag>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn pages(&mut self, _: &[PageWant], _: usize) -> Result<PageRead, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn grants(
+        &mut self,
+        _: &[GranteeId],
+    ) -> Result<(Head, Vec<(Grant, Version)>), StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn hashes(
+        &mut self,
+        _: TableNumber,
+        _: &[BucketId],
+        _: Option<&RowKey>,
+        _: usize,
+    ) -> Result<Vec<RowHash>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn rows(
+        &mut self,
+        _: TableNumber,
+        _: &[RowKey],
+    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
+        Err(StorageError::Busy)
+    }
+}

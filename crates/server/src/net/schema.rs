@@ -1,0 +1,109 @@
+//! `/v1/schema`: what syncs, for `attach` and `hydrate`; with `--dev` a device may add tables.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use syncline_core::{
+    schema::RuleTexts,
+    wire::{SchemaInfo, code},
+};
+use tokio::sync::oneshot;
+
+use super::{Backend, Shared, committer::Request, error::ApiError};
+
+const CBOR: &str = "application/cbor";
+/// The rule of a table that a device added: every row private to its owner.
+const OWN_ROWS: &str = "_owner = auth.uid()";
+
+/// The schema as CBOR, as Welcome carries it.
+pub(crate) async fn get<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    shared.identify(&headers)?;
+    Ok(answer(&shared.context().info))
+}
+
+/// Adds the tables the server does not have yet (`--dev` only) and answers the whole schema.
+pub(crate) async fn offer<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    shared.identify(&headers)?;
+    let offered: SchemaInfo = minicbor::decode(&body).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, error.to_string())
+    })?;
+    let context = shared.context();
+    let unknown: Vec<_> = offered
+        .to_schema()
+        .tables
+        .into_iter()
+        .filter(|table| context.plan.schema().table(&table.name).is_none())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(answer(&context.info));
+    }
+    if !shared.dev {
+        let names: Vec<_> = unknown.iter().map(|table| table.name.as_str()).collect();
+        let sentence = format!(
+            "this server does not sync {}: add it to syncline.toml (`syncline init --from` \
+             writes one) and restart the server",
+            names.join(", ")
+        );
+        return Err(ApiError::new(StatusCode::FORBIDDEN, code::SCHEMA, sentence));
+    }
+    let mut config = shared.config.read().clone();
+    for mut table in unknown {
+        if table.name.starts_with("syncline_") || table.name.starts_with("sqlite_") {
+            let sentence = format!("`{}` is a reserved name", table.name);
+            return Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                code::SCHEMA,
+                sentence,
+            ));
+        }
+        table.rules = RuleTexts {
+            read: Some(OWN_ROWS.into()),
+            write: Some(OWN_ROWS.into()),
+            ..RuleTexts::default()
+        };
+        config.schema.tables.push(table);
+    }
+    let (answered, applied) = oneshot::channel();
+    shared
+        .request(Request::Schema(Box::new(config.clone()), answered))
+        .await?;
+    let died = |_| {
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            code::UNAVAILABLE,
+            "the server is stopping",
+        )
+    };
+    let context = applied
+        .await
+        .map_err(died)?
+        .map_err(|sentence| ApiError::new(StatusCode::BAD_REQUEST, code::SCHEMA, sentence))?;
+    *shared.config.write() = config;
+    let response = answer(&context.info);
+    shared.replace_context(context);
+    Ok(response)
+}
+
+fn answer(info: &SchemaInfo) -> Response {
+    match minicbor::to_vec(info) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, CBOR)], bytes).into_response(),
+        Err(error) => ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            code::SCHEMA,
+            error.to_string(),
+        )
+        .into_response(),
+    }
+}

@@ -1,0 +1,448 @@
+//! The ordered stream of one session: grants, changes, pages and checkpoints (spec SE8–SE15).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use syncline_core::{
+    BucketId, ChangesetId, Cursor, Hlc, RowKey, TableNumber, Tag, Timestamp, Version,
+    digest::Digest,
+    wire::{
+        BucketDigest, Changes, Checkpoint, Grants, LiveBucket, Page, PagePart, Record, RowBody,
+        RowState, ServerMessage, encode_server,
+    },
+};
+use syncline_store::{LogEntry, LogRecord, PageRead, PageWant};
+
+use crate::sight::Sight;
+
+/// A (bucket, table): the unit of loading.
+type Part = (BucketId, TableNumber);
+
+/// A checkpoint is due after this many records …
+pub(crate) const CHECKPOINT_RECORDS: usize = 2_000;
+/// … or this many encoded bytes …
+pub(crate) const CHECKPOINT_BYTES: usize = 1024 * 1024;
+/// … or, with nothing to say, this long after the last one.
+pub(crate) const CHECKPOINT_EVERY_MILLIS: u64 = 25_000;
+/// A Changes frame is closed when it has grown to this.
+const FRAME_BYTES: usize = 128 * 1024;
+/// Most (bucket, table)s that are asked for in one page.
+pub(crate) const PAGE_WANTS_MAX: usize = 512;
+/// Bytes of rows asked for in one page.
+pub(crate) const PAGE_BYTES: usize = 256 * 1024;
+
+/// Turns log entries and pages into one reader's frames.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) sight: Sight,
+    /// `None`: every table.
+    tables: Option<BTreeSet<TableNumber>>,
+    /// P: every entry up to here has been handled.
+    position: Version,
+    tag: Tag,
+    /// What is still to be read, in the order it is read, and after which key.
+    queue: VecDeque<Part>,
+    loading: BTreeMap<Part, Option<RowKey>>,
+    /// Read to the end at this version, live at the next checkpoint from there.
+    ended: BTreeMap<Part, (Version, Digest)>,
+    /// Digests of live parts that changed since the last checkpoint.
+    digests: BTreeMap<Part, Digest>,
+    /// An entry too large for one go: the next record to handle.
+    unfinished: Option<(Arc<LogEntry>, usize)>,
+    changes: ChangesBuilder,
+    /// Since the last checkpoint.
+    records_sent: usize,
+    bytes_sent: usize,
+    anything_sent: bool,
+    /// A checkpoint of at least this version is owed to this device's own changesets.
+    owed: Version,
+    last_checkpoint: Timestamp,
+}
+
+impl Stream {
+    /// A stream that goes on after `cursor`.
+    pub(crate) fn new(
+        sight: Sight,
+        tables: Option<BTreeSet<TableNumber>>,
+        (position, tag): (Version, Tag),
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            sight,
+            tables,
+            position,
+            tag,
+            queue: VecDeque::new(),
+            loading: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            unfinished: None,
+            changes: ChangesBuilder::default(),
+            records_sent: 0,
+            bytes_sent: 0,
+            anything_sent: false,
+            owed: Version::ZERO,
+            last_checkpoint: now,
+        }
+    }
+
+    pub(crate) fn position(&self) -> Version {
+        self.position
+    }
+
+    pub(crate) fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Starts, or starts again, to load a part after `after`.
+    pub(crate) fn load(&mut self, part: Part, after: Option<RowKey>) {
+        if !self.wants(part.1) || !self.sight.sees(&part.0) {
+            return;
+        }
+        self.ended.remove(&part);
+        self.digests.remove(&part);
+        if self.loading.insert(part, after).is_none() {
+            self.queue.push_back(part);
+        }
+    }
+
+    /// Remembers that the device has to be sent a checkpoint of at least `version`.
+    pub(crate) fn owe(&mut self, version: Version) {
+        self.owed = self.owed.max(version);
+    }
+
+    fn wants(&self, table: TableNumber) -> bool {
+        self.tables
+            .as_ref()
+            .is_none_or(|tables| tables.contains(&table))
+    }
+
+    /// Whether nothing but a checkpoint can be due without new log entries.
+    pub(crate) fn has_pages_to_read(&self) -> bool {
+        !self.loading.is_empty()
+    }
+
+    /// The next page to read, in loading order.
+    pub(crate) fn page_wants(&self) -> Vec<PageWant> {
+        let parts = self
+            .queue
+            .iter()
+            .filter(|part| self.loading.contains_key(part));
+        parts
+            .take(PAGE_WANTS_MAX)
+            .map(|part| PageWant {
+                bucket: part.0,
+                table: part.1,
+                after: self.loading.get(part).cloned().flatten(),
+            })
+            .collect()
+    }
+
+    /// Handles `entry` as far as one frame's size allows; `true` when it is finished.
+    ///
+    /// `tables_of` names the tables whose rows can lie in a bucket.
+    pub(crate) fn entry<'r>(
+        &mut self,
+        entry: &Arc<LogEntry>,
+        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
+        out: &mut Vec<Vec<u8>>,
+    ) -> bool {
+        let start = match self.unfinished.take() {
+            Some((unfinished, next)) => {
+                debug_assert_eq!(unfinished.version, entry.version, "entries come in order");
+                next
+            }
+            None => {
+                self.follow_grants(entry, tables_of, out);
+                0
+            }
+        };
+        for (i, record) in entry.records.iter().enumerate().skip(start) {
+            if self.changes.bytes >= FRAME_BYTES {
+                self.flush_changes(out);
+                self.unfinished = Some((Arc::clone(entry), i));
+                return false;
+            }
+            if self.wants(record.table) {
+                self.record(entry, record);
+            }
+        }
+        for (bucket, table, digest) in &entry.digests {
+            self.note_digest(entry.version, (*bucket, *table), *digest);
+        }
+        self.position = entry.version;
+        self.tag = entry.tag;
+        true
+    }
+
+    /// The entry that [`Stream::entry`] has not finished.
+    pub(crate) fn unfinished(&self) -> Option<Arc<LogEntry>> {
+        self.unfinished.as_ref().map(|(entry, _)| Arc::clone(entry))
+    }
+
+    fn follow_grants<'r>(
+        &mut self,
+        entry: &LogEntry,
+        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        let change = self.sight.follow(entry);
+        if change.gained.is_empty() && change.lost.is_empty() {
+            return;
+        }
+        self.flush_changes(out);
+        for bucket in &change.lost {
+            self.loading.retain(|part, _| part.0 != *bucket);
+            self.ended.retain(|part, _| part.0 != *bucket);
+            self.digests.retain(|part, _| part.0 != *bucket);
+        }
+        self.queue.retain(|part| self.loading.contains_key(part));
+        for bucket in &change.gained {
+            for table in tables_of(*bucket) {
+                self.load((*bucket, *table), None);
+            }
+        }
+        let grants = Grants {
+            full: false,
+            add: change.gained,
+            drop: change.lost,
+            reload: Vec::new(),
+        };
+        self.emit(&ServerMessage::Grants(grants), out);
+    }
+
+    /// Spec SE9. A bucket that is still loading proves nothing about what the reader has: there
+    /// the whole row is sent if it is at hand.
+    fn record(&mut self, entry: &LogEntry, record: &LogRecord) {
+        let part = |bucket: &BucketId| (*bucket, record.table);
+        let live = |bucket: &&BucketId| {
+            self.sight.sees(bucket) && !self.loading.contains_key(&part(bucket))
+        };
+        let saw_before = record.before.iter().any(|b| self.sight.sees(b));
+        let has_before = record.before.iter().any(|b| live(&b));
+        let after: Vec<BucketId> = record
+            .after
+            .iter()
+            .filter(|b| self.sight.sees(b))
+            .copied()
+            .collect();
+        let body: Arc<[u8]> = match (after.is_empty(), &record.whole, &record.columns) {
+            (true, ..) if !saw_before => return,
+            (true, ..) => gone(entry, record).into(),
+            (false, whole, Some(columns)) if has_before || whole.is_none() => Arc::clone(columns),
+            (false, Some(whole), _) => Arc::clone(whole),
+            (false, None, _) => return,
+        };
+        self.changes.push(&body, &after);
+        self.records_sent += 1;
+    }
+
+    fn note_digest(&mut self, version: Version, part: Part, digest: Digest) {
+        if !self.sight.sees(&part.0) || !self.wants(part.1) || self.loading.contains_key(&part) {
+            return;
+        }
+        match self.ended.get_mut(&part) {
+            // What was read is newer than this entry.
+            Some((read_at, _)) if *read_at >= version => {}
+            Some((_, known)) => *known = digest,
+            None => {
+                self.digests.insert(part, digest);
+            }
+        }
+    }
+
+    /// Sends a page that was read after everything up to the position was handled (SE11).
+    pub(crate) fn page(&mut self, read: PageRead, out: &mut Vec<Vec<u8>>) {
+        debug_assert!(
+            read.version >= self.position,
+            "a page is never older than the stream"
+        );
+        self.flush_changes(out);
+        let mut parts = Vec::new();
+        for part in read.parts {
+            let id = (part.bucket, part.table);
+            match (&part.to, part.digest) {
+                (Some(to), _) => {
+                    self.loading.insert(id, Some(to.clone()));
+                }
+                (None, digest) => {
+                    self.loading.remove(&id);
+                    self.ended
+                        .insert(id, (read.version, digest.unwrap_or_default()));
+                }
+            }
+            parts.push(PagePart {
+                bucket: part.bucket,
+                table: part.table,
+                after: part.after.map(|key| key.as_bytes().to_vec()),
+                to: part.to.map(|key| key.as_bytes().to_vec()),
+                rows: part.rows,
+                count: part.count,
+            });
+        }
+        self.queue.retain(|part| self.loading.contains_key(part));
+        let page = Page {
+            version: read.version,
+            parts,
+            remaining: None,
+        };
+        self.emit(&ServerMessage::Page(page), out);
+    }
+
+    /// Whether enough was sent since the last checkpoint for the next one.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.records_sent >= CHECKPOINT_RECORDS || self.bytes_sent >= CHECKPOINT_BYTES
+    }
+
+    /// Whether a checkpoint is worth sending when the log has nothing more.
+    pub(crate) fn is_checkpoint_wanted(&self, now: Timestamp) -> bool {
+        let turned_live = self
+            .ended
+            .values()
+            .any(|(read_at, _)| *read_at <= self.position);
+        self.anything_sent
+            || self.records_sent > 0
+            || !self.digests.is_empty()
+            || turned_live
+            || self.owed > Version::ZERO && self.owed <= self.position
+            || now >= self.next_checkpoint()
+    }
+
+    /// When the next checkpoint is due without anything happening.
+    pub(crate) fn next_checkpoint(&self) -> Timestamp {
+        self.last_checkpoint.plus_millis(CHECKPOINT_EVERY_MILLIS)
+    }
+
+    /// Ends what was sent so far with a checkpoint at the position.
+    pub(crate) fn checkpoint(
+        &mut self,
+        cursor: Cursor,
+        caught_up: bool,
+        now: Timestamp,
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        debug_assert!(
+            self.unfinished.is_none(),
+            "checkpoints fall on entries' ends"
+        );
+        self.flush_changes(out);
+        let position = self.position;
+        let ended = std::mem::take(&mut self.ended);
+        let (ready, waiting): (BTreeMap<_, _>, _) = ended
+            .into_iter()
+            .partition(|(_, (read_at, _))| *read_at <= position);
+        self.ended = waiting;
+        let live = ready
+            .keys()
+            .map(|part| LiveBucket {
+                bucket: part.0,
+                table: part.1,
+            })
+            .collect();
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.extend(ready.into_iter().map(|(part, (_, digest))| (part, digest)));
+        let digests = digests
+            .into_iter()
+            .map(|(part, digest)| BucketDigest {
+                bucket: part.0,
+                table: part.1,
+                count: digest.count,
+                sum: digest.sum,
+            })
+            .collect();
+        if self.owed <= position {
+            self.owed = Version::ZERO;
+        }
+        let loading = (self.loading.len() + self.ended.len()) as u64;
+        let checkpoint = Checkpoint {
+            cursor,
+            digests,
+            live,
+            caught_up,
+            now,
+            loading,
+        };
+        self.emit(&ServerMessage::Checkpoint(checkpoint), out);
+        self.records_sent = 0;
+        self.bytes_sent = 0;
+        self.anything_sent = false;
+        self.last_checkpoint = now;
+    }
+
+    fn flush_changes(&mut self, out: &mut Vec<Vec<u8>>) {
+        if let Some(changes) = self.changes.take() {
+            self.emit(&ServerMessage::Changes(changes), out);
+        }
+    }
+
+    fn emit(&mut self, message: &ServerMessage, out: &mut Vec<Vec<u8>>) {
+        let frame = encode_server(message);
+        self.bytes_sent += frame.len();
+        self.anything_sent = true;
+        out.push(frame);
+    }
+}
+
+/// The body for a reader who loses sight of a row: nothing but that.
+fn gone(entry: &LogEntry, record: &LogRecord) -> Vec<u8> {
+    let deleted = record.deleted;
+    let author = entry.user.as_ref().filter(|_| deleted);
+    RowBody {
+        table: record.table,
+        key: record.key.clone(),
+        version: record.version,
+        state: if deleted {
+            RowState::Deleted
+        } else {
+            RowState::Removed
+        },
+        author: author.map(ToString::to_string).unwrap_or_default(),
+        changeset: if deleted {
+            entry.changeset
+        } else {
+            ChangesetId::default()
+        },
+        hlc: if deleted { entry.hlc } else { Hlc::default() },
+    }
+    .encode()
+}
+
+/// Gathers records into one Changes message, naming each bucket once.
+#[derive(Debug, Default)]
+struct ChangesBuilder {
+    buckets: BTreeMap<BucketId, u32>,
+    order: Vec<BucketId>,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl ChangesBuilder {
+    fn push(&mut self, body: &[u8], buckets: &[BucketId]) {
+        let mut positions = Vec::with_capacity(buckets.len());
+        for bucket in buckets {
+            let next = u32::try_from(self.order.len()).expect("bounded by the frame's size");
+            let position = *self.buckets.entry(*bucket).or_insert(next);
+            if position == next {
+                self.order.push(*bucket);
+                self.bytes += 16;
+            }
+            positions.push(position);
+        }
+        self.bytes += body.len() + 4 + positions.len();
+        self.records.push(Record {
+            body: body.to_vec(),
+            buckets: positions,
+        });
+    }
+
+    fn take(&mut self) -> Option<Changes> {
+        if self.records.is_empty() {
+            return None;
+        }
+        let done = std::mem::take(self);
+        Some(Changes {
+            buckets: done.order,
+            records: done.records,
+        })
+    }
+}
