@@ -82,7 +82,9 @@ pub enum RuleColumn {
 }
 
 /// Where rules look up other rows. Implementations may not have a row at hand: their error says
-/// what is missing, and the caller loads it and asks again.
+/// what is missing, and the caller loads it and asks again. After an error other rows are still
+/// looked up, so an implementation that notes what it was asked for finds most of it in one go;
+/// the first error is returned.
 pub trait Facts {
     type Missing;
     /// The live row with this key.

@@ -6,7 +6,7 @@ use super::{
     Facts, Identity, Proposed, RuleColumn, Stored,
     compile::Compiled,
     cond::Env,
-    judge::{Judge, Lookup, Question},
+    judge::{Judge, Lookup, Question, each},
     term::{Field, Seen},
 };
 use crate::{ids::TableNumber, key::RowKey, value::Value};
@@ -31,16 +31,12 @@ impl Compiled {
                 lookup: &overlay,
                 identity,
             };
-            let mut admitted = Vec::new();
-            let mut refused = Vec::new();
-            for i in pending {
-                let list = if self.allows(&judge, &changes[i])? {
-                    &mut admitted
-                } else {
-                    &mut refused
-                };
-                list.push(i);
-            }
+            let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+            each(pending, |i| {
+                let allowed = self.allows(&judge, &changes[i])?;
+                if allowed { &mut admitted } else { &mut refused }.push(i);
+                Ok(())
+            })?;
             pending = refused;
             let Some(&first) = pending.first() else {
                 return Ok(Ok(()));

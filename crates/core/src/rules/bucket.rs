@@ -7,7 +7,7 @@ use super::{
     branch::Hop,
     compile::{Compiled, Granted, Placed, Source},
     cond::{Env, all_hold},
-    judge::Plain,
+    judge::{Plain, each},
     term::{Field, Seen},
 };
 use crate::ids::BucketId;
@@ -67,30 +67,30 @@ impl Compiled {
         facts: &F,
     ) -> Result<Vec<Grant>, F::Missing> {
         let mut grants = Vec::new();
-        for &(source, position) in &self.tables[table].hops {
+        each(&self.tables[table].hops, |&(source, position)| {
             let source = &self.sources[source];
             if !all_hold(&source.hops[position].conds, Env::row(row)) {
-                continue;
+                return Ok(());
             }
-            // The cheaper side first: where it leads nowhere, the other need not be loaded.
+            let facts = &Plain(facts);
             let walk = Walk {
                 rules: self,
-                facts: &Plain(facts),
+                facts,
                 source,
                 row,
                 position,
             };
-            let mut grantees = Vec::new();
+            let (mut grantees, mut buckets) = (Vec::new(), Vec::new());
             walk.to_grantees(position, row, &mut grantees)?;
-            if grantees.is_empty() {
-                continue;
+            // A path that reaches nobody needs no bucket: its rows are not asked for.
+            if !grantees.is_empty() {
+                walk.to_buckets(position, row, &mut buckets)?;
             }
-            let mut buckets = Vec::new();
-            walk.to_buckets(position, row, &mut buckets)?;
             for &bucket in &buckets {
                 grants.extend(grantees.iter().map(|&grantee| Grant { grantee, bucket }));
             }
-        }
+            Ok(())
+        })?;
         grants.sort_unstable();
         Ok(grants)
     }
@@ -155,10 +155,8 @@ impl<F: Facts> Walk<'_, '_, F> {
             return Ok(());
         };
         let Some(left) = next.left else { return Ok(()) };
-        for row in self.rows(at + 1, next, left, &value)? {
-            self.to_grantees(at + 1, &row, out)?;
-        }
-        Ok(())
+        let rows = self.rows(at + 1, next, left, &value)?;
+        each(&rows, |row| self.to_grantees(at + 1, row, out))
     }
 
     /// The bucket of each way from the start to `row` as hop `at`.
@@ -188,10 +186,8 @@ impl<F: Facts> Walk<'_, '_, F> {
             return Ok(());
         };
         let value = Field::from(left).of(row);
-        for row in self.rows(before, previous, right, &value)? {
-            self.to_buckets(before, &row, out)?;
-        }
-        Ok(())
+        let rows = self.rows(before, previous, right, &value)?;
+        each(&rows, |row| self.to_buckets(before, row, out))
     }
 
     /// The rows of a neighbouring hop.

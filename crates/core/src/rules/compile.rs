@@ -114,7 +114,7 @@ impl Compiled {
         let mut tables: Vec<TableRules> = (0..schema.tables.len())
             .map(|at| table_rules(schema, at, &mut errors))
             .collect();
-        inherit::check(&tables, &mut errors);
+        inherit::check(schema, &tables, &mut errors);
         if !errors.is_empty() {
             return Err(errors);
         }

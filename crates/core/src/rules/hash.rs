@@ -1,4 +1,4 @@
-//! Ids: hashes of definitions, and keyed hashes that tell nothing outside the server (RU12).
+//! Ids: hashes of definitions, and keyed hashes that tell nothing outside the server (spec RU7).
 
 use std::fmt;
 

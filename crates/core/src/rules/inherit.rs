@@ -8,6 +8,7 @@ use super::{
     compile::TableRules,
     normal::Mode,
 };
+use crate::schema::Schema;
 
 /// Most tables above one another whose rules are inherited.
 pub const INHERITANCE_MAX: usize = 4;
@@ -16,36 +17,48 @@ pub const INHERITANCE_MAX: usize = 4;
 type Node = (usize, Mode);
 
 /// Refuses rules that inherit from themselves or through too many tables.
-pub(super) fn check(tables: &[TableRules], errors: &mut Vec<RuleError>) {
-    for at in 0..tables.len() {
+pub(super) fn check(schema: &Schema, tables: &[TableRules], errors: &mut Vec<RuleError>) {
+    for (at, table) in schema.tables.iter().enumerate() {
+        let of_write = |rule: &'static str, text: &Option<String>| match text {
+            Some(_) => rule,
+            None => "write",
+        };
+        let (texts, rules) = (&table.rules, &tables[at]);
+        let (read, update) = ((at, Mode::Read), (at, Mode::Write));
         let entries = [
-            ("read", parents(tables, (at, Mode::Read))),
-            ("create", write_parents(&tables[at].create)),
-            ("update", parents(tables, (at, Mode::Write))),
-            ("delete", write_parents(&tables[at].delete)),
+            ("read", Some(read), parents(tables, read)),
+            (
+                of_write("update", &texts.update),
+                Some(update),
+                parents(tables, update),
+            ),
+            (
+                of_write("create", &texts.create),
+                None,
+                write_parents(&rules.create),
+            ),
+            (
+                of_write("delete", &texts.delete),
+                None,
+                write_parents(&rules.delete),
+            ),
         ];
         let mut told = BTreeSet::new();
-        for (rule, parents) in entries {
-            let own = match rule {
-                "read" => Some((at, Mode::Read)),
-                "update" => Some((at, Mode::Write)),
-                _ => None,
-            };
+        for (rule, own, parents) in entries {
             for parent in parents {
                 let mut path = Vec::from_iter(own);
+                let Some(problem) = climb(tables, parent, own, &mut path) else {
+                    continue;
+                };
                 // A `write` rule stands for three: one message is enough.
-                if let Some(problem) = climb(tables, parent, &mut path)
-                    && told.insert((parent, problem.clone()))
-                {
-                    let (table, mode) = parent;
+                if told.insert((rule, parent)) {
+                    let (parent, mode) = parent;
                     errors.push(RuleError {
-                        table: tables[at].name.clone(),
+                        table: table.name.clone(),
                         rule,
-                        clause: format!("{}({})", mode.function(), tables[table].name),
+                        clause: format!("{}({})", mode.function(), tables[parent].name),
                         message: problem,
-                        suggestion:
-                            "write the rule of one of them out, with `column IN (SELECT …)`"
-                                .to_owned(),
+                        suggestion: SUGGESTION.to_owned(),
                         offset: None,
                     });
                 }
@@ -54,25 +67,37 @@ pub(super) fn check(tables: &[TableRules], errors: &mut Vec<RuleError>) {
     }
 }
 
-/// Follows `node` to its ancestors; says what is wrong with the way.
-fn climb(tables: &[TableRules], node: Node, path: &mut Vec<Node>) -> Option<String> {
-    let cycle = path.contains(&node);
-    path.push(node);
-    if cycle || path.len() > INHERITANCE_MAX + 1 {
+const SUGGESTION: &str = "write the rule of one of them out, with `column IN (SELECT …)`";
+
+/// Follows `node` to its ancestors; says what is wrong with the way for the rule `own`.
+fn climb(
+    tables: &[TableRules],
+    node: Node,
+    own: Option<Node>,
+    path: &mut Vec<Node>,
+) -> Option<String> {
+    let names = |path: &[Node]| -> String {
         let names: Vec<&str> = path
             .iter()
             .map(|(at, _)| tables[*at].name.as_str())
             .collect();
-        let names = names.join(" → ");
-        return Some(if cycle {
-            format!("the rule inherits from itself ({names})")
-        } else {
-            format!("rules are inherited through more than {INHERITANCE_MAX} tables ({names})")
-        });
-    }
-    let problem = parents(tables, node)
-        .into_iter()
-        .find_map(|parent| climb(tables, parent, path));
+        names.join(" → ")
+    };
+    let cycle = path.contains(&node);
+    path.push(node);
+    let problem = if cycle {
+        // A cycle further up is told by the rules in it.
+        let names = names(path);
+        (own == Some(node)).then(|| format!("the rule inherits from itself ({names})"))
+    } else if path.len() > INHERITANCE_MAX + usize::from(own.is_some()) {
+        let names = names(path);
+        Some(format!(
+            "rules are inherited through more than {INHERITANCE_MAX} tables ({names})"
+        ))
+    } else {
+        let mut parents = parents(tables, node).into_iter();
+        parents.find_map(|parent| climb(tables, parent, own, path))
+    };
     path.pop();
     problem
 }

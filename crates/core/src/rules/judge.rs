@@ -333,12 +333,33 @@ impl Compiled {
     }
 }
 
-/// Whether one of `items` is true, looking no further than the first.
+/// Whether one of `items` is true, looking no further than the first that is.
+///
+/// What is missing stops nothing: another item may be true without it, and if none is, the
+/// caller has been asked for all of it.
 fn any<T, E>(items: &[T], mut holds: impl FnMut(&T) -> Result<bool, E>) -> Result<bool, E> {
+    let mut missing = None;
     for item in items {
-        if holds(item)? {
-            return Ok(true);
+        match holds(item) {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(error) => missing = missing.or(Some(error)),
         }
     }
-    Ok(false)
+    missing.map_or(Ok(false), Err)
+}
+
+/// Does all of `items` even where something is missing, so that the caller is asked for all of
+/// it at once.
+pub(super) fn each<T, E>(
+    items: impl IntoIterator<Item = T>,
+    mut work: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut missing = None;
+    for item in items {
+        if let Err(error) = work(item) {
+            missing = missing.or(Some(error));
+        }
+    }
+    missing.map_or(Ok(()), Err)
 }

@@ -323,11 +323,12 @@ impl Shape {
     }
 }
 
+/// Integers beyond SQLite's are none: as doubles, several of them would be one.
 fn of_number(number: &serde_json::Number) -> Seen<'static> {
     match (number.as_i64(), number.as_f64()) {
         (Some(n), _) => Seen::Integer(n),
-        (None, Some(x)) => Seen::Real(x),
-        (None, None) => Seen::Null,
+        (None, Some(x)) if number.is_f64() => Seen::Real(x),
+        (None, _) => Seen::Null,
     }
 }
 

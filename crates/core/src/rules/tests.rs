@@ -2,6 +2,9 @@
 
 mod admission;
 mod forms;
+mod oracle;
+mod properties;
+mod random;
 mod refused;
 mod testkit;
 mod values;

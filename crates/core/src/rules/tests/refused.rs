@@ -14,8 +14,8 @@ fn refused(rule: &str) -> String {
 #[test]
 fn ru3_what_does_not_fit_is_refused_with_the_clause_and_a_way_to_say_it() {
     let rules = [
-        "",
         "title =",
+        "",
         "title = 'a' title",
         "title LIKE 'a%'",
         "lower(title) = 'a'",
@@ -58,9 +58,10 @@ fn ru3_what_does_not_fit_is_refused_with_the_clause_and_a_way_to_say_it() {
     ];
     let said: Vec<String> = rules.iter().map(|rule| refused(rule)).collect();
     insta::assert_snapshot!(said.join("\n"), @"
-        tables.tasks.read: the rule is empty: ``; leave it out to deny everybody, or write `TRUE` to allow everybody @None
     title =
         tables.tasks.read: not a condition in SQL (Expected: an expression, found: EOF): `title =`; write a condition as in row-level security, such as `user_id = auth.uid()` @None
+
+        tables.tasks.read: the rule is empty: ``; leave it out to deny everybody, or write `TRUE` to allow everybody @None
     title = 'a' title
         tables.tasks.read: the condition ends before this: `title`; write one condition, joined by AND and OR @Some(12)
     title LIKE 'a%'

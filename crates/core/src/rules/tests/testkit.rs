@@ -162,16 +162,21 @@ impl Db {
         owner: &str,
         values: [Value; N],
     ) -> Stored {
+        self.row_of(table, owner, values.to_vec())
+    }
+
+    pub(in crate::rules) fn row_of(&self, table: &str, owner: &str, values: Vec<Value>) -> Stored {
         let table = self.schema.table(table).unwrap();
-        let row = Row(values.to_vec()).canonical(table);
+        let row = Row(values).canonical(table);
+        let owner = (!owner.is_empty()).then(|| UserId(owner.into()));
         Stored {
             table: table.number,
             key: row.key(table).unwrap(),
             row,
-            owner: (!owner.is_empty()).then(|| UserId(owner.into())),
+            author: owner.clone(),
+            owner,
             created: Version(1_000),
             version: Version(2_000),
-            author: (!owner.is_empty()).then(|| UserId(owner.into())),
         }
     }
 
