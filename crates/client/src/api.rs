@@ -1,0 +1,215 @@
+//! The server's plain HTTP requests.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use reqwest::{Method, Response, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+use syncline_core::{
+    RowKey, Version,
+    wire::{Refusal, SchemaInfo},
+};
+
+use crate::{credentials::Connection, error::ClientError};
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longer than the longest wait of an exchange.
+const REQUEST_MAX: Duration = Duration::from_secs(40);
+
+/// One server's HTTP side, as one user.
+#[derive(Debug, Clone)]
+pub struct Api {
+    connection: Connection,
+    http: reqwest::Client,
+}
+
+/// A row's key, version and content hash on the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteHash {
+    pub key: RowKey,
+    pub version: Version,
+    pub hash: u64,
+}
+
+#[derive(Deserialize)]
+struct HashesAnswer {
+    rows: Vec<(String, u64, String)>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    code: String,
+    message: String,
+    #[serde(default)]
+    retry: bool,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+impl Api {
+    /// Talks to the server of `connection`.
+    ///
+    /// # Errors
+    /// [`ClientError::BadUrl`] if no HTTP client can be made for it.
+    pub fn new(connection: &Connection) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_MAX)
+            .timeout(REQUEST_MAX)
+            .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| ClientError::BadUrl {
+                url: connection.url.clone(),
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            connection: connection.clone(),
+            http,
+        })
+    }
+
+    /// The tables that sync.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn schema(&self) -> Result<SchemaInfo, ClientError> {
+        let response = self.send(Method::GET, "/v1/schema", None).await?;
+        self.cbor(response).await
+    }
+
+    /// Offers tables that the server may not have; a server with `--dev` adds them.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or has no use for the tables.
+    pub async fn offer(&self, schema: &SchemaInfo) -> Result<SchemaInfo, ClientError> {
+        let body = minicbor::to_vec(schema).expect("a schema encodes into memory");
+        let response = self
+            .send(Method::PUT, "/v1/schema", Some(body.into()))
+            .await?;
+        self.cbor(response).await
+    }
+
+    /// Hashes of the rows of `table` this user may see, in key order after `after`, and whether
+    /// more follow.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn hashes(
+        &self,
+        table: &str,
+        after: Option<&RowKey>,
+    ) -> Result<(Vec<RemoteHash>, bool), ClientError> {
+        let after = after.map(|key| BASE64_STANDARD.encode(key.as_bytes()));
+        let body = json!({ "table": table, "after": after });
+        let answer: HashesAnswer = self.post("/v1/hashes", &body).await?;
+        let rows = answer.rows.into_iter().map(|(key, version, hash)| {
+            let key = BASE64_STANDARD.decode(key).ok();
+            let key = key.and_then(|bytes| RowKey::from_bytes(&bytes).ok());
+            let hash = u64::from_str_radix(&hash, 16).ok();
+            let (key, hash) = key
+                .zip(hash)
+                .ok_or_else(|| self.strange("a malformed row hash"))?;
+            Ok(RemoteHash {
+                key,
+                version: Version(version),
+                hash,
+            })
+        });
+        Ok((
+            rows.collect::<Result<_, ClientError>>()?,
+            answer.next.is_some(),
+        ))
+    }
+
+    /// Whether the server answers at all.
+    pub(crate) async fn is_alive(&self) -> bool {
+        let request = self.http.get(format!("{}/healthz", self.connection.url));
+        matches!(request.send().await, Ok(response) if response.status().is_success())
+    }
+
+    /// Posts JSON, answers JSON.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        let response = self
+            .send(Method::POST, path, Some(body.to_string().into()))
+            .await?;
+        response
+            .json()
+            .await
+            .map_err(|error| self.strange(&error.to_string()))
+    }
+
+    async fn cbor(&self, response: Response) -> Result<SchemaInfo, ClientError> {
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        minicbor::decode(&bytes).map_err(|error| self.strange(&error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<reqwest::Body>,
+    ) -> Result<Response, ClientError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.connection.url))
+            .bearer_auth(self.connection.token.as_str());
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        Err(self.failure(status, &body))
+    }
+
+    /// The error that a status and body stand for.
+    pub(crate) fn failure(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ErrorAnswer>(body) {
+            Ok(answer) => ClientError::refused(&Refusal {
+                code: answer.code,
+                message: answer.message,
+                retry: answer.retry,
+                retry_after_ms: answer.retry_after_ms,
+                change: None,
+                fatal: true,
+            }),
+            Err(_) => self.strange(&format!("it says {status}")),
+        }
+    }
+
+    fn strange(&self, reason: &str) -> ClientError {
+        ClientError::NotASyncline {
+            url: self.connection.url.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        // The innermost cause says what happened ("Connection refused").
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        ClientError::Unreachable {
+            url: self.connection.url.clone(),
+            reason: cause.to_string(),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Making a file a replica: `attach` for one that has rows, `hydrate` for a new one, `detach`.
+
+use std::path::Path;
+
+use rusqlite::Connection as Sqlite;
+use syncline_core::{Schema, Table, wire::SchemaInfo};
+use syncline_replica::{
+    AttachOptions, Replica, Seeding, TableChoice,
+    introspect::{Introspection, introspect},
+};
+
+use crate::{
+    api::Api,
+    compare::{Comparison, compare_table},
+    credentials::Connection,
+    database,
+    error::ClientError,
+    system,
+};
+
+/// What is to be attached, and to what.
+#[derive(Debug, Clone, Default)]
+pub struct AttachRequest {
+    /// `None`: the file is made ready and waits for a server.
+    pub connection: Option<Connection>,
+    /// Empty: all that can sync.
+    pub tables: Vec<String>,
+}
+
+/// What attaching would do. Nothing was changed to find out.
+#[derive(Debug, Clone, Default)]
+pub struct AttachPlan {
+    pub tables: Vec<TablePlan>,
+    /// Tables that cannot sync or that the server does not have: name and reason.
+    pub left_out: Vec<(String, String)>,
+    /// Tables the server did not have and has added.
+    pub added_there: Vec<String>,
+}
+
+/// One table of the plan.
+#[derive(Debug, Clone)]
+pub struct TablePlan {
+    pub name: String,
+    /// `None` without a server to compare with.
+    pub comparison: Option<Comparison>,
+}
+
+impl AttachPlan {
+    /// Rows that exist on both sides under one key with different content: nobody can know which
+    /// is right, or whether they were ever the same row.
+    #[must_use]
+    pub fn different(&self) -> u64 {
+        self.sum(|comparison| comparison.different)
+    }
+    /// Rows that would be sent.
+    #[must_use]
+    pub fn only_here(&self) -> u64 {
+        self.sum(|comparison| comparison.only_here)
+    }
+    /// Rows that would arrive.
+    #[must_use]
+    pub fn only_there(&self) -> u64 {
+        self.sum(|comparison| comparison.only_there)
+    }
+    /// Rows that are the same already.
+    #[must_use]
+    pub fn equal(&self) -> u64 {
+        self.sum(|comparison| comparison.equal)
+    }
+    fn sum(&self, of: impl Fn(&Comparison) -> u64) -> u64 {
+        self.tables
+            .iter()
+            .filter_map(|table| table.comparison.as_ref())
+            .map(of)
+            .sum()
+    }
+}
+
+/// Finds out what attaching the file would do; changes nothing in the file. A server with `--dev`
+/// may add tables it does not have.
+///
+/// # Errors
+/// The file cannot be attached at all, or the server not be asked.
+pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachPlan, ClientError> {
+    let conn = database::open(path)?;
+    let attached =
+        Replica::is_attached(&conn).map_err(|error| ClientError::replica(path, error))?;
+    if attached {
+        return Err(ClientError::AlreadyAttached(path.to_owned()));
+    }
+    let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
+        message: error.to_string(),
+    })?;
+    let mut plan = AttachPlan::default();
+    let local = chosen(path, &found, &request.tables, &mut plan)?;
+    let Some(connection) = &request.connection else {
+        plan.tables = local
+            .into_iter()
+            .map(|table| TablePlan {
+                name: table.name.clone(),
+                comparison: None,
+            })
+            .collect();
+        return Ok(plan);
+    };
+    let api = Api::new(connection)?;
+    let remote = tables_there(&api, &local, &mut plan).await?;
+    for table in local {
+        let Some(there) = remote.table(&table.name) else {
+            let reason = "the server does not sync it".to_owned();
+            plan.left_out.push((table.name.clone(), reason));
+            continue;
+        };
+        let comparison = compare_table(&conn, path, &common(table, there), &api).await?;
+        plan.tables.push(TablePlan {
+            name: table.name.clone(),
+            comparison: Some(comparison),
+        });
+    }
+    if plan.tables.is_empty() {
+        let message = format!(
+            "none of the tables of {} can sync with this server: {}",
+            path.display(),
+            listed(&plan.left_out)
+        );
+        return Err(ClientError::TableUnfit { message });
+    }
+    Ok(plan)
+}
+
+/// Attaches the file as planned.
+///
+/// # Errors
+/// [`ClientError::Doubt`] if rows differ, or the file cannot be written; then nothing changed.
+pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result<(), ClientError> {
+    if plan.different() > 0 {
+        return Err(ClientError::Doubt(format!(
+            "{} rows of {} have the same key as a row on the server and another content; nothing \
+             was changed. If the server is right, hydrate a new file; if they are different \
+             things, give one side other keys",
+            plan.different(),
+            path.display()
+        )));
+    }
+    let conn = database::open(path)?;
+    let nothing_to_send = request.connection.is_some() && plan.only_here() == 0;
+    let options = AttachOptions {
+        tables: TableChoice::Only(plan.tables.iter().map(|table| table.name.clone()).collect()),
+        create_missing: false,
+        seeding: if nothing_to_send {
+            Seeding::Skip
+        } else {
+            Seeding::Send
+        },
+        ..options(request.connection.as_ref())
+    };
+    Replica::attach(conn, options, Box::new(system::entropy))
+        .map_err(|error| ClientError::replica(path, error))?;
+    match &request.connection {
+        Some(connection) => connection.save(path),
+        None => Ok(()),
+    }
+}
+
+/// Makes a new file a replica: its tables come with the first session.
+///
+/// # Errors
+/// [`ClientError::Exists`] if there is a file already, or it cannot be made.
+pub fn hydrate(
+    path: &Path,
+    connection: &Connection,
+    tables: Vec<String>,
+) -> Result<Replica, ClientError> {
+    if path.exists() {
+        return Err(ClientError::Exists(path.to_owned()));
+    }
+    let conn = database::create(path)?;
+    let options = AttachOptions {
+        tables: if tables.is_empty() {
+            TableChoice::All
+        } else {
+            TableChoice::Only(tables)
+        },
+        create_missing: true,
+        seeding: Seeding::Skip,
+        ..options(Some(connection))
+    };
+    let replica = Replica::attach(conn, options, Box::new(system::entropy))
+        .map_err(|error| ClientError::replica(path, error))?;
+    connection.save(path)?;
+    Ok(replica)
+}
+
+/// Takes everything of Syncline out of the file again, and forgets its credentials.
+///
+/// # Errors
+/// The file is not attached or cannot be written; then nothing changed.
+pub fn detach(path: &Path) -> Result<(), ClientError> {
+    let replica = database::open_replica(path)?;
+    replica
+        .detach()
+        .map_err(|error| ClientError::replica(path, error))?;
+    Connection::forget(path)
+}
+
+fn options(connection: Option<&Connection>) -> AttachOptions {
+    AttachOptions {
+        device_name: system::device_name(),
+        platform: system::platform(),
+        url: connection.map(|connection| connection.url.clone()),
+        ..AttachOptions::default()
+    }
+}
+
+/// The tables asked for, or all that can sync.
+fn chosen<'a>(
+    path: &Path,
+    found: &'a Introspection,
+    names: &[String],
+    plan: &mut AttachPlan,
+) -> Result<Vec<&'a Table>, ClientError> {
+    for name in names {
+        if let Some(problem) = found
+            .problems
+            .iter()
+            .find(|p| p.table.eq_ignore_ascii_case(name))
+        {
+            return Err(ClientError::TableUnfit {
+                message: problem.to_string(),
+            });
+        }
+        if !found
+            .tables
+            .iter()
+            .any(|t| t.table.name.eq_ignore_ascii_case(name))
+        {
+            let message = format!("{} has no table {name}", path.display());
+            return Err(ClientError::TableUnfit { message });
+        }
+    }
+    let wanted =
+        |name: &str| names.is_empty() || names.iter().any(|n| n.eq_ignore_ascii_case(name));
+    for problem in found
+        .problems
+        .iter()
+        .filter(|problem| wanted(&problem.table))
+    {
+        plan.left_out
+            .push((problem.table.clone(), problem.to_string()));
+    }
+    let tables: Vec<_> = found
+        .tables
+        .iter()
+        .map(|t| &t.table)
+        .filter(|table| wanted(&table.name))
+        .collect();
+    if tables.is_empty() {
+        let why = if plan.left_out.is_empty() {
+            "it has no tables".to_owned()
+        } else {
+            listed(&plan.left_out)
+        };
+        let message = format!("{} has no table that can sync: {why}", path.display());
+        return Err(ClientError::TableUnfit { message });
+    }
+    Ok(tables)
+}
+
+/// The server's tables, after it was offered those it does not have. That it has no use for some
+/// is no error here: they are left out.
+async fn tables_there(
+    api: &Api,
+    local: &[&Table],
+    plan: &mut AttachPlan,
+) -> Result<Schema, ClientError> {
+    let before = api.schema().await?.to_schema();
+    let unknown: Vec<Table> = local
+        .iter()
+        .filter(|table| before.table(&table.name).is_none())
+        .map(|table| (*table).clone())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(before);
+    }
+    let names: Vec<String> = unknown.iter().map(|table| table.name.clone()).collect();
+    match api
+        .offer(&SchemaInfo::from_schema(&Schema { tables: unknown }))
+        .await
+    {
+        Ok(after) => {
+            plan.added_there = names;
+            Ok(after.to_schema())
+        }
+        Err(ClientError::Refused { .. }) if names.len() < local.len() => Ok(before),
+        Err(error) => Err(error),
+    }
+}
+
+/// The server's table with the columns that the file has too, so that hashes are comparable.
+pub(crate) fn common(local: &Table, there: &Table) -> Table {
+    let mut table = there.clone();
+    let kept: Vec<usize> = (0..there.columns.len())
+        .filter(|&i| local.position(&there.columns[i].name).is_some())
+        .collect();
+    let moved = |list: &[usize]| -> Vec<usize> {
+        list.iter()
+            .filter_map(|i| kept.iter().position(|k| k == i))
+            .collect()
+    };
+    table.primary_key = moved(&there.primary_key);
+    table.uniques.clear();
+    table.indexes.clear();
+    table.foreign_keys.clear();
+    table.columns = kept.iter().map(|&i| there.columns[i].clone()).collect();
+    table
+}
+
+/// The tables of the file that its replica and the server share, ready to be compared.
+pub(crate) fn shared_tables(conn: &Sqlite, there: &Schema) -> Result<Vec<Table>, ClientError> {
+    let found = introspect(conn).map_err(|error| ClientError::TableUnfit {
+        message: error.to_string(),
+    })?;
+    let tables = found.tables.iter().map(|local| &local.table);
+    Ok(tables
+        .filter_map(|local| Some(common(local, there.table(&local.name)?)))
+        .collect())
+}
+
+fn listed(left_out: &[(String, String)]) -> String {
+    left_out
+        .iter()
+        .map(|(name, why)| format!("{name}: {why}"))
+        .collect::<Vec<_>>()
+        .join("; ")
+}

@@ -1,0 +1,230 @@
+//! Comparing a table of a file with the server's rows of it, by hashes, in key order.
+
+use std::{collections::VecDeque, path::Path};
+
+use rusqlite::Connection as Sqlite;
+use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError};
+use syncline_replica::rows::{RowError, TableSql};
+
+use crate::{
+    api::{Api, RemoteHash},
+    database::database_error,
+    error::ClientError,
+};
+
+/// Differences that are listed one by one; all are counted.
+pub const LISTED_MAX: usize = 100;
+/// Rows read from the file at once.
+const BATCH: u32 = 1_000;
+
+/// What the comparison of one table found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    pub equal: u64,
+    pub only_here: u64,
+    pub only_there: u64,
+    pub different: u64,
+    /// The first [`LISTED_MAX`].
+    pub differences: Vec<Difference>,
+}
+
+/// One row that is not the same on both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub key: RowKey,
+    pub kind: DifferenceKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DifferenceKind {
+    OnlyHere,
+    OnlyThere,
+    Different,
+}
+
+impl Comparison {
+    /// Whether both sides have the same rows.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.only_here == 0 && self.only_there == 0 && self.different == 0
+    }
+
+    fn note(&mut self, key: RowKey, kind: DifferenceKind) {
+        match kind {
+            DifferenceKind::OnlyHere => self.only_here += 1,
+            DifferenceKind::OnlyThere => self.only_there += 1,
+            DifferenceKind::Different => self.different += 1,
+        }
+        if self.differences.len() < LISTED_MAX {
+            self.differences.push(Difference { key, kind });
+        }
+    }
+}
+
+/// Compares the rows of `table` (as the server knows it, columns that the file lacks left out)
+/// with the server's. Both sides are walked in key order, so memory stays bounded.
+///
+/// # Errors
+/// The file cannot be read, or the server not reached.
+pub async fn compare_table(
+    conn: &Sqlite,
+    path: &Path,
+    table: &Table,
+    api: &Api,
+) -> Result<Comparison, ClientError> {
+    let mut here = Local::read(conn, path, table)?;
+    let mut there = Remote {
+        api,
+        table: &table.name,
+        batch: VecDeque::new(),
+        after: None,
+        ended: false,
+    };
+    let mut found = Comparison::default();
+    let mut local = here.next()?;
+    let mut remote = there.next().await?;
+    loop {
+        match (local.take(), remote.take()) {
+            (None, None) => return Ok(found),
+            (Some((key, _)), None) => {
+                found.note(key, DifferenceKind::OnlyHere);
+                local = here.next()?;
+            }
+            (None, Some(row)) => {
+                found.note(row.key, DifferenceKind::OnlyThere);
+                remote = there.next().await?;
+            }
+            (Some((key, hash)), Some(row)) => match key.cmp(&row.key) {
+                std::cmp::Ordering::Less => {
+                    found.note(key, DifferenceKind::OnlyHere);
+                    local = here.next()?;
+                    remote = Some(row);
+                }
+                std::cmp::Ordering::Greater => {
+                    found.note(row.key, DifferenceKind::OnlyThere);
+                    local = Some((key, hash));
+                    remote = there.next().await?;
+                }
+                std::cmp::Ordering::Equal => {
+                    if hash == row.hash {
+                        found.equal += 1;
+                    } else {
+                        found.note(key, DifferenceKind::Different);
+                    }
+                    local = here.next()?;
+                    remote = there.next().await?;
+                }
+            },
+        }
+    }
+}
+
+/// The file's hashes in key order: sorted in a private database that SQLite keeps in memory or, if
+/// it grows, in a temporary file, because a table's own order may be another.
+struct Local {
+    sorted: Sqlite,
+    batch: VecDeque<(RowKey, u64)>,
+    after: Option<RowKey>,
+    ended: bool,
+}
+
+impl Local {
+    fn read(conn: &Sqlite, path: &Path, table: &Table) -> Result<Self, ClientError> {
+        let unfit = |error: &dyn std::fmt::Display| ClientError::TableUnfit {
+            message: format!("{} in {}: {error}", table.name, path.display()),
+        };
+        let sorted = Sqlite::open("").map_err(|error| database_error(path, error))?;
+        sorted
+            .execute_batch(
+                "PRAGMA journal_mode = OFF;
+                 CREATE TABLE hashes(key BLOB PRIMARY KEY, hash INTEGER) WITHOUT ROWID; BEGIN",
+            )
+            .map_err(|error| database_error(path, error))?;
+        {
+            let mut insert = sorted
+                .prepare("INSERT INTO hashes VALUES (?1, ?2)")
+                .map_err(|error| database_error(path, error))?;
+            TableSql::new(table)
+                .for_each(conn, |row| {
+                    let row = row?;
+                    let key = row.key(table).map_err(RowProblem::Key)?;
+                    let hash = content_hash(table, &row).cast_signed();
+                    insert
+                        .execute((key.as_bytes(), hash))
+                        .map_err(RowProblem::Database)?;
+                    Ok(())
+                })
+                .map_err(|error: RowProblem| unfit(&error))?;
+        }
+        Ok(Self {
+            sorted,
+            batch: VecDeque::new(),
+            after: None,
+            ended: false,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<(RowKey, u64)>, ClientError> {
+        if self.batch.is_empty() && !self.ended {
+            let batch = self
+                .read_batch()
+                .map_err(|error| database_error(Path::new("temporary"), error))?;
+            self.ended = batch.len() < BATCH as usize;
+            self.after = batch
+                .back()
+                .map(|(key, _)| key.clone())
+                .or(self.after.take());
+            self.batch = batch;
+        }
+        Ok(self.batch.pop_front())
+    }
+
+    fn read_batch(&self) -> rusqlite::Result<VecDeque<(RowKey, u64)>> {
+        let sql = "SELECT key, hash FROM hashes WHERE key > ?1 ORDER BY key LIMIT ?2";
+        let mut statement = self.sorted.prepare_cached(sql)?;
+        let after = self.after.as_ref().map_or(&[][..], RowKey::as_bytes);
+        let rows = statement.query_map((after, BATCH), |row| {
+            let bytes: Vec<u8> = row.get(0)?;
+            let key = RowKey::from_bytes(&bytes).map_err(|error| {
+                rusqlite::Error::FromSqlConversionFailure(
+                    0,
+                    rusqlite::types::Type::Blob,
+                    error.into(),
+                )
+            })?;
+            Ok((key, row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
+        rows.collect()
+    }
+}
+
+/// Why a row cannot be compared.
+#[derive(Debug, thiserror::Error)]
+enum RowProblem {
+    #[error(transparent)]
+    Row(#[from] RowError),
+    #[error(transparent)]
+    Key(KeyError),
+    #[error(transparent)]
+    Database(rusqlite::Error),
+}
+
+struct Remote<'a> {
+    api: &'a Api,
+    table: &'a str,
+    batch: VecDeque<RemoteHash>,
+    after: Option<RowKey>,
+    ended: bool,
+}
+
+impl Remote<'_> {
+    async fn next(&mut self) -> Result<Option<RemoteHash>, ClientError> {
+        if self.batch.is_empty() && !self.ended {
+            let (rows, more) = self.api.hashes(self.table, self.after.as_ref()).await?;
+            self.ended = !more;
+            self.after = rows.last().map(|row| row.key.clone()).or(self.after.take());
+            self.batch = rows.into();
+        }
+        Ok(self.batch.pop_front())
+    }
+}

@@ -1,0 +1,74 @@
+//! Opening the app's file politely.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection as Sqlite, OpenFlags};
+use syncline_replica::Replica;
+
+use crate::{error::ClientError, system};
+
+/// How long another program's transaction is waited for.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// Opens an existing database for reading and writing; creates nothing, sets nothing in the file.
+pub(crate) fn open(path: &Path) -> Result<Sqlite, ClientError> {
+    if !path.exists() {
+        return Err(ClientError::NotFound(path.to_owned()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite = |error: rusqlite::Error| database_error(path, error);
+    let conn = Sqlite::open_with_flags(path, flags).map_err(sqlite)?;
+    conn.busy_timeout(BUSY_MAX).map_err(sqlite)?;
+    // The first read finds out what the file really is.
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(sqlite)?;
+    if conn.is_readonly("main").map_err(sqlite)? {
+        let reason = "it or its folder is read-only for this user".to_owned();
+        return Err(ClientError::ReadOnly {
+            path: path.to_owned(),
+            reason,
+        });
+    }
+    Ok(conn)
+}
+
+/// Creates a new, empty database.
+pub(crate) fn create(path: &Path) -> Result<Sqlite, ClientError> {
+    let sqlite = |error: rusqlite::Error| database_error(path, error);
+    let conn = Sqlite::open(path).map_err(sqlite)?;
+    conn.busy_timeout(BUSY_MAX).map_err(sqlite)?;
+    Ok(conn)
+}
+
+pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> ClientError {
+    ClientError::sqlite(path, &error).unwrap_or_else(|| {
+        let doing = "opening it";
+        let source = syncline_replica::ReplicaError::Database {
+            doing,
+            source: error,
+        };
+        ClientError::Replica {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// Whether the file carries Syncline's metadata.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn is_attached(path: &Path) -> Result<bool, ClientError> {
+    let conn = open(path)?;
+    Replica::is_attached(&conn).map_err(|error| ClientError::replica(path, error))
+}
+
+/// Opens an attached file.
+///
+/// # Errors
+/// The file cannot be opened, or is not attached.
+pub fn open_replica(path: &Path) -> Result<Replica, ClientError> {
+    let conn = open(path)?;
+    Replica::open(conn, Box::new(system::entropy))
+        .map_err(|error| ClientError::replica(path, error))
+}

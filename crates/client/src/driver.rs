@@ -1,0 +1,380 @@
+//! Runs a replica: sockets, timers and a look at the file now and then.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use syncline_replica::{Closing, Event, Replica, Status};
+use tokio::sync::watch;
+
+use crate::{
+    api::Api,
+    credentials::Connection,
+    error::ClientError,
+    exchange::Exchange,
+    system::{now, until},
+    transport::{Transport, WebSocketError},
+};
+
+/// How often the file is looked at while it is being written …
+const LOOK_BUSY: Duration = Duration::from_millis(2);
+/// … and when nothing has happened for [`BUSY_FOR`].
+const LOOK_IDLE: Duration = Duration::from_millis(20);
+const BUSY_FOR: Duration = Duration::from_secs(5);
+/// WebSocket failures in a row, while HTTP works, before the exchange is taken (spec SE22).
+const WEB_SOCKET_FAILURES_MAX: u32 = 3;
+/// How long the exchange is used before a WebSocket is tried again.
+const EXCHANGE_FOR: Duration = Duration::from_secs(60);
+/// Connection attempts of an errand that has an end, before it gives up.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Everything local is answered and everything of the server is here.
+    InStep,
+    /// Everything local is in the server's log, or parked.
+    Sent,
+    /// Never: until interrupted.
+    Forever,
+}
+
+/// Ends a run from outside (Ctrl-C, a button).
+#[derive(Debug, Clone)]
+pub struct Interrupt(Arc<watch::Sender<bool>>);
+
+impl Default for Interrupt {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(false).0))
+    }
+}
+
+impl Interrupt {
+    /// Ends every run that has this interrupt, now and later.
+    pub fn trigger(&self) {
+        self.0.send_replace(true);
+    }
+    fn watch(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows that changed here because of the server.
+    pub rows_received: u64,
+    /// Changesets that the server took.
+    pub changesets_sent: u64,
+    /// Changesets that it refused; they are in the queue with their reasons.
+    pub refused: u64,
+    /// Edits that lost against somebody else's.
+    pub edits_lost: u64,
+    pub conflicts_opened: u64,
+    pub frames: u64,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+/// A replica with a server.
+#[derive(Debug)]
+pub struct Driver {
+    replica: Replica,
+    path: PathBuf,
+    connection: Connection,
+    api: Api,
+    summary: Summary,
+    web_socket_failures: u32,
+    exchange_until: Option<std::time::Instant>,
+    attempts: u32,
+    last_write_seen: std::time::Instant,
+    data_version: i64,
+}
+
+/// How one connection ended.
+enum End {
+    Goal,
+    Interrupted,
+    Lost(Option<String>),
+    Closing(Closing),
+}
+
+impl Driver {
+    /// A driver for the replica of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::BadUrl`].
+    pub fn new(
+        replica: Replica,
+        path: PathBuf,
+        connection: Connection,
+    ) -> Result<Self, ClientError> {
+        let api = Api::new(&connection)?;
+        Ok(Self {
+            replica,
+            path,
+            connection,
+            api,
+            summary: Summary::default(),
+            web_socket_failures: 0,
+            exchange_until: None,
+            attempts: 0,
+            last_write_seen: std::time::Instant::now(),
+            data_version: 0,
+        })
+    }
+
+    /// The replica, to be asked and told between runs.
+    pub fn replica(&mut self) -> &mut Replica {
+        &mut self.replica
+    }
+
+    /// Gives the replica back.
+    #[must_use]
+    pub fn into_replica(self) -> Replica {
+        self.replica
+    }
+
+    /// Connects, and connects again, until `goal` is reached; `on_event` hears everything.
+    ///
+    /// # Errors
+    /// What makes going on pointless: a refusal that does not go away by itself, the file; for
+    /// a goal with an end also a server that cannot be reached. [`ClientError::Interrupted`] only
+    /// for a goal with an end.
+    pub async fn run(
+        &mut self,
+        goal: Goal,
+        interrupt: &Interrupt,
+        mut on_event: impl FnMut(&Event, &Status),
+    ) -> Result<Summary, ClientError> {
+        self.summary = Summary::default();
+        self.attempts = 0;
+        let mut interrupted = interrupt.watch();
+        loop {
+            let error = match self.open().await {
+                Ok(mut transport) => {
+                    let end = self
+                        .converse(&mut transport, goal, &mut interrupted, &mut on_event)
+                        .await;
+                    transport.close().await;
+                    let again = self.replica.disconnected(now());
+                    self.drain(&mut on_event)?;
+                    match end? {
+                        End::Goal => return Ok(self.summary.clone()),
+                        End::Interrupted => return self.interrupted(goal),
+                        End::Closing(closing) if !closing.retry || again.is_none() => {
+                            return Err(closing_error(closing));
+                        }
+                        End::Closing(closing) => (closing_error(closing), again),
+                        End::Lost(reason) => {
+                            let reason =
+                                reason.unwrap_or_else(|| "the connection was closed".into());
+                            (self.unreachable(reason), again)
+                        }
+                    }
+                }
+                Err(error) if !error.is_retryable() => return Err(error),
+                Err(error) => (error, self.replica.disconnected(now())),
+            };
+            let (error, again) = error;
+            self.attempts += 1;
+            if goal != Goal::Forever && self.attempts >= ATTEMPTS_MAX {
+                return Err(error);
+            }
+            tracing::info!(%error, "not connected; trying again");
+            let pause = again.map_or(Duration::from_secs(1), until);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = interrupted.wait_for(|stop| *stop) => return self.interrupted(goal),
+            }
+        }
+    }
+
+    fn interrupted(&self, goal: Goal) -> Result<Summary, ClientError> {
+        match goal {
+            Goal::Forever => Ok(self.summary.clone()),
+            Goal::InStep | Goal::Sent => Err(ClientError::Interrupted),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> ClientError {
+        ClientError::Unreachable {
+            url: self.connection.url.clone(),
+            reason,
+        }
+    }
+
+    /// A WebSocket if that works, else the exchange.
+    async fn open(&mut self) -> Result<Transport, ClientError> {
+        if self
+            .exchange_until
+            .is_some_and(|until| std::time::Instant::now() < until)
+        {
+            return Ok(Transport::Exchange(Exchange::open(self.api.clone())));
+        }
+        match Transport::web_socket(&self.connection, &self.api).await {
+            Ok(transport) => {
+                self.web_socket_failures = 0;
+                Ok(transport)
+            }
+            Err(WebSocketError::Refused(error) | WebSocketError::Unreachable(error)) => Err(error),
+            Err(WebSocketError::Broken(error)) => {
+                self.web_socket_failures += 1;
+                let works = self.api.is_alive().await;
+                if !works || self.web_socket_failures < WEB_SOCKET_FAILURES_MAX {
+                    return Err(match error {
+                        ClientError::NotASyncline { reason, .. } if works => {
+                            self.unreachable(reason)
+                        }
+                        error => error,
+                    });
+                }
+                tracing::info!(%error, "WebSockets fail here; taking plain HTTP");
+                self.exchange_until = Some(std::time::Instant::now() + EXCHANGE_FOR);
+                Ok(Transport::Exchange(Exchange::open(self.api.clone())))
+            }
+        }
+    }
+
+    /// One connection, from Hello to its end.
+    async fn converse(
+        &mut self,
+        transport: &mut Transport,
+        goal: Goal,
+        interrupted: &mut watch::Receiver<bool>,
+        on_event: &mut impl FnMut(&Event, &Status),
+    ) -> Result<End, ClientError> {
+        self.data_version = self.read_data_version()?;
+        self.last_write_seen = std::time::Instant::now();
+        let connected = self.replica.connect(now());
+        self.check(connected)?;
+        loop {
+            while let Some(frame) = self.replica.poll_transmit() {
+                self.summary.bytes_sent += frame.len() as u64;
+                if let Err(reason) = transport.send(frame).await {
+                    return Ok(End::Lost(Some(reason)));
+                }
+            }
+            self.drain(on_event)?;
+            if let Some(closing) = self.replica.closing() {
+                return Ok(End::Closing(closing.clone()));
+            }
+            if self.is_reached(goal)? {
+                return Ok(End::Goal);
+            }
+            let timeout = self
+                .replica
+                .poll_timeout()
+                .map_or(Duration::from_secs(25), until);
+            let look = if self.last_write_seen.elapsed() < BUSY_FOR {
+                LOOK_BUSY
+            } else {
+                LOOK_IDLE
+            };
+            tokio::select! {
+                received = transport.receive() => match received {
+                    Ok(frame) => {
+                        self.attempts = 0;
+                        self.summary.frames += 1;
+                        self.summary.bytes_received += frame.len() as u64;
+                        let handled = self.replica.handle(&frame, now());
+                        self.check(handled)?;
+                    }
+                    Err(reason) => return Ok(End::Lost(reason)),
+                },
+                () = tokio::time::sleep(look) => {
+                    let version = self.read_data_version()?;
+                    if version != self.data_version {
+                        self.data_version = version;
+                        self.last_write_seen = std::time::Instant::now();
+                        let woken = self.replica.wake(now());
+                        self.check(woken)?;
+                    }
+                }
+                () = tokio::time::sleep(timeout) => {}
+                _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
+            }
+            if self
+                .replica
+                .poll_timeout()
+                .is_some_and(|then| then <= now())
+            {
+                let handled = self.replica.handle_timeout(now());
+                self.check(handled)?;
+            }
+        }
+    }
+
+    /// Changes whenever another connection commits to the file.
+    fn read_data_version(&self) -> Result<i64, ClientError> {
+        let conn = self.replica.connection();
+        conn.query_row("PRAGMA data_version", [], |row| row.get(0))
+            .map_err(|error| crate::database::database_error(&self.path, error))
+    }
+
+    fn is_reached(&mut self, goal: Goal) -> Result<bool, ClientError> {
+        let is = |status: &Status| {
+            let sent = status.connected && status.waiting == 0;
+            match goal {
+                Goal::Forever => false,
+                Goal::Sent => sent,
+                Goal::InStep => {
+                    sent && status.accepted == 0 && status.caught_up && status.loading.is_none()
+                }
+            }
+        };
+        if goal == Goal::Forever || !is(&self.check(self.replica.status())?) {
+            return Ok(false);
+        }
+        // Rows of a file that was just attached are sealed bit by bit: there may be more.
+        let woken = self.replica.wake(now());
+        self.check(woken)?;
+        Ok(is(&self.check(self.replica.status())?))
+    }
+
+    fn drain(&mut self, on_event: &mut impl FnMut(&Event, &Status)) -> Result<(), ClientError> {
+        while let Some(event) = self.replica.poll_event() {
+            self.count(&event);
+            let status = self.check(self.replica.status())?;
+            on_event(&event, &status);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, event: &Event) {
+        let summary = &mut self.summary;
+        match event {
+            Event::RowsChanged(rows) => {
+                summary.rows_received += rows.keys.as_ref().map_or(0, |keys| keys.len() as u64);
+            }
+            Event::ChangeRefused { .. } => summary.refused += 1,
+            Event::EditLost { .. } => summary.edits_lost += 1,
+            Event::ConflictOpened { .. } => summary.conflicts_opened += 1,
+            Event::Connected { .. }
+            | Event::ConflictResolved { .. }
+            | Event::Loading(_)
+            | Event::Live { .. }
+            | Event::Diverged { .. }
+            | Event::Resynced
+            | Event::AccessLost { .. }
+            | Event::RowUnstorable { .. }
+            | Event::DigestMismatch { .. }
+            | Event::Rekeyed { .. }
+            | Event::TablesLeftOut { .. }
+            | Event::Rescanned { .. } => {}
+        }
+    }
+
+    fn check<T>(
+        &self,
+        result: Result<T, syncline_replica::ReplicaError>,
+    ) -> Result<T, ClientError> {
+        result.map_err(|error| ClientError::replica(&self.path, error))
+    }
+}
+
+fn closing_error(closing: Closing) -> ClientError {
+    ClientError::Refused {
+        code: closing.code,
+        message: closing.message,
+        retry: closing.retry,
+    }
+}

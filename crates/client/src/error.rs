@@ -1,0 +1,174 @@
+//! What can go wrong between a file and a server, for people and for programs.
+
+use std::path::{Path, PathBuf};
+
+use syncline_core::wire::{Refusal, code};
+use syncline_replica::ReplicaError;
+
+/// Why an errand failed. Nothing is lost: what was not sent waits in the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("there is no file {}", .0.display())]
+    NotFound(PathBuf),
+    #[error("{} exists already; hydrate wants a new file (or `syncline sync` for one that is attached)", .0.display())]
+    Exists(PathBuf),
+    #[error("{} is no SQLite database", .0.display())]
+    NotADatabase(PathBuf),
+    #[error("{} is damaged: SQLite says \"{message}\"; restore it from a backup, or hydrate a new file", path.display())]
+    Corrupt { path: PathBuf, message: String },
+    #[error("{} cannot be written: {reason}", path.display())]
+    ReadOnly { path: PathBuf, reason: String },
+    #[error("another program holds {} locked; close its transaction and try again", .0.display())]
+    Locked(PathBuf),
+    #[error("the disk of {} is full; free some space and run the command again", .0.display())]
+    DiskFull(PathBuf),
+    #[error("{} is not attached; `syncline attach {}` does that", .0.display(), .0.display())]
+    NotAttached(PathBuf),
+    #[error("{} is attached already", .0.display())]
+    AlreadyAttached(PathBuf),
+    #[error("no server is known: give --server URL or set SYNCLINE_URL")]
+    NoServer,
+    #[error(
+        "no token is known: give --token, --token-file or set SYNCLINE_TOKEN (`syncline token --user NAME` makes one)"
+    )]
+    NoToken,
+    #[error("{url} is no address of a server: {reason}; it looks like http://127.0.0.1:7117")]
+    BadUrl { url: String, reason: String },
+    #[error("the server at {url} cannot be reached: {reason}; your changes wait in the file")]
+    Unreachable { url: String, reason: String },
+    #[error("{url} answers, but not like a Syncline server: {reason}")]
+    NotASyncline { url: String, reason: String },
+    /// The server says no, or the session ended for a reason that trying again does not mend.
+    #[error("{message}")]
+    Refused {
+        code: String,
+        message: String,
+        retry: bool,
+    },
+    #[error("{message}")]
+    TableUnfit { message: String },
+    #[error("{0}")]
+    Doubt(String),
+    #[error("interrupted; the next run goes on from here")]
+    Interrupted,
+    #[error("the credentials in {} cannot be used: {reason}", path.display())]
+    Credentials { path: PathBuf, reason: String },
+    #[error("in {}: {source}", path.display())]
+    Replica {
+        path: PathBuf,
+        #[source]
+        source: ReplicaError,
+    },
+}
+
+impl ClientError {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Exists(_) => "exists",
+            Self::NotADatabase(_) => "not_a_database",
+            Self::Corrupt { .. } => "corrupt",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Locked(_) => "locked",
+            Self::DiskFull(_) => "disk_full",
+            Self::NotAttached(_) => "not_attached",
+            Self::AlreadyAttached(_) => "already_attached",
+            Self::NoServer => "no_server",
+            Self::NoToken => "no_token",
+            Self::BadUrl { .. } => "bad_url",
+            Self::Unreachable { .. } => "unreachable",
+            Self::NotASyncline { .. } => "not_a_syncline",
+            Self::Refused { code, .. } => code,
+            Self::TableUnfit { .. } => "table_unfit",
+            Self::Doubt(_) => "doubt",
+            Self::Interrupted => "interrupted",
+            Self::Credentials { .. } => "credentials",
+            Self::Replica { source, .. } => source.code(),
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody doing anything.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Locked(_) | Self::Unreachable { .. } => true,
+            Self::Refused { retry, .. } => *retry,
+            Self::Replica { source, .. } => source.is_retryable(),
+            Self::NotFound(_)
+            | Self::Exists(_)
+            | Self::NotADatabase(_)
+            | Self::Corrupt { .. }
+            | Self::ReadOnly { .. }
+            | Self::DiskFull(_)
+            | Self::NotAttached(_)
+            | Self::AlreadyAttached(_)
+            | Self::NoServer
+            | Self::NoToken
+            | Self::BadUrl { .. }
+            | Self::NotASyncline { .. }
+            | Self::TableUnfit { .. }
+            | Self::Doubt(_)
+            | Self::Interrupted
+            | Self::Credentials { .. } => false,
+        }
+    }
+
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
+        let hint = match refusal.code.as_str() {
+            code::UNAUTHORIZED => " (`syncline token --user NAME` makes a token)",
+            _ => "",
+        };
+        Self::Refused {
+            code: refusal.code.clone(),
+            message: format!("the server refused: {}{hint}", refusal.message),
+            retry: refusal.retry,
+        }
+    }
+
+    /// Files a replica's error under what happened to the file.
+    pub(crate) fn replica(path: &Path, source: ReplicaError) -> Self {
+        let path = path.to_owned();
+        match source {
+            ReplicaError::NotAttached => Self::NotAttached(path),
+            ReplicaError::AlreadyAttached => Self::AlreadyAttached(path),
+            ReplicaError::TableUnfit { table, reason } => Self::TableUnfit {
+                message: format!("table {table} cannot sync: {reason}"),
+            },
+            ReplicaError::Database {
+                source: error,
+                doing,
+            } => Self::sqlite(&path, &error).unwrap_or(Self::Replica {
+                path,
+                source: ReplicaError::Database {
+                    source: error,
+                    doing,
+                },
+            }),
+            source => Self::Replica { path, source },
+        }
+    }
+
+    /// The kinds of SQLite errors that say something to a person.
+    pub(crate) fn sqlite(path: &Path, error: &rusqlite::Error) -> Option<Self> {
+        use rusqlite::ErrorCode;
+        let path = path.to_owned();
+        let message = error.to_string();
+        Some(match error.sqlite_error_code()? {
+            ErrorCode::NotADatabase => Self::NotADatabase(path),
+            ErrorCode::DatabaseCorrupt => Self::Corrupt { path, message },
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Self::ReadOnly {
+                path,
+                reason: "it or its folder is read-only for this user".to_owned(),
+            },
+            ErrorCode::CannotOpen => Self::ReadOnly {
+                path,
+                reason: message,
+            },
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Locked(path),
+            ErrorCode::DiskFull => Self::DiskFull(path),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! A pipe of frames to a server: a WebSocket, or the exchange over HTTP where that fails.
+
+use std::time::Duration;
+
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{
+        Error as WsError, Message, client::IntoClientRequest, http::HeaderValue,
+        protocol::WebSocketConfig,
+    },
+};
+
+use crate::{api::Api, credentials::Connection, error::ClientError, exchange::Exchange};
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Largest frame taken from the server: a row may be large.
+const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// An open pipe.
+pub(crate) enum Transport {
+    WebSocket {
+        sink: SplitSink<Socket, Message>,
+        stream: SplitStream<Socket>,
+    },
+    Exchange(Exchange),
+}
+
+/// Why no WebSocket came about.
+pub(crate) enum WebSocketError {
+    /// The server answered and said no: HTTP would hear the same.
+    Refused(ClientError),
+    /// No connection at all.
+    Unreachable(ClientError),
+    /// Something between us and the server does not let WebSockets through, or so it looks.
+    Broken(ClientError),
+}
+
+impl Transport {
+    /// Opens a WebSocket.
+    pub(crate) async fn web_socket(
+        connection: &Connection,
+        api: &Api,
+    ) -> Result<Self, WebSocketError> {
+        let url = format!("ws{}/v1/sync", connection.url.trim_start_matches("http"));
+        let bad = |reason: String| {
+            let url = connection.url.clone();
+            WebSocketError::Refused(ClientError::BadUrl { url, reason })
+        };
+        let mut request = url
+            .into_client_request()
+            .map_err(|error| bad(error.to_string()))?;
+        let token = format!("Bearer {}", connection.token.as_str());
+        let token = HeaderValue::from_str(&token)
+            .map_err(|_| bad("the token has characters that no token has".into()))?;
+        request.headers_mut().insert("authorization", token);
+        request.headers_mut().insert(
+            "sec-websocket-protocol",
+            HeaderValue::from_static("syncline.v1"),
+        );
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX))
+            .write_buffer_size(0);
+        let opening = connect_async_tls_with_config(request, Some(config), true, None);
+        let broken = |reason: String| {
+            let url = connection.url.clone();
+            WebSocketError::Broken(ClientError::Unreachable { url, reason })
+        };
+        match tokio::time::timeout(CONNECT_MAX, opening).await {
+            Ok(Ok((socket, _))) => {
+                let (sink, stream) = socket.split();
+                Ok(Self::WebSocket { sink, stream })
+            }
+            Ok(Err(WsError::Http(response))) => {
+                let status = response.status();
+                let body = response.body().clone().unwrap_or_default();
+                match api.failure(status, &body) {
+                    error @ ClientError::NotASyncline { .. } => Err(WebSocketError::Broken(error)),
+                    error => Err(WebSocketError::Refused(error)),
+                }
+            }
+            Ok(Err(WsError::Io(error))) => {
+                let url = connection.url.clone();
+                let reason = error.to_string();
+                Err(WebSocketError::Unreachable(ClientError::Unreachable {
+                    url,
+                    reason,
+                }))
+            }
+            Ok(Err(error)) => Err(broken(error.to_string())),
+            Err(_) => Err(broken("no answer within ten seconds".to_owned())),
+        }
+    }
+
+    /// Sends one frame; an error means that the pipe is broken.
+    pub(crate) async fn send(&mut self, frame: Vec<u8>) -> Result<(), String> {
+        match self {
+            Self::WebSocket { sink, .. } => sink
+                .send(Message::Binary(frame.into()))
+                .await
+                .map_err(|error| error.to_string()),
+            Self::Exchange(exchange) => exchange.send(frame).await,
+        }
+    }
+
+    /// The next frame; `None` when the pipe has ended, with the reason if there is one.
+    ///
+    /// Safe to cancel.
+    pub(crate) async fn receive(&mut self) -> Result<Vec<u8>, Option<String>> {
+        match self {
+            Self::WebSocket { stream, .. } => loop {
+                match stream.next().await {
+                    Some(Ok(Message::Binary(frame))) => return Ok(frame.to_vec()),
+                    Some(Ok(Message::Close(_))) | None => return Err(None),
+                    Some(Ok(
+                        Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+                    )) => {}
+                    Some(Err(error)) => return Err(Some(error.to_string())),
+                }
+            },
+            Self::Exchange(exchange) => exchange.receive().await,
+        }
+    }
+
+    /// Says goodbye, as far as that is possible.
+    pub(crate) async fn close(self) {
+        if let Self::WebSocket { mut sink, .. } = self {
+            let closing = sink.send(Message::Close(None));
+            let _said = tokio::time::timeout(Duration::from_secs(1), closing).await;
+        }
+    }
+}

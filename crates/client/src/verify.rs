@@ -1,0 +1,99 @@
+//! Proving that a file equals the server: first by itself, then row by row.
+
+use std::path::Path;
+
+use syncline_replica::{LocalDifference, TableState};
+
+use crate::{
+    api::Api,
+    attach::shared_tables,
+    compare::{Comparison, LISTED_MAX, compare_table},
+    credentials::Connection,
+    driver::{Driver, Goal, Interrupt},
+    error::ClientError,
+};
+
+/// What `verify` found.
+#[derive(Debug, Clone, Default)]
+pub struct Verification {
+    /// Rows of the file that are not what the replica knows of them.
+    pub local: Vec<LocalDifference>,
+    /// Each synced table against the server's rows.
+    pub tables: Vec<(String, Comparison)>,
+    /// Changesets that wait in the queue, refused: their rows are compared without them.
+    pub parked: u64,
+}
+
+impl Verification {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.local.is_empty() && self.tables.iter().all(|(_, found)| found.is_equal())
+    }
+}
+
+/// Brings the file in step (receipt digests are compared at every checkpoint), then compares each
+/// row with what the replica knows and with the server. With `repair`, tables that differ are
+/// loaded again and compared once more.
+///
+/// # Errors
+/// The file cannot be read, or the server not reached.
+pub async fn verify(
+    driver: &mut Driver,
+    path: &Path,
+    connection: &Connection,
+    repair: bool,
+    interrupt: &Interrupt,
+) -> Result<Verification, ClientError> {
+    driver.run(Goal::InStep, interrupt, |_, _| {}).await?;
+    let found = compare_all(driver, path, connection).await?;
+    if found.is_equal() || !repair {
+        return Ok(found);
+    }
+    let mut tables: Vec<String> = found.local.iter().map(|row| row.table.clone()).collect();
+    let differing = found
+        .tables
+        .iter()
+        .filter(|(_, comparison)| !comparison.is_equal());
+    tables.extend(differing.map(|(name, _)| name.clone()));
+    tables.sort();
+    tables.dedup();
+    driver
+        .replica()
+        .repair(&tables)
+        .map_err(|error| ClientError::replica(path, error))?;
+    driver.run(Goal::InStep, interrupt, |_, _| {}).await?;
+    compare_all(driver, path, connection).await
+}
+
+async fn compare_all(
+    driver: &mut Driver,
+    path: &Path,
+    connection: &Connection,
+) -> Result<Verification, ClientError> {
+    let replica = driver.replica();
+    let failed = |error| ClientError::replica(path, error);
+    let local = replica.check_local(LISTED_MAX).map_err(failed)?;
+    let status = replica.status().map_err(failed)?;
+    let synced = |name: &str| {
+        let table = status
+            .tables
+            .iter()
+            .find(|table| table.name.eq_ignore_ascii_case(name));
+        table.is_some_and(|table| !matches!(table.state, TableState::LeftOut { .. }))
+    };
+    let api = Api::new(connection)?;
+    let schema = api.schema().await?.to_schema();
+    let mut found = Verification {
+        local,
+        tables: Vec::new(),
+        parked: status.parked,
+    };
+    for table in shared_tables(replica.connection(), &schema)? {
+        if synced(&table.name) {
+            let comparison = compare_table(replica.connection(), path, &table, &api).await?;
+            found.tables.push((table.name, comparison));
+        }
+    }
+    Ok(found)
+}
