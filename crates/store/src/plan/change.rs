@@ -1,6 +1,8 @@
 //! One change of a changeset against the row as it is: insert, update or delete, merged column by
 //! column (spec PL18, PL19).
 
+use std::collections::BTreeMap;
+
 use syncline_core::{
     Change, ColumnEdit, Op, Row, Value, Version,
     merge::{self, ColumnState, Incoming, Lost},
@@ -56,11 +58,9 @@ impl<'a> Incident<'a> {
             )),
             (Op::Insert(edits), Some(live), _) => {
                 self.image(edits)?;
-                self.update(live, edits, Version::ZERO, effects)
+                self.update(live, Version::ZERO, effects)
             }
-            (Op::Update(edits), Some(live), _) => {
-                self.update(live, edits, self.change.base, effects)
-            }
+            (Op::Update(_), Some(live), _) => self.update(live, self.change.base, effects),
             (Op::Update(edits), None, Some(tombstone)) if self.knew(tombstone) => {
                 self.update_deleted(tombstone, edits, effects)
             }
@@ -136,56 +136,38 @@ impl<'a> Incident<'a> {
         Ok((row, defaults))
     }
 
-    fn update(
-        self,
-        live: Live<'_>,
-        edits: &[ColumnEdit],
-        base: Version,
-        effects: &mut Effects,
-    ) -> Result<(), Refused> {
-        let is_insert = matches!(self.change.op, Op::Insert(_));
-        let mut merging = Merging::new(live, effects.upcoming());
-        for edit in edits {
-            let Some(position) = self.table.position(edit.column) else {
-                continue;
-            };
-            if self.table.table.is_key(position) {
-                continue;
+    fn update(self, live: Live<'_>, base: Version, effects: &mut Effects) -> Result<(), Refused> {
+        let Author { changeset, device, hlc, .. } = *self.author;
+        let incoming = Incoming { hlc, changeset, device, base };
+        let state = |number| live.meta.column(number);
+        let merged =
+            merge::merge_row(&self.table.table, live.row, state, &self.change.op, &incoming);
+        let merged = merged.map_err(|e| self.schema(e.to_string()))?;
+        self.note_lost(live, merged.lost, effects);
+        let mut row = merged.row;
+        let mut meta = RowMeta { version: effects.upcoming(), ..live.meta.clone() };
+        let mut columns = Vec::with_capacity(merged.changed.len());
+        let mut effective = false;
+        for (position, state) in merged.changed {
+            let differs = row.0[position] != live.row.0[position];
+            // An equal value takes effect only where it is remembered who wrote which part.
+            if differs || !state.members.is_empty() {
+                effective = true;
+                let number = self.table.table.columns[position].number;
+                meta.set_column(number, state.at(meta.version));
             }
-            if let Some(lost) = merging.edit(self, position, edit, base)? {
-                let reason = match lost {
-                    Lost::Older => "older",
-                    Lost::ServerWins => "server_wins",
-                    Lost::Conflict { base, mine, theirs } => {
-                        let wrote = live.meta.column(edit.column).clock.device;
-                        let kind = ConflictKind::Manual {
-                            position,
-                            base,
-                            mine,
-                            theirs,
-                            wrote,
-                        };
-                        effects.conflicts.push(Conflict::new(self.change, kind));
-                        "conflict"
-                    }
-                };
-                effects.lose(self.table, &self.change.key, Some(position), reason);
+            if differs {
+                columns.push(position);
             }
         }
-        if !merging.effective {
+        if !effective {
             return Ok(());
         }
-        merging.force(self, self.forced());
-        let Merging {
-            row,
-            mut meta,
-            mut columns,
-            ..
-        } = merging;
-        columns.sort_unstable();
+        self.force(&mut row, &mut meta, &mut columns);
         for &position in &columns {
             self.check_null(position, &row.0[position])?;
         }
+        meta.author = self.author.user.clone();
         meta.fold_columns(self.table);
         let (table, key) = (self.change.table, &self.change.key);
         let proposed = Proposed {
@@ -193,9 +175,43 @@ impl<'a> Incident<'a> {
             after: Some(stored(table, key, row, &meta)),
         };
         let mut effect = Effect::changed(Some(self.position), live.meta, meta, columns);
-        effect.must_see = is_insert;
+        effect.must_see = matches!(self.change.op, Op::Insert(_));
         effects.push(proposed, effect);
         Ok(())
+    }
+
+    /// Tells the author what had no effect, and opens conflicts where a person has to decide.
+    fn note_lost(self, live: Live<'_>, lost: BTreeMap<usize, Lost>, effects: &mut Effects) {
+        for (position, lost) in lost {
+            let reason = match lost {
+                Lost::Older => "older",
+                Lost::ServerWins => "server_wins",
+                Lost::Conflict { base, mine, theirs } => {
+                    let number = self.table.table.columns[position].number;
+                    let wrote = live.meta.column(number).clock.device;
+                    let kind = ConflictKind::Manual { position, base, mine, theirs, wrote };
+                    effects.conflicts.push(Conflict::new(self.change, kind));
+                    "conflict"
+                }
+            };
+            effects.lose(self.table, &self.change.key, Some(position), reason);
+        }
+    }
+
+    /// Sets the columns that the server decides.
+    fn force(self, row: &mut Row, meta: &mut RowMeta, columns: &mut Vec<usize>) {
+        for (position, value) in self.forced() {
+            if row.0[position] == value {
+                continue;
+            }
+            let number = self.table.table.columns[position].number;
+            let clock = self.author.clock(&meta.column(number).clock, meta.version);
+            meta.set_column(number, ColumnState { clock, ..ColumnState::default() });
+            row.0[position] = value;
+            if let Err(place) = columns.binary_search(&position) {
+                columns.insert(place, position);
+            }
+        }
     }
 
     fn delete(self, live: Live<'_>, effects: &mut Effects) {
@@ -353,97 +369,5 @@ impl<'a> Incident<'a> {
 
     fn name(self) -> &'a str {
         &self.table.table.name
-    }
-}
-
-/// A live row while edits are merged into it.
-#[derive(Debug)]
-struct Merging {
-    row: Row,
-    meta: RowMeta,
-    /// Positions whose value changed.
-    columns: Vec<usize>,
-    /// Whether any edit took effect.
-    effective: bool,
-}
-
-impl Merging {
-    fn new(live: Live<'_>, version: Version) -> Self {
-        let meta = RowMeta {
-            version,
-            ..live.meta.clone()
-        };
-        Self {
-            row: live.row.clone(),
-            meta,
-            columns: Vec::new(),
-            effective: false,
-        }
-    }
-
-    /// Merges one edit; returns what was lost.
-    fn edit(
-        &mut self,
-        incident: Incident<'_>,
-        position: usize,
-        edit: &ColumnEdit,
-        base: Version,
-    ) -> Result<Option<Lost>, Refused> {
-        let author = incident.author;
-        let Author {
-            changeset,
-            device,
-            hlc,
-            ..
-        } = *author;
-        let incoming = Incoming {
-            hlc,
-            changeset,
-            device,
-            base,
-        };
-        let column = &incident.table.table.columns[position];
-        let state = self.meta.column(column.number);
-        let merged = merge::merge(column, &self.row.0[position], &state, &edit.edit, &incoming);
-        let merged = merged.map_err(|e| incident.schema(e.to_string()))?;
-        if let Some(state) = merged.state {
-            let value = merged.value.canonical(column.ty);
-            let changed = value != self.row.0[position];
-            // An equal value takes effect only where it is remembered who wrote which part.
-            if changed || !state.members.is_empty() {
-                self.meta.author = author.user.clone();
-                self.meta
-                    .set_column(column.number, state.at(self.meta.version));
-                self.effective = true;
-            }
-            if changed {
-                self.row.0[position] = value;
-                self.columns.push(position);
-            }
-        }
-        Ok(merged.lost)
-    }
-
-    /// Sets the columns that the server decides.
-    fn force(&mut self, incident: Incident<'_>, forced: Vec<(usize, Value)>) {
-        for (position, value) in forced {
-            if self.row.0[position] == value {
-                continue;
-            }
-            let number = incident.table.table.columns[position].number;
-            let before = self.meta.column(number);
-            let clock = incident.author.clock(&before.clock, self.meta.version);
-            self.meta.set_column(
-                number,
-                ColumnState {
-                    clock,
-                    members: Default::default(),
-                },
-            );
-            self.row.0[position] = value;
-            if !self.columns.contains(&position) {
-                self.columns.push(position);
-            }
-        }
     }
 }

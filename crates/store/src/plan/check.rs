@@ -1,7 +1,7 @@
 //! What can be refused without looking at rows (spec PL5, first half).
 
 use syncline_core::{
-    Change, Op, Version,
+    Change, Hlc, Op, Timestamp, Version,
     wire::{CHANGES_MAX, code},
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn check(
     let refused = size(submission)
         .or_else(|| number(submission, device.last_number))
         .or_else(|| depends(state, submission))
-        .or_else(|| may_be_applied(state, submission))
+        .or_else(|| may_be_applied(state, submission, device.last_number))
         .or_else(|| schema(context, submission))
         .or_else(|| base(submission));
     Ok(refused.map_or(Checked::Fine, Checked::Refused))
@@ -99,11 +99,21 @@ fn depends(state: &State, submission: &Submission) -> Option<Refused> {
         })
 }
 
-fn may_be_applied(state: &State, submission: &Submission) -> Option<Refused> {
-    let forgotten = state.head.horizon > Version::ZERO;
-    (submission.changeset.may_be_applied_already && forgotten).then(|| {
-        let message = "it was made before the oldest changeset this server remembers, by a \
-                       restored or copied device: it may be applied already";
+/// Its id is unknown, and that may be because it is forgotten: then applying it could be applying
+/// it twice.
+fn may_be_applied(state: &State, submission: &Submission, last: u64) -> Option<Refused> {
+    let Submission { changeset, .. } = submission;
+    let horizon = state.head.horizon;
+    let sealed_before = || {
+        // A clock that runs ahead by what is allowed may have sealed it this much later.
+        let horizon = Timestamp(horizon.0).plus_millis(Hlc::SKEW_MAX_MILLIS);
+        changeset.hlc <= Hlc::at(horizon)
+    };
+    let counted = changeset.number <= last;
+    let doubtful = changeset.may_be_applied_already || (counted && sealed_before());
+    (doubtful && horizon > Version::ZERO).then(|| {
+        let message = "it was made before the oldest changeset this server remembers: it may be \
+                       applied already";
         Refused::whole(code::MAYBE_APPLIED, message.into())
     })
 }
