@@ -16,7 +16,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use body::{RowBody, RowState};
+pub use body::{LentBody, LentState, RowBody, RowState};
 pub use changeset::{ChangesetError, decode_changeset, encode_changeset};
 pub use edit::EDITS_MAX;
 pub use frame::{

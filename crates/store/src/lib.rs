@@ -6,16 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+mod body;
 pub mod cursor;
 pub mod device;
 pub mod encoding;
 pub mod log;
+#[cfg(any(test, feature = "testkit"))]
+pub mod memory;
 pub mod meta;
 pub mod pipeline;
 pub mod plan;
 pub mod storage;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod want;
 
+pub use body::encode_page_row;
 pub use cursor::{check_cursor, sign_cursor};
 pub use device::{DeviceHello, DeviceOpened, OpenDeviceError, open_device};
 pub use encoding::EncodingError;

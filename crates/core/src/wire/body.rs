@@ -56,6 +56,71 @@ const COMMON_FIELDS: u64 = 7;
 
 type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
+/// A [`RowBody`] that is lent: encoded from a row without copying its values.
+#[derive(Debug, Clone, Copy)]
+pub struct LentBody<'a> {
+    pub table: TableNumber,
+    pub key: &'a RowKey,
+    pub version: Version,
+    pub state: LentState<'a>,
+    pub author: &'a str,
+    pub changeset: ChangesetId,
+    pub hlc: Hlc,
+}
+
+/// A [`RowState`] that is lent.
+#[derive(Debug, Clone, Copy)]
+pub enum LentState<'a> {
+    Whole {
+        columns: &'a [(ColumnNumber, &'a Value)],
+        owner: &'a str,
+        created: Version,
+    },
+    Columns(&'a [(ColumnNumber, &'a Value)]),
+    Deleted,
+    Removed,
+}
+
+impl LentBody<'_> {
+    /// Appends what [`RowBody::encode`] returns for the same body to `out`.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        self.try_encode(&mut Encoder::new(out)).expect(IN_MEMORY);
+    }
+
+    fn try_encode(&self, e: &mut MemoryEncoder<'_>) -> Encoded {
+        let (state, extra) = match &self.state {
+            LentState::Whole { .. } => (WHOLE, 3),
+            LentState::Columns(_) => (COLUMNS, 1),
+            LentState::Deleted => (DELETED, 0),
+            LentState::Removed => (REMOVED, 0),
+        };
+        e.array(COMMON_FIELDS + extra)?;
+        e.u32(self.table.0)?
+            .bytes(self.key.as_bytes())?
+            .u64(self.version.0)?
+            .str(self.author)?;
+        if self.changeset == ChangesetId::default() {
+            e.null()?;
+        } else {
+            e.bytes(&self.changeset.0)?;
+        }
+        e.u64(self.hlc.0)?.u32(state)?;
+        match self.state {
+            LentState::Whole {
+                columns,
+                owner,
+                created,
+            } => {
+                encode_columns(e, columns)?;
+                e.str(owner)?.u64(created.0)?;
+            }
+            LentState::Columns(columns) => encode_columns(e, columns)?,
+            LentState::Deleted | LentState::Removed => {}
+        }
+        Ok(())
+    }
+}
+
 impl RowBody {
     /// The body as an array, about 40 bytes and the values (spec WI11).
     #[must_use]
@@ -67,40 +132,33 @@ impl RowBody {
 
     /// Appends what [`RowBody::encode`] returns to `out`: bodies of a page follow one another.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
-        self.try_encode(&mut Encoder::new(out)).expect(IN_MEMORY);
-    }
-
-    fn try_encode(&self, e: &mut MemoryEncoder<'_>) -> Encoded {
-        let (state, extra) = match &self.state {
-            RowState::Whole { .. } => (WHOLE, 3),
-            RowState::Columns(_) => (COLUMNS, 1),
-            RowState::Deleted => (DELETED, 0),
-            RowState::Removed => (REMOVED, 0),
+        let columns: Vec<(ColumnNumber, &Value)> = match &self.state {
+            RowState::Whole { columns, .. } | RowState::Columns(columns) => columns
+                .iter()
+                .map(|(number, value)| (*number, value))
+                .collect(),
+            RowState::Deleted | RowState::Removed => Vec::new(),
         };
-        e.array(COMMON_FIELDS + extra)?;
-        e.u32(self.table.0)?
-            .bytes(self.key.as_bytes())?
-            .u64(self.version.0)?
-            .str(&self.author)?;
-        if self.changeset == ChangesetId::default() {
-            e.null()?;
-        } else {
-            e.bytes(&self.changeset.0)?;
-        }
-        e.u64(self.hlc.0)?.u32(state)?;
-        match &self.state {
-            RowState::Whole {
-                columns,
+        let state = match &self.state {
+            RowState::Whole { owner, created, .. } => LentState::Whole {
+                columns: &columns,
                 owner,
-                created,
-            } => {
-                encode_columns(e, columns)?;
-                e.str(owner)?.u64(created.0)?;
-            }
-            RowState::Columns(columns) => encode_columns(e, columns)?,
-            RowState::Deleted | RowState::Removed => {}
+                created: *created,
+            },
+            RowState::Columns(_) => LentState::Columns(&columns),
+            RowState::Deleted => LentState::Deleted,
+            RowState::Removed => LentState::Removed,
+        };
+        LentBody {
+            table: self.table,
+            key: &self.key,
+            version: self.version,
+            state,
+            author: &self.author,
+            changeset: self.changeset,
+            hlc: self.hlc,
         }
-        Ok(())
+        .encode_into(out);
     }
 
     /// Reads the body at the start of `bytes` and says how many of them it takes.
@@ -194,7 +252,7 @@ impl From<minicbor::decode::Error> for BodyError {
     }
 }
 
-fn encode_columns(e: &mut MemoryEncoder<'_>, columns: &[(ColumnNumber, Value)]) -> Encoded {
+fn encode_columns(e: &mut MemoryEncoder<'_>, columns: &[(ColumnNumber, &Value)]) -> Encoded {
     e.map(columns.len() as u64)?;
     for (number, value) in columns {
         e.u32(number.0)?;

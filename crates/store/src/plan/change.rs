@@ -137,15 +137,33 @@ impl<'a> Incident<'a> {
     }
 
     fn update(self, live: Live<'_>, base: Version, effects: &mut Effects) -> Result<(), Refused> {
-        let Author { changeset, device, hlc, .. } = *self.author;
-        let incoming = Incoming { hlc, changeset, device, base };
+        let Author {
+            changeset,
+            device,
+            hlc,
+            ..
+        } = *self.author;
+        let incoming = Incoming {
+            hlc,
+            changeset,
+            device,
+            base,
+        };
         let state = |number| live.meta.column(number);
-        let merged =
-            merge::merge_row(&self.table.table, live.row, state, &self.change.op, &incoming);
+        let merged = merge::merge_row(
+            &self.table.table,
+            live.row,
+            state,
+            &self.change.op,
+            &incoming,
+        );
         let merged = merged.map_err(|e| self.schema(e.to_string()))?;
         self.note_lost(live, merged.lost, effects);
         let mut row = merged.row;
-        let mut meta = RowMeta { version: effects.upcoming(), ..live.meta.clone() };
+        let mut meta = RowMeta {
+            version: effects.upcoming(),
+            ..live.meta.clone()
+        };
         let mut columns = Vec::with_capacity(merged.changed.len());
         let mut effective = false;
         for (position, state) in merged.changed {
@@ -189,7 +207,13 @@ impl<'a> Incident<'a> {
                 Lost::Conflict { base, mine, theirs } => {
                     let number = self.table.table.columns[position].number;
                     let wrote = live.meta.column(number).clock.device;
-                    let kind = ConflictKind::Manual { position, base, mine, theirs, wrote };
+                    let kind = ConflictKind::Manual {
+                        position,
+                        base,
+                        mine,
+                        theirs,
+                        wrote,
+                    };
                     effects.conflicts.push(Conflict::new(self.change, kind));
                     "conflict"
                 }
@@ -206,7 +230,13 @@ impl<'a> Incident<'a> {
             }
             let number = self.table.table.columns[position].number;
             let clock = self.author.clock(&meta.column(number).clock, meta.version);
-            meta.set_column(number, ColumnState { clock, ..ColumnState::default() });
+            meta.set_column(
+                number,
+                ColumnState {
+                    clock,
+                    ..ColumnState::default()
+                },
+            );
             row.0[position] = value;
             if let Err(place) = columns.binary_search(&position) {
                 columns.insert(place, position);

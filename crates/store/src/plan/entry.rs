@@ -3,19 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
-    BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Row, RowKey, TableNumber, UserId, Value,
-    Version,
-    digest::Digest,
-    rules::Grant,
-    wire::{RowBody, RowState},
+    BucketId, ChangesetId, DeviceId, Hlc, RowKey, Table, TableNumber, UserId, Version,
+    digest::Digest, rules::Grant,
 };
 
-use super::{
-    context::{Context, TableContext},
-    draft::Draft,
-    state::Touched,
+use super::{context::Context, draft::Draft, state::Touched};
+use crate::{
+    body::{Body, BodyState},
+    log::LogRecord,
 };
-use crate::{log::LogRecord, meta::RowMeta};
 
 /// Whose changes an entry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +127,7 @@ impl OpenEntry {
                 continue;
             }
             entry_row.count(now, &mut digests);
-            records.push(entry_row.record(&self.author, table, now));
+            records.push(entry_row.record(&self.author, &table.table, now));
         }
         records.sort_unstable_by_key(|record| record.version);
         ClosedEntry {
@@ -170,41 +166,32 @@ impl EntryRow {
         }
     }
 
-    fn record(self, author: &Author, table: &TableContext, now: &Touched) -> LogRecord {
+    fn record(self, author: &Author, table: &Table, now: &Touched) -> LogRecord {
         let after = &now.meta.buckets;
         let is_new = |bucket| self.before.binary_search(bucket).is_err();
         let (newcomers, shared) = (after.iter().any(is_new), !after.iter().all(is_new));
-        let body = |state, hlc| -> Arc<[u8]> {
-            let body = RowBody {
-                table: self.table,
-                key: self.key.clone(),
-                version: now.meta.version,
-                state,
-                author: name(now.meta.author.as_ref()),
-                changeset: author.changeset,
-                hlc,
-            };
-            body.encode().into()
-        };
         let row = now.row.as_ref();
-        let whole = row.filter(|_| newcomers).map(|row| {
-            let (columns, hlc) = all_columns(table, row, &now.meta);
-            let (owner, created) = (name(now.meta.owner.as_ref()), now.meta.created);
-            body(
-                RowState::Whole {
-                    columns,
-                    owner,
-                    created,
-                },
-                hlc,
-            )
-        });
-        let columns = row.filter(|_| shared).map(|row| {
-            let (columns, hlc) = match &self.changed {
-                Changed::All => all_columns(table, row, &now.meta),
-                Changed::Columns(columns) => some_columns(table, row, &now.meta, columns),
+        let body = |row, state| {
+            let body = Body {
+                table,
+                key: &self.key,
+                row,
+                meta: &now.meta,
+                state,
             };
-            body(RowState::Columns(columns), hlc)
+            Arc::<[u8]>::from(body.encode(author.changeset))
+        };
+        let whole = row
+            .filter(|_| newcomers)
+            .map(|row| body(row, BodyState::Whole));
+        let columns = row.filter(|_| shared).map(|row| {
+            body(
+                row,
+                match &self.changed {
+                    Changed::All => BodyState::AllColumns,
+                    Changed::Columns(columns) => BodyState::Columns(columns),
+                },
+            )
         });
         LogRecord {
             table: self.table,
@@ -217,53 +204,4 @@ impl EntryRow {
             key: self.key,
         }
     }
-}
-
-/// Every column but generated ones, and the latest clock among them.
-fn all_columns(
-    table: &TableContext,
-    row: &Row,
-    meta: &RowMeta,
-) -> (Vec<(ColumnNumber, Value)>, Hlc) {
-    let columns = table
-        .table
-        .columns
-        .iter()
-        .zip(&row.0)
-        .filter(|(column, _)| !column.generated);
-    let latest = meta
-        .columns
-        .values()
-        .map(|state| state.clock.hlc)
-        .fold(meta.clock.hlc, Hlc::max);
-    (
-        columns
-            .map(|(column, value)| (column.number, value.clone()))
-            .collect(),
-        latest,
-    )
-}
-
-/// The columns at these positions, and the latest clock among them.
-fn some_columns(
-    table: &TableContext,
-    row: &Row,
-    meta: &RowMeta,
-    positions: &[usize],
-) -> (Vec<(ColumnNumber, Value)>, Hlc) {
-    let mut latest = Hlc::default();
-    let columns = positions.iter().map(|&position| {
-        let number = table.table.columns[position].number;
-        let clock = meta
-            .columns
-            .get(&number)
-            .map_or(&meta.clock, |state| &state.clock);
-        latest = latest.max(clock.hlc);
-        (number, row.0[position].clone())
-    });
-    (columns.collect(), latest)
-}
-
-fn name(user: Option<&UserId>) -> String {
-    user.map_or_else(String::new, |user| user.0.clone())
 }

@@ -1,0 +1,234 @@
+//! A group: a copy of everything, put back by commit.
+
+use std::{collections::BTreeMap, ops::Bound};
+
+use syncline_core::{
+    Column, Row, RowKey, TableNumber, UserId, Value, rules::RuleColumn, schema::OnDelete,
+};
+
+use super::{Data, MemoryStorage, lock};
+use crate::{
+    meta::RowMeta,
+    storage::{Group, Head, Ledger, Mark, RowWrite, StorageError, WriteKind},
+    want::{Loaded, LoadedRow, Want},
+};
+
+/// One open transaction of a [`MemoryStorage`].
+#[derive(Debug)]
+pub struct MemoryGroup<'s> {
+    storage: &'s mut MemoryStorage,
+    working: Data,
+}
+
+impl<'s> MemoryGroup<'s> {
+    pub(super) fn new(storage: &'s mut MemoryStorage, working: Data) -> Self {
+        Self { storage, working }
+    }
+
+    /// Stores one image as the database would: with defaults and triggers.
+    fn write_row(&mut self, write: &RowWrite<'_>) -> Result<(), StorageError> {
+        let kind = write.kind();
+        let table = self.working.table(write.table)?.clone();
+        let mut stored = write.row.cloned();
+        if let (Some(row), WriteKind::Insert) = (&mut stored, kind) {
+            for &position in write.columns {
+                row.0[position] = default(&table.columns[position]);
+            }
+        }
+        for trigger in &self.storage.triggers {
+            if (trigger.table, trigger.kind) == (write.table, kind) {
+                stored = stored.map(|row| (trigger.change)(&row));
+            }
+        }
+        let is_as_written = stored.as_ref() == write.row;
+        let before = self.working.write(write.table, write.key, stored);
+        if before.is_some() != write.exists {
+            let what = format!(
+                "row {} of {} is not as the group thinks",
+                write.key, table.name
+            );
+            return Err(StorageError::Corrupt(what));
+        }
+        if !is_as_written {
+            let mark = (write.table, write.key.clone());
+            self.working
+                .marks
+                .entry(mark)
+                .or_insert_with(|| before.clone());
+        }
+        match (kind, before) {
+            (WriteKind::Delete, Some(deleted)) => self.working.cascade(write.table, &deleted),
+            (WriteKind::Insert | WriteKind::Update | WriteKind::Delete, _) => Ok(()),
+        }
+    }
+
+    fn matching(&self, table: TableNumber, column: RuleColumn, value: &Value) -> Vec<RowKey> {
+        let is_it = |key: &RowKey, row: &Row| match column {
+            RuleColumn::Column(position) => row.0[position] == *value,
+            RuleColumn::Owner => {
+                let meta = self
+                    .working
+                    .metas
+                    .get(&table)
+                    .and_then(|metas| metas.get(key));
+                let owner = meta.and_then(|meta| meta.owner.as_ref());
+                value
+                    .as_text()
+                    .is_some_and(|user| owner == Some(&UserId(user.to_owned())))
+            }
+        };
+        let rows = self.working.rows.get(&table).into_iter().flatten();
+        rows.filter(|(key, row)| is_it(key, row))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+}
+
+impl Group for MemoryGroup<'_> {
+    fn head(&self) -> Head {
+        self.working.head
+    }
+
+    fn reacts(&self, table: TableNumber, kind: WriteKind) -> bool {
+        let triggers = &self.storage.triggers;
+        let name = self
+            .working
+            .schema
+            .by_number(table)
+            .map(|table| &table.name);
+        let children = self
+            .working
+            .schema
+            .tables
+            .iter()
+            .flat_map(|t| &t.foreign_keys);
+        let acts = |action| matches!(action, OnDelete::Cascade | OnDelete::SetNull);
+        triggers
+            .iter()
+            .any(|trigger| (trigger.table, trigger.kind) == (table, kind))
+            || kind == WriteKind::Delete
+                && children
+                    .into_iter()
+                    .any(|k| Some(&k.parent) == name && acts(k.on_delete))
+    }
+
+    async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
+        for want in wants {
+            match want {
+                Want::Row(table, key) => {
+                    loaded.put_row(*table, key.clone(), self.working.loaded(*table, key));
+                }
+                Want::Matching(table, column, value) => {
+                    let keys = self.matching(*table, *column, value);
+                    for key in &keys {
+                        loaded.put_row(*table, key.clone(), self.working.loaded(*table, key));
+                    }
+                    loaded.put_matching(*table, *column, value, keys);
+                }
+                Want::Changeset(id) => {
+                    loaded
+                        .changesets
+                        .insert(*id, self.working.changesets.get(id).cloned());
+                }
+                Want::Device(id) => {
+                    loaded
+                        .devices
+                        .insert(*id, self.working.devices.get(id).cloned());
+                }
+                Want::GrantCount(grant) => {
+                    let count = self
+                        .working
+                        .grants
+                        .get(grant)
+                        .map_or(0, |(count, _)| *count);
+                    loaded.grants.insert(*grant, count);
+                }
+                Want::Digest(bucket, table) => {
+                    let place = (*bucket, *table);
+                    let digest = self
+                        .working
+                        .digests
+                        .get(&place)
+                        .copied()
+                        .unwrap_or_default();
+                    loaded.digests.insert(place, digest);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError> {
+        let empty = BTreeMap::new();
+        let metas: &BTreeMap<RowKey, RowMeta> = self.working.metas.get(&table).unwrap_or(&empty);
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let live = metas
+            .range::<RowKey, _>((start, Bound::Unbounded))
+            .filter(|(_, m)| !m.deleted);
+        let rows =
+            live.filter_map(|(key, _)| Some((key.clone(), self.working.loaded(table, key)?)));
+        Ok(rows.take(max).collect())
+    }
+
+    async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
+        for write in writes {
+            self.write_row(write)?;
+        }
+        self.working.check()
+    }
+
+    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let Some(((table, key), before)) = self.working.marks.pop_first() else {
+                break;
+            };
+            taken.push(Mark { table, key, before });
+        }
+        Ok(taken)
+    }
+
+    async fn clear_rules(&mut self) -> Result<(), StorageError> {
+        self.working.grants.clear();
+        self.working.digests.clear();
+        self.working.rules = None;
+        Ok(())
+    }
+
+    async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
+        self.working.write_ledger(ledger);
+        Ok(())
+    }
+
+    async fn commit(self) -> Result<(), StorageError> {
+        if let Some(error) = lock(&self.storage.failures).pop() {
+            return Err(error);
+        }
+        *lock(&self.storage.data) = self.working;
+        Ok(())
+    }
+
+    async fn rollback(self) {}
+}
+
+/// The value of a literal default; NULL for anything else.
+pub(super) fn default(column: &Column) -> Value {
+    let Some(text) = column.default.as_deref().map(str::trim) else {
+        return Value::Null;
+    };
+    let quoted = text
+        .strip_prefix('\'')
+        .and_then(|text| text.strip_suffix('\''));
+    let value = match (quoted, text.parse::<i64>(), text.parse::<f64>()) {
+        (Some(quoted), _, _) => Value::Text(quoted.replace("''", "'")),
+        (None, Ok(n), _) => Value::Integer(n),
+        (None, _, Ok(x)) => Value::Real(x),
+        (None, Err(_), Err(_)) => Value::Null,
+    };
+    value.canonical(column.ty)
+}

@@ -1,0 +1,197 @@
+//! Reads of the committed state.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use syncline_core::{
+    BucketId, Row, RowKey, TableNumber, Tag, Version,
+    digest::content_hash,
+    rules::{Grant, GranteeId},
+};
+
+use super::{Data, lock};
+use crate::{
+    body::encode_page_row,
+    log::LogEntry,
+    meta::RowMeta,
+    storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, StorageError},
+};
+
+/// Reads a [`crate::memory::MemoryStorage`] beside its writer.
+#[derive(Debug, Clone)]
+pub struct MemoryReader {
+    data: Arc<Mutex<Data>>,
+}
+
+impl MemoryReader {
+    pub(super) fn new(data: Arc<Mutex<Data>>) -> Self {
+        Self { data }
+    }
+}
+
+impl Reader for MemoryReader {
+    async fn head(&mut self) -> Result<Head, StorageError> {
+        Ok(lock(&self.data).head)
+    }
+
+    async fn log_after(
+        &mut self,
+        after: Version,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<LogEntry>>, StorageError> {
+        let data = lock(&self.data);
+        let first = data.log.partition_point(|entry| entry.version <= after);
+        let mut bytes = 0;
+        let mut found: Vec<Arc<LogEntry>> = Vec::new();
+        for entry in &data.log[first..] {
+            bytes += entry.encode_body().len();
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push(Arc::clone(entry));
+        }
+        Ok(found)
+    }
+
+    async fn tag_at(&mut self, version: Version) -> Result<Option<Tag>, StorageError> {
+        let data = lock(&self.data);
+        if version == Version::ZERO {
+            return Ok(Some(Tag::default()));
+        }
+        if version == data.head.horizon {
+            return Ok(Some(data.horizon_tag));
+        }
+        let entry = data
+            .log
+            .binary_search_by_key(&version, |entry| entry.version)
+            .ok();
+        Ok(entry.map(|entry| data.log[entry].tag))
+    }
+
+    async fn pages(
+        &mut self,
+        wants: &[PageWant],
+        bytes_max: usize,
+    ) -> Result<PageRead, StorageError> {
+        let data = lock(&self.data);
+        let mut read = PageRead {
+            version: data.head.version,
+            parts: Vec::new(),
+        };
+        let mut bytes = 0;
+        for want in wants {
+            if bytes >= bytes_max && bytes > 0 {
+                break;
+            }
+            let part = data.page(want, bytes_max.saturating_sub(bytes), bytes == 0)?;
+            bytes += part.rows.len();
+            read.parts.push(part);
+        }
+        Ok(read)
+    }
+
+    async fn grants(
+        &mut self,
+        grantees: &[GranteeId],
+    ) -> Result<(Head, Vec<(Grant, Version)>), StorageError> {
+        let data = lock(&self.data);
+        let granted = data
+            .grants
+            .iter()
+            .filter(|(grant, _)| grantees.contains(&grant.grantee));
+        Ok((
+            data.head,
+            granted
+                .map(|(grant, (_, since))| (*grant, *since))
+                .collect(),
+        ))
+    }
+
+    async fn hashes(
+        &mut self,
+        table: TableNumber,
+        buckets: &[BucketId],
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<RowHash>, StorageError> {
+        let data = lock(&self.data);
+        let schema = data.table(table)?;
+        let live = data.live(table).filter(|(key, _, meta)| {
+            after.is_none_or(|after| *key > after)
+                && meta.buckets.iter().any(|b| buckets.contains(b))
+        });
+        let hashes = live.map(|(key, row, meta)| RowHash {
+            key: key.clone(),
+            version: meta.version,
+            hash: content_hash(schema, row),
+        });
+        Ok(hashes.take(max).collect())
+    }
+
+    async fn rows(
+        &mut self,
+        table: TableNumber,
+        keys: &[RowKey],
+    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
+        let data = lock(&self.data);
+        let found = keys.iter().filter_map(|key| {
+            let loaded = data.loaded(table, key)?;
+            Some((key.clone(), loaded.row?, loaded.meta))
+        });
+        Ok(found.collect())
+    }
+}
+
+impl Data {
+    /// Rows that are in the log, with their metadata, in key order.
+    fn live(&self, table: TableNumber) -> impl Iterator<Item = (&RowKey, &Row, &RowMeta)> {
+        let metas = self.metas.get(&table).into_iter().flat_map(BTreeMap::iter);
+        metas
+            .filter(|(_, meta)| !meta.deleted)
+            .filter_map(move |(key, meta)| {
+                let row = self.rows.get(&table).and_then(|rows| rows.get(key))?;
+                Some((key, row, meta))
+            })
+    }
+
+    fn page(
+        &self,
+        want: &PageWant,
+        bytes_max: usize,
+        one_at_least: bool,
+    ) -> Result<PagePartRead, StorageError> {
+        let schema = self.table(want.table)?;
+        let digest = self
+            .digests
+            .get(&(want.bucket, want.table))
+            .copied()
+            .unwrap_or_default();
+        let mut part = PagePartRead {
+            bucket: want.bucket,
+            table: want.table,
+            after: want.after.clone(),
+            to: None,
+            rows: Vec::new(),
+            count: 0,
+            digest: Some(digest),
+        };
+        let after = |key: &RowKey| want.after.as_ref().is_none_or(|after| key > after);
+        let rows = self.live(want.table).filter(|(key, _, meta)| {
+            after(key) && meta.buckets.binary_search(&want.bucket).is_ok()
+        });
+        let mut last = None;
+        for (key, row, meta) in rows {
+            if part.rows.len() >= bytes_max && (part.count > 0 || !one_at_least) {
+                part.to = last.or_else(|| want.after.clone());
+                part.digest = None;
+                break;
+            }
+            encode_page_row(schema, key, row, meta, &mut part.rows);
+            part.count += 1;
+            last = Some(key.clone());
+        }
+        Ok(part)
+    }
+}
