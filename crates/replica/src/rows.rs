@@ -10,6 +10,7 @@ use syncline_core::{ColumnType, Row, RowKey, Table, Value};
 pub use error::RowError;
 use raw::Bind;
 pub(crate) use raw::Raw;
+pub(crate) use text::uuid_spellings;
 use text::{Statements, spellings, update, update_stored};
 
 /// The prepared SQL of one table.
@@ -122,7 +123,7 @@ impl TableSql {
                 .all(|p| self.text.value_positions.contains(p)),
             "keys and generated columns are never updated"
         );
-        let key_values = decoded(key);
+        let key_values = self.decoded(key);
         if !changed.is_empty() {
             let sql = update(&self.table, changed);
             let values = changed.iter().map(|&p| &row.0[p]).chain(&key_values);
@@ -144,7 +145,7 @@ impl TableSql {
     /// # Errors
     /// The database's.
     pub fn delete(&self, conn: &Connection, key: &RowKey) -> Result<bool, RowError> {
-        let values = decoded(key);
+        let values = self.decoded(key);
         if self.run(conn, &self.text.delete, values.iter().map(Bind))? > 0 {
             return Ok(true);
         }
@@ -177,7 +178,7 @@ impl TableSql {
             Some(key) => {
                 binds = match self.find(conn, key)? {
                     Some(image) => self.stored_key(&image),
-                    None => decoded(key).into_iter().map(Raw::from).collect(),
+                    None => self.decoded(key).into_iter().map(Raw::from).collect(),
                 };
                 &self.text.scan_after
             }
@@ -247,7 +248,7 @@ impl TableSql {
         if !self.text.has_uuid_key {
             return Ok(false);
         }
-        let spellings = spellings(&self.table, &decoded(key));
+        let spellings = spellings(&self.table, &self.decoded(key));
         let found = self.candidates(conn, &self.text.read_spellings, &spellings)?;
         let same =
             |image: &&Vec<Raw>| self.canonical_key(self.stored_key(image)).as_ref() == Some(key);
@@ -304,7 +305,7 @@ impl TableSql {
 
     /// The stored image of the row with this canonical key.
     fn find(&self, conn: &Connection, key: &RowKey) -> Result<Option<Vec<Raw>>, RowError> {
-        let values: Vec<Raw> = decoded(key).into_iter().map(Raw::from).collect();
+        let values: Vec<Raw> = self.decoded(key).into_iter().map(Raw::from).collect();
         let fits =
             |image: &Vec<Raw>| self.canonical_key(self.stored_key(image)).as_ref() == Some(key);
         let found = self
@@ -314,7 +315,7 @@ impl TableSql {
         if found.is_some() || !self.text.has_uuid_key {
             return Ok(found);
         }
-        let spellings = spellings(&self.table, &decoded(key));
+        let spellings = spellings(&self.table, &self.decoded(key));
         Ok(self
             .candidates(conn, &self.text.read_spellings, &spellings)?
             .into_iter()
@@ -366,6 +367,21 @@ impl TableSql {
         Ok(())
     }
 
+    /// The key's values as the columns of the key have them.
+    fn decoded(&self, key: &RowKey) -> Vec<Value> {
+        let values = key.decode().expect("a RowKey is always an encoding");
+        let types = self
+            .table
+            .primary_key
+            .iter()
+            .map(|&p| self.table.columns[p].ty);
+        values
+            .into_iter()
+            .zip(types)
+            .map(|(value, ty)| value.canonical(ty))
+            .collect()
+    }
+
     pub(crate) fn key_of(&self, row: &Row) -> Result<RowKey, RowError> {
         row.key(&self.table).map_err(|source| RowError::Key {
             table: self.table.name.clone(),
@@ -408,11 +424,6 @@ impl TableSql {
     fn db(&self) -> impl FnOnce(rusqlite::Error) -> RowError + use<> {
         RowError::database(&self.table)
     }
-}
-
-/// The values of a key that was made by encoding.
-fn decoded(key: &RowKey) -> Vec<Value> {
-    key.decode().expect("a RowKey is always an encoding")
 }
 
 /// A superset of the texts that NUMERIC affinity turns into numbers.

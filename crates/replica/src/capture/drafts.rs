@@ -194,7 +194,10 @@ fn one_for_each_row(
 fn change(sql: &TableSql, step: &Step) -> Option<DraftChange> {
     let same = match (&step.before, &step.after) {
         (Before::Absent, None) => true,
-        (Before::Image(before), Some(after)) => before == after,
+        // A key that is spelled anew, as 1.0 for 1, is the same key (spec CE11).
+        (Before::Image(before), Some(after)) => {
+            (0..after.0.len()).all(|p| sql.table().is_key(p) || before.0[p] == after.0[p])
+        }
         (Before::Absent | Before::Unknown, _) | (Before::Image(_), None) => false,
     };
     (!same).then(|| DraftChange {

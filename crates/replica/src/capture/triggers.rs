@@ -13,7 +13,7 @@
 use syncline_core::Table;
 
 use crate::{
-    introspect::shape::{Shape, ShapeIndex, TermOf},
+    introspect::shape::{Shape, ShapeIndex, Term, TermOf, literal_default},
     sql::{all, list, literal, quoted},
 };
 
@@ -131,9 +131,15 @@ impl<'a> Plan<'a> {
                 &self.old_row(),
             ),
         ];
-        if self.key_is_made_late() {
+        let late = |name, event| {
             let when = Some(self.not_marked("NEW"));
-            out.push(self.trigger("inserted", "AFTER INSERT", when, &self.absent("NEW")));
+            self.trigger(name, event, when, &self.absent("NEW"))
+        };
+        if self.insert_makes_key_late() {
+            out.push(late("inserted", "AFTER INSERT"));
+        }
+        if self.update_makes_key_late() {
+            out.push(late("moved", "AFTER UPDATE"));
         }
         out
     }
@@ -197,9 +203,17 @@ impl<'a> Plan<'a> {
 
     /// Marks the row that has the key NEW as the key's index compares it.
     fn evicted_by_key(&self) -> String {
-        self.existing(&all(&self.keys, |key| {
-            format!("r.{0} = +NEW.{0}", key.name)
-        }))
+        let index = self.shape.indexes.iter().find(|index| index.is_primary_key);
+        let term = |&position: &usize| {
+            let name = quoted(&self.shape.columns[position].name);
+            let same = |term: &&Term| term.of == TermOf::Column(position);
+            let collate = match index.and_then(|index| index.terms.iter().find(same)) {
+                Some(term) => format!(" COLLATE {}", quoted(&term.collation)),
+                None => String::new(),
+            };
+            format!("r.{name} = +{}{collate}", self.new_value(position))
+        };
+        self.existing(&all(&self.shape.primary_key, term))
     }
 
     /// A rowid that is no key can be given in a statement, and evicts like one.
@@ -220,7 +234,10 @@ impl<'a> Plan<'a> {
                 match &term.of {
                     TermOf::Column(position) => {
                         let name = quoted(&self.shape.columns[*position].name);
-                        format!("r.{name} = +NEW.{name} COLLATE {collate}")
+                        format!(
+                            "r.{name} = +{} COLLATE {collate}",
+                            self.new_value(*position)
+                        )
                     }
                     TermOf::Expression(text) => {
                         format!("({text}) = ({}) COLLATE {collate}", self.of_new(text))
@@ -234,10 +251,12 @@ impl<'a> Plan<'a> {
 
     /// The expression `text` over the columns of NEW.
     fn of_new(&self, text: &str) -> String {
-        let columns = list(&self.shape.columns, |c| {
-            let name = quoted(&c.name);
-            format!("NEW.{name} AS {name}")
-        });
+        let columns = list(
+            self.shape.columns.iter().enumerate(),
+            |(position, column)| {
+                format!("{} AS {}", self.new_value(position), quoted(&column.name))
+            },
+        );
         format!("SELECT {text} FROM (SELECT {columns})")
     }
 
@@ -267,10 +286,39 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether the key of a new row can be another than BEFORE INSERT sees: a rowid, or a default
-    /// that old SQLites compute anew.
-    fn key_is_made_late(&self) -> bool {
+    /// that is computed after it.
+    fn insert_makes_key_late(&self) -> bool {
         let has_default = |&p: &usize| self.shape.columns[p].default.is_some();
         self.shape.rowid_key || self.shape.primary_key.iter().any(has_default)
+    }
+
+    /// `UPDATE OR REPLACE` puts the default where a NOT NULL column would become NULL.
+    fn update_makes_key_late(&self) -> bool {
+        let columns = self
+            .shape
+            .primary_key
+            .iter()
+            .map(|&p| &self.shape.columns[p]);
+        columns
+            .into_iter()
+            .any(|column| column.not_null && column.default.is_some())
+    }
+
+    /// What the column at `position` will be: NEW, or the default that REPLACE puts where a NOT
+    /// NULL column would become NULL. A default that is no literal is left out: it may call a
+    /// function that only the app's own program has.
+    fn new_value(&self, position: usize) -> String {
+        let column = &self.shape.columns[position];
+        let name = quoted(&column.name);
+        match column
+            .default
+            .as_deref()
+            .filter(|_| column.not_null)
+            .and_then(literal_default)
+        {
+            Some(default) => format!("coalesce(NEW.{name}, {default})"),
+            None => format!("NEW.{name}"),
+        }
     }
 
     /// Marks rows of the table that fulfil `condition` over `r`, with their images.

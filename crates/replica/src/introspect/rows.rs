@@ -4,7 +4,10 @@ use rusqlite::{Connection, OptionalExtension as _};
 use syncline_core::{ColumnType, Value, sql::column_type};
 
 use super::{problem::ProblemReason, shape::Shape};
-use crate::sql::{list, quoted};
+use crate::{
+    rows::uuid_spellings,
+    sql::{list, quoted},
+};
 
 /// What is wrong with the keys of the rows. Reads the table at most twice.
 pub(super) fn key_problems(
@@ -60,8 +63,8 @@ fn odd_uuid(
     let column = &shape.columns[position].name;
     let k = format!("r.{} COLLATE BINARY", quoted(column));
     let mut statement = conn.prepare(&format!(
-        "SELECT r.{} FROM {} AS r WHERE typeof({k}) = 'text' AND length({k}) BETWEEN 32 AND 38 \
-         AND ({k} <> lower({k}) AND {k} <> upper({k}) OR substr({k}, 1, 1) = '{{')",
+        "SELECT r.{} FROM {} AS r WHERE typeof({k}) = 'text' AND length({k}) BETWEEN 32 AND 41 \
+         AND NOT (length({k}) = 36 AND {k} = lower({k}))",
         quoted(column),
         quoted(&shape.name)
     ))?;
@@ -71,11 +74,12 @@ fn odd_uuid(
             continue;
         };
         let canonical = Value::Text(key.clone()).canonical(ColumnType::Uuid);
-        if canonical != Value::Text(key.clone()) {
-            return Ok(Some(ProblemReason::OddUuid {
-                column: column.clone(),
-                key,
-            }));
+        let is_found = canonical
+            .as_text()
+            .is_some_and(|text| text == key || uuid_spellings(text).contains(&key));
+        if !is_found {
+            let column = column.clone();
+            return Ok(Some(ProblemReason::OddUuid { column, key }));
         }
     }
     Ok(None)

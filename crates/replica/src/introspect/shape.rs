@@ -3,7 +3,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use syncline_core::sql::{IndexText, index_text, table_text};
+use syncline_core::sql::{IndexText, Kind, Token, index_text, table_text, tokens};
+
+use crate::sql::literal;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -157,6 +159,37 @@ impl Shape {
     }
 }
 
+/// The default as an expression, if it is a literal in any of the ways that SQLite takes for one.
+pub(crate) fn literal_default(text: &str) -> Option<String> {
+    let all = tokens(text);
+    let is_number = |token: &Token<'_>| {
+        let starts = token.text.starts_with(|c: char| c.is_ascii_digit());
+        token.kind == Kind::Word && starts || token.is_symbol(".")
+    };
+    let [only] = all[..] else {
+        let signed = all
+            .first()
+            .is_some_and(|t| t.is_symbol("-") || t.is_symbol("+"));
+        let rest = if signed { &all[1..] } else { &all[..] };
+        let number = !rest.is_empty() && rest.iter().all(is_number);
+        return number.then(|| text.to_owned());
+    };
+    let is = |words: &[&str]| words.iter().any(|word| only.is_word(word));
+    Some(match only.kind {
+        Kind::Text => only.text.to_owned(),
+        Kind::Symbol => return None,
+        Kind::Word if is_number(&only) => only.text.to_owned(),
+        Kind::Word if is(&["NULL", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"]) => {
+            only.text.to_owned()
+        }
+        // Old SQLites take these two for strings, but then nobody writes them.
+        Kind::Word if is(&["TRUE"]) => "1".into(),
+        Kind::Word if is(&["FALSE"]) => "0".into(),
+        // A bare or quoted name as a default is a string.
+        Kind::Word | Kind::Quoted => literal(&only.name()),
+    })
+}
+
 fn columns(conn: &Connection, table: &str) -> rusqlite::Result<(Vec<ShapeColumn>, Vec<usize>)> {
     let mut keys: Vec<(i64, usize)> = Vec::new();
     let mut columns = Vec::new();
@@ -259,4 +292,30 @@ fn foreign_keys(
         key.parent_columns.extend(row.get::<_, Option<String>>(3)?);
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_are_told_from_expressions() {
+        let cases = [
+            ("5", Some("5")),
+            ("-1.5e3", Some("-1.5e3")),
+            ("+.5", Some("+.5")),
+            ("'it''s'", Some("'it''s'")),
+            ("\"it's\"", Some("'it''s'")),
+            ("abc", Some("'abc'")),
+            ("true", Some("1")),
+            ("NULL", Some("NULL")),
+            ("CURRENT_TIMESTAMP", Some("CURRENT_TIMESTAMP")),
+            ("hex(randomblob(8))", None),
+            ("1 + a", None),
+            ("x'61'", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(literal_default(text).as_deref(), expected, "{text}");
+        }
+    }
 }

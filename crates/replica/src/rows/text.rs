@@ -130,20 +130,24 @@ pub(super) fn update_stored(table: &Table, changed: &[usize]) -> String {
     update_where(table, changed, &equal(table, changed.len() + 1, ""))
 }
 
+/// The ways of writing the canonical UUID `text` in which it is looked for.
+pub(crate) fn uuid_spellings(text: &str) -> [String; SPELLINGS] {
+    let plain = text.replace('-', "");
+    [
+        text.to_ascii_uppercase(),
+        plain.to_ascii_uppercase(),
+        plain,
+        text.to_owned(),
+    ]
+}
+
 /// The parameters of [`Statements::read_spellings`]: four for each key column.
 pub(super) fn spellings(table: &Table, key: &[Value]) -> Vec<Raw> {
     let spelled = |(value, &p): (&Value, &usize)| -> [Raw; SPELLINGS] {
         let raw = Raw::from(value.clone());
         match (value, table.columns[p].ty) {
             (Value::Text(text), ColumnType::Uuid) => {
-                let plain = text.replace('-', "");
-                [
-                    text.to_ascii_uppercase(),
-                    plain.to_ascii_uppercase(),
-                    plain,
-                    text.clone(),
-                ]
-                .map(|text| Raw::Text(text.into_bytes()))
+                uuid_spellings(text).map(|text| Raw::Text(text.into_bytes()))
             }
             _ => [raw.clone(), raw.clone(), raw.clone(), raw],
         }

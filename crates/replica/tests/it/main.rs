@@ -6,6 +6,7 @@
 )]
 
 mod capture_fixture;
+mod capture_model;
 mod capture_traps;
 mod fixture;
 mod introspect;

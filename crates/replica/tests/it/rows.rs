@@ -122,19 +122,23 @@ fn ap6_a_key_that_the_column_would_change_is_refused() {
 }
 
 #[test]
-fn ce_1_and_1_0_are_different_keys() {
+fn ce11_1_and_1_0_are_one_key() {
     let conn = database("CREATE TABLE t(id PRIMARY KEY NOT NULL, v) WITHOUT ROWID");
     let columns = [("id", ColumnType::Any), ("v", ColumnType::Any)];
     let sql = TableSql::new(&table(16, "t", &columns, &[0]));
-    sql.insert(&conn, &row([1.into(), 1.into()])).unwrap();
-    assert_eq!(sql.read(&conn, &key(&[1.0.into()])).unwrap(), None);
-    assert!(!sql.delete(&conn, &key(&[1.0.into()])).unwrap());
-    let beside = row([1.0.into(), 2.into()]);
-    assert!(
-        sql.insert_or_replace(&conn, &beside)
-            .unwrap_err()
-            .is_constraint()
+    sql.insert(&conn, &row([1.0.into(), 1.into()])).unwrap();
+    let key = key(&[1.into()]);
+    assert_eq!(
+        sql.read(&conn, &key).unwrap(),
+        Some(row([1.0.into(), 1.into()]))
     );
+    sql.insert_or_replace(&conn, &row([1.into(), 2.into()]))
+        .unwrap();
+    assert_eq!(
+        sql.read(&conn, &key).unwrap(),
+        Some(row([1.0.into(), 2.into()]))
+    );
+    assert!(sql.delete(&conn, &key).unwrap());
 }
 
 #[test]
