@@ -1,15 +1,46 @@
-//! `syncline.toml`: what syncs, to whom and how it merges.
+//! `syncline.toml`: what syncs, to whom and how it merges (docs/spec/configuration.md).
 
-use crate::schema::Schema;
+mod adopt;
+mod check;
+mod column;
+mod column_write;
+mod error;
+mod keys;
+mod merge;
+mod nearest;
+mod parse;
+mod place;
+mod server;
+mod table;
+mod tokens;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use error::ConfigError;
+
+use crate::{rules::RuleError, schema::Schema};
+use merge::Chosen;
+use place::Source;
 
 /// The file, read and checked; table and column numbers are in order of appearance and are
 /// replaced by the server's.
+///
+/// Equal when the files say the same, wherever and however they say it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     pub server: ServerConfig,
+    /// The tables; one that the file gives no columns has none, and no primary key, until
+    /// [`Config::adopt`] fills it.
     pub schema: Schema,
-    /// Old name → new name: `("table", "old", "new")`.
+    /// What the file says was renamed, in order of place.
     pub renamed: Vec<Renamed>,
+    /// Merge strategies of tables without columns, to be applied when they have some.
+    waiting: BTreeMap<String, Vec<Chosen>>,
+    source: Source,
 }
 
 /// A declared rename.
@@ -51,28 +82,40 @@ impl Default for ServerConfig {
     }
 }
 
-/// One mistake in the file.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message} (expected {expected}; {suggestion})")]
-pub struct ConfigError {
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    pub message: String,
-    pub expected: String,
-    /// What to write.
-    pub suggestion: String,
-}
-
 impl Config {
-    /// Reads `text`; `file` is the name that errors show. Rules are checked by compiling them.
+    /// The configuration of this server and these tables, as if a file had said so.
+    #[must_use]
+    pub fn new(server: ServerConfig, schema: Schema) -> Self {
+        Self {
+            server,
+            schema,
+            ..Self::default()
+        }
+    }
+
+    /// Reads `text`; `file` is the name that errors show. Rules are checked by compiling them:
+    /// see [`Config::locate`].
     ///
     /// # Errors
-    /// Every mistake found, in order of place.
+    /// Every mistake found, in order of place. Where the text is no TOML, only what makes it so:
+    /// the rest cannot be told from what is missing.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
-        let _ = (file, text);
-        Ok(Self::default())
+        parse::parse(file, text)
+    }
+
+    /// Names of the tables that the file gives no columns: they are taken from the database as
+    /// they are, with [`Config::adopt`].
+    pub fn tables_to_adopt(&self) -> impl Iterator<Item = &str> {
+        self.schema
+            .tables
+            .iter()
+            .filter(|t| t.columns.is_empty())
+            .map(|t| t.name.as_str())
+    }
+
+    /// The place in the file of a rule that did not compile.
+    #[must_use]
+    pub fn locate(&self, error: &RuleError) -> ConfigError {
+        self.source.locate(error)
     }
 }

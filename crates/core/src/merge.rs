@@ -14,7 +14,7 @@ mod contest;
 mod counter;
 mod json;
 mod members;
-mod path;
+pub(crate) mod path;
 mod row;
 mod set;
 mod tree;

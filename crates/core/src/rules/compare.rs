@@ -163,7 +163,8 @@ pub(super) fn for_field(field: Field, ty: ColumnType, literal: Literal) -> Resul
         (Literal::Value(value), _) => value,
         (Literal::Null, _) => Value::Null,
     };
-    let value = value.canonical(ty);
+    // As it is written: a column would store `5` as text and `'5'` as a number, but the
+    // databases do not agree that they are equal.
     let kind = match &value {
         Value::Null => Kind::Any,
         Value::Integer(_) | Value::Real(_) => Kind::Number,
@@ -171,7 +172,7 @@ pub(super) fn for_field(field: Field, ty: ColumnType, literal: Literal) -> Resul
         Value::Blob(_) => Kind::Blob,
     };
     if kind.meets(Kind::of(ty)) {
-        return Ok(value);
+        return Ok(value.canonical(ty));
     }
     Err(Mismatch(
         NEVER,

@@ -143,6 +143,8 @@ impl<'a> Seen<'a> {
             let mut forms = vec![Value::Integer(integer).canonical(ty)];
             let other = real.map(|x| Value::Real(x).canonical(ty));
             forms.extend(other.filter(|form| *form != forms[0]));
+            // A column may store another value for it: a text, or the nearest double.
+            forms.retain(|form| Seen::from(form).equals(self));
             forms
         };
         match self {

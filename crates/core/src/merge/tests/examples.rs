@@ -86,7 +86,7 @@ fn me6_server_wins_and_client_wins_ignore_clocks() {
 #[test]
 fn me7_manual_keeps_the_value_and_shows_all_three() {
     let column = column(S::Manual);
-    let (base, a, b) = (Value::Integer(1), Value::Integer(2), Value::Integer(3));
+    let (base, a, b) = (text("1"), text("2"), text("3"));
     let lost = Lost::Conflict {
         base: base.clone(),
         mine: b.clone(),

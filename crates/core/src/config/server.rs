@@ -1,0 +1,209 @@
+//! `[server]`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use toml::de::DeTable;
+
+use super::{
+    ServerConfig,
+    error::Mistakes,
+    keys::{Keys, Texts, wrong_type},
+};
+
+/// The longest retention that can be asked for: ten years.
+const RETENTION_DAYS_MAX: u32 = 3650;
+
+const SYNONYMS: &[(&str, &str)] = &[
+    ("port", "listen"),
+    ("host", "listen"),
+    ("address", "listen"),
+    ("bind", "listen"),
+    ("dir", "data"),
+    ("data_dir", "data"),
+    ("url", "database"),
+    ("database_url", "database"),
+    ("cors", "origins"),
+    ("allowed_origins", "origins"),
+    ("retention", "retention_days"),
+];
+
+pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
+    let mut server = ServerConfig::default();
+    let mut keys = Keys::new("server", table);
+    if let Some(listen) = address(&mut keys, "listen", m) {
+        server.listen = listen;
+    }
+    server.admin_listen = address(&mut keys, "admin_listen", m);
+    if let Some(data) = path(&mut keys, "data", "the folder for the server's files", m) {
+        server.data = data;
+    }
+    server.database = path(&mut keys, "database", "a file or a postgres:// address", m);
+    if let Some(origins) = keys.texts("origins", m) {
+        server.origins = checked(origins, m, |text| {
+            is_origin(text).then_some(()).ok_or((
+                "scheme and host of an app's pages, without a path",
+                "write for example \"https://app.example.com\"",
+            ))
+        });
+    }
+    if let Some(proxies) = keys.texts("trusted_proxies", m) {
+        server.trusted_proxies = checked(proxies, m, |text| {
+            is_network(text).then_some(()).ok_or((
+                "an IP address or network",
+                "write for example \"10.0.0.0/8\" or \"::1\"",
+            ))
+        });
+    }
+    if let Some(days) = retention(&mut keys, m) {
+        server.retention_days = days;
+    }
+    if let Some(managed) = managed(&mut keys, m) {
+        server.managed = managed;
+    }
+    keys.finish(SYNONYMS, m);
+    server
+}
+
+fn address(keys: &mut Keys<'_, '_>, name: &'static str, m: &mut Mistakes) -> Option<String> {
+    let (_, node) = keys.take(name)?;
+    let path = keys.path(name);
+    let expected = "an address and a port";
+    let suggestion = "write for example \"127.0.0.1:7117\"";
+    let Some(text) = node.get_ref().as_str() else {
+        wrong_type(node, &path, expected, suggestion, m);
+        return None;
+    };
+    if is_address(text) {
+        return Some(text.to_owned());
+    }
+    m.add(
+        node.span().start,
+        format!("{path} is `{text}`"),
+        expected,
+        suggestion,
+    );
+    None
+}
+
+fn path(
+    keys: &mut Keys<'_, '_>,
+    name: &'static str,
+    expected: &str,
+    m: &mut Mistakes,
+) -> Option<String> {
+    let (_, node) = keys.take(name)?;
+    let path = keys.path(name);
+    let text = super::keys::text(node, &path, m)?;
+    if text.trim().is_empty() || text.contains('\0') {
+        m.add(
+            node.span().start,
+            format!("{path} is empty"),
+            expected,
+            "take it out or fill it in",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// The texts, if `check` finds nothing wrong with any of them.
+fn checked(
+    texts: Texts<'_>,
+    m: &mut Mistakes,
+    check: impl Fn(&str) -> Result<(), (&'static str, &'static str)>,
+) -> Vec<String> {
+    let mut good = Vec::new();
+    for (text, span) in texts {
+        match check(text) {
+            Ok(()) => good.push(text.to_owned()),
+            Err((expected, suggestion)) => {
+                m.add(
+                    span.start,
+                    format!("`{text}` cannot be used here"),
+                    expected,
+                    suggestion,
+                );
+            }
+        }
+    }
+    good
+}
+
+fn retention(keys: &mut Keys<'_, '_>, m: &mut Mistakes) -> Option<u32> {
+    let (_, node) = keys.take("retention_days")?;
+    let expected = format!("a number of days from 1 to {RETENTION_DAYS_MAX}");
+    let suggestion = "write for example 30";
+    let Some(number) = node.get_ref().as_integer() else {
+        wrong_type(node, "server.retention_days", &expected, suggestion, m);
+        return None;
+    };
+    let days = u32::from_str_radix(&number.as_str().replace('_', ""), number.radix());
+    let days = days
+        .ok()
+        .filter(|days| (1..=RETENTION_DAYS_MAX).contains(days));
+    if days.is_none() {
+        let message = format!("server.retention_days is {}", number.as_str());
+        m.add(node.span().start, message, expected, suggestion);
+    }
+    days
+}
+
+fn managed(keys: &mut Keys<'_, '_>, m: &mut Mistakes) -> Option<bool> {
+    let (_, node) = keys.take("schema")?;
+    match super::keys::text(node, "server.schema", m)? {
+        "managed" => Some(true),
+        "external" => Some(false),
+        other => {
+            m.add(
+                node.span().start,
+                format!("server.schema is `{other}`"),
+                "`managed` or `external`",
+                "write \"managed\" to have tables created from this file, \"external\" to have \
+                 them only read",
+            );
+            None
+        }
+    }
+}
+
+/// `host:port`, with an IPv6 host in brackets.
+fn is_address(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    port.parse::<u16>().is_ok() && is_host(host)
+}
+
+fn is_host(host: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    !host.is_empty() && host.bytes().all(good)
+}
+
+fn is_origin(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        is_host(rest)
+            || is_address(rest)
+            || rest.strip_prefix('[').is_some_and(|v6| {
+                v6.strip_suffix(']')
+                    .is_some_and(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())
+            })
+    })
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return false;
+    };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+}
