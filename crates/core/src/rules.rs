@@ -234,6 +234,20 @@ impl Rules {
         })
     }
 
+    /// Every (table, column) by which rules look rows up through [`Facts::matching`]: what a
+    /// database needs an index for. Sorted, without doubles.
+    #[must_use]
+    pub fn lookups(&self) -> Vec<(TableNumber, RuleColumn)> {
+        let mut out = Vec::new();
+        for table in &self.compiled.tables {
+            out.extend(table.lookups.iter().map(|&column| (table.number, column)));
+            out.extend(&table.children);
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
     /// What `stored` grants in the state `facts`, sorted, with repetitions: one for each path
     /// through it.
     ///

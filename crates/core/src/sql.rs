@@ -47,24 +47,31 @@ impl Affinity {
         }
     }
 
-    /// Whether a column of this affinity certainly stores `value` as it is.
-    ///
-    /// Errs on the side of `false`: whoever gets it reads the row back.
+    /// Whether a column of this affinity stores every canonical value of type `ty` as it is.
+    #[must_use]
+    pub fn fits(self, ty: ColumnType) -> bool {
+        match ty {
+            ColumnType::Text | ColumnType::Json | ColumnType::Uuid => {
+                matches!(self, Self::Text | Self::Blob)
+            }
+            ColumnType::Integer | ColumnType::Boolean | ColumnType::Timestamp => {
+                matches!(self, Self::Integer | Self::Numeric | Self::Blob)
+            }
+            ColumnType::Real => matches!(self, Self::Real | Self::Blob),
+            ColumnType::Blob | ColumnType::Any => self == Self::Blob,
+        }
+    }
+
+    /// Whether a column of this affinity stores `value` as it is.
     #[must_use]
     pub fn keeps(self, value: &Value) -> bool {
-        match (self, value) {
-            (Self::Blob, _) | (_, Value::Null | Value::Blob(_)) => true,
-            (Self::Text, Value::Integer(_) | Value::Real(_)) => false,
-            (Self::Text, Value::Text(_)) => true,
-            (Self::Real, Value::Integer(_)) => false,
-            (Self::Real, Value::Real(_)) => true,
-            (Self::Integer | Self::Numeric, Value::Integer(_)) => true,
-            (Self::Integer | Self::Numeric, Value::Real(x)) => x.fract() != 0.0,
-            (Self::Integer | Self::Numeric | Self::Real, Value::Text(text)) => {
-                let start = text.trim_ascii_start().bytes().next();
-                !start.is_some_and(|b| b.is_ascii_digit() || b"+-.".contains(&b))
-            }
-        }
+        let like = match self {
+            Self::Text => ColumnType::Text,
+            Self::Numeric | Self::Integer => ColumnType::Integer,
+            Self::Real => ColumnType::Real,
+            Self::Blob => ColumnType::Blob,
+        };
+        value.clone().canonical(like) == *value
     }
 }
 

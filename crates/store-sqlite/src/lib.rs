@@ -1,1 +1,35 @@
-//! Embedded storage of the Syncline server.
+//! Embedded storage of the Syncline server: rows, metadata and log in one SQLite file.
+//!
+//! [`SqliteStorage`] is the one writer, [`SqliteReader`] reads beside it. What other programs
+//! write into the same file is caught by triggers that use nothing but built-in SQL. Nothing
+//! here knows of changesets' meaning, of rules or of sessions: that is `syncline-store` and
+//! `syncline-server`.
+
+#![forbid(unsafe_code)]
+
+mod capture;
+mod catalog;
+mod explain;
+mod fault;
+mod format;
+mod group;
+mod introspect;
+mod ledger;
+mod load;
+mod lock;
+mod lookups;
+mod marks;
+mod open;
+mod pages;
+mod place;
+mod reader;
+mod rows;
+mod schema;
+mod storage;
+mod trim;
+mod value;
+mod write;
+
+pub use open::OpenError;
+pub use reader::SqliteReader;
+pub use storage::SqliteStorage;

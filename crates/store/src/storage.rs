@@ -14,7 +14,7 @@ use syncline_core::{
     BucketId, DeviceId, Row, RowKey, Schema, TableNumber, Tag, Version,
     config::Config,
     digest::Digest,
-    rules::{Grant, GranteeId},
+    rules::{Grant, GranteeId, RuleColumn},
 };
 
 use crate::{
@@ -80,6 +80,20 @@ pub trait Storage {
         config: &Config,
         options: &SchemaOptions,
     ) -> Result<SchemaReport, SchemaError>;
+
+    /// Makes what looking rows up by these columns ([`Want::Matching`]) needs to be fast, and
+    /// says in a sentence each what was made. To be called after [`Storage::apply_schema`] with
+    /// [`syncline_core::rules::Rules::lookups`].
+    ///
+    /// # Errors
+    /// As every write.
+    async fn prepare_lookups(
+        &mut self,
+        lookups: &[(TableNumber, RuleColumn)],
+    ) -> Result<Vec<String>, StorageError> {
+        let _ = lookups;
+        Ok(Vec::new())
+    }
 
     /// Whether another program may have written since the last call; cheap enough to be asked
     /// fifty times a second. `true` when in doubt.

@@ -1,0 +1,234 @@
+//! Our own tables in the data file, their version, and who this server is.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior};
+use syncline_core::DeviceId;
+
+use crate::{lock::side_file, open::OpenError, place::Place};
+
+/// The version of the tables below. A change that older programs cannot read raises it and adds
+/// a step to [`MIGRATIONS`].
+pub(crate) const FORMAT: i64 = 1;
+
+/// `MIGRATIONS[n]` turns format n + 1 into n + 2.
+const MIGRATIONS: &[&str] = &[];
+
+/// Everything besides the apps' tables, their inboxes and triggers.
+///
+/// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
+/// server_id, secret, horizon, rules and rules_since.
+const TABLES: &str = "
+CREATE TABLE syncline_server(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE syncline_tables(
+  number INTEGER PRIMARY KEY, name TEXT NOT NULL, constraints TEXT, triggers BLOB,
+  dropped INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE syncline_columns(
+  table_no INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, definition TEXT,
+  dropped INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(table_no, number)) WITHOUT ROWID;
+CREATE TABLE syncline_rows(
+  table_no INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL,
+  created INTEGER NOT NULL, owner TEXT, author TEXT, deleted INTEGER NOT NULL,
+  hash INTEGER, state BLOB NOT NULL, buckets BLOB NOT NULL,
+  PRIMARY KEY(table_no, key)) WITHOUT ROWID;
+CREATE INDEX syncline_rows_deleted ON syncline_rows(version) WHERE deleted = 1;
+CREATE TABLE syncline_members(
+  bucket BLOB NOT NULL, table_no INTEGER NOT NULL, key BLOB NOT NULL,
+  PRIMARY KEY(bucket, table_no, key)) WITHOUT ROWID;
+CREATE TABLE syncline_log(
+  version INTEGER PRIMARY KEY, tag BLOB NOT NULL, changeset BLOB UNIQUE, user TEXT,
+  device BLOB NOT NULL, number INTEGER NOT NULL, hlc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE syncline_digests(
+  bucket BLOB NOT NULL, table_no INTEGER NOT NULL, count INTEGER NOT NULL, sum INTEGER NOT NULL,
+  PRIMARY KEY(bucket, table_no)) WITHOUT ROWID;
+CREATE TABLE syncline_grants(
+  grantee BLOB NOT NULL, bucket BLOB NOT NULL, count INTEGER NOT NULL, since INTEGER NOT NULL,
+  PRIMARY KEY(grantee, bucket)) WITHOUT ROWID;
+CREATE TABLE syncline_devices(
+  id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, platform TEXT NOT NULL,
+  lease BLOB NOT NULL, previous_lease BLOB NOT NULL, last_number INTEGER NOT NULL,
+  forked INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE syncline_capture(off INTEGER NOT NULL);
+INSERT INTO syncline_capture VALUES (0);
+CREATE TABLE syncline_pending(
+  table_no INTEGER PRIMARY KEY, sweep INTEGER NOT NULL DEFAULT 0, after_key BLOB);
+";
+
+/// Who this data belongs to; made once.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) server: DeviceId,
+    pub(crate) secret: [u8; 32],
+}
+
+/// Makes our tables in a new file, or brings those of an older version up to date.
+pub(crate) fn prepare(
+    conn: &mut Connection,
+    place: &Place,
+    entropy: &[u8; 32],
+) -> Result<Identity, OpenError> {
+    let path = place.path().unwrap_or(Path::new("memory"));
+    let wrap = |error| describe(path, error);
+    match found_format(conn).map_err(wrap)? {
+        Some(FORMAT) => {}
+        Some(found) if found > FORMAT => {
+            return Err(OpenError::Newer {
+                path: path.into(),
+                found,
+                supported: FORMAT,
+            });
+        }
+        Some(found) => migrate(conn, path, found, MIGRATIONS)?,
+        None if has_tables_of_a_replica(conn).map_err(wrap)? => {
+            return Err(OpenError::Replica { path: path.into() });
+        }
+        None => create(conn, entropy).map_err(wrap)?,
+    }
+    identity(conn)
+        .map_err(wrap)?
+        .ok_or_else(|| OpenError::Damaged {
+            path: path.into(),
+            what: "the server's id or secret is missing".into(),
+        })
+}
+
+/// `None` when the file has no tables of ours.
+fn found_format(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    let exists = conn.table_exists(None, "syncline_server")?;
+    if !exists {
+        return Ok(None);
+    }
+    let sql = "SELECT value FROM syncline_server WHERE name = 'format'";
+    Ok(Some(
+        conn.query_row(sql, [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0),
+    ))
+}
+
+fn has_tables_of_a_replica(conn: &Connection) -> rusqlite::Result<bool> {
+    let sql = r"SELECT EXISTS (SELECT 1 FROM sqlite_schema
+                WHERE type = 'table' AND name LIKE 'syncline\_%' ESCAPE '\')";
+    conn.query_row(sql, [], |row| row.get(0))
+}
+
+fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Result<()> {
+    let id = blake3::derive_key("syncline server id", entropy);
+    let secret = blake3::derive_key("syncline server secret", entropy);
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    {
+        let mut insert = transaction.prepare("INSERT INTO syncline_server VALUES (?1, ?2)")?;
+        insert.execute(("format", FORMAT))?;
+        insert.execute(("server_id", &id[..16]))?;
+        insert.execute(("secret", &secret[..]))?;
+        insert.execute(("horizon", 0))?;
+        insert.execute(("rules_since", 0))?;
+    }
+    transaction.commit()
+}
+
+/// Copies the file, then takes it through `steps` in one transaction.
+fn migrate(
+    conn: &mut Connection,
+    path: &Path,
+    found: i64,
+    steps: &[&str],
+) -> Result<(), OpenError> {
+    let wrap = |error| describe(path, error);
+    let first = usize::try_from(found - 1)
+        .ok()
+        .filter(|first| *first < steps.len());
+    let Some(first) = first else {
+        return Err(OpenError::Damaged {
+            path: path.into(),
+            what: format!("there is no data format {found}"),
+        });
+    };
+    let copy = side_file(path, &format!("-format-{found}"));
+    if !copy.exists() {
+        let name = copy.to_string_lossy().into_owned();
+        conn.execute("VACUUM INTO ?1", [name]).map_err(wrap)?;
+    }
+    let transaction = conn
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(wrap)?;
+    for step in &steps[first..] {
+        transaction.execute_batch(step).map_err(wrap)?;
+    }
+    let format = i64::try_from(steps.len()).expect("there are few formats") + 1;
+    transaction
+        .execute(
+            "UPDATE syncline_server SET value = ?1 WHERE name = 'format'",
+            [format],
+        )
+        .map_err(wrap)?;
+    transaction.commit().map_err(wrap)
+}
+
+/// `None` when a part is missing or has another length.
+pub(crate) fn identity(conn: &Connection) -> rusqlite::Result<Option<Identity>> {
+    let sql = "SELECT value FROM syncline_server WHERE name = ?1";
+    let read = |name: &str| -> rusqlite::Result<Option<Vec<u8>>> {
+        conn.query_row(sql, [name], |row| row.get(0)).optional()
+    };
+    let id = read("server_id")?.and_then(|id| DeviceId::from_slice(&id));
+    let secret = read("secret")?.and_then(|secret| secret.try_into().ok());
+    Ok(id
+        .zip(secret)
+        .map(|(server, secret)| Identity { server, secret }))
+}
+
+pub(crate) fn describe(path: &Path, error: rusqlite::Error) -> OpenError {
+    let damaged = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+    );
+    if damaged {
+        OpenError::NotADatabase { path: path.into() }
+    } else {
+        OpenError::Database {
+            path: path.into(),
+            source: error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_format_is_copied_and_then_migrated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.db");
+        let mut conn = Place::File(path.clone()).writer().unwrap();
+        create(&mut conn, &[1; 32]).unwrap();
+        let steps = [
+            "CREATE TABLE syncline_two(a)",
+            "ALTER TABLE syncline_two ADD COLUMN b; INSERT INTO syncline_two VALUES (1, 2)",
+        ];
+        migrate(&mut conn, &path, 1, &steps).unwrap();
+        assert_eq!(found_format(&conn).unwrap(), Some(3));
+        let b: i64 = conn
+            .query_row("SELECT b FROM syncline_two", [], |r| r.get(0))
+            .unwrap();
+        assert_eq!(b, 2);
+        let copy = Connection::open(side_file(&path, "-format-1")).unwrap();
+        assert_eq!(found_format(&copy).unwrap(), Some(1));
+        assert!(!copy.table_exists(None, "syncline_two").unwrap());
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_the_old_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.db");
+        let mut conn = Place::File(path.clone()).writer().unwrap();
+        create(&mut conn, &[1; 32]).unwrap();
+        let steps = ["CREATE TABLE syncline_two(a)", "not SQL"];
+        migrate(&mut conn, &path, 1, &steps).unwrap_err();
+        assert_eq!(found_format(&conn).unwrap(), Some(1));
+        assert!(!conn.table_exists(None, "syncline_two").unwrap());
+    }
+}

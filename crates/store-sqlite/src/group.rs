@@ -1,0 +1,202 @@
+//! One open transaction of the pipeline.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rusqlite::{Connection, ffi};
+use syncline_core::{RowKey, TableNumber};
+use syncline_store::{
+    Group, Head, Ledger, Loaded, LoadedRow, Mark, RowWrite, StorageError, Want, WriteKind,
+};
+
+use crate::{
+    catalog::Catalog,
+    explain,
+    fault::{Fault, Result},
+    ledger::{self, Hashes},
+    load, marks,
+    storage::SqliteStorage,
+    value,
+};
+
+/// One open transaction. Dropping it rolls back.
+#[derive(Debug)]
+pub struct SqliteGroup<'s> {
+    storage: &'s mut SqliteStorage,
+    pub(crate) catalog: Arc<Catalog>,
+    head: Head,
+    is_open: bool,
+    /// Marks that came to nothing were cleared, and nothing else has happened: that is worth
+    /// keeping even when the group comes to nothing too.
+    has_only_tidied: bool,
+    is_untouched: bool,
+    /// Whether our own writes are marked now.
+    pub(crate) captures: bool,
+    /// Every row written, with its content hash where the image is known to be what is stored.
+    pub(crate) hashes: Hashes,
+}
+
+impl<'s> SqliteGroup<'s> {
+    /// `storage` has an open write transaction.
+    pub(crate) fn new(storage: &'s mut SqliteStorage, catalog: Arc<Catalog>, head: Head) -> Self {
+        Self {
+            storage,
+            catalog,
+            head,
+            is_open: true,
+            has_only_tidied: false,
+            is_untouched: true,
+            captures: true,
+            hashes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn conn(&self) -> &Connection {
+        self.storage.conn()
+    }
+
+    /// Remembers that a fault shook the trust in the connection.
+    pub(crate) fn note(&mut self, fault: &Fault) {
+        self.storage.note(fault);
+    }
+
+    fn noted<T>(&mut self, result: Result<T>) -> Result<T, StorageError> {
+        result.map_err(|fault| {
+            self.note(&fault);
+            fault.into()
+        })
+    }
+
+    /// Something is about to be written that a rollback has to undo.
+    fn touch(&mut self) {
+        self.is_untouched = false;
+        self.has_only_tidied = false;
+    }
+
+    fn finish(&mut self) -> Result<(), StorageError> {
+        if let Err(fault) = self.set_capture(true) {
+            self.note(&fault);
+            return Err(fault.into());
+        }
+        let Err(error) = self.conn().execute_batch("COMMIT") else {
+            self.is_open = false;
+            return Ok(());
+        };
+        let fault = Fault::Sqlite(error);
+        self.note(&fault);
+        if fault.code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) {
+            return Err(explain::broken_reference(
+                self.conn(),
+                &self.catalog,
+                self.hashes.keys(),
+            ));
+        }
+        if !matches!(fault.code(), Some(code) if code & 0xFF == ffi::SQLITE_BUSY) {
+            // Whatever the disk says later: this commit is not known to be on it.
+            self.storage.distrust();
+        }
+        Err(fault.into())
+    }
+
+    fn scan_rows(
+        &self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<(RowKey, LoadedRow)>> {
+        let entry = self.catalog.entry(table)?;
+        let sql = "SELECT key, version, created, owner, author, deleted, state, buckets
+                   FROM syncline_rows WHERE table_no = ?1 AND key > ?2 AND deleted = 0
+                   ORDER BY key LIMIT ?3";
+        let after = after.map_or(&[][..], RowKey::as_bytes);
+        let mut statement = self.conn().prepare_cached(sql)?;
+        let mut rows = statement.query((table.0, after, value::limit(max)))?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next()? {
+            let key = value::key(row, 0)?;
+            let meta = load::read_meta(row, 1)?;
+            let row = entry.read(self.conn(), &key)?;
+            out.push((key, LoadedRow { row, meta }));
+        }
+        Ok(out)
+    }
+}
+
+impl Group for SqliteGroup<'_> {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn reacts(&self, table: TableNumber, kind: WriteKind) -> bool {
+        self.catalog
+            .entries
+            .get(&table)
+            .is_some_and(|entry| entry.reacts(kind))
+    }
+
+    async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
+        let result = load::load(self.conn(), &self.catalog, wants, loaded);
+        self.noted(result)
+    }
+
+    async fn scan(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError> {
+        let result = self.scan_rows(table, after, max);
+        self.noted(result)
+    }
+
+    async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
+        self.touch();
+        self.write_all(writes)
+    }
+
+    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
+        let result = marks::take(self.conn(), &self.catalog, max);
+        let marks::Taken { marks, tidied } = self.noted(result)?;
+        if !marks.is_empty() {
+            self.touch();
+        } else if tidied && self.is_untouched {
+            self.has_only_tidied = true;
+        }
+        for mark in &marks {
+            if let Some(hash) = self.hashes.get_mut(&(mark.table, mark.key.clone())) {
+                *hash = None;
+            }
+        }
+        Ok(marks)
+    }
+
+    async fn clear_rules(&mut self) -> Result<(), StorageError> {
+        self.touch();
+        let result = ledger::clear_rules(self.conn());
+        self.noted(result)
+    }
+
+    async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
+        self.touch();
+        let result = ledger::write(self.conn(), &self.catalog, ledger, &self.hashes);
+        self.noted(result)
+    }
+
+    async fn commit(mut self) -> Result<(), StorageError> {
+        self.finish()
+    }
+
+    async fn rollback(self) {
+        drop(self);
+    }
+}
+
+impl Drop for SqliteGroup<'_> {
+    fn drop(&mut self) {
+        if self.is_open && self.has_only_tidied {
+            self.is_open = self.conn().execute_batch("COMMIT").is_err();
+        }
+        if self.is_open {
+            self.storage.roll_back();
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Writing what a group leaves behind besides rows.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _};
+use syncline_core::{RowKey, TableNumber, Tag, Version, digest::content_hash};
+use syncline_store::{DeviceState, Head, Ledger, LogEntry, RowMeta};
+
+use crate::{
+    capture::sweep,
+    catalog::{Catalog, Entry},
+    fault::{Fault, Result},
+    value::{bytes, signed, unsigned, version},
+};
+
+/// The end of the log and its oldest part.
+pub(crate) fn head(conn: &Connection) -> Result<Head> {
+    let sql = "SELECT version, tag FROM syncline_log ORDER BY version DESC LIMIT 1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let (last, tag) = match rows.next()? {
+        Some(row) => (version(row, 0)?, Tag(bytes(row, 1)?)),
+        None => (Version::ZERO, Tag::default()),
+    };
+    Ok(Head {
+        version: last,
+        tag,
+        horizon: setting(conn, "horizon")?,
+        rules_since: setting(conn, "rules_since")?,
+    })
+}
+
+fn setting(conn: &Connection, name: &str) -> Result<Version> {
+    let sql = "SELECT value FROM syncline_server WHERE name = ?1";
+    let value = conn
+        .prepare_cached(sql)?
+        .query_row([name], |row| unsigned(row, 0))
+        .optional()?;
+    value
+        .map(Version)
+        .ok_or_else(|| Fault::corrupt(format!("{name} is missing")))
+}
+
+pub(crate) fn set(conn: &Connection, name: &str, value: Version) -> Result<()> {
+    let sql = "UPDATE syncline_server SET value = ?2 WHERE name = ?1";
+    conn.prepare_cached(sql)?.execute((name, signed(value.0)))?;
+    Ok(())
+}
+
+/// The fingerprint that buckets and grants were computed with.
+pub(crate) fn rules(conn: &Connection) -> Result<Option<[u8; 32]>> {
+    let sql = "SELECT value FROM syncline_server WHERE name = 'rules'";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    rows.next()?.map(|row| bytes(row, 0)).transpose()
+}
+
+/// Forgets what depends on the rules, except where rows lie: that is replaced row by row.
+pub(crate) fn clear_rules(conn: &Connection) -> Result<()> {
+    conn.execute_batch(
+        "DELETE FROM syncline_grants;
+         DELETE FROM syncline_digests;
+         DELETE FROM syncline_server WHERE name = 'rules';",
+    )?;
+    Ok(())
+}
+
+/// Content hashes of the rows as this group stored them; `None` where the row has to be read.
+pub(crate) type Hashes = BTreeMap<(TableNumber, RowKey), Option<u64>>;
+
+pub(crate) fn write(
+    conn: &Connection,
+    catalog: &Catalog,
+    ledger: &Ledger,
+    hashes: &Hashes,
+) -> Result<()> {
+    let rescanned = tables_being_rescanned(conn)?;
+    for (table, key, meta, before) in &ledger.metas {
+        let entry = catalog.entry(*table)?;
+        let hash = if meta.deleted || rescanned.contains(table) {
+            // A rescan must not take a row for known that it has not come to yet.
+            None
+        } else {
+            hash(conn, entry, key, hashes)?
+        };
+        write_meta(conn, *table, key, meta, hash)?;
+        write_members(conn, *table, key, before, &meta.buckets)?;
+    }
+    for entry in &ledger.entries {
+        write_entry(conn, entry)?;
+    }
+    write_digests(conn, ledger)?;
+    write_grants(conn, ledger)?;
+    for device in &ledger.devices {
+        write_device(conn, device)?;
+    }
+    if let Some(rules) = &ledger.rules {
+        let sql = "INSERT INTO syncline_server VALUES ('rules', ?1)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        conn.prepare_cached(sql)?.execute([&rules[..]])?;
+        set(conn, "rules_since", head(conn)?.version)?;
+    }
+    Ok(())
+}
+
+fn tables_being_rescanned(conn: &Connection) -> Result<Vec<TableNumber>> {
+    let sql = "SELECT table_no FROM syncline_pending WHERE sweep >= ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let tables = statement.query_map([sweep::RESCAN_ROWS], |row| row.get(0).map(TableNumber))?;
+    Ok(tables.collect::<rusqlite::Result<_>>()?)
+}
+
+fn hash(conn: &Connection, entry: &Entry, key: &RowKey, hashes: &Hashes) -> Result<Option<i64>> {
+    let known = hashes
+        .get(&(entry.table.number, key.clone()))
+        .copied()
+        .flatten();
+    let hash = match known {
+        Some(hash) => Some(hash),
+        None => entry
+            .read(conn, key)?
+            .map(|row| content_hash(&entry.table, &row)),
+    };
+    Ok(hash.map(signed))
+}
+
+fn write_meta(
+    conn: &Connection,
+    table: TableNumber,
+    key: &RowKey,
+    meta: &RowMeta,
+    hash: Option<i64>,
+) -> Result<()> {
+    let sql = "INSERT INTO syncline_rows
+               (table_no, key, version, created, owner, author, deleted, hash, state, buckets)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+               ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
+               created = excluded.created, owner = excluded.owner, author = excluded.author,
+               deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
+               buckets = excluded.buckets";
+    conn.prepare_cached(sql)?.execute((
+        table.0,
+        key.as_bytes(),
+        signed(meta.version.0),
+        signed(meta.created.0),
+        meta.owner.as_ref().map(|user| user.0.as_str()),
+        meta.author.as_ref().map(|user| user.0.as_str()),
+        meta.deleted,
+        hash,
+        meta.encode_state(),
+        meta.encode_buckets(),
+    ))?;
+    Ok(())
+}
+
+fn write_members(
+    conn: &Connection,
+    table: TableNumber,
+    key: &RowKey,
+    before: &[syncline_core::BucketId],
+    after: &[syncline_core::BucketId],
+) -> Result<()> {
+    for bucket in before.iter().filter(|bucket| !after.contains(bucket)) {
+        let sql = "DELETE FROM syncline_members WHERE bucket = ?1 AND table_no = ?2 AND key = ?3";
+        conn.prepare_cached(sql)?
+            .execute((&bucket.0[..], table.0, key.as_bytes()))?;
+    }
+    for bucket in after.iter().filter(|bucket| !before.contains(bucket)) {
+        let sql = "INSERT INTO syncline_members VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        conn.prepare_cached(sql)?
+            .execute((&bucket.0[..], table.0, key.as_bytes()))?;
+    }
+    Ok(())
+}
+
+fn write_entry(conn: &Connection, entry: &LogEntry) -> Result<()> {
+    let sql = "INSERT INTO syncline_log(version, tag, changeset, user, device, number, hlc, body)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    conn.prepare_cached(sql)?.execute((
+        signed(entry.version.0),
+        &entry.tag.0[..],
+        &entry.changeset.0[..],
+        entry.user.as_ref().map(|user| user.0.as_str()),
+        &entry.device.0[..],
+        signed(entry.number),
+        signed(entry.hlc.0),
+        entry.encode_body(),
+    ))?;
+    Ok(())
+}
+
+fn write_digests(conn: &Connection, ledger: &Ledger) -> Result<()> {
+    for (bucket, table, digest) in &ledger.digests {
+        if digest.count == 0 {
+            let sql = "DELETE FROM syncline_digests WHERE bucket = ?1 AND table_no = ?2";
+            conn.prepare_cached(sql)?
+                .execute((&bucket.0[..], table.0))?;
+            continue;
+        }
+        let sql = "INSERT INTO syncline_digests VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (bucket, table_no) DO UPDATE
+                   SET count = excluded.count, sum = excluded.sum";
+        conn.prepare_cached(sql)?.execute((
+            &bucket.0[..],
+            table.0,
+            signed(digest.count),
+            signed(digest.sum),
+        ))?;
+    }
+    Ok(())
+}
+
+fn write_grants(conn: &Connection, ledger: &Ledger) -> Result<()> {
+    for (grant, count, since) in &ledger.grants {
+        let ids = (&grant.grantee.0[..], &grant.bucket.0[..]);
+        if *count == 0 {
+            let sql = "DELETE FROM syncline_grants WHERE grantee = ?1 AND bucket = ?2";
+            conn.prepare_cached(sql)?.execute(ids)?;
+            continue;
+        }
+        let sql = "INSERT INTO syncline_grants VALUES (?1, ?2, ?3, ifnull(?4, 0))
+                   ON CONFLICT (grantee, bucket) DO UPDATE
+                   SET count = excluded.count, since = ifnull(?4, since)";
+        let since = since.map(|version| signed(version.0));
+        conn.prepare_cached(sql)?
+            .execute((ids.0, ids.1, signed(*count), since))?;
+    }
+    Ok(())
+}
+
+fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
+    let sql = "INSERT INTO syncline_devices
+               (id, user, name, platform, lease, previous_lease, last_number, forked,
+                first_seen, last_seen)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+               ON CONFLICT (id) DO UPDATE SET user = excluded.user, name = excluded.name,
+               platform = excluded.platform, lease = excluded.lease,
+               previous_lease = excluded.previous_lease, last_number = excluded.last_number,
+               forked = excluded.forked, first_seen = excluded.first_seen,
+               last_seen = excluded.last_seen";
+    conn.prepare_cached(sql)?.execute((
+        &device.id.0[..],
+        &device.user.0,
+        &device.name,
+        &device.platform,
+        &device.lease.0[..],
+        &device.previous_lease.0[..],
+        signed(device.last_number),
+        device.forked,
+        signed(device.first_seen.0),
+        signed(device.last_seen.0),
+    ))?;
+    Ok(())
+}

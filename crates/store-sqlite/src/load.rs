@@ -1,0 +1,245 @@
+//! Answering the planner's wants inside a group's transaction.
+
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use syncline_core::{
+    BucketId, ChangesetId, ColumnType, DeviceId, Lease, RowKey, TableNumber, Timestamp, UserId,
+    Value,
+    digest::Digest,
+    rules::{Grant, RuleColumn},
+    sql::quote,
+};
+use syncline_store::{DeviceState, KnownChangeset, Loaded, LoadedRow, RowMeta, Want};
+
+use crate::{
+    catalog::{Catalog, Entry},
+    fault::Result,
+    rows::uuid_spellings,
+    value::{self, Bind, bytes, unsigned, version},
+};
+
+pub(crate) fn load(
+    conn: &Connection,
+    catalog: &Catalog,
+    wants: &[Want],
+    loaded: &mut Loaded,
+) -> Result<()> {
+    for want in wants {
+        match want {
+            Want::Row(table, key) => {
+                let row = row(conn, catalog.entry(*table)?, key)?;
+                loaded.put_row(*table, key.clone(), row);
+            }
+            Want::Matching(table, column, value) => {
+                matching(conn, catalog.entry(*table)?, *column, value, loaded)?;
+            }
+            Want::Changeset(id) => {
+                loaded.changesets.insert(*id, changeset(conn, *id)?);
+            }
+            Want::Device(id) => {
+                loaded.devices.insert(*id, device(conn, *id)?);
+            }
+            Want::GrantCount(grant) => {
+                loaded.grants.insert(*grant, grant_count(conn, *grant)?);
+            }
+            Want::Digest(bucket, table) => {
+                loaded
+                    .digests
+                    .insert((*bucket, *table), digest(conn, *bucket, *table)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What table and ledger have of a row; `None` when neither knows it.
+pub(crate) fn row(conn: &Connection, entry: &Entry, key: &RowKey) -> Result<Option<LoadedRow>> {
+    let row = entry.read(conn, key)?;
+    let meta = meta(conn, entry.table.number, key)?;
+    if row.is_none() && meta.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(LoadedRow {
+        row,
+        meta: meta.unwrap_or_default(),
+    }))
+}
+
+pub(crate) fn meta(conn: &Connection, table: TableNumber, key: &RowKey) -> Result<Option<RowMeta>> {
+    let sql = concat!(
+        "SELECT version, created, owner, author, deleted, state, buckets ",
+        "FROM syncline_rows WHERE table_no = ?1 AND key = ?2"
+    );
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query((table.0, key.as_bytes()))?;
+    rows.next()?.map(|row| read_meta(row, 0)).transpose()
+}
+
+/// Metadata from `version, created, owner, author, deleted, state, buckets`, beginning at
+/// column `first`.
+pub(crate) fn read_meta(row: &rusqlite::Row<'_>, first: usize) -> Result<RowMeta> {
+    let user = |column: usize| -> rusqlite::Result<Option<UserId>> {
+        Ok(row.get::<_, Option<String>>(first + column)?.map(UserId))
+    };
+    let blob = |column: usize| {
+        row.get_ref(first + column)?
+            .as_blob()
+            .map_err(rusqlite::Error::from)
+    };
+    let mut meta = RowMeta {
+        version: version(row, first)?,
+        created: version(row, first + 1)?,
+        owner: user(2)?,
+        author: user(3)?,
+        deleted: row.get(first + 4)?,
+        ..RowMeta::default()
+    };
+    meta.decode_state(blob(5)?)?;
+    meta.decode_buckets(blob(6)?)?;
+    Ok(meta)
+}
+
+/// Puts every row with this value that the ledger knows as live. Rows that another program
+/// wrote and no group has taken yet are not part of any bucket or grant, so they are left out.
+fn matching(
+    conn: &Connection,
+    entry: &Entry,
+    column: RuleColumn,
+    value: &Value,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    let table = entry.table.number;
+    let candidates = match column {
+        RuleColumn::Owner => owned(conn, table, value)?,
+        RuleColumn::Column(position) => equal(conn, entry, position, value)?,
+    };
+    let mut keys = Vec::new();
+    for key in candidates {
+        let Some(found) = row(conn, entry, &key)? else {
+            continue;
+        };
+        let live = found.row.is_some() && !found.meta.deleted && found.meta.version.0 > 0;
+        if live {
+            loaded.put_row(table, key.clone(), Some(found));
+            keys.push(key);
+        }
+    }
+    loaded.put_matching(table, column, value, keys);
+    Ok(())
+}
+
+fn owned(conn: &Connection, table: TableNumber, owner: &Value) -> Result<Vec<RowKey>> {
+    let Value::Text(owner) = owner else {
+        return Ok(Vec::new());
+    };
+    let sql = "SELECT key FROM syncline_rows WHERE table_no = ?1 AND owner = ?2 AND deleted = 0";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query((table.0, owner))?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        keys.push(value::key(row, 0)?);
+    }
+    Ok(keys)
+}
+
+/// Keys of rows whose column is canonically equal to `value`.
+fn equal(conn: &Connection, entry: &Entry, position: usize, value: &Value) -> Result<Vec<RowKey>> {
+    let column = &entry.table.columns[position];
+    let spellings = match value {
+        Value::Text(text) if column.ty == ColumnType::Uuid => uuid_spellings(text),
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_) | Value::Blob(_) => {
+            vec![value.clone()]
+        }
+    };
+    let places: Vec<_> = (1..=spellings.len()).map(|i| format!("?{i}")).collect();
+    let keys: Vec<_> = entry
+        .table
+        .primary_key
+        .iter()
+        .map(|&p| quote(&entry.table.columns[p].name))
+        .collect();
+    let name = if column.generated {
+        "NULL".into()
+    } else {
+        quote(&column.name)
+    };
+    let sql = format!(
+        "SELECT {name}, {} FROM {} WHERE {name} IN ({})",
+        keys.join(", "),
+        entry.text.name,
+        places.join(", ")
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(spellings.iter().map(Bind)))?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        // The column's collation may call more values equal than there are.
+        if value::read(row.get_ref(0)?).canonical(column.ty) != *value {
+            continue;
+        }
+        let stored = (1..=keys.len()).map(|i| Ok(value::read(row.get_ref(i)?)));
+        out.extend(entry.canonical_key(stored.collect::<rusqlite::Result<_>>()?));
+    }
+    Ok(out)
+}
+
+fn changeset(conn: &Connection, id: ChangesetId) -> Result<Option<KnownChangeset>> {
+    let sql = "SELECT version, user, device FROM syncline_log WHERE changeset = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([&id.0[..]])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    Ok(Some(KnownChangeset {
+        version: version(row, 0)?,
+        user: row.get::<_, Option<String>>(1)?.map(UserId),
+        device: DeviceId(bytes(row, 2)?),
+    }))
+}
+
+fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
+    let sql = "SELECT user, name, platform, lease, previous_lease, last_number, forked,
+               first_seen, last_seen FROM syncline_devices WHERE id = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([&id.0[..]])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    Ok(Some(DeviceState {
+        id,
+        user: UserId(row.get(0)?),
+        name: row.get(1)?,
+        platform: row.get(2)?,
+        lease: Lease(bytes(row, 3)?),
+        previous_lease: Lease(bytes(row, 4)?),
+        last_number: unsigned(row, 5)?,
+        forked: row.get(6)?,
+        first_seen: Timestamp(unsigned(row, 7)?),
+        last_seen: Timestamp(unsigned(row, 8)?),
+    }))
+}
+
+fn grant_count(conn: &Connection, grant: Grant) -> Result<u64> {
+    let sql = "SELECT count FROM syncline_grants WHERE grantee = ?1 AND bucket = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let count = statement
+        .query_row((&grant.grantee.0[..], &grant.bucket.0[..]), |row| {
+            unsigned(row, 0)
+        })
+        .optional()?;
+    Ok(count.unwrap_or(0))
+}
+
+/// Zero where there is none.
+pub(crate) fn digest(conn: &Connection, bucket: BucketId, table: TableNumber) -> Result<Digest> {
+    let sql = "SELECT count, sum FROM syncline_digests WHERE bucket = ?1 AND table_no = ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let digest = statement
+        .query_row((&bucket.0[..], table.0), |row| {
+            Ok(Digest {
+                count: unsigned(row, 0)?,
+                sum: unsigned(row, 1)?,
+            })
+        })
+        .optional()?;
+    Ok(digest.unwrap_or_default())
+}

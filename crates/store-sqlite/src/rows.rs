@@ -1,0 +1,140 @@
+//! Reading rows of the apps' tables by canonical key.
+
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use syncline_core::{Row, RowKey, Value};
+
+use crate::{
+    catalog::Entry,
+    fault::{Fault, Result},
+    value::{self, Bind},
+};
+
+impl Entry {
+    /// The live row with this key: canonical, NULL in generated columns.
+    pub(crate) fn read(&self, conn: &Connection, key: &RowKey) -> Result<Option<Row>> {
+        let values = key_values(key)?;
+        // A collation or affinity may find another row than was asked for.
+        if let Some(row) = self.read_spelled(conn, &values)?
+            && row.key(&self.table).as_ref() == Ok(key)
+        {
+            return Ok(Some(row));
+        }
+        match self.other_spelling(conn, &values)? {
+            Some(spelled) => self.read_spelled(conn, &spelled),
+            None => Ok(None),
+        }
+    }
+
+    /// The row whose key columns the database finds equal to `values`.
+    fn read_spelled(&self, conn: &Connection, values: &[Value]) -> Result<Option<Row>> {
+        let mut statement = conn.prepare_cached(&self.text.read)?;
+        let row = statement.query_row(params_from_iter(values.iter().map(Bind)), |row| {
+            self.image(row, 0)
+        });
+        Ok(row.optional()?)
+    }
+
+    /// Whether the database finds a row with key columns equal to `values`.
+    pub(crate) fn exists(&self, conn: &Connection, values: &[Value]) -> Result<bool> {
+        let mut statement = conn.prepare_cached(&self.text.exists)?;
+        Ok(statement.query_row(params_from_iter(values.iter().map(Bind)), |row| row.get(0))?)
+    }
+
+    /// A canonical row from the columns of `row` beginning at `first`.
+    pub(crate) fn image(&self, row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Row> {
+        let values = self
+            .table
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, column)| Ok(value::read(row.get_ref(first + i)?).canonical(column.ty)));
+        values.collect::<rusqlite::Result<_>>().map(Row)
+    }
+
+    /// The canonical key of stored key values; `None` for one that has none (NULL, too long).
+    pub(crate) fn canonical_key(&self, stored: Vec<Value>) -> Option<RowKey> {
+        let columns = self
+            .table
+            .primary_key
+            .iter()
+            .map(|&p| self.table.columns[p].ty);
+        let values: Vec<_> = stored
+            .into_iter()
+            .zip(columns)
+            .map(|(v, ty)| v.canonical(ty))
+            .collect();
+        RowKey::encode(&values).ok()
+    }
+
+    /// How the key is stored when another program spelled a UUID in it differently; `None` when
+    /// there is no such row.
+    pub(crate) fn other_spelling(
+        &self,
+        conn: &Connection,
+        values: &[Value],
+    ) -> Result<Option<Vec<Value>>> {
+        if self.uuid_keys.is_empty() {
+            return Ok(None);
+        }
+        let keys = self
+            .table
+            .primary_key
+            .iter()
+            .map(|&p| &self.table.columns[p].name);
+        let mut bound = Vec::new();
+        let mut conditions = Vec::new();
+        for (i, name) in keys.clone().enumerate() {
+            let uuid = values[i].as_text().filter(|_| self.uuid_keys.contains(&i));
+            let spelled = uuid.map_or_else(|| vec![values[i].clone()], uuid_spellings);
+            let first = bound.len() + 1;
+            bound.extend(spelled);
+            let places: Vec<_> = (first..=bound.len()).map(|n| format!("?{n}")).collect();
+            let name = syncline_core::sql::quote(name);
+            conditions.push(format!("{name} IN ({})", places.join(", ")));
+        }
+        let names: Vec<_> = keys.map(|name| syncline_core::sql::quote(name)).collect();
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {}",
+            names.join(", "),
+            self.text.name,
+            conditions.join(" AND ")
+        );
+        let mut statement = conn.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(bound.iter().map(Bind)))?;
+        while let Some(row) = rows.next()? {
+            let stored: Vec<Value> = (0..values.len())
+                .map(|i| Ok(value::read(row.get_ref(i)?)))
+                .collect::<rusqlite::Result<_>>()?;
+            let canonical = RowKey::encode(values).ok();
+            if canonical.is_some() && self.canonical_key(stored.clone()) == canonical {
+                return Ok(Some(stored));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The texts that other programs write for the UUID whose canonical text this is.
+pub(crate) fn uuid_spellings(canonical: &str) -> Vec<Value> {
+    let upper = canonical.to_ascii_uppercase();
+    let plain = canonical.replace('-', "");
+    let plain_upper = plain.to_ascii_uppercase();
+    let braces = format!("{{{canonical}}}");
+    let braces_upper = format!("{{{upper}}}");
+    [
+        canonical.to_owned(),
+        upper,
+        plain,
+        plain_upper,
+        braces,
+        braces_upper,
+    ]
+    .map(Value::Text)
+    .into()
+}
+
+/// The values of an encoded key.
+pub(crate) fn key_values(key: &RowKey) -> Result<Vec<Value>> {
+    key.decode()
+        .map_err(|error| Fault::corrupt(error.to_string()))
+}

@@ -1,0 +1,294 @@
+//! Creating a declared table, and changing one that is there.
+
+use syncline_core::{
+    ColumnNumber, Table,
+    schema::ForeignKey,
+    sql::{self, Affinity, quote},
+};
+use syncline_store::SchemaError;
+
+use super::{
+    apply::{Applied, Applier},
+    numbers::KnownTable,
+};
+use crate::{
+    capture,
+    fault::{Fault, Result},
+    introspect::{self, Found},
+};
+
+impl Applier<'_> {
+    pub(super) fn create(&mut self, declared: &Table) -> Applied<Table> {
+        self.execute(&sql::create_table(declared))?;
+        for index in sql::create_indexes(declared) {
+            self.execute(&index)?;
+        }
+        self.notes
+            .push(format!("created the table {}", declared.name));
+        Ok(declared.clone())
+    }
+
+    /// Brings the table that is there to the declaration, as far as that loses nothing.
+    pub(super) fn alter(
+        &mut self,
+        declared: &Table,
+        found: &Found,
+        managed: bool,
+    ) -> Applied<Table> {
+        check_types(declared, found)?;
+        check_key(declared, found)?;
+        if !managed {
+            return as_declared(declared, found);
+        }
+        let known = self.numbers.by_name(&declared.name).cloned();
+        self.drop_columns(declared, found, known.as_ref())?;
+        self.add_columns(declared, found)?;
+        if let Some(known) = known.filter(|known| has_changed(known, declared)) {
+            let found = self.find(&declared.name)?;
+            self.rebuild(declared, &found, &known)?;
+        }
+        let found = self.find(&declared.name)?;
+        self.add_indexes(declared, &found)?;
+        let mut table = declared.clone();
+        for column in &mut table.columns {
+            let position = found.position(&column.name);
+            column.generated = position.is_some_and(|p| found.columns[p].generated);
+        }
+        Ok(table)
+    }
+
+    fn find(&self, table: &str) -> Result<Found> {
+        introspect::find(self.conn, table)?
+            .ok_or_else(|| Fault::corrupt(format!("the table {table} is missing")))
+    }
+
+    fn drop_columns(
+        &mut self,
+        declared: &Table,
+        found: &Found,
+        known: Option<&KnownTable>,
+    ) -> Applied<()> {
+        let table = &declared.name;
+        let Some(known) = known else { return Ok(()) };
+        let gone: Vec<_> = known
+            .columns()
+            .filter(|column| declared.position(&column.name).is_none())
+            .filter(|column| column.definition.is_some() && found.position(&column.name).is_some())
+            .collect();
+        for column in gone {
+            let name = &column.name;
+            self.allow(
+                &format!("dropping {table}.{name}"),
+                &format!("drop:{table}.{name}"),
+            )?;
+            // Our triggers name the column; they are installed anew afterwards.
+            capture::drop_triggers(self.conn, table)?;
+            self.execute(&format!(
+                "ALTER TABLE {} DROP COLUMN {}",
+                quote(table),
+                quote(name)
+            ))?;
+            self.numbers
+                .drop_column(self.conn, known.number, column.number)?;
+            self.notes
+                .push(format!("dropped the column {table}.{name}"));
+        }
+        Ok(())
+    }
+
+    fn add_columns(&mut self, declared: &Table, found: &Found) -> Applied<()> {
+        for (position, column) in declared.columns.iter().enumerate() {
+            if found.position(&column.name).is_some() {
+                continue;
+            }
+            let mut definition = sql::column_definition(declared, position);
+            if let Some(key) = declared
+                .foreign_keys
+                .iter()
+                .find(|key| key.columns == [position])
+            {
+                let constraint = sql::foreign_key(declared, key);
+                let references = constraint.find(" REFERENCES").map(|at| &constraint[at..]);
+                definition.push_str(references.unwrap_or_default());
+            }
+            let table = quote(&declared.name);
+            self.execute(&format!("ALTER TABLE {table} ADD COLUMN {definition}"))?;
+            self.notes.push(format!(
+                "added the column {}.{}",
+                declared.name, column.name
+            ));
+        }
+        Ok(())
+    }
+
+    fn add_indexes(&mut self, declared: &Table, found: &Found) -> Applied<()> {
+        let names = |columns: &[usize]| -> Vec<String> {
+            columns
+                .iter()
+                .map(|&i| declared.columns[i].name.to_ascii_lowercase())
+                .collect()
+        };
+        let has = |columns: &[usize], unique: bool| {
+            let wanted = names(columns);
+            found.indexes.iter().any(|index| {
+                let columns = index.plain_columns().unwrap_or_default();
+                let found = columns
+                    .iter()
+                    .map(|&i| found.columns[i].name.to_ascii_lowercase());
+                (index.unique || !unique) && found.eq(wanted.iter().cloned())
+            })
+        };
+        let uniques = declared.uniques.iter().map(|columns| (columns, true));
+        for (columns, unique) in uniques.chain(declared.indexes.iter().map(|i| (i, false))) {
+            if has(columns, unique) {
+                continue;
+            }
+            self.execute(&sql::create_index(declared, columns, unique))?;
+            let kind = if unique { "unique index" } else { "index" };
+            let columns = names(columns).join(", ");
+            self.notes
+                .push(format!("made the {kind} {}({columns})", declared.name));
+        }
+        Ok(())
+    }
+
+    pub(super) fn remember_definitions(&mut self, table: &Table) -> Result<()> {
+        let definitions: Vec<(ColumnNumber, String)> = (0..table.columns.len())
+            .filter(|&i| !table.columns[i].generated)
+            .map(|i| (table.columns[i].number, sql::column_definition(table, i)))
+            .collect();
+        self.numbers
+            .define(self.conn, table.number, &constraints(table), &definitions)
+    }
+}
+
+/// The constraints of the table as a whole, but for unique ones, which can be added as indexes.
+fn constraints(table: &Table) -> String {
+    let key: Vec<_> = table
+        .primary_key
+        .iter()
+        .map(|&i| table.columns[i].name.as_str())
+        .collect();
+    let mut parts = vec![format!("PRIMARY KEY ({})", key.join(", "))];
+    parts.extend(
+        table
+            .foreign_keys
+            .iter()
+            .map(|key| sql::foreign_key(table, key)),
+    );
+    if table.without_rowid {
+        parts.push("WITHOUT ROWID".into());
+    }
+    parts.join(", ")
+}
+
+/// Whether what was made once is declared otherwise now; columns that are new do not count.
+fn has_changed(known: &KnownTable, declared: &Table) -> bool {
+    let column_changed = declared.columns.iter().enumerate().any(|(i, column)| {
+        let before = known
+            .column(&column.name)
+            .and_then(|known| known.definition.as_deref());
+        before.is_some_and(|before| before != sql::column_definition(declared, i))
+    });
+    let is_old = |key: &&ForeignKey| {
+        key.columns
+            .iter()
+            .all(|&i| known.column(&declared.columns[i].name).is_some())
+    };
+    let foreign_keys = declared
+        .foreign_keys
+        .iter()
+        .filter(is_old)
+        .cloned()
+        .collect();
+    let old = Table {
+        foreign_keys,
+        ..declared.clone()
+    };
+    column_changed
+        || known
+            .constraints
+            .as_deref()
+            .is_some_and(|c| c != constraints(&old))
+}
+
+/// Refuses columns whose stored values are of another type than declared.
+fn check_types(declared: &Table, found: &Found) -> Applied<()> {
+    for column in &declared.columns {
+        let Some(position) = found.position(&column.name) else {
+            continue;
+        };
+        let stored = &found.columns[position].declared;
+        let fits = Affinity::of(stored).fits(column.ty) || sql::column_type(stored) == column.ty;
+        if !fits {
+            return Err(SchemaError::Unsupported(format!(
+                "{}.{} is {stored} in the database and {} in the declaration: declare it as it \
+                 is, or add a column of the new type",
+                declared.name,
+                column.name,
+                column.ty.as_str(),
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_key(declared: &Table, found: &Found) -> Applied<()> {
+    let declared_key = declared
+        .primary_key
+        .iter()
+        .map(|&p| declared.columns[p].name.to_ascii_lowercase());
+    let found_key = found
+        .key
+        .iter()
+        .map(|&p| found.columns[p].name.to_ascii_lowercase());
+    if declared_key.eq(found_key) {
+        return Ok(());
+    }
+    Err(SchemaError::Unsupported(format!(
+        "the primary key of {} is another one in the database than declared: the key of a table \
+         cannot be changed, make a new table",
+        declared.name
+    )))
+}
+
+/// A table that only its owner changes: types and strategies as declared, constraints as they
+/// are. Columns that are not declared do not sync.
+fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
+    let actual = found.table();
+    let mut table = declared.clone();
+    for column in &mut table.columns {
+        let Some(position) = found.position(&column.name) else {
+            return Err(SchemaError::Unsupported(format!(
+                "{}.{} is not in the database: add it there, or let Syncline manage the schema",
+                declared.name, column.name
+            )));
+        };
+        let actual = &actual.columns[position];
+        column.not_null = actual.not_null;
+        column.default.clone_from(&actual.default);
+        column.check.clone_from(&actual.check);
+        column.collate.clone_from(&actual.collate);
+        column.generated = actual.generated;
+    }
+    let moved = |columns: &Vec<usize>| -> Option<Vec<usize>> {
+        columns
+            .iter()
+            .map(|&p| declared.position(&found.columns[p].name))
+            .collect()
+    };
+    table.uniques = actual.uniques.iter().filter_map(moved).collect();
+    table.indexes = actual.indexes.iter().filter_map(moved).collect();
+    let keys = actual.foreign_keys.iter();
+    table.foreign_keys = keys
+        .filter_map(|key| {
+            Some(ForeignKey {
+                columns: moved(&key.columns)?,
+                ..key.clone()
+            })
+        })
+        .collect();
+    table.without_rowid = actual.without_rowid;
+    table.autoincrement = actual.autoincrement;
+    Ok(table)
+}

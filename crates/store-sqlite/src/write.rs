@@ -1,0 +1,231 @@
+//! Storing row images, and finding out what the database made of them.
+
+use rusqlite::{ffi, params_from_iter};
+use syncline_core::{Row, Value, digest::content_hash};
+use syncline_store::{RowWrite, StorageError, WriteKind};
+
+use crate::{
+    catalog::Entry,
+    explain,
+    fault::{Fault, Result},
+    group::SqliteGroup,
+    rows::key_values,
+    value::Bind,
+};
+
+impl SqliteGroup<'_> {
+    /// Writes images in order; those that find their unique values still taken come later.
+    pub(crate) fn write_all(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
+        let late = self.attempt(writes.iter())?;
+        // In the other direction a chain of values moves up in one go.
+        let stuck = self.attempt(late.into_iter().rev())?;
+        if stuck.is_empty() {
+            return Ok(());
+        }
+        self.write_cycle(&stuck)
+    }
+
+    /// Writes what can be written and returns what a unique constraint holds up.
+    fn attempt<'w, 'r: 'w>(
+        &mut self,
+        writes: impl Iterator<Item = &'w RowWrite<'r>>,
+    ) -> Result<Vec<&'w RowWrite<'r>>, StorageError> {
+        let mut late = Vec::new();
+        for write in writes {
+            match self.write_one(write, false) {
+                Ok(()) => {}
+                Err(fault) if is_taken(&fault) => late.push(write),
+                Err(fault) => return Err(self.explain(write, fault)),
+            }
+        }
+        Ok(late)
+    }
+
+    /// Rows that wait for each other's unique values: each gives way, then all are written.
+    fn write_cycle(&mut self, stuck: &[&RowWrite<'_>]) -> Result<(), StorageError> {
+        let mut gone = Vec::new();
+        for write in stuck {
+            let gave_way = write.kind() == WriteKind::Update;
+            let gone_now = if gave_way {
+                self.give_way(write)
+                    .map_err(|fault| self.explain(write, fault))?
+            } else {
+                false
+            };
+            gone.push(gone_now);
+        }
+        for (write, gone) in stuck.iter().zip(gone) {
+            self.write_one(write, gone)
+                .map_err(|fault| self.explain(write, fault))?;
+        }
+        Ok(())
+    }
+
+    /// Frees the unique values that a row is about to change: by NULL where that is allowed,
+    /// else by deleting the row, if nothing but its image hangs on it. `true`: deleted.
+    fn give_way(&mut self, write: &RowWrite<'_>) -> Result<bool> {
+        let entry = self.catalog.entry(write.table)?.clone();
+        let taken: Vec<usize> = write
+            .columns
+            .iter()
+            .copied()
+            .filter(|p| entry.uniques.contains(p))
+            .collect();
+        let key = self.stored_key(&entry, write)?;
+        self.set_capture(entry.reacts(WriteKind::Update))?;
+        if !taken.is_empty() {
+            let nulls = vec![Value::Null; taken.len()];
+            let bound = nulls.iter().chain(&key).map(Bind);
+            let mut statement = self.conn().prepare_cached(&entry.update(&taken))?;
+            if statement.execute(params_from_iter(bound)).is_ok() {
+                return Ok(false);
+            }
+        }
+        let kinds = [WriteKind::Insert, WriteKind::Update, WriteKind::Delete];
+        if !entry.is_whole || kinds.into_iter().any(|kind| entry.reacts(kind)) {
+            return Ok(false);
+        }
+        let mut statement = self.conn().prepare_cached(&entry.text.delete)?;
+        statement.execute(params_from_iter(key.iter().map(Bind)))?;
+        Ok(true)
+    }
+
+    fn write_one(&mut self, write: &RowWrite<'_>, gone: bool) -> Result<()> {
+        let entry = self.catalog.entry(write.table)?.clone();
+        let kind = if gone {
+            WriteKind::Insert
+        } else {
+            write.kind()
+        };
+        let observed = entry.reacts(kind);
+        self.set_capture(observed)?;
+        let key = self.stored_key(&entry, write)?;
+        let had_mark = observed && entry.is_marked(self.conn(), &key)?;
+        let id = (write.table, write.key.clone());
+        self.hashes.insert(id.clone(), None);
+
+        let Some(row) = write.row else {
+            let mut statement = self.conn().prepare_cached(&entry.text.delete)?;
+            statement.execute(params_from_iter(key.iter().map(Bind)))?;
+            drop(statement);
+            return if observed {
+                self.settle(&entry, write, &key, had_mark).map(|_| ())
+            } else {
+                Ok(())
+            };
+        };
+        let defaults: &[usize] = if write.kind() == WriteKind::Insert {
+            write.columns
+        } else {
+            &[]
+        };
+        let columns: Vec<usize> = match kind {
+            WriteKind::Insert => entry.inserted(defaults).collect(),
+            WriteKind::Update => write.columns.to_vec(),
+            WriteKind::Delete => unreachable!("a write with a row is no delete"),
+        };
+        let stored = self.run(&entry, kind, row, &columns, defaults, &key)?;
+        if !defaults.is_empty() {
+            if !had_mark {
+                entry.mark(self.conn(), &key, None)?;
+            }
+            return Ok(());
+        }
+        let as_given = columns.iter().all(|&p| entry.keeps(p, &row.0[p]));
+        if (stored && as_given && !observed) || self.settle(&entry, write, &key, had_mark)? {
+            self.hashes
+                .insert(id, Some(content_hash(&entry.table, row)));
+        }
+        Ok(())
+    }
+
+    /// Runs the statement; `false` when there was no row to update.
+    fn run(
+        &self,
+        entry: &Entry,
+        kind: WriteKind,
+        row: &Row,
+        columns: &[usize],
+        defaults: &[usize],
+        key: &[Value],
+    ) -> Result<bool> {
+        let values = columns.iter().map(|&p| &row.0[p]);
+        if kind == WriteKind::Update {
+            if columns.is_empty() {
+                return Ok(true);
+            }
+            let mut statement = self.conn().prepare_cached(&entry.update(columns))?;
+            return Ok(statement.execute(params_from_iter(values.chain(key).map(Bind)))? == 1);
+        }
+        let sql = entry.insert(defaults);
+        let mut statement = self.conn().prepare_cached(&sql)?;
+        Ok(statement.execute(params_from_iter(values.map(Bind)))? == 1)
+    }
+
+    /// Compares the stored row with the image. Equal: the mark that our own write left goes.
+    /// Different: the row stays marked, as changed from the image.
+    fn settle(
+        &mut self,
+        entry: &Entry,
+        write: &RowWrite<'_>,
+        key: &[Value],
+        had_mark: bool,
+    ) -> Result<bool> {
+        let stored = entry.read(self.conn(), write.key)?;
+        let equal = stored.as_ref() == write.row;
+        if !had_mark {
+            if equal {
+                entry.unmark(self.conn(), key)?;
+            } else {
+                entry.mark(self.conn(), key, write.row)?;
+            }
+        }
+        Ok(equal && !had_mark)
+    }
+
+    /// The key's values as the database has them.
+    fn stored_key(&self, entry: &Entry, write: &RowWrite<'_>) -> Result<Vec<Value>> {
+        let values = key_values(write.key)?;
+        let spelled_otherwise = !entry.uuid_keys.is_empty()
+            && write.kind() != WriteKind::Insert
+            && !entry.exists(self.conn(), &values)?;
+        if spelled_otherwise && let Some(stored) = entry.other_spelling(self.conn(), &values)? {
+            return Ok(stored);
+        }
+        Ok(values)
+    }
+
+    /// Switches the marks of this transaction on or off.
+    pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
+        if self.captures == on {
+            return Ok(());
+        }
+        let mut statement = self
+            .conn()
+            .prepare_cached("UPDATE syncline_capture SET off = ?1")?;
+        statement.execute([!on])?;
+        drop(statement);
+        self.captures = on;
+        Ok(())
+    }
+
+    fn explain(&mut self, write: &RowWrite<'_>, fault: Fault) -> StorageError {
+        self.note(&fault);
+        match self.catalog.entry(write.table) {
+            Ok(entry) => explain::constraint(self.conn(), &entry.table, fault),
+            Err(_) => fault.into(),
+        }
+    }
+}
+
+/// Another row has the key or a unique value.
+fn is_taken(fault: &Fault) -> bool {
+    matches!(
+        fault.code(),
+        Some(
+            ffi::SQLITE_CONSTRAINT_UNIQUE
+                | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+                | ffi::SQLITE_CONSTRAINT_ROWID
+        )
+    )
+}
