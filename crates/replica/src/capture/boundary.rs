@@ -10,7 +10,7 @@ use super::install::{CaptureError, database};
 /// # Errors
 /// The database's.
 pub fn has_marks(conn: &Connection) -> Result<bool, CaptureError> {
-    conn.prepare_cached("SELECT touched > 0 FROM syncline_tx")
+    conn.prepare_cached("SELECT ifnull((SELECT touched > 0 FROM syncline_tx), 1)")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(database("look for marks"))
 }

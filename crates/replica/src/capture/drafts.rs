@@ -11,7 +11,7 @@ use syncline_core::{Row, RowKey, TableNumber, Timestamp};
 
 use super::{
     chain::{self, Step},
-    install::{CaptureError, database},
+    install::{CaptureError, database, make_tables},
 };
 use crate::rows::{RowError, TableSql};
 
@@ -78,11 +78,7 @@ pub fn take_drafts<'a>(
     tables: impl IntoIterator<Item = &'a TableSql>,
     marks_max: usize,
 ) -> Result<Drafts, CaptureError> {
-    let doing = "read the transaction number";
-    let (open, touched): (i64, i64) = conn
-        .prepare_cached("SELECT CAST(n AS INTEGER), touched FROM syncline_tx")
-        .and_then(|mut s| s.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
-        .map_err(database(doing))?;
+    let (open, touched) = counter(conn)?;
     if touched == 0 {
         return Ok(Drafts::default());
     }
@@ -144,6 +140,23 @@ pub fn take_drafts<'a>(
         .map_err(database("empty the marks"))?;
     }
     Ok(out)
+}
+
+/// The open transaction number, and how many times triggers fired since the last sealing. Where
+/// some program removed the row or its table, both are made anew, and nothing is known.
+fn counter(conn: &Connection) -> Result<(i64, i64), CaptureError> {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let sql = "SELECT CAST(n AS INTEGER), CAST(touched AS INTEGER) FROM syncline_tx";
+    let doing = "read the transaction number";
+    if let Ok(found) = conn
+        .prepare_cached(sql)
+        .and_then(|mut s| s.query_row([], read))
+    {
+        return Ok(found);
+    }
+    make_tables(conn)?;
+    let (open, _) = conn.query_row(sql, [], read).map_err(database(doing))?;
+    Ok((open, i64::MAX))
 }
 
 /// The numbers that nobody closed: the open one, and those that our library closed for others.

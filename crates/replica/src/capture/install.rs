@@ -63,8 +63,7 @@ const TABLES: &str = "
 /// # Errors
 /// [`CaptureError`]; the caller rolls back.
 pub fn install(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> {
-    conn.execute_batch(TABLES)
-        .map_err(database("create the tables of capture"))?;
+    make_tables(conn)?;
     for table in tables {
         let shape = Shape::read(conn, &table.name)
             .map_err(database("read the table's shape"))?
@@ -84,6 +83,12 @@ pub fn install(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> 
     }
     stamp::put_last(conn)?;
     stamp::record(conn, tables)
+}
+
+/// Makes what is missing of the tables that all captured tables share.
+pub(super) fn make_tables(conn: &Connection) -> Result<(), CaptureError> {
+    conn.execute_batch(TABLES)
+        .map_err(database("create the tables of capture"))
 }
 
 /// Captures the table with this number no longer; its marks are gone. The table itself may be.

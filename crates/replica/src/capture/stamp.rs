@@ -1,16 +1,21 @@
 //! Notices that the schema changed under capture (spec CA8).
 //!
 //! For each table a hash is kept of everything that decides whether a write was marked: the text
-//! of the table, its indexes and our triggers, where the table's tree begins, and where in
+//! of the table, its unique indexes and our triggers, where the table's tree begins, and where in
 //! `sqlite_schema` our triggers stand. A migration tool may drop a table and its triggers, write,
 //! and create them again with the same text; but objects made again stand in another place,
 //! because one view, `syncline_last`, was made after all of ours and keeps theirs from being the
 //! last. (VACUUM moves everything: then the rows are compared once for nothing.)
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use syncline_core::Table;
 
-use super::install::{CaptureError, database};
+use super::{
+    install::{CaptureError, database},
+    triggers::mark_table,
+};
 
 /// Raised when other triggers are installed for the same schema.
 const FORMAT: u8 = 1;
@@ -35,22 +40,16 @@ pub enum Finding {
 /// The database's.
 pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, CaptureError> {
     let doing = "compare the schema with what was installed";
-    let complete: bool = conn
-        .query_row(
-            "SELECT count(*) = 3 FROM sqlite_schema WHERE type = 'table' \
-             AND name IN ('syncline_tx', 'syncline_unmarked', 'syncline_capture')",
-            [],
-            |row| row.get(0),
-        )
-        .map_err(database(doing))?;
-    let complete = complete
+    let schema = Objects::read(conn).map_err(database(doing))?;
+    let ours = ["syncline_tx", "syncline_unmarked", "syncline_capture"];
+    let complete = ours.iter().all(|name| schema.has_table(name))
         && conn
             .query_row("SELECT count(*) = 1 FROM syncline_tx", [], |row| row.get(0))
             .map_err(database(doing))?;
     tables
         .iter()
         .map(|table| {
-            if !exists(conn, table).map_err(database(doing))? {
+            if !schema.has_table(&table.name) {
                 return Ok(Finding::Gone);
             }
             if !complete {
@@ -60,8 +59,7 @@ pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, Captur
                 .prepare_cached("SELECT stamp FROM syncline_capture WHERE table_no = ?1")
                 .and_then(|mut s| s.query_row([table.number.0], |row| row.get(0)).optional())
                 .map_err(database(doing))?;
-            let now = stamp(conn, table).map_err(database(doing))?;
-            let same = installed.is_some_and(|installed| installed == now);
+            let same = installed.is_some_and(|installed| installed == schema.stamp(table));
             Ok(if same {
                 Finding::Intact
             } else {
@@ -76,7 +74,7 @@ pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, Captur
 /// # Errors
 /// The database's.
 pub fn schema_version(conn: &Connection) -> Result<i64, CaptureError> {
-    conn.prepare_cached("SELECT schema_version FROM pragma_schema_version('main')")
+    conn.prepare_cached("PRAGMA main.schema_version")
         .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(database("read the schema's version"))
 }
@@ -92,55 +90,98 @@ pub(super) fn put_last(conn: &Connection) -> Result<(), CaptureError> {
 /// Remembers the schema of these tables as the one that capture is installed for.
 pub(super) fn record(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> {
     let doing = "remember what was installed";
+    let schema = Objects::read(conn).map_err(database(doing))?;
     for table in tables {
-        let stamp = stamp(conn, table).map_err(database(doing))?;
         conn.execute(
             "INSERT OR REPLACE INTO syncline_capture(table_no, name, stamp) VALUES (?1, ?2, ?3)",
-            params![table.number.0, table.name, stamp],
+            params![table.number.0, table.name, schema.stamp(table)],
         )
         .map_err(database(doing))?;
     }
     Ok(())
 }
 
-fn exists(conn: &Connection, table: &Table) -> rusqlite::Result<bool> {
-    conn.prepare_cached(
-        "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE)",
-    )?
-    .query_row([&table.name], |row| row.get(0))
+/// The objects of the schema by the table they belong to, in lower case.
+struct Objects(BTreeMap<String, Vec<Object>>);
+
+struct Object {
+    kind: String,
+    name: String,
+    sql: String,
+    root_page: i64,
+    place: i64,
 }
 
-fn stamp(conn: &Connection, table: &Table) -> rusqlite::Result<Vec<u8>> {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&[FORMAT]);
-    for column in table.columns.iter().filter(|column| !column.generated) {
-        hash.update(&column.number.0.to_le_bytes());
-        text(&mut hash, &column.name.to_ascii_lowercase());
+impl Object {
+    /// Others evict no row. The indexes that SQLite makes for constraints have no text.
+    fn is_unique_index(&self) -> bool {
+        !self.sql.starts_with("CREATE INDEX")
     }
-    let mut statement = conn.prepare_cached(
-        "SELECT type, name, ifnull(sql, ''), rootpage, rowid FROM sqlite_schema \
-         WHERE tbl_name = ?1 COLLATE NOCASE AND (type <> 'trigger' OR substr(name, 1, length(?2)) = ?2) \
-         OR tbl_name = ?3 ORDER BY name",
-    )?;
-    let triggers = format!("syncline_{}_", table.number.0);
-    let mark = super::triggers::mark_table(table);
-    let mut rows = statement.query(params![table.name, triggers, mark])?;
-    while let Some(row) = rows.next()? {
-        let kind: String = row.get(0)?;
-        text(&mut hash, &kind);
-        text(&mut hash, &row.get::<_, String>(1)?);
-        text(&mut hash, &row.get::<_, String>(2)?);
-        let place: i64 = match kind.as_str() {
-            "table" => row.get(3)?,
-            "trigger" => row.get(4)?,
-            _ => 0,
-        };
+
+    fn add(&self, hash: &mut blake3::Hasher, place: i64) {
+        for part in [&self.kind, &self.name, &self.sql] {
+            hash.update(&(part.len() as u64).to_le_bytes())
+                .update(part.as_bytes());
+        }
         hash.update(&place.to_le_bytes());
     }
-    Ok(hash.finalize().as_bytes()[..16].to_vec())
 }
 
-fn text(hash: &mut blake3::Hasher, text: &str) {
-    hash.update(&(text.len() as u64).to_le_bytes())
-        .update(text.as_bytes());
+impl Objects {
+    fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut statement = conn.prepare(
+            "SELECT tbl_name, type, name, ifnull(sql, ''), ifnull(rootpage, 0), rowid \
+             FROM sqlite_schema ORDER BY name",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut objects: BTreeMap<String, Vec<Object>> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let table: String = row.get(0)?;
+            objects
+                .entry(table.to_ascii_lowercase())
+                .or_default()
+                .push(Object {
+                    kind: row.get(1)?,
+                    name: row.get(2)?,
+                    sql: row.get(3)?,
+                    root_page: row.get(4)?,
+                    place: row.get(5)?,
+                });
+        }
+        Ok(Self(objects))
+    }
+
+    fn of(&self, table: &str) -> &[Object] {
+        self.0
+            .get(&table.to_ascii_lowercase())
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    }
+
+    fn has_table(&self, name: &str) -> bool {
+        self.of(name).iter().any(|object| object.kind == "table")
+    }
+
+    fn stamp(&self, table: &Table) -> Vec<u8> {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&[FORMAT]);
+        for column in table.columns.iter().filter(|column| !column.generated) {
+            hash.update(&column.number.0.to_le_bytes());
+            hash.update(column.name.to_ascii_lowercase().as_bytes())
+                .update(&[0]);
+        }
+        let ours = format!("syncline_{}_", table.number.0);
+        for object in self.of(&table.name) {
+            match object.kind.as_str() {
+                "table" => object.add(&mut hash, object.root_page),
+                "trigger" if object.name.starts_with(&ours) => object.add(&mut hash, object.place),
+                "index" if object.is_unique_index() => object.add(&mut hash, 0),
+                _ => {}
+            }
+        }
+        for object in self.of(&mark_table(table)) {
+            object.add(&mut hash, 0);
+        }
+        hash.finalize().as_bytes()[..16].to_vec()
+    }
 }

@@ -7,6 +7,8 @@
 
 mod capture_fixture;
 mod capture_model;
+mod capture_programs;
+mod capture_schema;
 mod capture_traps;
 mod fixture;
 mod introspect;
