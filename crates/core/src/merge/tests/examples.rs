@@ -6,7 +6,7 @@ use crate::{
     hlc::Hlc,
     ids::{ColumnNumber, Version},
     merge::{ColumnState, Lost, apply, coalesce, diff, merge},
-    schema::{Column, MergeStrategy as S},
+    schema::{Column, ColumnType, MergeStrategy as S},
     value::Value,
 };
 
@@ -85,8 +85,11 @@ fn me6_server_wins_and_client_wins_ignore_clocks() {
 
 #[test]
 fn me7_manual_keeps_the_value_and_shows_all_three() {
-    let column = column(S::Manual);
-    let (base, a, b) = (text("1"), text("2"), text("3"));
+    let column = Column {
+        ty: ColumnType::Integer,
+        ..column(S::Manual)
+    };
+    let (base, a, b) = (Value::Integer(1), Value::Integer(2), Value::Integer(3));
     let lost = Lost::Conflict {
         base: base.clone(),
         mine: b.clone(),
@@ -182,6 +185,37 @@ fn me8_an_addition_nobody_saw_survives_a_removal() {
         merged.unwrap().lost,
         Some(Lost::Older),
         "a part had no effect"
+    );
+}
+
+#[test]
+fn me8_an_item_of_two_births_survives_one_authors_removal() {
+    let column = column(S::Set);
+    let mut server = Server::new(&column, &Value::Null);
+    let born = diff(&column, &Value::Null, &text("[1]"));
+    server.take(born.as_ref(), &by(1, 1, 10, 1));
+    server.take(born.as_ref(), &by(2, 2, 11, 1));
+    let gone = diff(&column, &text("[1]"), &text("[]"));
+    server.take(gone.as_ref(), &by(2, 3, 12, 1));
+    assert_eq!(
+        server.value,
+        text("[1]"),
+        "device 2 did not know that device 1 wanted it too"
+    );
+    server.take(gone.as_ref(), &by(1, 4, 13, 3));
+    assert_eq!(server.value, text("[]"), "device 1 had seen all there was");
+}
+
+#[test]
+fn me8_what_is_gone_already_needs_no_removal() {
+    let column = column(S::Set);
+    let mut server = Server::new(&column, &text("[1,2]"));
+    let gone = diff(&column, &text("[1,2]"), &text("[1]"));
+    server.take(gone.as_ref(), &by(1, 1, 10, 1));
+    let merged = server.take(gone.as_ref(), &by(2, 2, 11, 1)).unwrap();
+    assert_eq!(
+        (merged.value, merged.state, merged.lost),
+        (text("[1]"), None, None)
     );
 }
 
@@ -331,6 +365,28 @@ fn me13_a_removed_member_stays_removed_against_older_edits() {
     assert_eq!(outcome, (kept.clone(), None));
     let outcome = in_turn(&column, &base, (&kept, 20), (&gone, 10));
     assert_eq!(outcome, (kept, Some(Lost::Older)));
+}
+
+#[test]
+fn me13_writing_a_whole_is_later_than_all_that_was_inside() {
+    let column = column(S::MergeFields);
+    let mut server = Server::new(&column, &text(r#"{"a":{"x":1}}"#));
+    let edit = |from: &str, to: &str| diff(&column, &text(from), &text(to));
+    server.take(
+        edit(r#"{"a":{"x":1}}"#, r#"{"a":{"x":2}}"#).as_ref(),
+        &by(1, 1, 90, 1),
+    );
+    // Device 2 saw that, whatever its clock says.
+    server.take(
+        edit(r#"{"a":{"x":2}}"#, r#"{"a":3}"#).as_ref(),
+        &by(2, 2, 10, 2),
+    );
+    let late = edit(r#"{"a":{"x":1}}"#, r#"{"a":{"x":4}}"#);
+    let merged = server.take(late.as_ref(), &by(3, 3, 80, 1));
+    assert_eq!(
+        (server.value, merged.unwrap().lost),
+        (text(r#"{"a":3}"#), Some(Lost::Older))
+    );
 }
 
 #[test]
