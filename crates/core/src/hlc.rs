@@ -24,7 +24,7 @@ impl Hlc {
         self.0 >> 16
     }
 
-    /// The reading after `self` at `now`: never smaller than `self` + 1.
+    /// The reading after `self` at `now`: never smaller than `self` + 1, wherever the clock steps.
     ///
     /// A counter overflow runs into the next millisecond, which keeps the order.
     #[must_use]
@@ -42,5 +42,54 @@ impl Hlc {
     #[must_use]
     pub fn clamped(self, now: Timestamp) -> Self {
         self.min(Self::at(now.plus_millis(Self::SKEW_MAX_MILLIS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn time() -> impl Strategy<Value = Timestamp> {
+        prop_oneof![
+            (0..5_000_u64).prop_map(Timestamp::from_millis),
+            any::<u64>().prop_map(Timestamp),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn id9_readings_grow_however_the_clock_steps(times in prop::collection::vec(time(), 1..50)) {
+            let mut last = Hlc::default();
+            for now in times {
+                let next = last.tick(now);
+                // At the very end of time there is nothing left to grow into.
+                prop_assert!(next > last || last == Hlc(u64::MAX));
+                prop_assert!(next >= Hlc::at(now));
+                prop_assert!(next == Hlc::at(now) || next == last.successor());
+                last = next;
+            }
+        }
+
+        #[test]
+        fn id9_a_server_takes_nothing_more_than_a_minute_ahead(a: u64, b: u64, now in time()) {
+            let latest = Hlc::at(now.plus_millis(Hlc::SKEW_MAX_MILLIS));
+            let (a, b) = (Hlc(a), Hlc(b));
+            prop_assert!(a.clamped(now) <= latest);
+            prop_assert_eq!(a.clamped(now).clamped(now), a.clamped(now));
+            prop_assert!(a > latest || a.clamped(now) == a);
+            prop_assert!(a > b || a.clamped(now) <= b.clamped(now), "the order is kept");
+        }
+    }
+
+    #[test]
+    fn id9_a_full_counter_runs_into_the_next_millisecond() {
+        let now = Timestamp::from_millis(7);
+        let full = Hlc((7 << 16) | 0xFFFF);
+        assert_eq!(full.millis(), 7);
+        assert_eq!(full.tick(now), Hlc(8 << 16));
+        assert_eq!(Hlc::at(now).tick(now), Hlc((7 << 16) + 1));
+        assert_eq!(Hlc::at(now).tick(Timestamp::from_millis(9)), Hlc(9 << 16));
     }
 }
