@@ -38,6 +38,12 @@ pub struct Config {
     pub schema: Schema,
     /// What the file says was renamed, in order of place.
     pub renamed: Vec<Renamed>,
+    pub origin: Origin,
+}
+
+/// What only reading a file tells: the default for a configuration that a program made.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Origin {
     /// Merge strategies of tables without columns, to be applied when they have some.
     waiting: BTreeMap<String, Vec<Chosen>>,
     source: Source,
@@ -83,16 +89,6 @@ impl Default for ServerConfig {
 }
 
 impl Config {
-    /// The configuration of this server and these tables, as if a file had said so.
-    #[must_use]
-    pub fn new(server: ServerConfig, schema: Schema) -> Self {
-        Self {
-            server,
-            schema,
-            ..Self::default()
-        }
-    }
-
     /// Reads `text`; `file` is the name that errors show. Rules are checked by compiling them:
     /// see [`Config::locate`].
     ///
@@ -116,6 +112,6 @@ impl Config {
     /// The place in the file of a rule that did not compile.
     #[must_use]
     pub fn locate(&self, error: &RuleError) -> ConfigError {
-        self.source.locate(error)
+        self.origin.source.locate(error)
     }
 }

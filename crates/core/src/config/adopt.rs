@@ -28,7 +28,7 @@ impl Config {
         if !table.columns.is_empty() {
             return Ok(());
         }
-        let waiting = self.waiting.remove(&table.name).unwrap_or_default();
+        let waiting = self.origin.waiting.remove(&table.name).unwrap_or_default();
         table.columns.clone_from(&found.columns);
         table.primary_key.clone_from(&found.primary_key);
         table.uniques.clone_from(&found.uniques);
@@ -37,7 +37,7 @@ impl Config {
         table.without_rowid = found.without_rowid;
         table.autoincrement = found.autoincrement;
         let path = format!("tables.{}", table.name);
-        let at = self.source.table(&table.name);
+        let at = self.origin.source.table(&table.name);
         if table.primary_key.is_empty() {
             m.add(
                 at,
@@ -48,11 +48,15 @@ impl Config {
         }
         for (written, text) in std::mem::take(&mut table.force) {
             let place = format!("{path}.force.{written}");
-            let at = self.source.force(&table.name, &written).unwrap_or(at);
+            let at = self
+                .origin
+                .source
+                .force(&table.name, &written)
+                .unwrap_or(at);
             let column = super::check::known_column(table, &written, &place, at, &mut m);
             table.force.insert(column.unwrap_or(written), text);
         }
         merge::apply(table, &waiting, &path, true, &mut m);
-        m.or(&self.source, ())
+        m.or(&self.origin.source, ())
     }
 }

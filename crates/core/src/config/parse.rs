@@ -36,8 +36,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Vec<ConfigError>> 
     if let Some(tables) = tables {
         read_tables(&mut config, &mut source, tables, &mut m);
     }
-    config.source = source;
-    let source = config.source.clone();
+    config.origin.source = source;
+    let source = config.origin.source.clone();
     m.or(&source, config)
 }
 
@@ -71,7 +71,7 @@ fn read_tables(config: &mut Config, source: &mut Source, tables: &DeTable<'_>, m
                 .table(&text.name)
                 .is_some_and(|t| t.columns.is_empty())
         {
-            config.waiting.insert(text.name, text.merge);
+            config.origin.waiting.insert(text.name, text.merge);
         }
     }
     config.schema = schema;

@@ -115,7 +115,9 @@ impl Config {
                 entries.push((key(&format!("{}.{member}", column.name)), *strategy));
             }
         }
-        for Chosen { what, strategy, .. } in self.waiting.get(&table.name).into_iter().flatten() {
+        for Chosen { what, strategy, .. } in
+            self.origin.waiting.get(&table.name).into_iter().flatten()
+        {
             let name = match what {
                 What::Rest => key("*"),
                 What::Key(name) => key(name),
