@@ -248,6 +248,34 @@ impl Rules {
         out
     }
 
+    /// What to ask [`Facts::matching`] for to find all rows that inherit buckets from the row of
+    /// `table` with this key: [`Rules::inheriting`] with every canonical form of the key's value
+    /// in the children's columns.
+    #[must_use]
+    pub fn child_lookups(
+        &self,
+        table: TableNumber,
+        key: &RowKey,
+    ) -> Vec<(TableNumber, RuleColumn, Value)> {
+        let children = self
+            .table(table)
+            .map(|table| &self.compiled.tables[table].children);
+        let (Some(children), Ok(values)) = (children, key.decode()) else {
+            return Vec::new();
+        };
+        let [value] = &values[..] else {
+            return Vec::new();
+        };
+        let forms = |&(child, column): &(TableNumber, RuleColumn)| {
+            let ty = self
+                .table(child)
+                .map(|child| self.compiled.tables[child].type_of(column));
+            let forms = ty.map_or_else(Vec::new, |ty| Seen::from(value).forms(ty));
+            forms.into_iter().map(move |form| (child, column, form))
+        };
+        children.iter().flat_map(forms).collect()
+    }
+
     /// What `stored` grants in the state `facts`, sorted, with repetitions: one for each path
     /// through it.
     ///

@@ -205,6 +205,11 @@ impl<'a> Parts<'a> {
     }
 
     fn sort(&mut self, cond: Cond, clause: Clause, write: bool) -> Result<(), Refusal> {
+        if let Cond::And(all) = cond {
+            return all
+                .into_iter()
+                .try_for_each(|cond| self.sort(cond, clause.clone(), write));
+        }
         let of = parties(&cond);
         let images = of & (IMAGES | USER) == of;
         if of == USER {

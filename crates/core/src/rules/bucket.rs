@@ -48,10 +48,11 @@ impl Compiled {
                     out.extend(self.key.value_bucket(family, &field.of(row)));
                 }
                 Placed::Parent(column, parent) => {
-                    for key in self.tables[parent].keys(&Field::from(column).of(row)) {
-                        if let Some(row) = facts.stored(self.tables[parent].number, &key)? {
-                            self.collect_buckets(parent, &row, facts, out)?;
-                        }
+                    let rules = &self.tables[parent];
+                    if let Some(key) = rules.key_of(Field::from(column).of(row))
+                        && let Some(row) = facts.stored(rules.number, &key)?
+                    {
+                        self.collect_buckets(parent, &row, facts, out)?;
                     }
                 }
             }

@@ -24,6 +24,10 @@ const CLAIM_PATH_MAX: usize = 8;
 impl Lowerer<'_> {
     /// One side of a comparison.
     pub(super) fn side(&mut self, sql: &Sql) -> Result<Side, Refusal> {
+        self.nested(sql, |lowerer| lowerer.side_inside(sql))
+    }
+
+    fn side_inside(&mut self, sql: &Sql) -> Result<Side, Refusal> {
         match sql {
             Sql::Nested(inner) => self.side(inner),
             Sql::Identifier(name) => self.column(sql, std::slice::from_ref(name)),

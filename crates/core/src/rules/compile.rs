@@ -348,6 +348,13 @@ impl Compiled {
                 );
             }
         }
+        // A source's own rows are found from the chain as well.
+        for Source { hops, .. } in &self.sources {
+            for hop in hops.iter().take(hops.len() - 1) {
+                let right = hop.right.and_then(Field::lookup);
+                lookups.extend(right.map(|column| (hop.table, column)));
+            }
+        }
         lookups.sort();
         lookups.dedup();
         for (table, column) in lookups {

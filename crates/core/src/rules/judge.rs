@@ -8,7 +8,7 @@ use super::{
     normal::Mode,
     term::{Field, Seen},
 };
-use crate::{ids::TableNumber, key::RowKey, value::Value};
+use crate::{ids::TableNumber, key::RowKey, schema::ColumnType, value::Value};
 
 /// Rows to judge by. Unlike in [`Facts`], a row may have several images at once: before a
 /// changeset and after its changes.
@@ -107,7 +107,7 @@ impl<L: Lookup> Judge<'_, L> {
             Link::User(field, term) => Ok(field.of(row).equals(&term.of(self.identity))),
             Link::Chain(chain) => self.chain(chain, env),
             Link::Parent(column, parent) => {
-                self.parent(&Field::from(*column).of(row), *parent, Mode::Read)
+                self.parent(Field::from(*column).of(row), *parent, Mode::Read)
             }
         }
     }
@@ -127,7 +127,7 @@ impl<L: Lookup> Judge<'_, L> {
         }
         for parent in &branch.parents {
             let value = env.field(parent.place, parent.field);
-            if !self.parent(&value, parent.parent, parent.mode)? {
+            if !self.parent(value, parent.parent, parent.mode)? {
                 return Ok(false);
             }
         }
@@ -140,25 +140,18 @@ impl<L: Lookup> Judge<'_, L> {
     }
 
     /// Whether the rule of the parent with the key `value` holds.
-    fn parent(&self, value: &Seen<'_>, parent: usize, mode: Mode) -> Result<bool, L::Missing> {
+    fn parent(&self, value: Seen<'_>, parent: usize, mode: Mode) -> Result<bool, L::Missing> {
         let rules = &self.rules.tables[parent];
-        for key in rules.keys(value) {
-            let question = Question::Row(parent, mode, key);
-            let holds = self.answered(question, |question| {
-                let Question::Row(_, _, key) = question else {
-                    return Ok(false);
-                };
-                let images = self.lookup.images(rules.number, key)?;
-                any(&images, |row| match mode {
-                    Mode::Read => self.may_read(parent, row),
-                    Mode::Write => self.may_update_as_it_is(parent, row),
-                })
-            })?;
-            if holds {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let Some(key) = rules.key_of(value) else {
+            return Ok(false);
+        };
+        self.answered(Question::Row(parent, mode, key.clone()), || {
+            let images = self.lookup.images(rules.number, &key)?;
+            any(&images, |row| match mode {
+                Mode::Read => self.may_read(parent, row),
+                Mode::Write => self.may_update_as_it_is(parent, row),
+            })
+        })
     }
 
     /// What `writable(parent)` asks: the update rule, with the row unchanged.
@@ -188,7 +181,7 @@ impl<L: Lookup> Judge<'_, L> {
             return Ok(false);
         }
         let question = Question::Chain(std::ptr::from_ref(chain).addr(), bytes);
-        self.answered(question, |_| match (&start, &end) {
+        self.answered(question, || match (&start, &end) {
             (Some(start), _) => self.reaches(&chain.hops, start, end.as_ref()),
             (None, Some(end)) => self.reached_from(&chain.hops, end),
             (None, None) => Ok(false),
@@ -198,12 +191,12 @@ impl<L: Lookup> Judge<'_, L> {
     fn answered(
         &self,
         question: Question,
-        answer: impl FnOnce(&Question) -> Result<bool, L::Missing>,
+        answer: impl FnOnce() -> Result<bool, L::Missing>,
     ) -> Result<bool, L::Missing> {
         if let Some(known) = self.lookup.recall(&question) {
             return Ok(known);
         }
-        let answer = answer(&question)?;
+        let answer = answer()?;
         self.lookup.remember(question, answer);
         Ok(answer)
     }
@@ -262,23 +255,18 @@ impl<L: Lookup> Judge<'_, L> {
 }
 
 impl TableRules {
-    /// The keys of this table that equal `value`: one, or two where 1 and 1.0 differ as keys.
-    pub(super) fn keys(&self, value: &Seen<'_>) -> Vec<RowKey> {
-        let Some(column) = self.key else {
-            return Vec::new();
-        };
-        // A value too long for a key is no row's key.
-        value
-            .forms(self.types[column])
-            .iter()
-            .filter_map(|v| RowKey::encode([v]).ok())
-            .collect()
+    /// The key of this table that equals `value`: keys do not tell 1 from 1.0 (spec CE11).
+    pub(super) fn key_of(&self, value: Seen<'_>) -> Option<RowKey> {
+        // Neither NULL nor a value too long for a key is a row's key.
+        self.key
+            .and_then(|_| RowKey::encode([&value.into_value()]).ok())
     }
 
-    fn type_of(&self, column: RuleColumn) -> crate::schema::ColumnType {
+    /// The type of a column.
+    pub(super) fn type_of(&self, column: RuleColumn) -> ColumnType {
         match column {
             RuleColumn::Column(position) => self.types[position],
-            RuleColumn::Owner => crate::schema::ColumnType::Text,
+            RuleColumn::Owner => ColumnType::Text,
         }
     }
 }
@@ -295,10 +283,9 @@ impl Compiled {
         let rules = &self.tables[table];
         let mut rows = Vec::new();
         if rules.key.map(RuleColumn::Column) == Some(column) {
-            for key in rules.keys(value) {
-                rows.extend(lookup.images(rules.number, &key)?);
-            }
-            return Ok(rows);
+            return rules
+                .key_of(value.clone())
+                .map_or(Ok(rows), |key| lookup.images(rules.number, &key));
         }
         for form in value.forms(rules.type_of(column)) {
             rows.extend(lookup.matching(rules.number, column, &form)?);

@@ -46,14 +46,23 @@ impl<'a> Lowerer<'a> {
 
     /// The condition `sql`, or its negation.
     pub(super) fn condition(&mut self, sql: &Sql, negated: bool) -> Result<Expr, Refusal> {
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
+        self.nested(sql, |lowerer| lowerer.condition_inside(sql, negated))
+    }
+
+    /// Does `work` one level deeper, if that is not too deep.
+    pub(super) fn nested<T>(
+        &mut self,
+        sql: &Sql,
+        work: impl FnOnce(&mut Self) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        if self.depth >= DEPTH_MAX {
             let message = format!("the condition nests deeper than {DEPTH_MAX} levels");
             return Err(self.refuse(sql, message, "write it flatter"));
         }
-        let expr = self.condition_inside(sql, negated);
+        self.depth += 1;
+        let result = work(self);
         self.depth -= 1;
-        expr
+        result
     }
 
     fn condition_inside(&mut self, sql: &Sql, negated: bool) -> Result<Expr, Refusal> {

@@ -139,24 +139,26 @@ impl<'a> Seen<'a> {
     /// The canonical values of a column of type `ty` that equal this value (spec RU6): none for
     /// NULL, two where 1 and 1.0 are both canonical.
     pub(super) fn forms(&self, ty: ColumnType) -> Vec<Value> {
-        let number = |integer: i64, real: Option<f64>| {
-            let mut forms = vec![Value::Integer(integer).canonical(ty)];
-            let other = real.map(|x| Value::Real(x).canonical(ty));
-            forms.extend(other.filter(|form| *form != forms[0]));
-            // A column may store another value for it: a text, or the nearest double.
-            forms.retain(|form| Seen::from(form).equals(self));
-            forms
+        let (integer, real) = match self {
+            Self::Null => return Vec::new(),
+            Self::Integer(n) => (Some(*n), as_real(*n)),
+            Self::Real(x) => (as_integer(*x), Some(*x)),
+            Self::Text(text) => return vec![Value::Text(text.as_ref().to_owned())],
+            Self::Blob(bytes) => return vec![Value::Blob(bytes.to_vec())],
         };
-        match self {
-            Self::Null => Vec::new(),
-            Self::Integer(n) => number(*n, as_real(*n)),
-            Self::Real(x) => match as_integer(*x) {
-                Some(n) => number(n, Some(*x)),
-                None => vec![Value::Real(*x)],
-            },
-            Self::Text(text) => vec![Value::Text(text.as_ref().to_owned())],
-            Self::Blob(bytes) => vec![Value::Blob(bytes.to_vec())],
+        let mut forms = Vec::new();
+        for number in integer
+            .map(Value::Integer)
+            .into_iter()
+            .chain(real.map(Value::Real))
+        {
+            let form = number.canonical(ty);
+            // Columns of text hold no number, columns of reals not every integer.
+            if Seen::from(&form).equals(self) && !forms.contains(&form) {
+                forms.push(form);
+            }
         }
+        forms
     }
 
     /// Appends an encoding that two values share exactly when they are equal.

@@ -1,6 +1,7 @@
 //! What rules are read as, and what follows from them for rows and people.
 
 mod admission;
+mod buckets;
 mod forms;
 mod oracle;
 mod properties;

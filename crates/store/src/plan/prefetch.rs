@@ -30,12 +30,13 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
             }
             wants.push(Want::Row(change.table, change.key.clone()));
             // A new row may be the parent of rows that wait for it.
-            if let (Op::Insert(_), false) = (&change.op, table.inheriting.is_empty())
-                && let Ok(values) = change.key.decode()
-                && let [value] = &values[..]
-            {
-                let children = table.inheriting.iter();
-                wants.extend(children.map(|&(t, column)| Want::Matching(t, column, value.clone())));
+            if let (Op::Insert(_), false) = (&change.op, table.inheriting.is_empty()) {
+                let children = context.rules().child_lookups(change.table, &change.key);
+                wants.extend(
+                    children
+                        .into_iter()
+                        .map(|(t, c, value)| Want::Matching(t, c, value)),
+                );
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
-    BucketId, RowKey, TableNumber, Value, Version,
+    BucketId, RowKey, TableNumber, Version,
     rules::{Facts, Grant, Stored},
 };
 
@@ -167,8 +167,8 @@ struct Descent<'a> {
     context: &'a Context,
     state: &'a State,
     layered: &'a Layered<'a>,
-    /// Parents: table and the value that children refer to.
-    queue: VecDeque<(TableNumber, Value)>,
+    /// Parents whose buckets changed.
+    queue: VecDeque<(TableNumber, RowKey)>,
     /// Rows that change nothing but their buckets.
     below: Vec<RowDraft>,
     places: BTreeMap<(TableNumber, RowKey), usize>,
@@ -200,8 +200,8 @@ fn rebucket(
     // Level by level: what one level misses is loaded in one round.
     while !descent.queue.is_empty() {
         let mut wants = Vec::new();
-        for (table, value) in std::mem::take(&mut descent.queue) {
-            if let Err(missing) = descent.children(table, &value, effects) {
+        for (table, key) in std::mem::take(&mut descent.queue) {
+            if let Err(missing) = descent.children(table, &key, effects) {
                 wants.extend(missing.0);
             }
         }
@@ -213,34 +213,22 @@ fn rebucket(
 }
 
 impl Descent<'_> {
-    /// Rows inherit from a parent by the single value of its key.
     fn enqueue(&mut self, table: TableNumber, key: &RowKey) {
-        if self
-            .context
-            .table(table)
-            .is_none_or(|table| table.inheriting.is_empty())
-        {
-            return;
-        }
-        if let Ok(values) = key.decode()
-            && let [value] = &values[..]
-        {
-            self.queue.push_back((table, value.clone()));
+        let parent = self.context.table(table);
+        if parent.is_some_and(|table| !table.inheriting.is_empty()) {
+            self.queue.push_back((table, key.clone()));
         }
     }
 
     fn children(
         &mut self,
         table: TableNumber,
-        value: &Value,
+        key: &RowKey,
         effects: &mut Effects,
     ) -> Result<(), Missing> {
-        let Some(parent) = self.context.table(table) else {
-            return Ok(());
-        };
         let mut wants = Vec::new();
-        for &(child_table, column) in &parent.inheriting {
-            match self.layered.matching(child_table, column, value) {
+        for (child_table, column, value) in self.context.rules().child_lookups(table, key) {
+            match self.layered.matching(child_table, column, &value) {
                 Err(missing) => wants.extend(missing.0),
                 Ok(children) => {
                     for child in children {

@@ -1,6 +1,6 @@
 //! Rules as people write them.
 
-use super::testkit::{KEY, schema, tracker};
+use super::testkit::{Db, KEY, schema, table, tracker, user};
 use crate::{
     rules::Rules,
     schema::{Schema, Table},
@@ -145,7 +145,7 @@ fn ru2_common_policies_are_read_as_meant() {
     (auth.jwt() ->> 'is_admin')::boolean
         read by everybody if auth.claim('is_admin') = 1
     auth.claim('role') = 'admin' AND budget BETWEEN 1 AND 10
-        read by everybody if auth.claim('role') = 'admin' while (budget >= 1 AND budget <= 10)
+        read by everybody if auth.claim('role') = 'admin' while budget >= 1 AND budget <= 10
     _owner = auth.uid() OR id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())
         read by its owner; by users listed in project_members (project_id, user_id)
     auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = projects.id AND role IN ('owner', 'editor'))
@@ -167,8 +167,103 @@ fn ru2_common_policies_are_read_as_meant() {
     EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() AND role = 'admin')
         read by users listed in project_members (user_id) with role = 'admin'
     points > 2.5 AND (title IS NULL OR title <> 'draft')
-        read by everybody while (points > 2.5 AND (title IS NULL OR title <> 'draft'))
+        read by everybody while points > 2.5 AND (title IS NULL OR title <> 'draft')
     project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())
         read by users listed in project_members (project_id, user_id)
+    ");
+}
+
+#[test]
+fn ru2_the_policies_of_an_assessment_tool() {
+    let member = "auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = id)";
+    let editor = "auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = id AND role IN ('owner', 'editor'))";
+    let any = "project_id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())";
+    let mut members = table(
+        "project_members",
+        "project_id uuid, user_id uuid, role text",
+    );
+    members.primary_key = vec![0, 1];
+    let mut db = Db::new(schema([
+        table("projects", "id uuid, name text")
+            .read(member)
+            .update(editor),
+        members,
+        table(
+            "assessment_responses",
+            "id uuid, project_id uuid, answer text",
+        )
+        .read(any)
+        .write(any),
+    ]));
+    let all = ["projects", "project_members", "assessment_responses"].map(|t| db.rules.describe(t));
+    insta::assert_snapshot!(all.join("\n"), @"
+    projects: read by users listed in project_members (project_id, user_id)
+    projects: created by nobody
+    projects: updated by users listed in project_members (project_id, user_id) with role IN ('owner', 'editor')
+    projects: deleted by nobody
+    project_members: read by nobody
+    project_members: written by nobody
+    assessment_responses: read by users listed in project_members (project_id, user_id)
+    assessment_responses: written by users listed in project_members (project_id, user_id)
+    ");
+    let id = |n: u8| format!("0000000{n}-0000-4000-8000-00000000000a");
+    let project = db.insert("projects", "", [id(1).into(), "study".into()]);
+    for (who, role) in [(2, "editor"), (3, "viewer")] {
+        db.insert(
+            "project_members",
+            "",
+            [id(1).into(), id(who).into(), role.into()],
+        );
+    }
+    let answer = db.row(
+        "assessment_responses",
+        "",
+        [id(9).into(), id(1).into(), "yes".into()],
+    );
+    let renamed = db.row("projects", "", [id(1).into(), "other".into()]);
+    for (who, sees, renames, answers) in [
+        (2, true, true, true),
+        (3, true, false, true),
+        (4, false, false, false),
+    ] {
+        let identity = user(&id(who).to_uppercase());
+        assert_eq!(db.sees(&identity, &project), sees, "{who}");
+        assert_eq!(
+            db.admit(&identity, &[db.put(renamed.clone())]).is_ok(),
+            renames,
+            "{who}"
+        );
+        assert_eq!(
+            db.admit(&identity, &[db.put(answer.clone())]).is_ok(),
+            answers,
+            "{who}"
+        );
+    }
+}
+
+#[test]
+fn ru25_rules_are_described_in_words() {
+    let db = Db::new(schema([
+        table("projects", "id uuid, name text, user_id text")
+            .read("_owner = auth.uid() OR id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid())")
+            .create("_owner = auth.uid() AND new.name <> ''")
+            .update("id IN (SELECT project_id FROM project_members WHERE user_id = auth.uid() AND role = 'editor') AND old.name = new.name")
+            .force("user_id", "auth.uid()"),
+        table("project_members", "id uuid, project_id uuid, user_id text, role text")
+            .read("project_id IN readable(projects)")
+            .write("project_id IN writable(projects) AND auth.claim('app', 'plan') = 'pro' OR auth.role() = 'admin'"),
+        table("notes", "id uuid, tenant text, day timestamp").read("tenant = auth.claim('tenant') AND day IS NOT NULL"),
+    ]));
+    let all = ["PROJECTS", "project_members", "notes", "nowhere"].map(|t| db.rules.describe(t));
+    insta::assert_snapshot!(all.join("\n"), @"
+    projects: read by its owner; by users listed in project_members (project_id, user_id)
+    projects: created by its owner if new.name <> ''
+    projects: updated by users listed in project_members (project_id, user_id) with role = 'editor' if old.name = new.name
+    projects: deleted by nobody
+    projects: `user_id` is set to auth.uid() by the server
+    project_members: read by readers of its row in projects (project_id)
+    project_members: written by writers of its row in projects (project_id) if auth.claim('app', 'plan') = 'pro'; by everybody if auth.role() = 'admin'
+    notes: read by users whose auth.claim('tenant') is `tenant` while day IS NOT NULL
+    notes: written by nobody
     ");
 }

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     ids::{BucketId, TableNumber},
     key::RowKey,
-    rules::{Facts, Grant, Identity, Proposed, RuleColumn, Stored, term::Field},
-    value::Value,
+    rules::{Facts, Grant, Identity, Proposed, Stored},
 };
 
 impl Db {
@@ -80,12 +79,10 @@ impl Kept {
         if old == new {
             return;
         }
-        for (child, column) in db.rules.inheriting(id.0) {
-            for key in id.1.decode().unwrap() {
-                let Ok(children) = db.matching(child, column, &key);
-                for child in children {
-                    self.rebucket(db, &(child.table, child.key.clone()), None);
-                }
+        for (child, column, value) in db.rules.child_lookups(id.0, &id.1) {
+            let Ok(children) = db.matching(child, column, &value);
+            for child in children {
+                self.rebucket(db, &(child.table, child.key.clone()), None);
             }
         }
     }

@@ -142,3 +142,140 @@ fn ru3_what_does_not_fit_is_refused_with_the_clause_and_a_way_to_say_it() {
         tables.tasks.read: not a moment in UTC: `_created_at > 'yesterday'`; write `'2026-01-31'`, `'2026-01-31T12:00:00Z'` or microseconds since 1970 @Some(0)
     ");
 }
+
+#[test]
+fn ru9_limits_are_named() {
+    let ors = |count: usize, each: &dyn Fn(usize) -> String| {
+        (0..count).map(each).collect::<Vec<_>>().join(" OR ")
+    };
+    let links = |count| ors(count, &|i| format!("title = auth.claim('c{i}')"));
+    let list = |count: usize| {
+        format!(
+            "points IN ({})",
+            (0..count)
+                .map(|i| i.to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
+    };
+    let nested = |depth: usize| format!("{}done{}", "(".repeat(depth), ")".repeat(depth));
+    let path = |count: usize| format!("auth.jwt() {} ->> 'z' = 'x'", "-> 'a'".repeat(count));
+    let fits = [
+        links(32),
+        list(256),
+        ors(300, &|i| format!("points = {i}")),
+        nested(20),
+        path(7),
+    ];
+    for rule in &fits {
+        let mut tables = tracker();
+        let tasks = tables.pop().unwrap().read(rule);
+        tables.push(tasks);
+        assert!(
+            crate::rules::Rules::compile(&schema(tables), &[0; 32]).is_ok(),
+            "{rule}"
+        );
+    }
+    let refused = [
+        links(33),
+        format!("({}) AND ({})", links(6), links(6)),
+        list(257),
+        nested(60),
+        path(8),
+        ors(900, &|i| format!("points = {i}")),
+    ];
+    let said: Vec<String> = refused
+        .iter()
+        .map(|rule| {
+            let said = self::refused(rule);
+            let (_, said) = said.split_once('\n').unwrap();
+            let (message, suggestion) = (said.split(": `").next(), said.rsplit("`; ").next());
+            format!("{} … {}", message.unwrap().trim(), suggestion.unwrap())
+        })
+        .collect();
+    insta::assert_snapshot!(said.join("\n"), @"
+    tables.tasks.read: written as alternatives, the rule has more than 32 branches … move alternatives into a table of who may what, or into the read rule of a parent @None
+    tables.tasks.read: written as alternatives, the rule has more than 32 branches … move alternatives into a table of who may what, or into the read rule of a parent @None
+    tables.tasks.read: the list has more than 256 values … keep the values in a table and write `column IN (SELECT … FROM t)` @Some(0)
+    tables.tasks.read: the condition nests deeper than 40 levels … write it flatter @None
+    tables.tasks.read: the path into the token has more than 8 members … put the claim higher in the token @Some(0)
+    tables.tasks.read: the rule is longer than 8192 bytes … keep long lists of values in a table and write `column IN (SELECT … FROM that table)` @None
+    ");
+}
+
+#[test]
+fn ru9_hostile_texts_end_in_a_message() {
+    let texts = [
+        "(".repeat(8_000),
+        "NOT ".repeat(2_000) + "done",
+        "- ".repeat(4_000) + "1",
+        format!(
+            "NOT EXISTS (SELECT 1 FROM projects WHERE {}done)",
+            "done AND ".repeat(880)
+        ),
+        format!(
+            "title IN (SELECT id FROM projects WHERE {}name)",
+            "name OR ".repeat(990)
+        ),
+        format!("{}1 = 1", "1 + ".repeat(2_000)),
+        format!("{}'x' = 'x'", "title || ".repeat(880)),
+        format!("title{} = 'x'", "::text".repeat(1_300)),
+        format!("title{} = 'x'", " -> 'a'".repeat(1_100)),
+        "CASE WHEN ".repeat(800),
+        "EXISTS (SELECT 1 WHERE ".repeat(300),
+        "title = 'unfinished".to_owned(),
+        "title = $$x$$".to_owned(),
+        "title = E'\\n' AND \u{0} = 1".to_owned(),
+        "\u{202e}".repeat(100),
+        "x".repeat(9_000),
+    ];
+    for text in texts {
+        let said = refused(&text);
+        assert!(said.len() < text.len() + 1_500, "{}", said.len());
+    }
+}
+
+#[test]
+fn ru3_every_rule_that_does_not_fit_is_told() {
+    let mut tables = tracker();
+    for table in &mut tables {
+        table.rules.read = Some("nothing".into());
+        table.rules.update = Some("TRUE AND".into());
+    }
+    let errors = crate::rules::Rules::compile(&schema(tables), &[0; 32]).unwrap_err();
+    let told: Vec<_> = errors
+        .iter()
+        .map(|e| format!("{}.{}", e.table, e.rule))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "projects.read",
+            "projects.update",
+            "project_members.read",
+            "project_members.update",
+            "tasks.read",
+            "tasks.update",
+        ]
+    );
+}
+
+#[test]
+fn ru4_names_that_sql_would_take_otherwise_are_refused() {
+    // Here `id` is no column of the inner table, so it is the outer one's: as meant.
+    let rule = "auth.uid() IN (SELECT user_id FROM project_members WHERE project_id = id)";
+    let compile = |columns: &str| {
+        let members = super::testkit::table("project_members", columns);
+        let projects = super::testkit::table("projects", "id text, name text").read(rule);
+        crate::rules::Rules::compile(&schema([projects, members]), &[0; 32])
+    };
+    let rules = compile("project_id text, user_id text, role text").unwrap();
+    insta::assert_snapshot!(rules.describe("projects"), @"
+    projects: read by users listed in project_members (project_id, user_id)
+    projects: written by nobody
+    ");
+    let error = compile("id text, project_id text, user_id text")
+        .unwrap_err()
+        .swap_remove(0);
+    insta::assert_snapshot!(error, @"tables.projects.read: `id` means the column of `project_members` here, which SQL finds first: `project_id = id`; write `projects.id`, or `project_members.id` if that is meant");
+}
