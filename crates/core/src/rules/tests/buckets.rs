@@ -356,7 +356,7 @@ fn ru18_the_fingerprint_follows_what_buckets_mean() {
             table
                 .columns
                 .iter_mut()
-                .for_each(|column| column.number.0 += 3)
+                .for_each(|column| column.number.0 += 3);
         },
     ];
     for (i, change) in same.into_iter().enumerate() {
@@ -368,7 +368,7 @@ fn ru18_the_fingerprint_follows_what_buckets_mean() {
                 .rules
                 .read
                 .as_ref()
-                .map(|r| format!("{r} AND id <> 'x'"))
+                .map(|r| format!("{r} AND id <> 'x'"));
         },
         &|table| table.rules.read = None,
         &|table| {

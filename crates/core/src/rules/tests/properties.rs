@@ -191,8 +191,8 @@ proptest! {
     #[test]
     fn ru20_ru21_ru22_ru23_admission_is_the_least_fixpoint_of_sql(
         schema in writable_schema(),
-        steps in steps(16),
-        draws in vec((draw(), prop::bool::weighted(0.2)), 1..8),
+        steps in steps(8),
+        draws in vec((draw(), prop::bool::weighted(0.1)), 1..12),
         identity in identity(),
         shift in any::<usize>(),
     ) {

@@ -14,8 +14,14 @@ use crate::{
     value::Value,
 };
 
-/// Tables, each with the column and the table that it may inherit through.
-const TABLES: [(&str, &str, Option<(&str, &str)>); 6] = [
+/// A table's name, its columns, and the column and the table that it may inherit through.
+type Shape = (
+    &'static str,
+    &'static str,
+    Option<(&'static str, &'static str)>,
+);
+
+const TABLES: [Shape; 6] = [
     (
         "orgs",
         "id text, owner text, open boolean, level integer",
@@ -157,7 +163,12 @@ fn columns(at: usize, numbers: bool) -> Vec<String> {
     let fits = |ty| match ty {
         ColumnType::Integer | ColumnType::Real => numbers,
         ColumnType::Any => true,
-        _ => !numbers && ty == ColumnType::Text,
+        ColumnType::Text => !numbers,
+        ColumnType::Boolean
+        | ColumnType::Json
+        | ColumnType::Blob
+        | ColumnType::Timestamp
+        | ColumnType::Uuid => false,
     };
     let names = table
         .columns
@@ -321,9 +332,9 @@ fn spelled(
         // One EXISTS with joins.
         0 => {
             let mut from = format!("{} {}", table(0), HOPS[0]);
-            for i in 1..tables.len() {
+            for (i, hop) in HOPS.iter().enumerate().take(tables.len()).skip(1) {
                 let (near, far) = link(i).unwrap();
-                from += &format!(" JOIN {} {} ON {far} = {near}", table(i), HOPS[i]);
+                from += &format!(" JOIN {} {hop} ON {far} = {near}", table(i));
             }
             let start = link(0).map(|(near, far)| format!("{far} = {near}"));
             let all = start
@@ -435,9 +446,13 @@ fn write_rule(at: usize) -> BoxedStrategy<Option<String>> {
     }
     let part = proptest::strategy::Union::new_weighted(parts);
     let branch = vec(part, 1..3).prop_map(|parts| parts.join(" AND "));
-    let own = Just(format!("{name}._owner = auth.uid()"));
-    let branch = prop_oneof![3 => branch, 1 => own];
-    let rule = vec(branch, 1..4).prop_map(|branches| branches.join(" OR "));
+    // Often what real rules say: the owner may, and whoever may write the parent.
+    let own = Just(format!("{name}._owner = auth.uid()")).boxed();
+    let mut branches = vec![(3, branch.boxed()), (2, own)];
+    branches.extend(inherited(at, "writable").map(|inherited| (4, inherited)));
+    branches.push((2, chain(at, name)));
+    let rule = vec(proptest::strategy::Union::new_weighted(branches), 1..4);
+    let rule = rule.prop_map(|branches| branches.join(" OR "));
     proptest::option::weighted(0.9, rule).boxed()
 }
 

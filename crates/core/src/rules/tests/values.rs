@@ -26,10 +26,10 @@ fn values() -> Vec<Value> {
         1.5,
         -0.5,
         9_007_199_254_740_992.0,
-        9.223_372_036_854_775_8e18,
+        9.223_372_036_854_776e18,
     ];
     values.extend(powers.map(Value::from));
-    values.extend([-9.223_372_036_854_775_8e18, 1e300, -1e300, f64::INFINITY].map(Value::from));
+    values.extend([-9.223_372_036_854_776e18, 1e300, -1e300, f64::INFINITY].map(Value::from));
     values.extend(["", "1", "1.0", "a", "A", "ä", "a\0b", "ab"].map(Value::from));
     values.extend([vec![], vec![0x31], vec![0x61], vec![0xff]].map(Value::Blob));
     values
