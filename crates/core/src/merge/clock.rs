@@ -242,20 +242,23 @@ impl ColumnState {
         from.take_while(move |(entry, _)| entry.starts_with(&prefix))
     }
 
-    /// The entries of everything strictly inside `path`.
+    /// The entries of everything strictly inside `path`: its members and the items of its sets.
     fn inside(&self, path: &str) -> impl Iterator<Item = (&String, &Clock)> {
-        let start = (Bound::Excluded(path.to_owned()), Bound::Unbounded);
-        let from = self.members.range::<String, _>(start);
-        let path = path.to_owned();
-        let prefixed = from.take_while({
-            let path = path.clone();
-            move |(entry, _)| entry.starts_with(&path)
-        });
-        prefixed.filter(move |(entry, _)| {
-            path == ROOT
-                || entry[path.len()..].starts_with('.')
-                || entry[path.len()..].starts_with(ITEM)
-        })
+        // `/` follows `.` and `>` follows `=`: these ranges hold what begins with the first bound.
+        let bounds = |from: &str, to: &str| {
+            (
+                Bound::Included(format!("{path}{from}")),
+                Bound::Excluded(format!("{path}{to}")),
+            )
+        };
+        let all = (Bound::Excluded(ROOT.to_owned()), Bound::Unbounded);
+        let ranges = match path {
+            ROOT => vec![all],
+            _ => vec![bounds(".", "/"), bounds(ITEM, "\\>")],
+        };
+        ranges
+            .into_iter()
+            .flat_map(|range| self.members.range(range))
     }
 
     /// Keeps `members` bounded: the older half goes, and what has no entry counts as written when

@@ -147,45 +147,55 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// `edit` itself, unless it sets a whole where merging by parts is possible and somebody else
-    /// was at work: its author saw nothing there to merge with, so what they wrote is an
-    /// addition to what is there now (spec ME14).
     fn of(&self, path: &str, edit: &PathEdit) -> Vec<MemberEdit> {
-        self.parts(path, edit).unwrap_or_else(|| {
-            vec![MemberEdit {
+        let mut steps = Vec::new();
+        let whole = if let PathEdit::Set(text) = edit {
+            Json::parse(text)
+        } else {
+            None
+        };
+        match whole {
+            Some(new) => self.spread(path, &new, &mut steps),
+            None => steps.push(MemberEdit {
                 path: path.to_owned(),
                 edit: edit.clone(),
-            }]
-        })
+            }),
+        }
+        steps
     }
 
-    fn parts(&self, path: &str, edit: &PathEdit) -> Option<Vec<MemberEdit>> {
-        let PathEdit::Set(text) = edit else {
-            return None;
+    /// Sets `new` at `path`, by parts where merging by parts is possible and somebody else was at
+    /// work: the author saw nothing there to merge with, so what they wrote is an addition to
+    /// what is there now (spec ME14).
+    fn spread(&self, path: &str, new: &Json<'_>, steps: &mut Vec<MemberEdit>) {
+        let is_rivalled = || {
+            self.state
+                .rival(path, self.tree.told_from(path), self.incoming)
+                .is_some()
         };
-        self.state
-            .rival(path, self.tree.told_from(path), self.incoming)?;
-        match (self.tree.get(path)?, &Json::parse(text)?) {
-            (Json::Object(_), Json::Object(new)) if is_divided(self.column, path) => {
-                let parts = new.members().flat_map(|(member, value)| {
-                    self.of(&child(path, &member), &PathEdit::Set(value.to_string()))
-                });
-                Some(parts.collect())
+        let edit = match (self.tree.get(path), new) {
+            (Some(Json::Object(_)), Json::Object(new))
+                if is_divided(self.column, path) && is_rivalled() =>
+            {
+                for (member, value) in new.members() {
+                    self.spread(&child(path, &member), value, steps);
+                }
+                return;
             }
-            (Json::Array(_), Json::Array(new))
-                if strategy(self.column, path) == MergeStrategy::Set =>
+            (Some(Json::Array(_)), Json::Array(new))
+                if strategy(self.column, path) == MergeStrategy::Set && is_rivalled() =>
             {
                 let add = new.items().map(Json::to_string).collect();
-                let edit = PathEdit::Items {
+                PathEdit::Items {
                     add,
                     remove: Vec::new(),
-                };
-                Some(vec![MemberEdit {
-                    path: path.to_owned(),
-                    edit,
-                }])
+                }
             }
-            _ => None,
-        }
+            _ => PathEdit::Set(new.to_string()),
+        };
+        steps.push(MemberEdit {
+            path: path.to_owned(),
+            edit,
+        });
     }
 }
