@@ -89,6 +89,16 @@ impl Default for ServerConfig {
 }
 
 impl Config {
+    /// The configuration of this server and these tables, as if a file had said so.
+    #[must_use]
+    pub fn new(server: ServerConfig, schema: Schema) -> Self {
+        Self {
+            server,
+            schema,
+            ..Self::default()
+        }
+    }
+
     /// Reads `text`; `file` is the name that errors show. Rules are checked by compiling them:
     /// see [`Config::locate`].
     ///

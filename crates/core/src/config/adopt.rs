@@ -8,36 +8,30 @@ use super::{
 use crate::schema::Table;
 
 impl Config {
-    /// Gives the table of this name the columns, keys, constraints and indexes of `found`, a
-    /// table of a database, and the merge strategies the file chose. The number stays.
+    /// The table of this name, with columns, keys, constraints and indexes of `found`, a table of
+    /// a database, and with the rules and merge strategies that the file gives it.
     ///
-    /// Does nothing where the file has no such table or gives it columns.
+    /// Number and name are the file's. `found` itself, where the file has no such table.
     ///
     /// # Errors
-    /// Every mistake in what the file says of the table, now that its columns are known. The
-    /// table is filled in all the same.
-    pub fn adopt(&mut self, found: &Table) -> Result<(), Vec<ConfigError>> {
+    /// Every mistake in what the file says of the table, now that its columns are known.
+    pub fn adopted(&self, found: &Table) -> Result<Table, Vec<ConfigError>> {
         let mut m = Mistakes::default();
-        let tables = &mut self.schema.tables;
-        let Some(table) = tables
-            .iter_mut()
-            .find(|t| t.name.eq_ignore_ascii_case(&found.name))
-        else {
-            return Ok(());
+        let Some(declared) = self.schema.table(&found.name) else {
+            return Ok(found.clone());
         };
-        if !table.columns.is_empty() {
-            return Ok(());
-        }
-        let waiting = self.origin.waiting.remove(&table.name).unwrap_or_default();
-        table.columns.clone_from(&found.columns);
-        table.primary_key.clone_from(&found.primary_key);
-        table.uniques.clone_from(&found.uniques);
-        table.indexes.clone_from(&found.indexes);
-        table.foreign_keys.clone_from(&found.foreign_keys);
-        table.without_rowid = found.without_rowid;
-        table.autoincrement = found.autoincrement;
-        let path = format!("tables.{}", table.name);
-        let at = self.origin.source.table(&table.name);
+        let path = format!("tables.{}", declared.name);
+        let at = self.origin.source.table(&declared.name);
+        let mut table = Table {
+            columns: found.columns.clone(),
+            primary_key: found.primary_key.clone(),
+            uniques: found.uniques.clone(),
+            indexes: found.indexes.clone(),
+            foreign_keys: found.foreign_keys.clone(),
+            without_rowid: found.without_rowid,
+            autoincrement: found.autoincrement,
+            ..declared.clone()
+        };
         if table.primary_key.is_empty() {
             m.add(
                 at,
@@ -48,15 +42,33 @@ impl Config {
         }
         for (written, text) in std::mem::take(&mut table.force) {
             let place = format!("{path}.force.{written}");
-            let at = self
-                .origin
-                .source
-                .force(&table.name, &written)
-                .unwrap_or(at);
-            let column = super::check::known_column(table, &written, &place, at, &mut m);
+            let source = &self.origin.source;
+            let at = source.force(&declared.name, &written).unwrap_or(at);
+            let column = super::check::known_column(&table, &written, &place, at, &mut m);
             table.force.insert(column.unwrap_or(written), text);
         }
-        merge::apply(table, &waiting, &path, true, &mut m);
-        m.or(&self.origin.source, ())
+        if let Some(waiting) = self.origin.waiting.get(&declared.name) {
+            merge::apply(&mut table, waiting, &path, true, &mut m);
+        }
+        m.or(&self.origin.source, table)
+    }
+
+    /// Gives the table of this name what [`Config::adopted`] says. Does nothing where the file
+    /// has no such table or gives it columns.
+    ///
+    /// # Errors
+    /// Those of [`Config::adopted`]; then the table is as it was.
+    pub fn adopt(&mut self, found: &Table) -> Result<(), Vec<ConfigError>> {
+        let is_asked = |table: &&Table| table.columns.is_empty();
+        if self.schema.table(&found.name).filter(is_asked).is_none() {
+            return Ok(());
+        }
+        let filled = self.adopted(found)?;
+        let named = |table: &&mut Table| table.name == filled.name;
+        if let Some(table) = self.schema.tables.iter_mut().find(named) {
+            self.origin.waiting.remove(&table.name);
+            *table = filled;
+        }
+        Ok(())
     }
 }

@@ -237,7 +237,7 @@ impl Applier<'_> {
                     }
                 )));
             }
-            Some(found) if declared.columns.is_empty() => as_found(declared, &found),
+            Some(found) if declared.columns.is_empty() => self.adopted(&found)?,
             Some(found) => self.alter(declared, &found, managed)?,
         };
         self.check_key(&table)?;
@@ -245,6 +245,16 @@ impl Applier<'_> {
         if managed && !declared.columns.is_empty() {
             self.remember_definitions(&table)?;
         }
+        Ok(table)
+    }
+
+    /// The table as the database has it, with the rules and strategies of the declaration.
+    fn adopted(&self, found: &Found) -> Applied<Table> {
+        let mut table = self.config.adopted(&found.table()).map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            SchemaError::Unsupported(lines.join("\n"))
+        })?;
+        table.name.clone_from(&found.name);
         Ok(table)
     }
 
@@ -398,16 +408,6 @@ impl Applier<'_> {
 }
 
 /// The table of the database with the rules of the declaration.
-fn as_found(declared: &Table, found: &Found) -> Table {
-    Table {
-        sync: declared.sync,
-        update_wins: declared.update_wins,
-        rules: declared.rules.clone(),
-        force: declared.force.clone(),
-        ..found.table()
-    }
-}
-
 fn has_rows(conn: &Connection, found: &Found) -> Result<bool> {
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", quote(&found.name));
     Ok(conn.query_row(&sql, [], |row| row.get(0))?)

@@ -335,6 +335,30 @@ fn a_table_without_columns_is_taken_as_it_is() {
 }
 
 #[test]
+fn cf13_a_table_without_columns_merges_as_the_file_says() {
+    let mut world = World::empty();
+    world.shell("CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, tags TEXT, n INTEGER)");
+    let file = |merge: &str| {
+        let text = format!("[tables.notes]\nread = \"true\"\nmerge = {{ {merge} }}");
+        Config::parse("syncline.toml", &text).unwrap()
+    };
+    world
+        .apply_config(&file("tags = \"set\", n = \"counter\""), false, &[])
+        .unwrap();
+    let notes = world.schema.table("notes").unwrap();
+    let merge: Vec<_> = notes.columns.iter().map(|c| c.merge.as_str()).collect();
+    assert_eq!(merge, ["last-write-wins", "set", "counter"]);
+    world.restart();
+    let error = world
+        .apply_config(&file("tag = \"set\""), false, &[])
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("syncline.toml:3:11: tables.notes.merge.tag: no column"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_external_schema_is_never_changed() {
     let mut world = World::empty();
     world.shell("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a, b)");
