@@ -1,1 +1,51 @@
-fn main() {}
+//! The `syncline` command: a server, and everything one does with a file.
+
+mod args;
+mod backend;
+mod commands;
+mod exit;
+mod output;
+mod progress;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    // Two TLS providers may be linked in: whoever is first decides, so nothing panics later.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("another TLS provider was installed before");
+    }
+    let args = Args::parse();
+    let output = Output { json: args.json, quiet: args.quiet };
+    match run(args, &output) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let code = exit::code_of(&error);
+            output.error(&error, code);
+            code.into()
+        }
+    }
+}
+
+fn run(args: Args, output: &Output) -> anyhow::Result<exit::Exit> {
+    match args.command {
+        Command::Serve(serve) => commands::serve::run(serve, args.verbose, output),
+        Command::Init(init) => commands::config::init(&init, output),
+        Command::Check(check) => commands::config::check(&check, output),
+        Command::Token(token) => commands::config::token(&token, output),
+        Command::Attach(attach) => commands::attach::attach(attach, args.verbose, output),
+        Command::Detach(detach) => commands::attach::detach(&detach, output),
+        Command::Hydrate(hydrate) => commands::sync::hydrate(hydrate, args.verbose, output),
+        Command::Sync(sync) => commands::sync::sync(sync, args.verbose, output),
+        Command::Seed(sync) => commands::sync::seed(sync, args.verbose, output),
+        Command::Status(file) => commands::status::status(&file.file, output),
+        Command::Conflicts(conflicts) => commands::conflicts::run(conflicts, output),
+        Command::Queue(queue) => commands::queue::run(queue, output),
+        Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
+    }
+}

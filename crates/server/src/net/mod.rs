@@ -61,11 +61,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Why the data cannot be opened, for the operator.
     fn open(&self) -> Result<Self::Storage, StorageError>;
-    /// Opens one more reader.
+    /// Opens one more reader of the same data.
     ///
     /// # Errors
     /// As [`Backend::open`].
-    fn reader(&self) -> Result<Self::Reader, StorageError>;
+    fn reader(storage: &Self::Storage) -> Result<Self::Reader, StorageError>;
 }
 
 /// How a server behaves.
@@ -118,7 +118,7 @@ pub(crate) struct Shared<B: Backend> {
     connections: Arc<AtomicUsize>,
     connections_max: usize,
     requests: mpsc::Sender<Request>,
-    pub(crate) readers: Arc<Readers<B>>,
+    pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
     pub(crate) dev: bool,
     pub(crate) exchanges: Exchanges,
@@ -292,6 +292,7 @@ impl Server {
             notes,
             publish_to,
             rules_since,
+            readers,
         } = is_ready
             .await
             .map_err(|_| ServeError::Stopped("the storage thread died".into()))??;
@@ -305,7 +306,7 @@ impl Server {
             connections: Arc::new(AtomicUsize::new(0)),
             connections_max: options.connections_max,
             requests,
-            readers: Arc::new(Readers::new(backend)),
+            readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
             dev: options.dev,
             exchanges: Exchanges::default(),
@@ -366,21 +367,22 @@ impl Server {
     }
 }
 
-struct Started {
+struct Started<R> {
+    readers: Vec<R>,
     context: Arc<SessionContext>,
     notes: Vec<String>,
     publish_to: std::sync::mpsc::SyncSender<committer::Publish>,
     rules_since: Version,
 }
 
-type Ready = tokio::sync::oneshot::Sender<Result<Started, ServeError>>;
+type Ready<R> = tokio::sync::oneshot::Sender<Result<Started<R>, ServeError>>;
 
 /// The storage's thread: opens it, brings it up to date, says so, and commits until the end.
 fn spawn_committer<B: Backend>(
     backend: Arc<B>,
     options: &Options,
     queue: mpsc::Receiver<Request>,
-    ready: Ready,
+    ready: Ready<B::Reader>,
 ) -> Result<std::thread::JoinHandle<()>, ServeError> {
     let config = options.config.clone();
     let schema_options = SchemaOptions {
@@ -412,11 +414,17 @@ fn spawn_committer<B: Backend>(
                 Ok(prepared) => prepared,
                 Err(error) => return drop(ready.send(Err(error))),
             };
+            let readers = (0..readers::READERS_MAX).map(|_| B::reader(&storage)).collect();
+            let readers = match readers {
+                Ok(readers) => readers,
+                Err(error) => return drop(ready.send(Err(ServeError::Storage(error)))),
+            };
             let (publish_to, publish) = std::sync::mpsc::sync_channel(1);
             let commit_context = Arc::clone(&context.plan);
             let rules_since = head.rules_since;
             if ready
                 .send(Ok(Started {
+                    readers,
                     context,
                     notes,
                     publish_to,

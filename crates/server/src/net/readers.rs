@@ -3,53 +3,42 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use syncline_store::StorageError;
+use syncline_store::{Reader, StorageError};
 use tokio::sync::Semaphore;
 
-use super::Backend;
-
 /// Read connections at once: reads are short, and more would only fight for the disk.
-const READERS_MAX: usize = 4;
+pub(crate) const READERS_MAX: usize = 4;
 
-/// Lends out read connections; opens them when first needed.
-pub(crate) struct Readers<B: Backend> {
-    backend: Arc<B>,
-    idle: Mutex<Vec<B::Reader>>,
+/// Lends out read connections.
+pub(crate) struct Readers<R> {
+    idle: Mutex<Vec<R>>,
     permits: Arc<Semaphore>,
 }
 
-impl<B: Backend> Readers<B> {
-    pub(crate) fn new(backend: Arc<B>) -> Self {
-        let permits = Arc::new(Semaphore::new(READERS_MAX));
+impl<R: Reader + Send + 'static> Readers<R> {
+    pub(crate) fn new(readers: Vec<R>) -> Self {
+        let permits = Arc::new(Semaphore::new(readers.len()));
         Self {
-            backend,
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(readers),
             permits,
         }
     }
 
-    /// Runs `work` with a reader on a blocking thread. A reader that failed is not used again.
+    /// Runs `work` with a reader on a blocking thread.
     pub(crate) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&mut B::Reader) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&mut R) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let closed = || StorageError::Failed("the server is stopping".into());
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| closed())?;
+        let failed = |why: &str| StorageError::Failed(why.into());
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| failed("the server is stopping"))?;
         let readers = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let idle = readers.idle.lock().pop();
-            let mut reader = match idle {
-                Some(reader) => reader,
-                None => readers.backend.reader()?,
-            };
+            let reader = readers.idle.lock().pop();
+            let mut reader = reader.ok_or_else(|| failed("a reader was lost to a panic"))?;
             let result = work(&mut reader);
-            if result.is_ok() {
-                readers.idle.lock().push(reader);
-            }
+            readers.idle.lock().push(reader);
             result
         });
         task.await

@@ -1,0 +1,254 @@
+//! What can be typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+const AFTER: &str = "\
+Examples:
+  syncline init --from notes.db          write syncline.toml from a database
+  syncline serve --dev                   a server on this machine, http://127.0.0.1:7117
+  export SYNCLINE_URL=http://127.0.0.1:7117 SYNCLINE_TOKEN=$(syncline token --user ana)
+  syncline attach notes.db               add capture to a file; shows what would be sent
+  syncline sync notes.db --watch         keep it in step
+  syncline hydrate phone.db              a second device
+
+Exit codes:
+   0 done                    11 attached or there already     19 file of a newer version
+   1 unexpected              12 no server or bad address      20 rows in doubt, nothing changed
+   2 wrong arguments         13 server unreachable            21 verify found differences
+   3 mistake in syncline.toml 14 not a Syncline server        22 table cannot sync
+   4 no such file            15 no token, or a wrong one      23 refused by the server
+   5 no SQLite database      16 file of another server        24 cannot listen
+   6 damaged database        17 file of another user          25 server data in use or damaged
+   7 read-only               18 other protocol version       130 interrupted
+   8 locked    9 disk full   10 not attached";
+
+/// Keeps any SQLite database in step with a server, offline included.
+#[derive(Debug, Parser)]
+#[command(name = "syncline", version, after_help = AFTER, propagate_version = true)]
+pub struct Args {
+    /// Print JSON, one object a line, on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results only, no progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Say more (twice: everything) on standard error.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(Serve),
+    /// Write a syncline.toml.
+    Init(Init),
+    /// Read syncline.toml and say each rule in words.
+    Check(Check),
+    /// Print a token for a user.
+    Token(Token),
+    /// Make a database sync: compare it with the server, then add capture.
+    Attach(Attach),
+    /// Take everything of Syncline out of a database again.
+    Detach(FileArgs),
+    /// Make a new database with everything the server has for this user.
+    Hydrate(Hydrate),
+    /// Bring a database and the server in step; with --watch, keep them so.
+    Sync(Sync),
+    /// Send what is here to the server, and stop when it has everything.
+    Seed(Sync),
+    /// What waits, what is loading, what is parked.
+    Status(FileArgs),
+    /// Edits that somebody has to decide.
+    Conflicts(Conflicts),
+    /// Changes that wait, and those the server refused.
+    Queue(Queue),
+    /// Prove that a database equals the server: digests, then row by row.
+    Verify(Verify),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Serve {
+    /// For trying things: this machine only, tables of devices are added, prints a token.
+    #[arg(long)]
+    pub dev: bool,
+    /// The configuration; `syncline.toml` if there is one.
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Folder of the server's data.
+    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// Address and port.
+    #[arg(long, value_name = "ADDR", env = "SYNCLINE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Destructive changes of the tables that are allowed, for example drop:tasks.note.
+    #[arg(long, value_name = "WHAT")]
+    pub allow: Vec<String>,
+    /// Log as JSON lines.
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Init {
+    /// Read the tables of this database.
+    #[arg(long, value_name = "APP.db")]
+    pub from: Option<PathBuf>,
+    /// Where to write.
+    #[arg(long, short, default_value = "syncline.toml")]
+    pub output: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Check {
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG", default_value = "syncline.toml")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Token {
+    /// Who the token stands for.
+    #[arg(long, short)]
+    pub user: String,
+    /// Further claims that rules can look at; may be repeated. JSON values are taken as such.
+    #[arg(long = "claim", value_name = "K=V")]
+    pub claims: Vec<String>,
+    /// How long it is good: 90s, 30m, 12h, 30d.
+    #[arg(long, default_value = "30d", value_parser = crate::token::parse_ttl)]
+    pub ttl: u64,
+    /// Folder of the server's data, where its secret is.
+    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    pub data: Option<PathBuf>,
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Which server, as whom.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ServerArgs {
+    /// The server, for example http://127.0.0.1:7117.
+    #[arg(long, value_name = "URL", env = "SYNCLINE_URL")]
+    pub server: Option<String>,
+    /// A token; better in SYNCLINE_TOKEN or a file, where other programs do not see it.
+    #[arg(long, env = "SYNCLINE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A file with the token.
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct FileArgs {
+    /// The database.
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Attach {
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Only these tables.
+    #[arg(long, value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Hydrate {
+    /// The database to make.
+    #[arg(value_name = "NEW.db")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Only these tables.
+    #[arg(long, value_delimiter = ',')]
+    pub tables: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Sync {
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Attach with only these tables, if the file is not attached yet.
+    #[arg(long, value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Stay connected: pass on every change at once, until interrupted.
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Conflicts {
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub action: Option<ConflictAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConflictAction {
+    /// List the open ones (with --all, also those that were decided).
+    List {
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one, with base, mine and theirs.
+    Show { id: String },
+    /// Decide one.
+    #[command(group = clap::ArgGroup::new("decision").required(true))]
+    Resolve {
+        id: String,
+        /// Keep what you wrote.
+        #[arg(long, group = "decision")]
+        mine: bool,
+        /// Keep what the server has.
+        #[arg(long, group = "decision")]
+        theirs: bool,
+        /// Something else, as JSON.
+        #[arg(long, value_name = "JSON", group = "decision")]
+        value: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Queue {
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub action: Option<QueueAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum QueueAction {
+    /// List what waits and what was refused, with the reason.
+    List,
+    /// Send a refused change again, with what depends on it.
+    Retry { id: String },
+    /// Forget a refused change for good.
+    Discard { id: String },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Verify {
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Load again what differs.
+    #[arg(long)]
+    pub repair: bool,
+}

@@ -1,0 +1,105 @@
+//! One module for each group of commands.
+
+pub mod attach;
+pub mod config;
+pub mod conflicts;
+pub mod queue;
+pub mod serve;
+pub mod status;
+pub mod sync;
+pub mod verify;
+
+use std::path::Path;
+
+use syncline::{ClientError, Connection, Interrupt, Token};
+
+use crate::args::ServerArgs;
+
+/// A runtime for one file: everything happens on this thread.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Logs of the engine to standard error: silent unless asked.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "syncline=info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call in one process (tests) changes nothing.
+    let _already = logger.try_init();
+}
+
+/// The connection that was given, or the one remembered for the file.
+fn connection(path: &Path, args: &ServerArgs) -> Result<Connection, ClientError> {
+    match given(args)? {
+        Given::Both(connection) => Ok(connection),
+        partly => {
+            let known = Connection::load(path)?;
+            match (partly, known) {
+                (Given::Neither, Some(known)) => Ok(known),
+                (Given::Token(token), Some(known)) => Connection::new(&known.url, token),
+                (Given::Server(url), Some(known)) if known.url == url.trim_end_matches('/') => Ok(known),
+                (Given::Server(_), _) => Err(ClientError::NoToken),
+                (Given::Neither | Given::Token(_), None) | (Given::Both(_), _) => Err(ClientError::NoServer),
+            }
+        }
+    }
+}
+
+/// The connection that was given; `None` when nothing was.
+fn connection_if_given(args: &ServerArgs) -> Result<Option<Connection>, ClientError> {
+    match given(args)? {
+        Given::Both(connection) => Ok(Some(connection)),
+        Given::Server(_) => Err(ClientError::NoToken),
+        Given::Neither | Given::Token(_) => Ok(None),
+    }
+}
+
+enum Given {
+    Both(Connection),
+    Server(String),
+    Token(Token),
+    Neither,
+}
+
+fn given(args: &ServerArgs) -> Result<Given, ClientError> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(Token::new(token)),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).map_err(|error| ClientError::Credentials {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+            Some(Token::new(&text))
+        }
+        (None, None) => None,
+    };
+    Ok(match (&args.server, token) {
+        (Some(url), Some(token)) => Given::Both(Connection::new(url, token)?),
+        (Some(url), None) => Given::Server(url.clone()),
+        (None, Some(token)) => Given::Token(token),
+        (None, None) => Given::Neither,
+    })
+}
+
+/// Ctrl-C and a polite kill end a run; a second Ctrl-C ends the process as always.
+fn interrupt_on_signals() -> anyhow::Result<Interrupt> {
+    let interrupt = Interrupt::default();
+    let trigger = interrupt.clone();
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+        trigger.trigger();
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    Ok(interrupt)
+}

@@ -1,0 +1,153 @@
+//! `syncline init`, `check` and `token`: around the configuration.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::Context;
+use serde_json::json;
+use syncline_core::{
+    Timestamp,
+    config::{Config, ServerConfig},
+    rules::Rules,
+    schema::{RuleTexts, Schema},
+};
+use syncline_replica::introspect::introspect;
+
+use crate::{
+    args::{Check, Init, Token},
+    exit::{Exit, Failure},
+    output::{Output, counted},
+    token,
+};
+
+/// Until somebody says otherwise, every row is its maker's alone.
+const OWN_ROWS: &str = "_owner = auth.uid()";
+
+/// Reads and checks a configuration; every mistake is in the error.
+pub fn read_config(path: &Path) -> anyhow::Result<Config> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let hint = "`syncline init --from APP.db` writes one";
+        Failure::new(Exit::Config, format!("{name} cannot be read: {error}; {hint}"))
+    })?;
+    let config = Config::parse(&name, &text).map_err(|mistakes| mistakes_of(&mistakes))?;
+    // Tables taken from a database as they are have no columns yet: their rules are compiled
+    // when the server has read them.
+    let has_all_columns = config.schema.tables.iter().all(|table| !table.columns.is_empty());
+    if has_all_columns && let Err(errors) = Rules::compile(&config.schema, &[0; 32]) {
+        let mistakes: Vec<_> = errors.iter().map(|error| config.locate(error)).collect();
+        return Err(mistakes_of(&mistakes));
+    }
+    Ok(config)
+}
+
+fn mistakes_of(mistakes: &[syncline_core::config::ConfigError]) -> anyhow::Error {
+    let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    Failure::new(Exit::Config, lines.join("\n")).into()
+}
+
+pub fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
+    if args.output.exists() && !args.force {
+        let sentence = format!("{} is there already; --force replaces it", args.output.display());
+        return Err(Failure::new(Exit::AlreadyThere, sentence).into());
+    }
+    let mut left_out = Vec::new();
+    let config = match &args.from {
+        None => example()?,
+        Some(path) => {
+            let conn = open_to_read(path)?;
+            let found = introspect(&conn).with_context(|| format!("read {}", path.display()))?;
+            left_out = found.problems.iter().map(ToString::to_string).collect();
+            let mut tables: Vec<_> = found.tables.into_iter().map(|local| local.table).collect();
+            for table in &mut tables {
+                table.rules = RuleTexts {
+                    read: Some(OWN_ROWS.into()),
+                    write: Some(OWN_ROWS.into()),
+                    ..RuleTexts::default()
+                };
+            }
+            if tables.is_empty() {
+                let why = if left_out.is_empty() { "it has no tables".to_owned() } else { left_out.join("; ") };
+                let sentence = format!("{} has no table that can sync: {why}", path.display());
+                return Err(Failure::new(Exit::TableUnfit, sentence).into());
+            }
+            Config::new(ServerConfig::default(), Schema { tables })
+        }
+    };
+    fs::write(&args.output, config.to_toml()).with_context(|| format!("write {}", args.output.display()))?;
+    for problem in &left_out {
+        output.note(&format!("left out: {problem}"));
+    }
+    let tables = config.schema.tables.len();
+    output.result(
+        &format!(
+            "wrote {} with {}; every row is private to who made it until you say otherwise\n\
+             next: syncline check, then syncline serve --dev",
+            args.output.display(),
+            counted(tables as u64, "table")
+        ),
+        &json!({ "type": "init", "file": args.output, "tables": tables, "left_out": left_out }),
+    );
+    Ok(Exit::Done)
+}
+
+fn open_to_read(path: &Path) -> anyhow::Result<rusqlite::Connection> {
+    if !path.exists() {
+        return Err(syncline::ClientError::NotFound(path.to_owned()).into());
+    }
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let conn = rusqlite::Connection::open_with_flags(path, flags)
+        .with_context(|| format!("open {}", path.display()))?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .map_err(|_| syncline::ClientError::NotADatabase(path.to_owned()))?;
+    Ok(conn)
+}
+
+/// What `init` writes without a database: two tables that show the language.
+fn example() -> anyhow::Result<Config> {
+    const EXAMPLE: &str = include_str!("../example.toml");
+    Config::parse("example.toml", EXAMPLE).map_err(|mistakes| mistakes_of(&mistakes))
+}
+
+pub fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
+    let config = read_config(&args.config)?;
+    let rules = Rules::compile(&config.schema, &[0; 32]);
+    for table in &config.schema.tables {
+        let words = match &rules {
+            Ok(rules) if !table.columns.is_empty() => rules.describe(table.number),
+            Ok(_) | Err(_) => "taken from the database as it is; its rules are checked when the server reads it".to_owned(),
+        };
+        output.result(&format!("{}\n  {}", table.name, words.replace('\n', "\n  ")), &json!({
+            "type": "table", "table": table.name, "columns": table.columns.len(), "rules": words,
+        }));
+    }
+    output.note(&format!("{} is good: {}", args.config.display(), counted(config.schema.tables.len() as u64, "table")));
+    Ok(Exit::Done)
+}
+
+pub fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
+    let default = Path::new("syncline.toml");
+    let config = match &args.config {
+        Some(path) => read_config(path)?,
+        None if args.data.is_none() && default.exists() => read_config(default)?,
+        None => Config::default(),
+    };
+    let data = token::data_folder(args.data.clone(), &config);
+    let mut claims = BTreeMap::new();
+    for claim in &args.claims {
+        let Some((name, value)) = claim.split_once('=') else {
+            let sentence = format!("--claim {claim}: write NAME=VALUE");
+            return Err(Failure::new(Exit::Config, sentence).into());
+        };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        claims.insert(name.to_owned(), value);
+    }
+    let now = syncline::now();
+    let expires = Timestamp::from_millis(now.as_millis() + args.ttl * 1_000);
+    let token = token::auth(&data)?
+        .issue(&args.user, claims, now, expires)
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    output.result(&token, &json!({
+        "type": "token", "token": token, "user": args.user, "expires": expires.as_millis() / 1_000,
+    }));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,129 @@
+//! `syncline queue`: what waits and what was refused.
+
+use serde_json::json;
+use syncline::ClientError;
+use syncline_core::{ChangesetId, Op};
+use syncline_replica::{QueueState, QueuedChangeset, Replica, ReplicaError};
+
+use crate::{
+    args::{Queue, QueueAction},
+    exit::{Exit, Failure},
+    output::{Output, counted},
+};
+
+const PAGE: usize = 100;
+/// Changes shown of each changeset.
+const CHANGES_SHOWN: usize = 5;
+
+pub fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
+    let mut replica = syncline::open_replica(&args.file)?;
+    let failed = |source| ClientError::Replica { path: args.file.clone(), source };
+    match args.action.unwrap_or(QueueAction::List) {
+        QueueAction::List => {
+            let mut listed: u64 = 0;
+            each(&replica, |queued| {
+                listed += 1;
+                output.result(&sentence(queued), &object(queued));
+            })
+            .map_err(failed)?;
+            output.line(&match listed {
+                0 => "the queue is empty".to_owned(),
+                n => counted(n, "changeset"),
+            });
+        }
+        QueueAction::Retry { id } => {
+            let id = find(&replica, &id, failed)?;
+            let retried = replica.retry(id).map_err(failed)?;
+            output.result(
+                &format!("{} will be sent again with the next sync", counted(retried, "changeset")),
+                &json!({ "type": "retried", "id": id.to_string(), "changesets": retried }),
+            );
+        }
+        QueueAction::Discard { id } => {
+            let id = find(&replica, &id, failed)?;
+            replica.discard(id).map_err(failed)?;
+            output.result("forgotten", &json!({ "type": "discarded", "id": id.to_string() }));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn each(replica: &Replica, mut tell: impl FnMut(&QueuedChangeset)) -> Result<(), ReplicaError> {
+    let mut after = None;
+    loop {
+        let page = replica.queue(after, PAGE)?;
+        page.iter().for_each(&mut tell);
+        match page.last() {
+            Some(last) if page.len() == PAGE => after = Some(last.id),
+            Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+/// The changeset whose id begins with `prefix`.
+fn find(
+    replica: &Replica,
+    prefix: &str,
+    failed: impl Fn(ReplicaError) -> ClientError,
+) -> anyhow::Result<ChangesetId> {
+    let mut found = Vec::new();
+    each(replica, |queued| {
+        if queued.id.to_string().starts_with(prefix) {
+            found.push(queued.id);
+        }
+    })
+    .map_err(failed)?;
+    match found[..] {
+        [id] => Ok(id),
+        [] => Err(Failure::new(Exit::NotFound, format!("there is no changeset {prefix} in the queue")).into()),
+        _ => Err(Failure::new(Exit::NotFound, format!("{} changesets begin with {prefix}: give more of it", found.len())).into()),
+    }
+}
+
+fn sentence(queued: &QueuedChangeset) -> String {
+    let state = match &queued.state {
+        QueueState::Sealed => "waits to be sent".to_owned(),
+        QueueState::Sent => "sent, not answered yet".to_owned(),
+        QueueState::Accepted { .. } => "accepted, on its way back".to_owned(),
+        QueueState::Parked { code, message, .. } => format!("refused: {message} ({code})"),
+    };
+    let id = queued.id.to_string();
+    let mut text = format!("{}  {}, {state}", &id[..12], counted(queued.changes_total, "change"));
+    for change in queued.changes.iter().take(CHANGES_SHOWN) {
+        let what = match &change.change.op {
+            Op::Insert(_) => "insert".to_owned(),
+            Op::Update(_) => format!("update {}", change.columns.join(", ")),
+            Op::Delete => "delete".to_owned(),
+        };
+        text += &format!("\n    {} {}: {what}", change.table, change.change.key);
+    }
+    if queued.changes_total > CHANGES_SHOWN as u64 {
+        text += &format!("\n    and {} more", queued.changes_total - CHANGES_SHOWN as u64);
+    }
+    text
+}
+
+fn object(queued: &QueuedChangeset) -> serde_json::Value {
+    let (state, code, message) = match &queued.state {
+        QueueState::Sealed => ("sealed", None, None),
+        QueueState::Sent => ("sent", None, None),
+        QueueState::Accepted { .. } => ("accepted", None, None),
+        QueueState::Parked { code, message, .. } => ("parked", Some(code), Some(message)),
+    };
+    let changes: Vec<_> = queued
+        .changes
+        .iter()
+        .map(|change| {
+            let op = match &change.change.op {
+                Op::Insert(_) => "insert",
+                Op::Update(_) => "update",
+                Op::Delete => "delete",
+            };
+            json!({ "table": change.table, "key": change.change.key.to_string(), "op": op, "columns": change.columns })
+        })
+        .collect();
+    json!({
+        "type": "changeset", "id": queued.id.to_string(), "state": state, "code": code,
+        "message": message, "changes_total": queued.changes_total, "changes": changes,
+    })
+}

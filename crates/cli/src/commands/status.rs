@@ -1,0 +1,58 @@
+//! `syncline status`.
+
+use std::path::Path;
+
+use serde_json::json;
+use syncline::ClientError;
+use syncline_replica::TableState;
+
+use crate::{
+    exit::Exit,
+    output::{Output, counted, grouped},
+};
+
+pub fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
+    let replica = syncline::open_replica(file)?;
+    let status =
+        replica.status().map_err(|source| ClientError::Replica { path: file.to_owned(), source })?;
+    let state = |state: &TableState| match state {
+        TableState::Unmatched => ("waiting for first contact".to_owned(), "unmatched"),
+        TableState::Loading => ("loading".to_owned(), "loading"),
+        TableState::Live => ("live".to_owned(), "live"),
+        TableState::LeftOut { reason } => (format!("does not sync: {reason}"), "left_out"),
+    };
+    let tables: Vec<_> = status
+        .tables
+        .iter()
+        .map(|t| json!({ "table": t.name, "state": state(&t.state).1, "rows": t.rows }))
+        .collect();
+    output.object(&json!({
+        "type": "status", "file": file, "device": status.device.to_string(),
+        "server": status.server.map(|id| id.to_string()), "url": status.url, "user": status.user,
+        "waiting": status.waiting, "accepted": status.accepted, "parked": status.parked,
+        "conflicts": status.conflicts, "unstorable": status.unstorable,
+        "checkpoint": status.checkpoint.map(|version| version.0), "caught_up": status.caught_up,
+        "tables": tables,
+    }));
+    let contact = match (&status.url, &status.user) {
+        (Some(url), Some(user)) => format!("{url} as {user}"),
+        (Some(url), None) => format!("{url}, not contacted yet"),
+        (None, _) => "no server yet".to_owned(),
+    };
+    output.line(&format!("{}: {contact}", file.display()));
+    let width = status.tables.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    for table in &status.tables {
+        output.line(&format!("  {:width$}  {:>10}  {}", table.name, grouped(table.rows), state(&table.state).0));
+    }
+    output.line(&format!(
+        "{} to send, {} accepted and on their way back, {} refused, {} to decide",
+        counted(status.waiting, "changeset"),
+        grouped(status.accepted),
+        grouped(status.parked),
+        counted(status.conflicts, "conflict"),
+    ));
+    if status.unstorable > 0 {
+        output.line(&format!("{} of the server do not fit into this database", counted(status.unstorable, "row")));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,142 @@
+//! `syncline sync`, `seed` and `hydrate`: running a replica.
+
+use std::path::Path;
+
+use serde_json::json;
+use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Summary};
+use syncline_replica::Event;
+
+use super::{connection, interrupt_on_signals, log, runtime};
+use crate::{
+    args::{Hydrate, Sync},
+    exit::Exit,
+    output::{Output, counted, grouped},
+    progress::{Progress, describe},
+};
+
+pub fn sync(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+    let goal = if args.watch { Goal::Forever } else { Goal::InStep };
+    attached(args, goal, verbose, output)
+}
+
+pub fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+    let goal = if args.watch { Goal::Forever } else { Goal::Sent };
+    attached(args, goal, verbose, output)
+}
+
+fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+    log(verbose);
+    runtime()?.block_on(async {
+        let connection = connection(&args.file, &args.server)?;
+        if !syncline::is_attached(&args.file)? {
+            attach_first(&args, &connection, output).await?;
+        }
+        let replica = syncline::open_replica(&args.file)?;
+        connection.save(&args.file)?;
+        let driver = Driver::new(replica, args.file.clone(), connection)?;
+        run(driver, &args.file, goal, output).await
+    })
+}
+
+/// `sync` on a file that is not attached attaches it, if there can be no doubt about any row.
+async fn attach_first(
+    args: &Sync,
+    connection: &Connection,
+    output: &Output,
+) -> Result<(), ClientError> {
+    let request =
+        AttachRequest { connection: Some(connection.clone()), tables: args.tables.clone() };
+    let plan = syncline::plan_attach(&args.file, &request).await?;
+    syncline::attach(&args.file, &request, &plan)?;
+    output.note(&format!("attached {}: {} to send", args.file.display(), counted(plan.only_here(), "row")));
+    Ok(())
+}
+
+pub fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+    log(verbose);
+    runtime()?.block_on(async {
+        let resumed = args.file.exists();
+        let connection = connection(&args.file, &args.server)?;
+        // Asked before a file is made: a wrong token leaves nothing behind.
+        syncline::Api::new(&connection)?.schema().await?;
+        let replica = if resumed && syncline::is_attached(&args.file)? {
+            output.note(&format!("going on with {}", args.file.display()));
+            syncline::open_replica(&args.file)?
+        } else {
+            syncline::hydrate(&args.file, &connection, args.tables)?
+        };
+        let driver = Driver::new(replica, args.file.clone(), connection)?;
+        run(driver, &args.file, Goal::InStep, output).await
+    })
+}
+
+async fn run(mut driver: Driver, file: &Path, goal: Goal, output: &Output) -> anyhow::Result<Exit> {
+    let interrupt = interrupt_on_signals()?;
+    let mut progress = Progress::new(output);
+    let watching = goal == Goal::Forever;
+    let started = std::time::Instant::now();
+    let ran = driver
+        .run(goal, &interrupt, |event, status| {
+            progress.update(event, status);
+            let (object, sentence) = describe(event);
+            output.object(&object);
+            if let Some(sentence) = sentence
+                && (watching || is_worth_a_line(event))
+            {
+                output.note(&sentence);
+            }
+        })
+        .await;
+    progress.finish();
+    let summary = ran?;
+    let status = driver
+        .replica()
+        .status()
+        .map_err(|source| ClientError::Replica { path: file.to_owned(), source })?;
+    let rows: u64 = status.tables.iter().map(|table| table.rows).sum();
+    report(&summary, rows, status.parked, status.conflicts, started.elapsed(), output);
+    Ok(Exit::Done)
+}
+
+fn is_worth_a_line(event: &Event) -> bool {
+    !matches!(event, Event::Connected { .. } | Event::RowsChanged(_) | Event::Loading(_) | Event::Live { .. })
+}
+
+fn report(
+    summary: &Summary,
+    rows: u64,
+    parked: u64,
+    conflicts: u64,
+    took: std::time::Duration,
+    output: &Output,
+) {
+    let mut sentence = format!(
+        "in step: {} here, {} sent and {} received in {:.1} s",
+        counted(rows, "row"),
+        size(summary.bytes_sent),
+        size(summary.bytes_received),
+        took.as_secs_f64()
+    );
+    if conflicts > 0 {
+        sentence += &format!("; {} to decide (syncline conflicts)", counted(conflicts, "conflict"));
+    }
+    if parked > 0 {
+        sentence += &format!("; {} refused (syncline queue)", counted(parked, "changeset"));
+    }
+    output.result(&sentence, &json!({
+        "type": "done", "rows": rows, "rows_received": summary.rows_received,
+        "edits_lost": summary.edits_lost, "refused": summary.refused, "parked": parked,
+        "conflicts": conflicts, "bytes_sent": summary.bytes_sent,
+        "bytes_received": summary.bytes_received, "duration_ms": took.as_millis(),
+    }));
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+    match bytes {
+        0..10_000 => format!("{} bytes", grouped(bytes)),
+        10_000..10_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}

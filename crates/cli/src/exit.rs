@@ -1,0 +1,123 @@
+//! Exit codes: one for each kind of trouble, so that scripts can tell them apart.
+
+use std::process::ExitCode;
+
+use syncline::ClientError;
+use syncline_core::wire::code;
+use syncline_server::net::ServeError;
+use syncline_store::SchemaError;
+
+/// What the process ends with. The numbers are documented in `syncline --help` and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Done = 0,
+    Unexpected = 1,
+    Config = 3,
+    NotFound = 4,
+    NotADatabase = 5,
+    Corrupt = 6,
+    ReadOnly = 7,
+    Locked = 8,
+    DiskFull = 9,
+    NotAttached = 10,
+    AlreadyThere = 11,
+    NoServer = 12,
+    Unreachable = 13,
+    NotASyncline = 14,
+    Unauthorized = 15,
+    WrongServer = 16,
+    WrongUser = 17,
+    Protocol = 18,
+    NewerFormat = 19,
+    Doubt = 20,
+    Differs = 21,
+    TableUnfit = 22,
+    Refused = 23,
+    CannotListen = 24,
+    ServerData = 25,
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure of this program itself that has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+/// The exit code of whatever went wrong.
+pub fn code_of(error: &anyhow::Error) -> Exit {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return failure.exit;
+        }
+        if let Some(error) = cause.downcast_ref::<ClientError>() {
+            return of_client(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ServeError>() {
+            return of_server(error);
+        }
+    }
+    Exit::Unexpected
+}
+
+fn of_client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::NotFound(_) => Exit::NotFound,
+        ClientError::Exists(_) | ClientError::AlreadyAttached(_) => Exit::AlreadyThere,
+        ClientError::NotADatabase(_) => Exit::NotADatabase,
+        ClientError::Corrupt { .. } => Exit::Corrupt,
+        ClientError::ReadOnly { .. } => Exit::ReadOnly,
+        ClientError::Locked(_) => Exit::Locked,
+        ClientError::DiskFull(_) => Exit::DiskFull,
+        ClientError::NotAttached(_) => Exit::NotAttached,
+        ClientError::NoServer | ClientError::BadUrl { .. } => Exit::NoServer,
+        ClientError::NoToken => Exit::Unauthorized,
+        ClientError::Unreachable { .. } => Exit::Unreachable,
+        ClientError::NotASyncline { .. } => Exit::NotASyncline,
+        ClientError::Refused { code, .. } => match code.as_str() {
+            code::UNAUTHORIZED => Exit::Unauthorized,
+            code::WRONG_SERVER => Exit::WrongServer,
+            code::WRONG_USER => Exit::WrongUser,
+            code::PROTOCOL => Exit::Protocol,
+            code::SCHEMA => Exit::TableUnfit,
+            code::UNAVAILABLE => Exit::Unreachable,
+            _ => Exit::Refused,
+        },
+        ClientError::TableUnfit { .. } => Exit::TableUnfit,
+        ClientError::Doubt(_) => Exit::Doubt,
+        ClientError::Interrupted => Exit::Interrupted,
+        ClientError::Credentials { .. } => Exit::Unexpected,
+        ClientError::Replica { source, .. } => match source.code() {
+            "newer_format" => Exit::NewerFormat,
+            "damaged" => Exit::Corrupt,
+            "table_unfit" | "unknown_table" => Exit::TableUnfit,
+            "unknown_changeset" | "unknown_conflict" => Exit::NotFound,
+            _ => Exit::Unexpected,
+        },
+    }
+}
+
+fn of_server(error: &ServeError) -> Exit {
+    match error {
+        ServeError::Listen { .. } | ServeError::DevNotLoopback(_) => Exit::CannotListen,
+        ServeError::Schema(SchemaError::Storage(_)) | ServeError::Storage(_) => Exit::ServerData,
+        ServeError::Schema(SchemaError::Destructive { .. } | SchemaError::Unsupported(_))
+        | ServeError::Rules(_) => Exit::Config,
+        ServeError::Stopped(_) => Exit::Unexpected,
+    }
+}

@@ -1,0 +1,95 @@
+//! Where words go: results to standard output, everything else to standard error.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use crate::exit::Exit;
+
+/// How to print.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    pub json: bool,
+    pub quiet: bool,
+}
+
+impl Output {
+    /// A result: the sentence for people, or the object for programs.
+    pub fn result(&self, sentence: &str, object: &Value) {
+        let line = if self.json { object.to_string() } else { printable(sentence) };
+        put(std::io::stdout(), &line);
+    }
+
+    /// An object for programs only.
+    pub fn object(&self, object: &Value) {
+        if self.json {
+            put(std::io::stdout(), &object.to_string());
+        }
+    }
+
+    /// A line for people only, on standard output.
+    pub fn line(&self, text: &str) {
+        if !self.json {
+            put(std::io::stdout(), &printable(text));
+        }
+    }
+
+    /// A remark that may be left out.
+    pub fn note(&self, text: &str) {
+        if !self.json && !self.quiet {
+            put(std::io::stderr(), &printable(text));
+        }
+    }
+
+    /// Why the command failed.
+    pub fn error(&self, error: &anyhow::Error, exit: Exit) {
+        // Each cause once: some errors already say their source.
+        let mut sentence = error.to_string();
+        for cause in error.chain().skip(1) {
+            let cause = cause.to_string();
+            if !sentence.contains(&cause) {
+                sentence = format!("{sentence}: {cause}");
+            }
+        }
+        if self.json {
+            let object = json!({ "type": "error", "exit": exit as u8, "message": sentence });
+            put(std::io::stdout(), &object.to_string());
+        }
+        put(std::io::stderr(), &format!("syncline: {}", printable(&sentence)));
+    }
+
+    /// Whether there is somebody to ask and to draw for.
+    pub fn is_interactive(&self) -> bool {
+        !self.json && !self.quiet && std::io::stderr().is_terminal()
+    }
+}
+
+/// A closed pipe (`| head`) is no reason to panic.
+fn put(mut stream: impl Write, line: &str) {
+    let _closed = writeln!(stream, "{line}");
+}
+
+/// Without control characters that could take over a terminal; rows come from strangers.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c })
+        .collect()
+}
+
+/// 1234567 as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 row`, `2 rows`.
+pub fn counted(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
