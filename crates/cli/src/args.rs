@@ -108,7 +108,13 @@ pub struct Init {
 
 #[derive(Debug, ClapArgs)]
 pub struct Check {
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG", default_value = "syncline.toml")]
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "SYNCLINE_CONFIG",
+        default_value = "syncline.toml"
+    )]
     pub config: PathBuf,
 }
 

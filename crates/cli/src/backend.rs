@@ -19,7 +19,8 @@ impl Backend for SqliteBackend {
     type Reader = SqliteReader;
 
     fn open(&self) -> Result<SqliteStorage, StorageError> {
-        SqliteStorage::open(&self.path, &self.entropy).map_err(|error| StorageError::Failed(error.into()))
+        SqliteStorage::open(&self.path, &self.entropy)
+            .map_err(|error| StorageError::Failed(error.into()))
     }
 
     fn reader(storage: &SqliteStorage) -> Result<SqliteReader, StorageError> {

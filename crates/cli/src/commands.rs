@@ -17,7 +17,9 @@ use crate::args::ServerArgs;
 
 /// A runtime for one file: everything happens on this thread.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// Logs of the engine to standard error: silent unless asked.
@@ -28,7 +30,9 @@ fn log(verbose: u8) {
         _ => "debug",
     };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call in one process (tests) changes nothing.
     let _already = logger.try_init();
 }
@@ -42,9 +46,13 @@ fn connection(path: &Path, args: &ServerArgs) -> Result<Connection, ClientError>
             match (partly, known) {
                 (Given::Neither, Some(known)) => Ok(known),
                 (Given::Token(token), Some(known)) => Connection::new(&known.url, token),
-                (Given::Server(url), Some(known)) if known.url == url.trim_end_matches('/') => Ok(known),
+                (Given::Server(url), Some(known)) if known.url == url.trim_end_matches('/') => {
+                    Ok(known)
+                }
                 (Given::Server(_), _) => Err(ClientError::NoToken),
-                (Given::Neither | Given::Token(_), None) | (Given::Both(_), _) => Err(ClientError::NoServer),
+                (Given::Neither | Given::Token(_), None) | (Given::Both(_), _) => {
+                    Err(ClientError::NoServer)
+                }
             }
         }
     }

@@ -17,11 +17,17 @@ use output::Output;
 
 fn main() -> ExitCode {
     // Two TLS providers may be linked in: whoever is first decides, so nothing panics later.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         eprintln!("another TLS provider was installed before");
     }
     let args = Args::parse();
-    let output = Output { json: args.json, quiet: args.quiet };
+    let output = Output {
+        json: args.json,
+        quiet: args.quiet,
+    };
     match run(args, &output) {
         Ok(code) => code.into(),
         Err(error) => {

@@ -16,7 +16,11 @@ pub struct Output {
 impl Output {
     /// A result: the sentence for people, or the object for programs.
     pub fn result(&self, sentence: &str, object: &Value) {
-        let line = if self.json { object.to_string() } else { printable(sentence) };
+        let line = if self.json {
+            object.to_string()
+        } else {
+            printable(sentence)
+        };
         put(std::io::stdout(), &line);
     }
 
@@ -55,7 +59,10 @@ impl Output {
             let object = json!({ "type": "error", "exit": exit as u8, "message": sentence });
             put(std::io::stdout(), &object.to_string());
         }
-        put(std::io::stderr(), &format!("syncline: {}", printable(&sentence)));
+        put(
+            std::io::stderr(),
+            &format!("syncline: {}", printable(&sentence)),
+        );
     }
 
     /// Whether there is somebody to ask and to draw for.
@@ -72,7 +79,13 @@ fn put(mut stream: impl Write, line: &str) {
 /// Without control characters that could take over a terminal; rows come from strangers.
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{FFFD}' } else { c })
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{FFFD}'
+            } else {
+                c
+            }
+        })
         .collect()
 }
 
@@ -91,5 +104,9 @@ pub fn grouped(number: u64) -> String {
 
 /// `1 row`, `2 rows`.
 pub fn counted(number: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+    format!(
+        "{} {what}{}",
+        grouped(number),
+        if number == 1 { "" } else { "s" }
+    )
 }

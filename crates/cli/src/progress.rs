@@ -24,20 +24,32 @@ impl Progress {
             bar.set_message("connecting");
             bar
         });
-        Self { bar, waiting_max: 0 }
+        Self {
+            bar,
+            waiting_max: 0,
+        }
     }
 
     pub fn update(&mut self, event: &Event, status: &Status) {
         self.waiting_max = self.waiting_max.max(status.waiting);
         let Some(bar) = &self.bar else { return };
         if let Event::Loading(progress) = event {
-            let total = progress.remaining.map(|remaining| progress.done + remaining);
+            let total = progress
+                .remaining
+                .map(|remaining| progress.done + remaining);
             bar.set_message(match total {
-                Some(total) => format!("loading {} of {} rows", grouped(progress.done), grouped(total)),
+                Some(total) => format!(
+                    "loading {} of {} rows",
+                    grouped(progress.done),
+                    grouped(total)
+                ),
                 None => format!("loading, {} rows so far", grouped(progress.done)),
             });
         } else if status.waiting > 0 {
-            bar.set_message(format!("sending, {} changesets to go", grouped(status.waiting)));
+            bar.set_message(format!(
+                "sending, {} changesets to go",
+                grouped(status.waiting)
+            ));
         } else if status.caught_up {
             bar.set_message("in step");
         }
@@ -63,7 +75,8 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
         ),
         Event::RowsChanged(rows) => {
             let keys = rows.keys.as_ref();
-            let listed: Option<Vec<String>> = keys.map(|k| k.iter().map(ToString::to_string).collect());
+            let listed: Option<Vec<String>> =
+                keys.map(|k| k.iter().map(ToString::to_string).collect());
             let who = rows.author.as_deref().unwrap_or("several people");
             let many = keys.map_or_else(|| "many".to_owned(), |keys| grouped(keys.len() as u64));
             (
@@ -71,15 +84,27 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
                 Some(format!("{}: {many} rows changed by {who}", rows.table)),
             )
         }
-        Event::ChangeRefused { changeset, code, message, parked } => (
+        Event::ChangeRefused {
+            changeset,
+            code,
+            message,
+            parked,
+        } => (
             json!({
                 "type": "change_refused", "changeset": changeset.to_string(), "code": code,
                 "message": message,
                 "parked": parked.iter().map(ToString::to_string).collect::<Vec<_>>(),
             }),
-            Some(format!("a change was refused and undone here: {message} ({code}); see `syncline queue`")),
+            Some(format!(
+                "a change was refused and undone here: {message} ({code}); see `syncline queue`"
+            )),
         ),
-        Event::EditLost { table, key, column, reason } => (
+        Event::EditLost {
+            table,
+            key,
+            column,
+            reason,
+        } => (
             json!({ "type": "edit_lost", "table": table, "key": key.to_string(), "column": column, "reason": reason }),
             Some(format!(
                 "{table} {key}{}: somebody else's edit won ({reason})",
@@ -88,7 +113,9 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
         ),
         Event::ConflictOpened { id, table } => (
             json!({ "type": "conflict_opened", "id": id, "table": table }),
-            Some(format!("{table}: an edit needs your decision; see `syncline conflicts`")),
+            Some(format!(
+                "{table}: an edit needs your decision; see `syncline conflicts`"
+            )),
         ),
         Event::ConflictResolved { id, table } => (
             json!({ "type": "conflict_resolved", "id": id, "table": table }),
@@ -98,12 +125,15 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             json!({ "type": "loading", "done": progress.done, "remaining": progress.remaining }),
             None,
         ),
-        Event::Live { version } => {
-            (json!({ "type": "live", "version": version.0 }), Some("in step".to_owned()))
-        }
+        Event::Live { version } => (
+            json!({ "type": "live", "version": version.0 }),
+            Some("in step".to_owned()),
+        ),
         Event::Diverged { resent } => (
             json!({ "type": "diverged", "resent": resent }),
-            Some(format!("the server was restored from a backup: {resent} changesets are sent again")),
+            Some(format!(
+                "the server was restored from a backup: {resent} changesets are sent again"
+            )),
         ),
         Event::Resynced => (
             json!({ "type": "resynced" }),
@@ -115,15 +145,21 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
         ),
         Event::RowUnstorable { table, key, reason } => (
             json!({ "type": "row_unstorable", "table": table, "key": key.to_string(), "reason": reason }),
-            Some(format!("{table} {key} does not fit into this database yet: {reason}")),
+            Some(format!(
+                "{table} {key} does not fit into this database yet: {reason}"
+            )),
         ),
         Event::DigestMismatch { table } => (
             json!({ "type": "digest_mismatch", "table": table }),
-            Some(format!("{table}: not the same as on the server; loading it again")),
+            Some(format!(
+                "{table}: not the same as on the server; loading it again"
+            )),
         ),
         Event::Rekeyed { table, from, to } => (
             json!({ "type": "rekeyed", "table": table, "from": from.to_string(), "to": to.to_string() }),
-            Some(format!("{table}: id {from} was taken; the row made here is {to} now")),
+            Some(format!(
+                "{table}: id {from} was taken; the row made here is {to} now"
+            )),
         ),
         Event::TablesLeftOut { tables } => (
             json!({ "type": "tables_left_out", "tables": tables }),
@@ -137,7 +173,9 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
         ),
         Event::Rescanned { rows } => (
             json!({ "type": "rescanned", "rows": rows }),
-            Some(format!("the tables had been changed: capture is back, {rows} rows changed meanwhile")),
+            Some(format!(
+                "the tables had been changed: capture is back, {rows} rows changed meanwhile"
+            )),
         ),
     }
 }

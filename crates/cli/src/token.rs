@@ -26,7 +26,10 @@ pub fn parse_ttl(text: &str) -> Result<u64, String> {
         "d" => 86_400,
         _ => return Err(expected()),
     };
-    number.checked_mul(seconds).filter(|s| *s > 0 && *s <= 10 * 365 * 86_400).ok_or_else(expected)
+    number
+        .checked_mul(seconds)
+        .filter(|s| *s > 0 && *s <= 10 * 365 * 86_400)
+        .ok_or_else(expected)
 }
 
 /// The folder of the server's data: flag or environment, file, default.
@@ -47,7 +50,11 @@ pub fn auth(data: &Path) -> anyhow::Result<Auth> {
         None => own_secret(data)?,
     };
     Auth::new(&secret).map_err(|error| {
-        Failure::new(Exit::Config, format!("{error}; `openssl rand -hex 32` makes a good one")).into()
+        Failure::new(
+            Exit::Config,
+            format!("{error}; `openssl rand -hex 32` makes a good one"),
+        )
+        .into()
     })
 }
 
@@ -65,7 +72,8 @@ fn own_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
     // Two processes may start at once: the first one's secret stays.
     match private_file(&path) {
         Ok(mut file) => {
-            file.write_all(hex.as_bytes()).and_then(|()| file.sync_all())
+            file.write_all(hex.as_bytes())
+                .and_then(|()| file.sync_all())
                 .with_context(|| format!("write {}", path.display()))?;
             Ok(hex.into_bytes())
         }
@@ -77,13 +85,20 @@ fn own_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
 #[cfg(unix)]
 fn private_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 #[cfg(unix)]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(not(unix))]
@@ -93,5 +108,8 @@ fn private_folder(path: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create_new(true).open(path)
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
 }

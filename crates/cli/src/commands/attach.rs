@@ -14,8 +14,10 @@ use crate::{
 
 pub fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
-    let request =
-        AttachRequest { connection: connection_if_given(&args.server)?, tables: args.tables };
+    let request = AttachRequest {
+        connection: connection_if_given(&args.server)?,
+        tables: args.tables,
+    };
     let plan = runtime()?.block_on(plan_attach(&args.file, &request))?;
     show(&plan, output);
     if plan.different() == 0 && !args.yes && !confirm(&plan, request.connection.is_some())? {
@@ -39,15 +41,29 @@ pub fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Result<Exit
 
 fn show(plan: &AttachPlan, output: &Output) {
     for name in &plan.added_there {
-        output.note(&format!("the server now has a table {name} (--dev): rows private to who made them"));
+        output.note(&format!(
+            "the server now has a table {name} (--dev): rows private to who made them"
+        ));
     }
-    let width = plan.tables.iter().map(|table| table.name.len()).max().unwrap_or(0).max(5);
+    let width = plan
+        .tables
+        .iter()
+        .map(|table| table.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(5);
     if plan.tables.iter().any(|table| table.comparison.is_some()) {
-        output.line(&format!("{:width$}  {:>10}  {:>10}  {:>10}  {:>10}", "table", "equal", "only here", "only there", "different"));
+        output.line(&format!(
+            "{:width$}  {:>10}  {:>10}  {:>10}  {:>10}",
+            "table", "equal", "only here", "only there", "different"
+        ));
     }
     for table in &plan.tables {
         let Some(found) = &table.comparison else {
-            output.result(&table.name, &json!({ "type": "table", "table": table.name }));
+            output.result(
+                &table.name,
+                &json!({ "type": "table", "table": table.name }),
+            );
             continue;
         };
         output.result(
@@ -60,20 +76,30 @@ fn show(plan: &AttachPlan, output: &Output) {
                 "only_there": found.only_there, "different": found.different,
             }),
         );
-        let listed = found.differences.iter().filter(|d| d.kind == DifferenceKind::Different);
+        let listed = found
+            .differences
+            .iter()
+            .filter(|d| d.kind == DifferenceKind::Different);
         for difference in listed.take(5) {
             output.note(&format!("  different: {} {}", table.name, difference.key));
         }
     }
     for (name, why) in &plan.left_out {
-        output.note(&format!("left out: {name}: {}", why.trim_start_matches(&format!("{name}: "))));
+        output.note(&format!(
+            "left out: {name}: {}",
+            why.trim_start_matches(&format!("{name}: "))
+        ));
     }
 }
 
 /// Asks, if there is somebody to ask; a script has to say --yes.
 fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
     let what = if with_server {
-        format!("send {} and receive {}", counted(plan.only_here(), "row"), counted(plan.only_there(), "row"))
+        format!(
+            "send {} and receive {}",
+            counted(plan.only_here(), "row"),
+            counted(plan.only_there(), "row")
+        )
     } else {
         format!("watch {}", counted(plan.tables.len() as u64, "table"))
     };
@@ -82,7 +108,10 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
         return Err(Failure::new(Exit::Doubt, sentence).into());
     }
     let mut stderr = std::io::stderr();
-    write!(stderr, "This adds triggers and syncline_* tables, and will {what}. Go on? [y/N] ")?;
+    write!(
+        stderr,
+        "This adds triggers and syncline_* tables, and will {what}. Go on? [y/N] "
+    )?;
     stderr.flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -91,15 +120,24 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
 
 pub fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
     let replica = syncline::open_replica(&args.file)?;
-    let status = replica.status().map_err(|source| ClientError::Replica { path: args.file.clone(), source })?;
+    let status = replica.status().map_err(|source| ClientError::Replica {
+        path: args.file.clone(),
+        source,
+    })?;
     drop(replica);
     syncline::detach(&args.file)?;
     let unsent = status.waiting + status.parked;
     if unsent > 0 {
-        output.note(&format!("{} had not reached the server; the rows are still in the file", counted(unsent, "changeset")));
+        output.note(&format!(
+            "{} had not reached the server; the rows are still in the file",
+            counted(unsent, "changeset")
+        ));
     }
     output.result(
-        &format!("detached {}: its schema is as it was, its rows stay", args.file.display()),
+        &format!(
+            "detached {}: its schema is as it was, its rows stay",
+            args.file.display()
+        ),
         &json!({ "type": "detached", "file": args.file, "unsent": unsent }),
     );
     Ok(Exit::Done)

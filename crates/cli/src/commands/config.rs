@@ -27,12 +27,19 @@ pub fn read_config(path: &Path) -> anyhow::Result<Config> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let hint = "`syncline init --from APP.db` writes one";
-        Failure::new(Exit::Config, format!("{name} cannot be read: {error}; {hint}"))
+        Failure::new(
+            Exit::Config,
+            format!("{name} cannot be read: {error}; {hint}"),
+        )
     })?;
     let config = Config::parse(&name, &text).map_err(|mistakes| mistakes_of(&mistakes))?;
     // Tables taken from a database as they are have no columns yet: their rules are compiled
     // when the server has read them.
-    let has_all_columns = config.schema.tables.iter().all(|table| !table.columns.is_empty());
+    let has_all_columns = config
+        .schema
+        .tables
+        .iter()
+        .all(|table| !table.columns.is_empty());
     if has_all_columns && let Err(errors) = Rules::compile(&config.schema, &[0; 32]) {
         let mistakes: Vec<_> = errors.iter().map(|error| config.locate(error)).collect();
         return Err(mistakes_of(&mistakes));
@@ -47,7 +54,10 @@ fn mistakes_of(mistakes: &[syncline_core::config::ConfigError]) -> anyhow::Error
 
 pub fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
     if args.output.exists() && !args.force {
-        let sentence = format!("{} is there already; --force replaces it", args.output.display());
+        let sentence = format!(
+            "{} is there already; --force replaces it",
+            args.output.display()
+        );
         return Err(Failure::new(Exit::AlreadyThere, sentence).into());
     }
     let mut left_out = Vec::new();
@@ -66,14 +76,19 @@ pub fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
                 };
             }
             if tables.is_empty() {
-                let why = if left_out.is_empty() { "it has no tables".to_owned() } else { left_out.join("; ") };
+                let why = if left_out.is_empty() {
+                    "it has no tables".to_owned()
+                } else {
+                    left_out.join("; ")
+                };
                 let sentence = format!("{} has no table that can sync: {why}", path.display());
                 return Err(Failure::new(Exit::TableUnfit, sentence).into());
             }
             Config::new(ServerConfig::default(), Schema { tables })
         }
     };
-    fs::write(&args.output, config.to_toml()).with_context(|| format!("write {}", args.output.display()))?;
+    fs::write(&args.output, config.to_toml())
+        .with_context(|| format!("write {}", args.output.display()))?;
     for problem in &left_out {
         output.note(&format!("left out: {problem}"));
     }
@@ -113,14 +128,21 @@ pub fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
     let rules = Rules::compile(&config.schema, &[0; 32]);
     for table in &config.schema.tables {
         let words = match &rules {
-            Ok(rules) if !table.columns.is_empty() => rules.describe(table.number),
-            Ok(_) | Err(_) => "taken from the database as it is; its rules are checked when the server reads it".to_owned(),
+            Ok(rules) if !table.columns.is_empty() => rules.describe(&table.name),
+            Ok(_) | Err(_) => {
+                "taken from the database as it is; its rules are checked when the server reads it"
+                    .to_owned()
+            }
         };
         output.result(&format!("{}\n  {}", table.name, words.replace('\n', "\n  ")), &json!({
             "type": "table", "table": table.name, "columns": table.columns.len(), "rules": words,
         }));
     }
-    output.note(&format!("{} is good: {}", args.config.display(), counted(config.schema.tables.len() as u64, "table")));
+    output.note(&format!(
+        "{} is good: {}",
+        args.config.display(),
+        counted(config.schema.tables.len() as u64, "table")
+    ));
     Ok(Exit::Done)
 }
 

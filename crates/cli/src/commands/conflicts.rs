@@ -13,7 +13,10 @@ use crate::{
 
 pub fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = syncline::open_replica(&args.file)?;
-    let failed = |source| ClientError::Replica { path: args.file.clone(), source };
+    let failed = |source| ClientError::Replica {
+        path: args.file.clone(),
+        source,
+    };
     match args.action.unwrap_or(ConflictAction::List { all: false }) {
         ConflictAction::List { all } => {
             let conflicts = replica.conflicts(!all).map_err(failed)?;
@@ -22,7 +25,11 @@ pub fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
             }
             output.line(&match conflicts.len() {
                 0 => "nothing to decide".to_owned(),
-                n => format!("{}; syncline conflicts {} show ID", counted(n as u64, "conflict"), args.file.display()),
+                n => format!(
+                    "{}; syncline conflicts {} show ID",
+                    counted(n as u64, "conflict"),
+                    args.file.display()
+                ),
             });
         }
         ConflictAction::Show { id } => {
@@ -40,16 +47,26 @@ pub fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
                 &object(&conflict),
             );
         }
-        ConflictAction::Resolve { id, mine, theirs, value } => {
+        ConflictAction::Resolve {
+            id,
+            mine,
+            theirs,
+            value,
+        } => {
             let conflict = find(&replica, &id, failed)?;
             let resolution = match (mine, theirs, value) {
                 (true, ..) => Resolution::Mine,
                 (_, true, _) => Resolution::Theirs,
                 (.., value) => Resolution::Value(parse(&value.unwrap_or_default())?),
             };
-            replica.resolve(&conflict.id, &resolution, syncline::now()).map_err(failed)?;
+            replica
+                .resolve(&conflict.id, &resolution, syncline::now())
+                .map_err(failed)?;
             output.result(
-                &format!("decided; `syncline sync {}` tells the server", args.file.display()),
+                &format!(
+                    "decided; `syncline sync {}` tells the server",
+                    args.file.display()
+                ),
                 &json!({ "type": "resolved", "id": conflict.id }),
             );
         }
@@ -68,14 +85,21 @@ fn find(
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(Failure::new(Exit::NotFound, format!("there is no conflict {id}")).into()),
-        n => Err(Failure::new(Exit::NotFound, format!("{n} conflicts begin with {id}: give more of it")).into()),
+        n => Err(Failure::new(
+            Exit::NotFound,
+            format!("{n} conflicts begin with {id}: give more of it"),
+        )
+        .into()),
     }
 }
 
 /// JSON as a value of a column: arrays and objects as their text.
 fn parse(text: &str) -> anyhow::Result<Value> {
     let json: serde_json::Value = serde_json::from_str(text).map_err(|error| {
-        Failure::new(Exit::Config, format!("--value: {error}; text needs quotes: --value '\"like this\"'"))
+        Failure::new(
+            Exit::Config,
+            format!("--value: {error}; text needs quotes: --value '\"like this\"'"),
+        )
     })?;
     Ok(match json {
         serde_json::Value::Null => Value::Null,
@@ -91,13 +115,22 @@ fn parse(text: &str) -> anyhow::Result<Value> {
 
 fn headline(conflict: &Conflict) -> String {
     let key: Vec<String> = conflict.key.iter().map(shown).collect();
-    let column = conflict.column.as_ref().map(|column| format!(".{column}")).unwrap_or_default();
+    let column = conflict
+        .column
+        .as_ref()
+        .map(|column| format!(".{column}"))
+        .unwrap_or_default();
     let kind = match conflict.kind {
         ConflictKind::Manual => "changed by two people",
         ConflictKind::Deleted => "edited here, deleted there",
     };
     let state = if conflict.open { "" } else { ", decided" };
-    format!("{}  {} {}{column}: {kind}{state}", conflict.id, conflict.table, key.join(","))
+    format!(
+        "{}  {} {}{column}: {kind}{state}",
+        conflict.id,
+        conflict.table,
+        key.join(",")
+    )
 }
 
 fn shown(value: &Value) -> String {
@@ -112,7 +145,8 @@ fn shown(value: &Value) -> String {
 
 fn object(conflict: &Conflict) -> serde_json::Value {
     let json = |text: &Option<String>| {
-        text.as_ref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| json!(text)))
+        text.as_ref()
+            .map(|text| serde_json::from_str(text).unwrap_or_else(|_| json!(text)))
     };
     json!({
         "type": "conflict", "id": conflict.id, "table": conflict.table,

@@ -17,7 +17,10 @@ const CHANGES_SHOWN: usize = 5;
 
 pub fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = syncline::open_replica(&args.file)?;
-    let failed = |source| ClientError::Replica { path: args.file.clone(), source };
+    let failed = |source| ClientError::Replica {
+        path: args.file.clone(),
+        source,
+    };
     match args.action.unwrap_or(QueueAction::List) {
         QueueAction::List => {
             let mut listed: u64 = 0;
@@ -35,14 +38,20 @@ pub fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
             let id = find(&replica, &id, failed)?;
             let retried = replica.retry(id).map_err(failed)?;
             output.result(
-                &format!("{} will be sent again with the next sync", counted(retried, "changeset")),
+                &format!(
+                    "{} will be sent again with the next sync",
+                    counted(retried, "changeset")
+                ),
                 &json!({ "type": "retried", "id": id.to_string(), "changesets": retried }),
             );
         }
         QueueAction::Discard { id } => {
             let id = find(&replica, &id, failed)?;
             replica.discard(id).map_err(failed)?;
-            output.result("forgotten", &json!({ "type": "discarded", "id": id.to_string() }));
+            output.result(
+                "forgotten",
+                &json!({ "type": "discarded", "id": id.to_string() }),
+            );
         }
     }
     Ok(Exit::Done)
@@ -75,8 +84,19 @@ fn find(
     .map_err(failed)?;
     match found[..] {
         [id] => Ok(id),
-        [] => Err(Failure::new(Exit::NotFound, format!("there is no changeset {prefix} in the queue")).into()),
-        _ => Err(Failure::new(Exit::NotFound, format!("{} changesets begin with {prefix}: give more of it", found.len())).into()),
+        [] => Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no changeset {prefix} in the queue"),
+        )
+        .into()),
+        _ => Err(Failure::new(
+            Exit::NotFound,
+            format!(
+                "{} changesets begin with {prefix}: give more of it",
+                found.len()
+            ),
+        )
+        .into()),
     }
 }
 
@@ -88,7 +108,11 @@ fn sentence(queued: &QueuedChangeset) -> String {
         QueueState::Parked { code, message, .. } => format!("refused: {message} ({code})"),
     };
     let id = queued.id.to_string();
-    let mut text = format!("{}  {}, {state}", &id[..12], counted(queued.changes_total, "change"));
+    let mut text = format!(
+        "{}  {}, {state}",
+        &id[..12],
+        counted(queued.changes_total, "change")
+    );
     for change in queued.changes.iter().take(CHANGES_SHOWN) {
         let what = match &change.change.op {
             Op::Insert(_) => "insert".to_owned(),
@@ -98,7 +122,10 @@ fn sentence(queued: &QueuedChangeset) -> String {
         text += &format!("\n    {} {}: {what}", change.table, change.change.key);
     }
     if queued.changes_total > CHANGES_SHOWN as u64 {
-        text += &format!("\n    and {} more", queued.changes_total - CHANGES_SHOWN as u64);
+        text += &format!(
+            "\n    and {} more",
+            queued.changes_total - CHANGES_SHOWN as u64
+        );
     }
     text
 }

@@ -28,7 +28,10 @@ pub fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     let listen = match args.listen {
         Some(listen) => listen,
         None => config.server.listen.parse().map_err(|_| {
-            let sentence = format!("server.listen: `{}` is no address; write 127.0.0.1:7117", config.server.listen);
+            let sentence = format!(
+                "server.listen: `{}` is no address; write 127.0.0.1:7117",
+                config.server.listen
+            );
             Failure::new(Exit::Config, sentence)
         })?,
     };
@@ -53,7 +56,9 @@ pub fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
         auth,
         connections_max: CONNECTIONS_MAX,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let backend = Arc::new(SqliteBackend { path: path.clone(), entropy });
         let server = Server::start(backend, options).await?;
@@ -105,8 +110,14 @@ fn log(args: &Serve, verbose: u8) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("SYNCLINE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _already = if args.log_json { logger.json().try_init() } else { logger.try_init() };
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let _already = if args.log_json {
+        logger.json().try_init()
+    } else {
+        logger.try_init()
+    };
 }
 
 async fn wait_for_signal() -> anyhow::Result<()> {

@@ -13,8 +13,10 @@ use crate::{
 
 pub fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
     let replica = syncline::open_replica(file)?;
-    let status =
-        replica.status().map_err(|source| ClientError::Replica { path: file.to_owned(), source })?;
+    let status = replica.status().map_err(|source| ClientError::Replica {
+        path: file.to_owned(),
+        source,
+    })?;
     let state = |state: &TableState| match state {
         TableState::Unmatched => ("waiting for first contact".to_owned(), "unmatched"),
         TableState::Loading => ("loading".to_owned(), "loading"),
@@ -40,9 +42,19 @@ pub fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         (None, _) => "no server yet".to_owned(),
     };
     output.line(&format!("{}: {contact}", file.display()));
-    let width = status.tables.iter().map(|table| table.name.len()).max().unwrap_or(0);
+    let width = status
+        .tables
+        .iter()
+        .map(|table| table.name.len())
+        .max()
+        .unwrap_or(0);
     for table in &status.tables {
-        output.line(&format!("  {:width$}  {:>10}  {}", table.name, grouped(table.rows), state(&table.state).0));
+        output.line(&format!(
+            "  {:width$}  {:>10}  {}",
+            table.name,
+            grouped(table.rows),
+            state(&table.state).0
+        ));
     }
     output.line(&format!(
         "{} to send, {} accepted and on their way back, {} refused, {} to decide",
@@ -52,7 +64,10 @@ pub fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         counted(status.conflicts, "conflict"),
     ));
     if status.unstorable > 0 {
-        output.line(&format!("{} of the server do not fit into this database", counted(status.unstorable, "row")));
+        output.line(&format!(
+            "{} of the server do not fit into this database",
+            counted(status.unstorable, "row")
+        ));
     }
     Ok(Exit::Done)
 }

@@ -15,12 +15,20 @@ use crate::{
 };
 
 pub fn sync(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
-    let goal = if args.watch { Goal::Forever } else { Goal::InStep };
+    let goal = if args.watch {
+        Goal::Forever
+    } else {
+        Goal::InStep
+    };
     attached(args, goal, verbose, output)
 }
 
 pub fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
-    let goal = if args.watch { Goal::Forever } else { Goal::Sent };
+    let goal = if args.watch {
+        Goal::Forever
+    } else {
+        Goal::Sent
+    };
     attached(args, goal, verbose, output)
 }
 
@@ -44,11 +52,17 @@ async fn attach_first(
     connection: &Connection,
     output: &Output,
 ) -> Result<(), ClientError> {
-    let request =
-        AttachRequest { connection: Some(connection.clone()), tables: args.tables.clone() };
+    let request = AttachRequest {
+        connection: Some(connection.clone()),
+        tables: args.tables.clone(),
+    };
     let plan = syncline::plan_attach(&args.file, &request).await?;
     syncline::attach(&args.file, &request, &plan)?;
-    output.note(&format!("attached {}: {} to send", args.file.display(), counted(plan.only_here(), "row")));
+    output.note(&format!(
+        "attached {}: {} to send",
+        args.file.display(),
+        counted(plan.only_here(), "row")
+    ));
     Ok(())
 }
 
@@ -92,14 +106,27 @@ async fn run(mut driver: Driver, file: &Path, goal: Goal, output: &Output) -> an
     let status = driver
         .replica()
         .status()
-        .map_err(|source| ClientError::Replica { path: file.to_owned(), source })?;
+        .map_err(|source| ClientError::Replica {
+            path: file.to_owned(),
+            source,
+        })?;
     let rows: u64 = status.tables.iter().map(|table| table.rows).sum();
-    report(&summary, rows, status.parked, status.conflicts, started.elapsed(), output);
+    report(
+        &summary,
+        rows,
+        status.parked,
+        status.conflicts,
+        started.elapsed(),
+        output,
+    );
     Ok(Exit::Done)
 }
 
 fn is_worth_a_line(event: &Event) -> bool {
-    !matches!(event, Event::Connected { .. } | Event::RowsChanged(_) | Event::Loading(_) | Event::Live { .. })
+    !matches!(
+        event,
+        Event::Connected { .. } | Event::RowsChanged(_) | Event::Loading(_) | Event::Live { .. }
+    )
 }
 
 fn report(
@@ -118,17 +145,26 @@ fn report(
         took.as_secs_f64()
     );
     if conflicts > 0 {
-        sentence += &format!("; {} to decide (syncline conflicts)", counted(conflicts, "conflict"));
+        sentence += &format!(
+            "; {} to decide (syncline conflicts)",
+            counted(conflicts, "conflict")
+        );
     }
     if parked > 0 {
-        sentence += &format!("; {} refused (syncline queue)", counted(parked, "changeset"));
+        sentence += &format!(
+            "; {} refused (syncline queue)",
+            counted(parked, "changeset")
+        );
     }
-    output.result(&sentence, &json!({
-        "type": "done", "rows": rows, "rows_received": summary.rows_received,
-        "edits_lost": summary.edits_lost, "refused": summary.refused, "parked": parked,
-        "conflicts": conflicts, "bytes_sent": summary.bytes_sent,
-        "bytes_received": summary.bytes_received, "duration_ms": took.as_millis(),
-    }));
+    output.result(
+        &sentence,
+        &json!({
+            "type": "done", "rows": rows, "rows_received": summary.rows_received,
+            "edits_lost": summary.edits_lost, "refused": summary.refused, "parked": parked,
+            "conflicts": conflicts, "bytes_sent": summary.bytes_sent,
+            "bytes_received": summary.bytes_received, "duration_ms": took.as_millis(),
+        }),
+    );
 }
 
 /// Bytes as people read them.

@@ -18,13 +18,21 @@ pub fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
         let replica = syncline::open_replica(&args.file)?;
         let mut driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         let interrupt = interrupt_on_signals()?;
-        let found =
-            syncline::verify(&mut driver, &args.file, &connection, args.repair, &interrupt).await?;
+        let found = syncline::verify(
+            &mut driver,
+            &args.file,
+            &connection,
+            args.repair,
+            &interrupt,
+        )
+        .await?;
         anyhow::Ok(found)
     })?;
     for row in &found.local {
         let what = match row.fault {
-            LocalFault::Differs => "is not what the server sent, and no program was seen to change it",
+            LocalFault::Differs => {
+                "is not what the server sent, and no program was seen to change it"
+            }
             LocalFault::Missing => "is gone, and no program was seen to delete it",
             LocalFault::Unaccounted => "came from nowhere",
         };
@@ -53,12 +61,23 @@ pub fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
         );
     }
     if found.parked > 0 {
-        output.note(&format!("{} were refused and are not part of this: syncline queue", counted(found.parked, "changeset")));
+        output.note(&format!(
+            "{} were refused and are not part of this: syncline queue",
+            counted(found.parked, "changeset")
+        ));
     }
     let equal = found.is_equal();
-    let hint = if args.repair { "" } else { "; `verify --repair` loads it again" };
+    let hint = if args.repair {
+        ""
+    } else {
+        "; `verify --repair` loads it again"
+    };
     output.result(
-        &if equal { "equal".to_owned() } else { format!("not equal{hint}") },
+        &if equal {
+            "equal".to_owned()
+        } else {
+            format!("not equal{hint}")
+        },
         &json!({ "type": "verified", "equal": equal }),
     );
     Ok(if equal { Exit::Done } else { Exit::Differs })
