@@ -17,7 +17,7 @@ mod value;
 mod tests;
 
 pub use body::{LentBody, LentState, RowBody, RowState};
-pub use changeset::{ChangesetError, decode_changeset, encode_changeset};
+pub use changeset::{ChangesetError, decode_changeset, decode_op, encode_changeset, encode_op};
 pub use edit::EDITS_MAX;
 pub use frame::{
     CLIENT_INFLATED_BYTES_MAX, COMPRESS_ABOVE_BYTES, FrameError, INFLATED_BYTES_MAX, decode_client,

@@ -1,6 +1,9 @@
 //! The inbox of conflicts: edits that somebody has to decide.
 
-use syncline_core::{Timestamp, Value};
+use serde_json::Value as Json;
+use syncline_core::{Row, Table, Timestamp, Value};
+
+use crate::event::Event;
 
 /// One conflict.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,4 +46,52 @@ pub enum Resolution {
     Theirs,
     /// Something else.
     Value(Value),
+}
+
+/// The table of the inbox, in the app's file like any other.
+pub(crate) const TABLE: &str = "syncline_conflicts";
+
+/// What a changed row of the inbox means for the app.
+pub(crate) fn event(table: &Table, before: Option<&Row>, after: Option<&Row>) -> Option<Event> {
+    let text = |row: Option<&Row>, name: &str| {
+        row?.0.get(table.position(name)?)?.as_text().map(str::to_owned)
+    };
+    let is_open = |row| text(row, "state").as_deref() == Some("open");
+    let id = text(after.or(before), "id")?;
+    let name = text(after.or(before), "table_name")?;
+    match (is_open(before), is_open(after)) {
+        (false, true) => Some(Event::ConflictOpened { id, table: name }),
+        (true, false) => Some(Event::ConflictResolved { id, table: name }),
+        (true, true) | (false, false) => None,
+    }
+}
+
+/// The value that the server wrote as JSON.
+pub(crate) fn from_json(json: &Json) -> Option<Value> {
+    Some(match json {
+        Json::Null => Value::Null,
+        Json::Bool(truth) => Value::Integer(i64::from(*truth)),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Real(number.as_f64()?),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Object(object) if object.len() == 1 => match object.iter().next()? {
+            (name, Json::String(text)) if name == "real" => Value::Real(text.parse().ok()?),
+            (name, Json::String(text)) if name == "hex" => Value::Blob(bytes(text)?),
+            _ => return None,
+        },
+        Json::Object(_) | Json::Array(_) => return None,
+    })
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let pair = |i: usize| u8::from_str_radix(hex.get(i..i + 2)?, 16).ok();
+    (0..hex.len()).step_by(2).map(pair).collect()
+}
+
+/// The values of the JSON array in which a conflict names its row.
+pub(crate) fn key_values(text: &str) -> Option<Vec<Value>> {
+    let Json::Array(values) = serde_json::from_str(text).ok()? else { return None };
+    values.iter().map(from_json).collect()
 }

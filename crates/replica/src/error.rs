@@ -12,6 +12,19 @@ pub enum ReplicaError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The database failed on rows of one of the app's tables.
+    #[error("the database failed on rows of table {table}")]
+    Rows {
+        table: String,
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A row of the app's cannot be read as the schema says.
+    #[error("{reason}")]
+    Row { reason: String },
+    /// The app's schema is not what syncs any more.
+    #[error("{reason}")]
+    Schema { reason: String },
     /// The file carries no metadata of Syncline.
     #[error("the file is not attached; attach it first")]
     NotAttached,
@@ -53,6 +66,9 @@ impl ReplicaError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Database { .. } => "database",
+            Self::Rows { .. } => "rows",
+            Self::Row { .. } => "row",
+            Self::Schema { .. } => "schema",
             Self::NotAttached => "not_attached",
             Self::AlreadyAttached => "already_attached",
             Self::NewerFormat { .. } => "newer_format",
@@ -71,7 +87,7 @@ impl ReplicaError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
-        matches!(self, Self::Database { source, .. }
+        matches!(self, Self::Database { source, .. } | Self::Rows { source, .. }
             if matches!(source.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)))
     }
 }

@@ -52,7 +52,7 @@ pub struct AppTrigger {
 /// Why the tables could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("read the tables of the database")]
-pub struct IntrospectError(#[from] rusqlite::Error);
+pub struct IntrospectError(#[from] pub(crate) rusqlite::Error);
 
 /// Reads all tables of the database `main` and looks at their keys.
 ///

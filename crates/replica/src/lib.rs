@@ -5,18 +5,31 @@
 //! time, sends what [`Replica::poll_transmit`] gives and tells the app what
 //! [`Replica::poll_event`] reports.
 
+mod adopt;
+mod apply;
 mod attach;
 pub mod capture;
+mod clock;
+mod codec;
 mod conflict;
+mod db;
 mod entropy;
 mod error;
 mod event;
 pub mod introspect;
+mod meta;
 mod queue;
+mod rekey;
 mod replica;
 pub mod rows;
+mod seal;
+mod seed;
+mod session;
 mod sql;
 mod status;
+mod tables;
+mod verdict;
+mod work;
 
 pub use attach::{AttachOptions, Seeding, TableChoice};
 pub use conflict::{Conflict, ConflictKind, Resolution};
@@ -24,7 +37,8 @@ pub use entropy::Entropy;
 pub use error::ReplicaError;
 pub use event::{Event, LoadProgress, RowsChanged};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
-pub use replica::{Closing, Replica};
+pub use replica::Replica;
+pub use session::{Closing, SCHEMA_CHANGED, TIMEOUT};
 pub use status::{
     LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

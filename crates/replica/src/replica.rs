@@ -1,18 +1,31 @@
 //! The facade: one device's database and its session.
 
+mod inspect;
+mod resolve;
+
 use std::fmt;
 
 use rusqlite::Connection;
-use syncline_core::{ChangesetId, Timestamp, Value, Version};
+use syncline_core::{ChangesetId, Timestamp};
 
 use crate::{
-    attach::AttachOptions,
-    conflict::{Conflict, Resolution},
+    adopt,
+    apply::Fault,
+    attach::{AttachOptions, Seeding, TableChoice},
+    capture,
+    db,
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
-    queue::QueuedChangeset,
-    status::{LocalDifference, RowStatus, Status},
+    meta::{
+        self, buckets,
+        outbox::{self, State},
+        settings::{self, Key},
+    },
+    seal,
+    session::{Closing, Events, Session},
+    tables::{Tables, load},
+    work::Work,
 };
 
 /// One device's database: the app's file with Syncline's metadata in it, and the session that
@@ -26,25 +39,20 @@ use crate::{
 /// [`poll_event`](Self::poll_event), look at [`closing`](Self::closing), and arrange to call
 /// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout).
 pub struct Replica {
-    conn: Connection,
-    entropy: Box<dyn Entropy>,
-}
-
-/// Why the session ends: the driver closes the transport and calls [`Replica::disconnected`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
-    /// A [`syncline_core::wire::code`], `schema_changed` (connect again at once) or `timeout`.
-    pub code: String,
-    /// A sentence for people.
-    pub message: String,
-    /// `false`: connecting again without a change (token, server, file) is pointless.
-    pub retry: bool,
+    pub(crate) conn: Connection,
+    pub(crate) entropy: Box<dyn Entropy>,
+    pub(crate) tables: Tables,
+    /// The schema's version that `tables` and capture were made for.
+    schema_version: Option<i64>,
+    pub(crate) session: Session,
+    pub(crate) events: Events,
 }
 
 impl fmt::Debug for Replica {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Replica")
             .field("conn", &self.conn)
+            .field("phase", &self.session.phase)
             .finish_non_exhaustive()
     }
 }
@@ -52,8 +60,8 @@ impl fmt::Debug for Replica {
 /// Life of a file.
 impl Replica {
     /// Makes the database behind `conn` a replica: metadata tables and capture, in one
-    /// transaction. Rows that exist are sealed by later calls of [`Replica::seal`], a bounded
-    /// number of changesets each time, so it can be interrupted anywhere.
+    /// transaction. Rows that exist are sealed once everything the server has is loaded, a
+    /// bounded number at a time, so it can be interrupted anywhere.
     ///
     /// Takes the connection over: sets nothing in the file, but a busy timeout if there is none.
     ///
@@ -62,10 +70,29 @@ impl Replica {
     pub fn attach(
         conn: Connection,
         options: AttachOptions,
-        entropy: Box<dyn Entropy>,
+        mut entropy: Box<dyn Entropy>,
     ) -> Result<Self, ReplicaError> {
-        let _ = options;
-        Ok(Self { conn, entropy })
+        db::prepare_connection(&conn)?;
+        let mut device = [0; 16];
+        entropy.fill(&mut device);
+        let tables = db::immediate(&conn, || {
+            if meta::exists(&conn)? {
+                return Err(ReplicaError::AlreadyAttached);
+            }
+            meta::create(&conn)?;
+            settings::put(&conn, Key::Device, device)?;
+            options.store(&conn)?;
+            load::create_inbox(&conn)?;
+            let tables = load::build(&conn)?;
+            options.check(&tables)?;
+            capture::install(&conn, &tables.structures())?;
+            Ok(tables)
+        })?;
+        let schema_version = Some(capture::schema_version(&conn)?);
+        let (session, events) = (Session::default(), Events::default());
+        let mut replica = Self { conn, entropy, tables, schema_version, session, events };
+        replica.tell_left_out();
+        Ok(replica)
     }
 
     /// Opens a file that was attached before, and repairs what changed meanwhile (spec CA8).
@@ -73,8 +100,24 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError::NotAttached`], [`ReplicaError::NewerFormat`], [`ReplicaError::Damaged`],
     /// or the database's.
-    pub fn open(conn: Connection, entropy: Box<dyn Entropy>) -> Result<Self, ReplicaError> {
-        Ok(Self { conn, entropy })
+    pub fn open(
+        conn: Connection,
+        entropy: Box<dyn Entropy>,
+        now: Timestamp,
+    ) -> Result<Self, ReplicaError> {
+        db::prepare_connection(&conn)?;
+        meta::verify(&conn)?;
+        let mut replica = Self {
+            conn,
+            entropy,
+            tables: Tables::default(),
+            schema_version: None,
+            session: Session::default(),
+            events: Events::default(),
+        };
+        replica.heed_schema(now)?;
+        replica.tell_left_out();
+        Ok(replica)
     }
 
     /// Whether the database carries Syncline's metadata.
@@ -82,20 +125,23 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn is_attached(conn: &Connection) -> Result<bool, ReplicaError> {
-        let _ = conn;
-        Ok(false)
+        meta::exists(conn)
     }
 
-    /// Removes everything of Syncline from the file; the app's rows stay as they are.
+    /// Removes everything of Syncline from the file; the app's rows stay as they are, and so
+    /// does its schema, byte for byte.
     ///
     /// # Errors
     /// The database's.
     pub fn detach(self) -> Result<Connection, ReplicaError> {
-        let _ = self.entropy;
+        db::immediate(&self.conn, || {
+            capture::remove_everything(&self.conn).map_err(ReplicaError::from)
+        })?;
         Ok(self.conn)
     }
 
-    /// The connection, for reading and for writing outside transactions of the replica.
+    /// The connection, for reading and for the app's own writes, which are captured like any
+    /// other program's.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.conn
@@ -110,49 +156,144 @@ impl Replica {
         &mut self,
         write: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        write(&self.conn)
+        db::immediate(&self.conn, || {
+            capture::begin_marked(&self.conn).map_err(ReplicaError::from)?;
+            let done = write(&self.conn)?;
+            capture::end_marked(&self.conn).map_err(ReplicaError::from)?;
+            Ok(done)
+        })
     }
 
-    /// Seals what was captured; returns how many changesets that made.
+    /// Seals what was captured; returns how many changesets that made or made larger.
     ///
     /// # Errors
     /// The database's.
     pub fn seal(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
-        let _ = now;
-        Ok(0)
+        self.heed_schema(now)?;
+        if !capture::has_marks(&self.conn)? {
+            return Ok(0);
+        }
+        let sealed = self.transact_sealing(now, |_, _, sealed| Ok(sealed))?;
+        Ok(sealed.unwrap_or(0))
     }
 }
 
-/// Questions and decisions.
+/// Transactions.
 impl Replica {
-    /// The replica at this moment; instant whatever the size of the file.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn status(&self) -> Result<Status, ReplicaError> {
-        Err(ReplicaError::NotAttached)
+    /// Runs `work` in one transaction after sealing, triggers off; `None` if what the server
+    /// sent was refused: the session closes with the reason, and nothing is changed.
+    pub(crate) fn transact<T>(
+        &mut self,
+        now: Timestamp,
+        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy) -> Result<T, Fault>,
+    ) -> Result<Option<T>, ReplicaError> {
+        self.heed_schema(now)?;
+        self.transact_sealing(now, |transaction, entropy, _| work(transaction, entropy))
     }
 
-    /// The outbox in order, at most `limit` changesets after `after`.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn queue(
-        &self,
-        after: Option<ChangesetId>,
-        limit: usize,
-    ) -> Result<Vec<QueuedChangeset>, ReplicaError> {
-        let _ = (after, limit);
-        Ok(Vec::new())
+    fn transact_sealing<T>(
+        &mut self,
+        now: Timestamp,
+        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>,
+    ) -> Result<Option<T>, ReplicaError> {
+        let Self { conn, entropy, tables, .. } = self;
+        let mut transaction = Work::new(conn, tables);
+        let outcome = db::untriggered(conn, || {
+            db::immediate(conn, || {
+                let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
+                let done = work(&mut transaction, &mut **entropy, sealed.len())?;
+                transaction.settle()?;
+                for t in transaction.distrusted.clone() {
+                    buckets::reload_table(conn, t)?;
+                }
+                Ok(done)
+            })
+        });
+        let has_erased = transaction.has_erased();
+        if has_erased {
+            db::finish_erasing(conn, outcome.is_ok())?;
+        }
+        match outcome {
+            Ok(done) => {
+                self.events.extend(transaction.into_events());
+                Ok(Some(done))
+            }
+            Err(Fault::Replica(error)) => Err(error),
+            Err(Fault::Peer(reason)) => {
+                self.session.close(syncline_core::wire::code::MALFORMED, reason, true);
+                Ok(None)
+            }
+        }
     }
 
+    /// Follows a schema that changed since it was last looked at (spec CA8).
+    fn heed_schema(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        let version = capture::schema_version(&self.conn)?;
+        if self.schema_version == Some(version) {
+            return Ok(());
+        }
+        self.adopt_schema(now, |_| Ok(()))
+    }
+
+    /// Looks at the file's tables anew, after `first` was done in the same transaction.
+    pub(crate) fn adopt_schema(
+        &mut self,
+        now: Timestamp,
+        first: impl FnOnce(&Connection) -> Result<(), ReplicaError>,
+    ) -> Result<(), ReplicaError> {
+        let Self { conn, entropy, tables: old, .. } = self;
+        let (tables, events) = db::untriggered(conn, || {
+            db::immediate(conn, || {
+                first(conn)?;
+                let tables = load::build(conn)?;
+                let mut work = Work::new(conn, &tables);
+                adopt::adopt(&mut work, old, &mut **entropy, now)?;
+                work.settle()?;
+                let events = work.into_events();
+                Ok::<_, ReplicaError>((tables, events))
+            })
+        })?;
+        let told = std::mem::replace(&mut self.tables, tables).left_out;
+        self.schema_version = Some(capture::schema_version(&self.conn)?);
+        self.events.extend(events);
+        if told != self.tables.left_out {
+            self.tell_left_out();
+        }
+        Ok(())
+    }
+
+    fn tell_left_out(&mut self) {
+        let tables = self.tables.left_out.clone();
+        if !tables.is_empty() {
+            self.events.extend([Event::TablesLeftOut { tables }]);
+        }
+    }
+}
+
+/// The queue.
+impl Replica {
     /// Puts a parked changeset, and those parked because they depend on it, at the end of the
     /// outbox again with the same ids. Returns how many.
     ///
     /// # Errors
     /// [`ReplicaError::UnknownChangeset`] if it is not parked.
-    pub fn retry(&mut self, id: ChangesetId) -> Result<u64, ReplicaError> {
-        Err(ReplicaError::UnknownChangeset { id: id.to_string() })
+    pub fn retry(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
+        self.parked(id)?;
+        let retried = self.transact(now, |work, _| {
+            let Some(root) = outbox::by_id(work.conn, id)? else { return Ok(0) };
+            let mut retried = 0;
+            for seq in outbox::dependants(work.conn, [root.seq])? {
+                let entry = outbox::entry(work.conn, seq)?;
+                if let Some(entry) = entry.filter(|entry| entry.state == State::Parked) {
+                    work.unpark(entry)?;
+                    retried += 1;
+                }
+            }
+            work.settle()?;
+            Ok(retried)
+        })?;
+        self.pump(now)?;
+        Ok(retried.unwrap_or(0))
     }
 
     /// Forgets a parked changeset. Those that depend on it stay parked.
@@ -160,144 +301,90 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError::UnknownChangeset`] if it is not parked.
     pub fn discard(&mut self, id: ChangesetId) -> Result<(), ReplicaError> {
-        Err(ReplicaError::UnknownChangeset { id: id.to_string() })
+        let seq = self.parked(id)?;
+        db::immediate(&self.conn, || outbox::remove(&self.conn, seq))
     }
 
-    /// Conflicts of this user, newest first; `open_only` leaves out those that are resolved.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn conflicts(&self, open_only: bool) -> Result<Vec<Conflict>, ReplicaError> {
-        let _ = open_only;
-        Ok(Vec::new())
-    }
-
-    /// Decides a conflict: writes the row and the conflict's row in one changeset that the
-    /// server takes only if nobody decided meanwhile.
-    ///
-    /// # Errors
-    /// [`ReplicaError::UnknownConflict`], [`ReplicaError::BadResolution`], or the database's.
-    pub fn resolve(
-        &mut self,
-        id: &str,
-        resolution: &Resolution,
-        now: Timestamp,
-    ) -> Result<(), ReplicaError> {
-        let _ = (resolution, now);
-        Err(ReplicaError::UnknownConflict { id: id.to_owned() })
-    }
-
-    /// What is known of the row of `table` with this key (its values in key order).
-    ///
-    /// # Errors
-    /// [`ReplicaError::UnknownTable`], [`ReplicaError::BadKey`], or the database's.
-    pub fn row_status(&self, table: &str, key: &[Value]) -> Result<RowStatus, ReplicaError> {
-        let _ = key;
-        Err(ReplicaError::UnknownTable {
-            name: table.to_owned(),
-        })
-    }
-
-    /// Compares every row with the content hash kept for it; reports at most `limit`
-    /// differences. Reads the tables once, in key order.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn check_local(&mut self, limit: usize) -> Result<Vec<LocalDifference>, ReplicaError> {
-        let _ = limit;
-        Ok(Vec::new())
-    }
-
-    /// Has these tables (all if empty) loaded again: at once if a session is open, else with the
-    /// next. Nothing is dropped meanwhile; unsent changes stay.
-    ///
-    /// # Errors
-    /// [`ReplicaError::UnknownTable`], or the database's.
-    pub fn repair(&mut self, tables: &[String]) -> Result<(), ReplicaError> {
-        let _ = tables;
-        Ok(())
-    }
-
-    /// The version of the last checkpoint.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn checkpoint(&self) -> Result<Option<Version>, ReplicaError> {
-        Ok(None)
+    fn parked(&self, id: ChangesetId) -> Result<outbox::Seq, ReplicaError> {
+        let entry = outbox::by_id(&self.conn, id)?;
+        entry
+            .filter(|entry| entry.state == State::Parked)
+            .map(|entry| entry.seq)
+            .ok_or_else(|| ReplicaError::UnknownChangeset { id: id.to_string() })
     }
 }
 
-/// The session. Works the same over a WebSocket and over the exchange by HTTP.
+/// The session's ends.
 impl Replica {
-    /// Begins a session on a transport that is open: seals, writes the next lease to disk and
-    /// queues Hello.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        let _ = now;
-        Ok(())
-    }
-
-    /// Takes one frame of the server.
-    ///
-    /// # Errors
-    /// The database's only. The frame counts as not received: call again with it, or disconnect.
-    /// A frame that no server should send closes the session instead.
-    pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
-        let _ = (frame, now);
-        Ok(())
-    }
-
-    /// To be called at the time that [`Replica::poll_timeout`] gave; calling earlier is harmless.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        let _ = now;
-        Ok(())
-    }
-
-    /// The file may have changed: seals and pushes. Cheap when nothing did.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        let _ = now;
-        Ok(())
-    }
-
     /// A fresh token of the same user, to be sent on the live session.
     pub fn renew_token(&mut self, token: String) {
-        let _ = token;
+        self.session.renew_token(token);
     }
 
     /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        None
+        self.session.transmit()
     }
 
     /// The next event for the app.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
-    }
-
-    /// When [`Replica::handle_timeout`] wants to be called.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.events.pop()
     }
 
     /// `Some` once the session must end.
     #[must_use]
     pub fn closing(&self) -> Option<&Closing> {
-        None
+        self.session.closing.as_ref()
+    }
+}
+
+impl AttachOptions {
+    fn store(&self, conn: &Connection) -> Result<(), ReplicaError> {
+        if let TableChoice::Only(names) = &self.tables {
+            settings::put(conn, Key::Tables, names.join("\n"))?;
+        }
+        settings::put(conn, Key::CreateMissing, self.create_missing)?;
+        settings::put(conn, Key::Seeding, self.seeding == Seeding::Send)?;
+        settings::put(conn, Key::DeviceName, &self.device_name)?;
+        settings::put(conn, Key::Platform, &self.platform)?;
+        if let Some(url) = &self.url {
+            settings::put(conn, Key::Url, url)?;
+        }
+        Ok(())
     }
 
-    /// The transport is closed, by whoever; everything unanswered counts as unsent. Returns when
-    /// to connect again (full jitter, spec SE22); `None` when that would be pointless until the
-    /// token, the server or the file changes.
-    pub fn disconnected(&mut self, now: Timestamp) -> Option<Timestamp> {
-        Some(now)
+    /// Every table that was named must be able to sync.
+    fn check(&self, tables: &Tables) -> Result<(), ReplicaError> {
+        let TableChoice::Only(names) = &self.tables else { return Ok(()) };
+        for name in names {
+            let left_out = tables.left_out.iter().find(|(out, _)| out.eq_ignore_ascii_case(name));
+            if let Some((table, reason)) = left_out {
+                let (table, reason) = (table.clone(), reason.clone());
+                return Err(ReplicaError::TableUnfit { table, reason });
+            }
+            if tables.named(name).is_none() && !self.create_missing {
+                return Err(ReplicaError::UnknownTable { name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the driver connects to.
+impl Replica {
+    /// The address that was given at attach or last set.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn url(&self) -> Result<Option<String>, ReplicaError> {
+        settings::get(&self.conn, Key::Url)
+    }
+
+    /// Remembers where the driver connects to.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn set_url(&mut self, url: &str) -> Result<(), ReplicaError> {
+        settings::put(&self.conn, Key::Url, url)
     }
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ToSql};
 use syncline_core::{ColumnType, Row, RowKey, Table, Value};
 
 pub use error::RowError;
-use raw::Bind;
+pub(crate) use raw::Bind;
 pub(crate) use raw::Raw;
 pub(crate) use text::uuid_spellings;
 use text::{Statements, spellings, update, update_stored};

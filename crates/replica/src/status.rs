@@ -39,6 +39,8 @@ pub struct TableStatus {
     pub state: TableState,
     /// Rows that the server gave.
     pub rows: u64,
+    /// Rows that were here before attaching are still to be sent.
+    pub seeding: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

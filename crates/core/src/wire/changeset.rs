@@ -130,6 +130,37 @@ fn encode_change(e: &mut MemoryEncoder<'_>, change: &Change) -> Encoded {
     Ok(())
 }
 
+/// Encodes one operation alone, for a device's own books.
+#[must_use]
+pub fn encode_op(op: &Op) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    let mut e = Encoder::new(&mut out);
+    let (op, edits) = match op {
+        Op::Insert(edits) => (INSERT, edits.as_slice()),
+        Op::Update(edits) => (UPDATE, edits.as_slice()),
+        Op::Delete => (DELETE, &[][..]),
+    };
+    e.u32(op).expect(IN_MEMORY);
+    edit::encode_edits(&mut e, edits);
+    out
+}
+
+/// Reads what [`encode_op`] wrote.
+///
+/// # Errors
+/// [`ChangesetError`].
+pub fn decode_op(bytes: &[u8]) -> Result<Op, ChangesetError> {
+    let mut d = Decoder::new(bytes);
+    let op = d.u32()?;
+    let edits = edit::decode_edits(&mut d, &mut Budget::default())?;
+    match op {
+        INSERT => Ok(Op::Insert(edits)),
+        UPDATE => Ok(Op::Update(edits)),
+        DELETE if edits.is_empty() => Ok(Op::Delete),
+        _ => Err(malformed("an insert or update has edits, a delete has none")),
+    }
+}
+
 /// Decodes a changeset and checks what can be checked without a schema: sizes, at most one
 /// change for each row and one edit for each column, edits that are operations at all.
 ///

@@ -5,11 +5,14 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod authority;
 mod capture_fixture;
 mod capture_model;
 mod capture_programs;
 mod capture_schema;
 mod capture_traps;
+mod device;
 mod fixture;
 mod introspect;
 mod rows;
+mod spine;

@@ -1,0 +1,251 @@
+//! Following the schema: the app's own changes of it (spec CA8) and what the server tells.
+
+use std::collections::BTreeSet;
+
+use syncline_core::{Row, RowKey, Table, TableNumber, Timestamp, merge};
+
+use crate::{
+    capture::{self, Comparison, DraftChange, Finding, KnownRows},
+    entropy::Entropy,
+    error::ReplicaError,
+    event::Event,
+    apply::record_extra,
+    meta::{
+        ledger, names,
+        outbox::{self, State, StoredChange},
+        settings::{self, Key},
+        shadow,
+    },
+    rows::RowError,
+    seal::{self, Sealed},
+    tables::{SyncedTable, Tables},
+    work::Work,
+};
+
+/// Changed rows that one changeset of a rescan holds.
+const FOUND_TOGETHER: usize = 1_000;
+
+/// Makes capture fit `work.tables`, seals what was captured before, and finds what went
+/// uncaptured. `old` is what synced until now.
+///
+/// Runs in the caller's transaction, before anything else of it.
+pub(crate) fn adopt(
+    work: &mut Work<'_>,
+    old: &Tables,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    let structures = work.tables.structures();
+    let findings = capture::check(work.conn, &structures)?;
+    seal::seal(work, entropy, now)?;
+    let mut install = Vec::new();
+    let mut rescan = BTreeSet::new();
+    for (structure, finding) in structures.iter().zip(findings) {
+        let before = old.local(structure.number).map(|table| &table.table);
+        let is_new = before.is_none();
+        let grew = before.is_some_and(|before| travelling(structure) != travelling(before));
+        if finding == Finding::Changed || grew {
+            install.push(structure.clone());
+        }
+        // A table that is new here is seeded or loaded instead.
+        if (finding == Finding::Changed && (!is_new || is_known(work, structure.number)?)) || grew
+        {
+            rescan.insert(structure.number);
+        }
+    }
+    let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
+    for record in names::tables(work.conn)? {
+        if !synced.contains(&record.t) && record.unfit.is_none() {
+            forget(work, record.t)?;
+        }
+    }
+    capture::install(work.conn, &install)?;
+    let mut changed = 0;
+    for t in rescan {
+        changed += find_unseen(work, t, entropy, now)?;
+    }
+    if changed > 0 {
+        work.events.push(Event::Rescanned { rows: changed });
+    }
+    Ok(())
+}
+
+/// The columns that sync.
+fn travelling(table: &Table) -> BTreeSet<&str> {
+    table.columns.iter().filter(|c| !c.generated).map(|c| c.name.as_str()).collect()
+}
+
+fn is_known(work: &Work<'_>, t: TableNumber) -> Result<bool, ReplicaError> {
+    ledger::any_within(work.conn, t, None, None)
+}
+
+/// Compares a table with what is known of its rows; what differs is sealed. Returns how many.
+fn find_unseen(
+    work: &mut Work<'_>,
+    t: TableNumber,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<u64, ReplicaError> {
+    let Some(table) = work.table(t) else { return Ok(0) };
+    let conn = work.conn;
+    let mut known = Rescan { work, table, entropy, now, found: Sealed::default() };
+    let rescanned = capture::rescan(conn, &table.sql, &mut known, now)?;
+    known.seal()?;
+    Ok(rescanned.changed)
+}
+
+/// What the replica knows of a table, for comparing.
+struct Rescan<'w, 'c> {
+    work: &'w mut Work<'c>,
+    table: &'c SyncedTable,
+    entropy: &'w mut dyn Entropy,
+    now: Timestamp,
+    found: Sealed,
+}
+
+impl Rescan<'_, '_> {
+    fn seal(&mut self) -> Result<(), ReplicaError> {
+        let found = std::mem::take(&mut self.found);
+        seal::store(self.work, found, self.entropy, self.now).map(drop)
+    }
+}
+
+impl KnownRows for Rescan<'_, '_> {
+    type Error = ReplicaError;
+
+    fn compare(&mut self, key: &RowKey, row: &Row) -> Result<Comparison, ReplicaError> {
+        compare(self.work, self.table, key, row)
+    }
+
+    fn keys_after(
+        &mut self,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        let mut after = after.cloned();
+        loop {
+            let keys =
+                shadow::keys_with_rows(self.work.conn, self.table.number(), after.as_ref(), limit)?;
+            let Some(last) = keys.last().cloned() else { return Ok(keys) };
+            let mut expected = Vec::new();
+            for key in keys {
+                if self.work.expects(self.table, &key)? {
+                    expected.push(key);
+                }
+            }
+            if !expected.is_empty() {
+                return Ok(expected);
+            }
+            after = Some(last);
+        }
+    }
+
+    fn found(&mut self, change: DraftChange) -> Result<(), ReplicaError> {
+        let DraftChange { key, before, after, first_marked_at, .. } = change;
+        let stored = seal::difference(self.work, self.table, &key, before, after.as_ref())?;
+        if let Some(change) = stored {
+            let at = first_marked_at.min(self.now);
+            self.found.changes.push(StoredChange { pos: 0, change, at });
+        }
+        if self.found.changes.len() >= FOUND_TOGETHER {
+            self.seal()?;
+        }
+        Ok(())
+    }
+
+    fn unfit(&mut self, error: RowError) -> Result<(), ReplicaError> {
+        if let RowError::Database { .. } = error {
+            return Err(error.into());
+        }
+        self.work.events.push(Event::RowUnfit {
+            table: self.table.name().to_owned(),
+            row: String::new(),
+            reason: error.to_string(),
+        });
+        Ok(())
+    }
+}
+
+/// How a visible row compares with what it should be.
+pub(crate) fn compare(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    row: &Row,
+) -> Result<Comparison, ReplicaError> {
+    if let Some(shadow) = work.shadow(table, key)? {
+        let same = |same| if same { Comparison::Same } else { Comparison::Different };
+        if shadow.hidden {
+            return Ok(same(shadow.image.as_ref() == Some(row)));
+        }
+        return Ok(match work.replayed(table, key, shadow.image)? {
+            Some(expected) => same(expected == *row),
+            None => Comparison::Unknown,
+        });
+    }
+    let Some(known) = ledger::get(work.conn, table.number(), key)? else {
+        // Rows that wait to be seeded are nobody's news.
+        return Ok(if table.seeding { Comparison::Same } else { Comparison::Unknown });
+    };
+    let hash = table.hash(row, &record_extra(&known)?);
+    Ok(if hash == known.hash { Comparison::Same } else { Comparison::Different })
+}
+
+impl Work<'_> {
+    /// The image with the row's pending changes on top.
+    pub(crate) fn replayed(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+        mut image: Option<Row>,
+    ) -> Result<Option<Row>, ReplicaError> {
+        for change in outbox::pending(self.conn, table.number(), key)? {
+            // An edit that does not fit any more is hidden; the server judges it.
+            if let Ok(next) = merge::apply_op(&table.table, image.as_ref(), &change.op) {
+                image = next;
+            }
+        }
+        Ok(image)
+    }
+
+    /// Whether the table should have a row with this key.
+    pub(crate) fn expects(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<bool, ReplicaError> {
+        match self.shadow(table, key)? {
+            Some(shadow) if shadow.hidden => Ok(false),
+            Some(shadow) => Ok(self.replayed(table, key, shadow.image)?.is_some()),
+            None => Ok(ledger::version_of(self.conn, table.number(), key)?.is_some()),
+        }
+    }
+}
+
+/// A table does not sync any more: what is known of it goes, and its unsent changes, so that it
+/// begins anew should it come back. Its rows stay.
+fn forget(work: &mut Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
+    capture::uninstall_table(work.conn, t)?;
+    let mut after = 0;
+    loop {
+        let entries = outbox::in_state(work.conn, State::Sealed, after, 100)?;
+        let Some(last) = entries.last() else { break };
+        after = last.seq;
+        for mut entry in entries {
+            if outbox::delete_changes_of(work.conn, entry.seq, t)? == 0 {
+                continue;
+            }
+            let (changes, bytes) = outbox::size(work.conn, entry.seq)?;
+            if changes == 0 {
+                outbox::remove(work.conn, entry.seq)?;
+            } else {
+                entry.changes = changes;
+                entry.bytes = bytes;
+                outbox::put(work.conn, &entry)?;
+            }
+        }
+    }
+    ledger::forget_table(work.conn, t)?;
+    let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
+    names::set_seeding(work.conn, t, seeding, None)
+}

@@ -1,0 +1,246 @@
+//! Checkpoints: everything received since the last one, in one transaction (spec AP1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline_core::{
+    BucketId, ChangesetId, Hlc, TableNumber, Timestamp, Version,
+    wire::{Changes, Checkpoint, LoadPosition, RowBody},
+};
+
+use super::{
+    Fault,
+    grants::erase_gone,
+    record::{Stream, apply_ahead, apply_record, changeset_of},
+};
+use crate::{
+    clock,
+    entropy::Entropy,
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        ahead,
+        buckets::{self, BucketState},
+        cursors,
+        ledger::Bucket,
+        names,
+        outbox::{self, State},
+        settings::{self, Key},
+    },
+    work::Work,
+};
+
+/// Rows that waited for the checkpoint are taken this many at a time.
+const AHEAD_TAKEN: usize = 1_000;
+/// Accepted changesets finished at a time.
+const FINISHED: usize = 100;
+
+/// A checkpoint and what was received before it.
+pub(crate) struct CheckpointInput<'a> {
+    pub(crate) changes: &'a [Changes],
+    pub(crate) checkpoint: &'a Checkpoint,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// To be asked for again: their digests differ from the server's (spec AP7).
+    pub(crate) reload: Vec<LoadPosition>,
+    /// Everything granted is live and nothing more is in the log.
+    pub(crate) is_live: bool,
+}
+
+/// Applies a checkpoint inside the caller's transaction, sealing done.
+pub(crate) fn apply_checkpoint(
+    work: &mut Work<'_>,
+    input: &CheckpointInput<'_>,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Applied, Fault> {
+    let mut applied = Applied::default();
+    let cursor = &input.checkpoint.cursor;
+    if let Some(newest) = cursors::newest(work.conn)?
+        && newest > cursor.version
+    {
+        let (from, to) = (newest.0, cursor.version.0);
+        return Err(Fault::Peer(format!("the server went back from version {from} to {to}")));
+    }
+    let any_ahead = ahead::any(work.conn)?;
+    let mut stream = Stream { now, entropy, any_ahead, mismatched: Vec::new() };
+    apply_changes(work, &mut stream, input)?;
+    take_ahead(work, &mut stream, cursor.version)?;
+    erase_gone(work, &stream)?;
+    finish_accepted(work, cursor.version, now)?;
+    if input.checkpoint.loading == 0 {
+        end_loading(work, &stream)?;
+    }
+    work.settle()?;
+
+    for live in &input.checkpoint.live {
+        let table = work.tables.remote(live.table);
+        if let (Some(b), Some(table)) = (buckets::number(work.conn, live.bucket)?, table) {
+            buckets::set_part(work.conn, b, table.number(), true, None)?;
+        }
+    }
+    applied.reload = compare_digests(work, stream.mismatched, input.checkpoint)?;
+    cursors::add(work.conn, cursor)?;
+    settings::put(work.conn, Key::CaughtUp, input.checkpoint.caught_up)?;
+    applied.is_live = input.checkpoint.caught_up && !buckets::is_loading(work.conn)?;
+    Ok(applied)
+}
+
+/// The log records, in order.
+fn apply_changes(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    input: &CheckpointInput<'_>,
+) -> Result<(), Fault> {
+    let mut numbers: BTreeMap<BucketId, Option<Bucket>> = BTreeMap::new();
+    let mut authors: BTreeSet<ChangesetId> = BTreeSet::new();
+    let has_sealed = outbox::count(work.conn, State::Sealed)? > 0;
+    let mut latest = Hlc::default();
+    for changes in input.changes {
+        for record in &changes.records {
+            let (body, _) = RowBody::decode(&record.body)
+                .map_err(|error| Fault::Peer(format!("a record cannot be read: {error}")))?;
+            if body.version > input.checkpoint.cursor.version {
+                return Err(Fault::Peer("a record is later than its checkpoint".into()));
+            }
+            let mut held = Vec::new();
+            for &position in &record.buckets {
+                let Some(bucket) = changes.buckets.get(position as usize) else {
+                    return Err(Fault::Peer("a record names no bucket of its message".into()));
+                };
+                let known = match numbers.get(bucket) {
+                    Some(known) => *known,
+                    None => {
+                        let known = buckets::number(work.conn, *bucket)?;
+                        numbers.insert(*bucket, known);
+                        known
+                    }
+                };
+                held.extend(known);
+            }
+            latest = latest.max(body.hlc);
+            if has_sealed {
+                authors.extend(changeset_of(&body));
+            }
+            apply_record(work, stream, body, held)?;
+        }
+    }
+    clock::observe(work.conn, latest, stream.now)?;
+    note_own(work, &authors, input.checkpoint.cursor.version)?;
+    Ok(())
+}
+
+/// A record of a changeset of ours says that it is in the log, before its answer does (after a
+/// lost connection): it must not be replayed over its own effect (spec OB2).
+fn note_own(
+    work: &Work<'_>,
+    authors: &BTreeSet<ChangesetId>,
+    checkpoint: Version,
+) -> Result<(), ReplicaError> {
+    for id in authors {
+        if let Some(mut entry) = outbox::by_id(work.conn, *id)?
+            && entry.state == State::Sealed
+        {
+            entry.state = State::Accepted;
+            entry.version = Some(checkpoint);
+            outbox::put(work.conn, &entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn take_ahead(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    version: Version,
+) -> Result<(), ReplicaError> {
+    if !stream.any_ahead {
+        return Ok(());
+    }
+    loop {
+        let due = ahead::due(work.conn, version, AHEAD_TAKEN)?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        for (t, key) in due {
+            for ahead in ahead::take(work.conn, t, &key, version)? {
+                if let Some(table) = work.table(t) {
+                    apply_ahead(work, stream, table, ahead)?;
+                }
+            }
+        }
+    }
+}
+
+/// Accepted changesets that the checkpoint has passed are no longer replayed (spec OB3).
+fn finish_accepted(
+    work: &mut Work<'_>,
+    version: Version,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    let mut after = 0;
+    loop {
+        let accepted = outbox::in_state(work.conn, State::Accepted, after, FINISHED)?;
+        let Some(last) = accepted.last() else { return Ok(()) };
+        after = last.seq;
+        for entry in accepted {
+            if entry.version.is_some_and(|accepted| accepted <= version) {
+                work.finish(&entry, now)?;
+            }
+        }
+    }
+}
+
+/// Nothing is loading for the server any more (spec SE12).
+fn end_loading(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaError> {
+    buckets::move_state(work.conn, BucketState::Loading, BucketState::Live)?;
+    buckets::move_state(work.conn, BucketState::Stale, BucketState::Gone)?;
+    names::set_all_loaded(work.conn)?;
+    settings::remove(work.conn, Key::LoadedRows)?;
+    settings::remove(work.conn, Key::RemainingRows)?;
+    erase_gone(work, stream)
+}
+
+/// Compares the receipt digests at exactly this version; what differs is loaded again, and
+/// nothing is dropped meanwhile (spec AP7).
+fn compare_digests(
+    work: &mut Work<'_>,
+    missing: Vec<(Bucket, TableNumber)>,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<LoadPosition>, ReplicaError> {
+    let mut differing: BTreeSet<(Bucket, TableNumber)> = BTreeSet::new();
+    for (b, t) in missing {
+        if buckets::part(work.conn, b, t)?.is_some_and(|part| part.live) {
+            differing.insert((b, t));
+        }
+    }
+    for digest in &checkpoint.digests {
+        let table = work.tables.remote(digest.table);
+        let (Some(b), Some(table)) = (buckets::number(work.conn, digest.bucket)?, table) else {
+            continue;
+        };
+        let part = buckets::part(work.conn, b, table.number())?;
+        let is_live = part.as_ref().map_or(true, |part| part.live);
+        let (count, sum) = part.map_or((0, 0), |part| (part.count, part.sum));
+        if is_live && (count, sum) != (digest.count, digest.sum) {
+            differing.insert((b, table.number()));
+        }
+    }
+    let mut reload = Vec::new();
+    let mut told: BTreeSet<TableNumber> = BTreeSet::new();
+    for (b, t) in differing {
+        let (Some(table), Some(bucket)) = (work.table(t), buckets::name(work.conn, b)?) else {
+            continue;
+        };
+        let Some(remote) = &table.remote else { continue };
+        buckets::set_part(work.conn, b, t, false, None)?;
+        let number = remote.table.number;
+        reload.push(LoadPosition { bucket: Some(bucket), table: number, after: None });
+        if told.insert(t) {
+            work.events.push(Event::DigestMismatch { table: table.name().to_owned() });
+        }
+    }
+    Ok(reload)
+}

@@ -1,0 +1,154 @@
+//! Gaining and losing buckets, and what has to be loaded (docs/spec/session.md, SE5–SE10).
+
+use std::collections::BTreeSet;
+
+use rusqlite::Connection;
+use syncline_core::{BucketId, TableNumber, wire::LoadPosition};
+
+use super::record::{Stream, unsee};
+use crate::{
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        buckets::{self, BucketState},
+        ledger, names,
+    },
+    tables::Tables,
+    work::Work,
+};
+
+/// Rows of a lost bucket that are erased at a time.
+const ERASED: usize = 1_000;
+/// Most positions named one by one; past that whole tables are loaded again.
+const POSITIONS_MAX: usize = 8_192;
+
+/// Buckets that are granted now; those not held yet start loading.
+pub(crate) fn add_grants(conn: &Connection, add: &[BucketId]) -> Result<(), ReplicaError> {
+    for bucket in add {
+        buckets::add(conn, *bucket)?;
+    }
+    Ok(())
+}
+
+/// Buckets that are lost. They lose their names at once, their rows with the next checkpoint.
+pub(crate) fn drop_grants(conn: &Connection, drop: &[BucketId]) -> Result<(), ReplicaError> {
+    for bucket in drop {
+        if let Some(b) = buckets::number(conn, *bucket)? {
+            buckets::lose(conn, b, BucketState::Gone)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a full list: what is not in it is lost, or stale where the rules renamed everything.
+pub(crate) fn full_grants(
+    conn: &Connection,
+    granted: &[BucketId],
+    reload: &[BucketId],
+    renamed: bool,
+) -> Result<(), ReplicaError> {
+    let granted: BTreeSet<BucketId> = granted.iter().copied().collect();
+    let lost = if renamed { BucketState::Stale } else { BucketState::Gone };
+    for (b, bucket, _) in buckets::list(conn)? {
+        if !granted.contains(&bucket) {
+            buckets::lose(conn, b, lost)?;
+        }
+    }
+    for bucket in granted {
+        buckets::add(conn, bucket)?;
+    }
+    for bucket in reload {
+        if let Some(b) = buckets::number(conn, *bucket)? {
+            buckets::reload(conn, b)?;
+        }
+    }
+    Ok(())
+}
+
+/// Erases the rows of lost buckets that no other bucket holds (spec AP8).
+pub(crate) fn erase_gone(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaError> {
+    let gone = buckets::in_state(work.conn, BucketState::Gone)?;
+    if gone.is_empty() {
+        return Ok(());
+    }
+    work.digests.store(work.conn)?;
+    let mut erased = 0;
+    for b in &gone {
+        for t in buckets::tables_of(work.conn, *b)? {
+            erased += erase_part(work, stream, *b, t)?;
+        }
+        work.digests.store(work.conn)?;
+        buckets::forget(work.conn, *b)?;
+    }
+    work.events.push(Event::AccessLost { buckets: gone.len() as u64, rows: erased });
+    Ok(())
+}
+
+fn erase_part(
+    work: &mut Work<'_>,
+    stream: &Stream<'_>,
+    b: ledger::Bucket,
+    t: TableNumber,
+) -> Result<u64, ReplicaError> {
+    let mut erased = 0;
+    loop {
+        let keys = ledger::members_within(work.conn, b, t, None, None, ERASED)?;
+        if keys.is_empty() {
+            return Ok(erased);
+        }
+        for key in keys {
+            let known = ledger::get(work.conn, t, &key)?;
+            let (Some(known), Some(table)) = (known, work.table(t)) else {
+                ledger::leave(work.conn, b, t, &key)?;
+                continue;
+            };
+            let mut next = known.clone();
+            next.buckets.retain(|other| *other != b);
+            if next.buckets.is_empty() {
+                unsee(work, stream, table, &key, &known)?;
+                erased += 1;
+            } else {
+                work.set_known(table, &key, Some(&known), Some(&next))?;
+            }
+        }
+    }
+}
+
+/// What is still to be loaded and how far it came (spec LO6).
+pub(crate) fn load_positions(
+    conn: &Connection,
+    tables: &Tables,
+) -> Result<Vec<LoadPosition>, ReplicaError> {
+    let loaded: BTreeSet<TableNumber> =
+        names::tables(conn)?.into_iter().filter(|r| r.loaded).map(|r| r.t).collect();
+    let granted = buckets::list(conn)?;
+    let mut positions = Vec::new();
+    for table in tables.iter() {
+        let Some(remote) = &table.remote else { continue };
+        let (t, number) = (table.number(), remote.table.number);
+        let whole = LoadPosition { bucket: None, table: number, after: None };
+        if !loaded.contains(&t) && !buckets::any_progress(conn, t)? {
+            positions.push(whole);
+            continue;
+        }
+        let mut of_table = Vec::new();
+        for (b, bucket, state) in &granted {
+            let part = buckets::part(conn, *b, t)?;
+            let is_wanted = match &part {
+                Some(part) => !part.live,
+                None => *state == BucketState::Loading || !loaded.contains(&t),
+            };
+            if is_wanted {
+                let after = part.and_then(|part| part.after);
+                of_table.push(LoadPosition { bucket: Some(*bucket), table: number, after });
+            }
+        }
+        if positions.len() + of_table.len() > POSITIONS_MAX {
+            buckets::reload_table(conn, t)?;
+            positions.push(whole);
+        } else {
+            positions.append(&mut of_table);
+        }
+    }
+    Ok(positions)
+}

@@ -1,0 +1,304 @@
+//! One row as the server sends it, in a log record or a page.
+
+use syncline_core::{
+    ChangesetId, ColumnNumber, RowKey, TableNumber, Value, Version,
+    wire::{RowBody, RowState},
+};
+
+use crate::{
+    capture::Before,
+    codec,
+    error::ReplicaError,
+    meta::{
+        ahead::{self, Ahead},
+        ledger::{self, Bucket, Known},
+        names,
+        outbox::{self},
+        shadow::Shadow,
+    },
+    seal::{self, Sealed},
+    tables::{Received, SyncedTable},
+    work::Work,
+};
+
+/// What the stream is applied with.
+pub(crate) struct Stream<'a> {
+    pub(crate) now: syncline_core::Timestamp,
+    pub(crate) entropy: &'a mut dyn crate::entropy::Entropy,
+    /// Whether anything waits from pages.
+    pub(crate) any_ahead: bool,
+    /// (bucket, table)s found to differ from the server's.
+    pub(crate) mismatched: Vec<(Bucket, TableNumber)>,
+}
+
+/// Applies a log record; `buckets` are those of the row afterwards that this replica holds.
+pub(crate) fn apply_record(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    body: RowBody,
+    mut buckets: Vec<Bucket>,
+) -> Result<(), ReplicaError> {
+    let Some(table) = work.tables.remote(body.table) else { return Ok(()) };
+    buckets.sort_unstable();
+    buckets.dedup();
+    if stream.any_ahead {
+        for ahead in ahead::take(work.conn, table.number(), &body.key, body.version)? {
+            apply_ahead(work, stream, table, ahead)?;
+        }
+    }
+    let known = ledger::get(work.conn, table.number(), &body.key)?;
+    match (body.state, known) {
+        (RowState::Deleted | RowState::Removed, None) => Ok(()),
+        (_, Some(known)) if known.version > body.version => Ok(()),
+        (RowState::Whole { .. } | RowState::Columns(_), Some(known))
+            if known.version == body.version =>
+        {
+            join(work, table, &body.key, &known, &buckets)
+        }
+        (RowState::Deleted, Some(known)) => delete(work, table, &body.key, &known, &body.author),
+        (RowState::Removed, Some(known)) => unsee(work, stream, table, &body.key, &known),
+        (RowState::Whole { .. } | RowState::Columns(_), Some(known)) if buckets.is_empty() => {
+            unsee(work, stream, table, &body.key, &known)
+        }
+        (RowState::Whole { columns, owner, created }, known) => {
+            if buckets.is_empty() {
+                return Ok(());
+            }
+            let next = Known {
+                version: body.version,
+                buckets,
+                owner: names::user(work.conn, &owner)?,
+                created,
+                author: names::user(work.conn, &body.author)?,
+                ..Known::default()
+            };
+            let received = table.receive(columns);
+            write(work, stream, table, &body.key, known.as_ref(), next, received, &body.author)
+        }
+        (RowState::Columns(_), None) => {
+            // A live bucket should have had the row (spec AP9); a loading one will.
+            for b in buckets {
+                stream.mismatched.push((b, table.number()));
+            }
+            Ok(())
+        }
+        (RowState::Columns(columns), Some(known)) => {
+            let Some(row) = work.server_image(table, &body.key)? else {
+                stream.mismatched.extend(buckets.into_iter().map(|b| (b, table.number())));
+                return Ok(());
+            };
+            let mut received = Received { row, extra: extra(&known)? };
+            table.receive_onto(&mut received, columns);
+            let next = Known {
+                version: body.version,
+                buckets,
+                owner: known.owner,
+                created: known.created,
+                author: names::user(work.conn, &body.author)?,
+                ..Known::default()
+            };
+            write(work, stream, table, &body.key, Some(&known), next, received, &body.author)
+        }
+    }
+}
+
+/// Applies a row of a page of bucket `b`: the higher version wins (spec LO3).
+pub(crate) fn apply_page_row(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    table: &SyncedTable,
+    b: Bucket,
+    body: RowBody,
+) -> Result<(), ReplicaError> {
+    let RowState::Whole { columns, owner, created } = body.state else { return Ok(()) };
+    let known = ledger::get(work.conn, table.number(), &body.key)?;
+    let mut buckets = known.as_ref().map_or(Vec::new(), |known| known.buckets.clone());
+    if let Err(place) = buckets.binary_search(&b) {
+        buckets.insert(place, b);
+    }
+    match known {
+        Some(known) if known.version > body.version => Ok(()),
+        Some(known) if known.version == body.version => {
+            join(work, table, &body.key, &known, &buckets)?;
+            let received = table.receive(columns);
+            mend(work, table, &body.key, &received, &body.author)
+        }
+        known => {
+            let next = Known {
+                version: body.version,
+                buckets,
+                owner: names::user(work.conn, &owner)?,
+                created,
+                author: names::user(work.conn, &body.author)?,
+                ..Known::default()
+            };
+            let received = table.receive(columns);
+            write(work, stream, table, &body.key, known.as_ref(), next, received, &body.author)
+        }
+    }
+}
+
+/// A page's version of a row of bucket `b` does not have it any more (spec LO4).
+pub(crate) fn apply_page_absence(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    b: Bucket,
+    key: &RowKey,
+    version: Version,
+) -> Result<(), ReplicaError> {
+    let Some(known) = ledger::get(work.conn, table.number(), key)? else { return Ok(()) };
+    if known.version > version || !known.buckets.contains(&b) {
+        return Ok(());
+    }
+    let mut next = known.clone();
+    next.buckets.retain(|other| *other != b);
+    if next.buckets.is_empty() {
+        return delete(work, table, key, &known, "");
+    }
+    work.set_known(table, key, Some(&known), Some(&next))
+}
+
+/// What a page told earlier and the checkpoint has reached now.
+pub(crate) fn apply_ahead(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    table: &SyncedTable,
+    ahead: Ahead,
+) -> Result<(), ReplicaError> {
+    match ahead.body {
+        None => apply_page_absence(work, table, ahead.b, &ahead.key, ahead.version),
+        Some(bytes) => {
+            let (body, _) = RowBody::decode(&bytes).map_err(|error| ReplicaError::Damaged {
+                what: format!("a row that was kept ahead: {error}"),
+            })?;
+            apply_page_row(work, stream, table, ahead.b, body)
+        }
+    }
+}
+
+/// The row goes because no granted bucket holds it (spec AP8).
+pub(crate) fn unsee(
+    work: &mut Work<'_>,
+    stream: &Stream<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    known: &Known,
+) -> Result<(), ReplicaError> {
+    work.erase()?;
+    work.set_known(table, key, Some(known), None)?;
+    if work.shadow(table, key)?.is_some() {
+        work.park_unseen(table.number(), key, stream.now)?;
+        crate::meta::shadow::delete(work.conn, table.number(), key)?;
+    }
+    work.show(table, key, None)?;
+    work.note(table.number(), key, None);
+    Ok(())
+}
+
+/// The row was deleted; pending changes stay, the server's verdict on them decides (spec AP8).
+fn delete(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    known: &Known,
+    author: &str,
+) -> Result<(), ReplicaError> {
+    work.set_known(table, key, Some(known), None)?;
+    work.set_server_image(table, key, None, author)
+}
+
+/// The row is there in this version already: only its buckets may be more.
+fn join(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    known: &Known,
+    buckets: &[Bucket],
+) -> Result<(), ReplicaError> {
+    let mut next = known.clone();
+    next.buckets.extend(buckets);
+    next.buckets.sort_unstable();
+    next.buckets.dedup();
+    work.set_known(table, key, Some(known), Some(&next))
+}
+
+/// Writes a row's new version.
+#[expect(clippy::too_many_arguments, reason = "one row's before and after, spelled out")]
+fn write(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    known: Option<&Known>,
+    mut next: Known,
+    received: Received,
+    author: &str,
+) -> Result<(), ReplicaError> {
+    if known.is_none() && table.seeding {
+        keep_unsent(work, stream, table, key, &received)?;
+    }
+    next.hash = table.hash(&received.row, &received.extra);
+    next.extra = pack_extra(&received.extra);
+    work.set_known(table, key, known, Some(&next))?;
+    work.set_server_image(table, key, Some(received.row), author)
+}
+
+/// A row that was here before attaching, not sent yet, and that the server has too: equal ones
+/// are one row; else what is here becomes a pending insert over the server's.
+fn keep_unsent(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    received: &Received,
+) -> Result<(), ReplicaError> {
+    if work.shadow(table, key)?.is_some() {
+        return Ok(());
+    }
+    let Some(visible) = work.visible(table, key)? else { return Ok(()) };
+    if visible == received.row {
+        return Ok(());
+    }
+    let Some(change) = seal::difference(work, table, key, Before::Absent, Some(&visible))? else {
+        return Ok(());
+    };
+    let stored = outbox::StoredChange { pos: 0, change, at: stream.now };
+    let sealed = Sealed { changes: vec![stored], ..Sealed::default() };
+    seal::store(work, sealed, stream.entropy, stream.now)?;
+    Ok(())
+}
+
+/// Brings a row back to what the server sent if it differs without a pending change: a flipped
+/// bit, or a write that nothing caught.
+fn mend(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    received: &Received,
+    author: &str,
+) -> Result<(), ReplicaError> {
+    match work.shadow(table, key)? {
+        Some(Shadow { image, .. }) if image.as_ref() == Some(&received.row) => Ok(()),
+        None if work.visible(table, key)?.as_ref() == Some(&received.row) => Ok(()),
+        Some(_) | None => {
+            work.set_server_image(table, key, Some(received.row.clone()), author)
+        }
+    }
+}
+
+/// The columns that this file does not have.
+pub(crate) fn extra(known: &Known) -> Result<Vec<(ColumnNumber, Value)>, ReplicaError> {
+    match &known.extra {
+        Some(bytes) => codec::decode_values(bytes),
+        None => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn pack_extra(extra: &[(ColumnNumber, Value)]) -> Option<Vec<u8>> {
+    (!extra.is_empty()).then(|| codec::encode_values(extra.iter().cloned()))
+}
+
+/// The changeset that a record names, if it names one.
+pub(crate) fn changeset_of(body: &RowBody) -> Option<ChangesetId> {
+    (body.changeset != ChangesetId::default()).then_some(body.changeset)
+}

@@ -1,0 +1,104 @@
+//! Changesets that are in the server's log, kept for a server that lost its tail (spec OB4).
+
+use rusqlite::Connection;
+use syncline_core::{Timestamp, Version};
+
+use super::outbox::Seq;
+use crate::{db::Doing, error::ReplicaError};
+
+/// How long they are kept.
+const KEPT_MILLIS: u64 = 7 * 24 * 3600 * 1000;
+/// How many bytes of them are kept.
+const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub(crate) seq: Seq,
+    pub(crate) version: Version,
+    pub(crate) at: Timestamp,
+    pub(crate) marked: bool,
+    /// Encoded changeset with local numbers.
+    pub(crate) body: Vec<u8>,
+}
+
+const READING: &str = "reading acknowledged changesets";
+const WRITING: &str = "keeping an acknowledged changeset";
+
+pub(crate) fn put(conn: &Connection, kept: &Acknowledged) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_acknowledged(seq, version, at, marked, bytes, body)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    )
+    .and_then(|mut s| {
+        s.execute((
+            kept.seq,
+            kept.version.0.cast_signed(),
+            kept.at.0.cast_signed(),
+            kept.marked,
+            (kept.body.len() as u64).cast_signed(),
+            &kept.body,
+        ))
+    })
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Forgets what is too old or too much at `now`, the oldest first.
+pub(crate) fn expire(conn: &Connection, now: Timestamp) -> Result<(), ReplicaError> {
+    let horizon = now.0.saturating_sub(KEPT_MILLIS * 1000);
+    conn.prepare_cached("DELETE FROM syncline_acknowledged WHERE at < ?1")
+        .and_then(|mut s| s.execute([horizon.cast_signed()]))
+        .doing(WRITING)?;
+    let mut kept: u64 = conn
+        .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM syncline_acknowledged")
+        .and_then(|mut s| s.query_row([], |row| row.get::<_, i64>(0)))
+        .map(i64::cast_unsigned)
+        .doing(READING)?;
+    while kept > KEPT_BYTES {
+        let freed: i64 = conn
+            .query_row(
+                "SELECT bytes FROM syncline_acknowledged ORDER BY seq LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .doing(READING)?;
+        conn.execute(
+            "DELETE FROM syncline_acknowledged
+             WHERE seq = (SELECT min(seq) FROM syncline_acknowledged)",
+            [],
+        )
+        .doing(WRITING)?;
+        kept = kept.saturating_sub(freed.cast_unsigned());
+    }
+    Ok(())
+}
+
+/// Takes out those later than `common`, in order.
+pub(crate) fn take_after(
+    conn: &Connection,
+    common: Version,
+) -> Result<Vec<Acknowledged>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT seq, version, at, marked, body FROM syncline_acknowledged
+             WHERE version > ?1 ORDER BY seq",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([common.0.cast_signed()], |row| {
+        Ok(Acknowledged {
+            seq: row.get(0)?,
+            version: Version(row.get::<_, i64>(1)?.cast_unsigned()),
+            at: Timestamp(row.get::<_, i64>(2)?.cast_unsigned()),
+            marked: row.get(3)?,
+            body: row.get(4)?,
+        })
+    });
+    let found = found.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).doing(READING)?;
+    conn.execute(
+        "DELETE FROM syncline_acknowledged WHERE version > ?1",
+        [common.0.cast_signed()],
+    )
+    .doing(WRITING)?;
+    Ok(found)
+}

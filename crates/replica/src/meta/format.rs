@@ -1,0 +1,110 @@
+//! The metadata's format: its tables, its number and how it comes and goes.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{db::Doing, error::ReplicaError};
+
+/// The format this program writes.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Nothing here is newer than SQLite 3.8.3: other programs open the same file (spec CA2).
+const TABLES: &str = "
+CREATE TABLE syncline_meta(key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
+
+-- t, c: numbers this file gives to tables and columns by name; never reused.
+-- loaded: every granted bucket of it was live at some checkpoint.
+-- seeding: rows that were there before are still to be sent, those after seed_after.
+-- unfit: why it can never sync as it is. left_out: why it does not at the moment.
+CREATE TABLE syncline_tables(
+  t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  loaded INTEGER NOT NULL DEFAULT 0, seeding INTEGER NOT NULL DEFAULT 0, seed_after BLOB,
+  unfit TEXT, left_out TEXT);
+CREATE TABLE syncline_columns(
+  t INTEGER NOT NULL, c INTEGER NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
+  PRIMARY KEY(t, c), UNIQUE(t, name)) WITHOUT ROWID;
+CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+-- state: 0 loading, 1 live, 2 stale (renamed by new rules), 3 gone (to be erased).
+CREATE TABLE syncline_buckets(
+  b INTEGER PRIMARY KEY, bucket BLOB UNIQUE, state INTEGER NOT NULL);
+-- state: 0 loading (after the key `after`), 1 live. count and sum: the receipt digest.
+CREATE TABLE syncline_parts(
+  b INTEGER NOT NULL, t INTEGER NOT NULL, state INTEGER NOT NULL DEFAULT 0, after BLOB,
+  count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(b, t)) WITHOUT ROWID;
+
+-- The rows the server gave. buckets: one number, or a blob of several.
+CREATE TABLE syncline_rows(
+  t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
+  buckets NOT NULL, owner INTEGER, created INTEGER NOT NULL, author INTEGER, extra BLOB,
+  PRIMARY KEY(t, key)) WITHOUT ROWID;
+CREATE TABLE syncline_members(
+  b INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,
+  PRIMARY KEY(b, t, key)) WITHOUT ROWID;
+-- The server's image of rows whose visible one may differ; NULL: the server has none.
+CREATE TABLE syncline_shadow(
+  t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, hidden INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(t, key)) WITHOUT ROWID;
+CREATE INDEX syncline_shadow_hidden ON syncline_shadow(t, key) WHERE hidden = 1;
+-- What a page told that is later than the last checkpoint; NULL body: not in the bucket.
+CREATE TABLE syncline_ahead(
+  t INTEGER NOT NULL, key BLOB NOT NULL, b INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB,
+  PRIMARY KEY(t, key, b)) WITHOUT ROWID;
+
+-- state: 0 sealed, 1 accepted, 2 parked. number: given when it is sent. sent: it was once, so
+-- its content is settled.
+CREATE TABLE syncline_outbox(
+  seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, number INTEGER,
+  version INTEGER, hlc INTEGER NOT NULL, marked INTEGER NOT NULL,
+  sent INTEGER NOT NULL DEFAULT 0, require_unchanged INTEGER NOT NULL DEFAULT 0,
+  may_be_applied INTEGER NOT NULL DEFAULT 0,
+  changes INTEGER NOT NULL, bytes INTEGER NOT NULL, first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER);
+CREATE INDEX syncline_outbox_state ON syncline_outbox(state);
+CREATE TABLE syncline_changes(
+  seq INTEGER NOT NULL, pos INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,
+  base INTEGER NOT NULL, op BLOB NOT NULL, at INTEGER NOT NULL,
+  PRIMARY KEY(seq, pos)) WITHOUT ROWID;
+CREATE INDEX syncline_changes_row ON syncline_changes(t, key);
+CREATE TABLE syncline_depends(
+  seq INTEGER NOT NULL, on_seq INTEGER NOT NULL, PRIMARY KEY(seq, on_seq)) WITHOUT ROWID;
+CREATE INDEX syncline_depends_on ON syncline_depends(on_seq);
+-- Changesets that are in the server's log, for a server that lost its tail.
+CREATE TABLE syncline_acknowledged(
+  seq INTEGER PRIMARY KEY, version INTEGER NOT NULL, at INTEGER NOT NULL, marked INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE syncline_cursors(version INTEGER PRIMARY KEY, tag BLOB NOT NULL, mac BLOB NOT NULL);
+";
+
+/// Whether the file has metadata of any format.
+pub(crate) fn exists(conn: &Connection) -> Result<bool, ReplicaError> {
+    conn.query_row(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'syncline_meta'",
+        [],
+        |_| Ok(()),
+    )
+    .optional()
+    .map(|found| found.is_some())
+    .doing("looking for sync metadata")
+}
+
+/// Creates the metadata, empty, inside the caller's transaction.
+pub(crate) fn create(conn: &Connection) -> Result<(), ReplicaError> {
+    conn.execute_batch(TABLES).doing("creating the sync metadata")?;
+    super::settings::put(conn, super::settings::Key::Format, FORMAT)
+}
+
+/// Checks that this program can use the metadata (spec CA10).
+pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
+    if !exists(conn)? {
+        return Err(ReplicaError::NotAttached);
+    }
+    let found: Option<u32> = super::settings::get(conn, super::settings::Key::Format)?;
+    match found {
+        Some(FORMAT) => Ok(()),
+        Some(found) if found > FORMAT => Err(ReplicaError::NewerFormat { found, known: FORMAT }),
+        Some(_) | None => {
+            Err(ReplicaError::Damaged { what: "the metadata has no valid format number".into() })
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The numbers this file gives to tables, columns and users.
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{ColumnNumber, RowKey, TableNumber};
+
+use super::ledger::{User, row_key};
+use crate::{db::Doing, error::ReplicaError};
+
+/// First number given to a table of this file: none of a server's own tables is mistaken for it.
+const FIRST_TABLE: i64 = 1_000;
+
+/// What is kept of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TableRecord {
+    pub(crate) t: TableNumber,
+    pub(crate) name: String,
+    /// Every granted bucket of it was live at some checkpoint.
+    pub(crate) loaded: bool,
+    /// Rows that were there before are still to be sent.
+    pub(crate) seeding: bool,
+    pub(crate) seed_after: Option<RowKey>,
+    /// Why it can never sync as it is.
+    pub(crate) unfit: Option<String>,
+    /// Why it does not sync at the moment.
+    pub(crate) left_out: Option<String>,
+}
+
+const READING: &str = "reading the synced tables";
+const WRITING: &str = "writing the synced tables";
+
+/// All tables that ever got a number, in its order.
+pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT t, name, loaded, seeding, seed_after, left_out, unfit FROM syncline_tables
+             ORDER BY t",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query([]).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let seed_after = match row.get_ref(4).doing(READING)? {
+            rusqlite::types::ValueRef::Null => None,
+            stored => Some(row_key(stored)?),
+        };
+        found.push(TableRecord {
+            t: TableNumber(row.get(0).doing(READING)?),
+            name: row.get(1).doing(READING)?,
+            loaded: row.get(2).doing(READING)?,
+            seeding: row.get(3).doing(READING)?,
+            seed_after,
+            left_out: row.get(5).doing(READING)?,
+            unfit: row.get(6).doing(READING)?,
+        });
+    }
+    Ok(found)
+}
+
+/// The table's number, given now if it has none; a new one is seeded if `seeding`.
+pub(crate) fn table(
+    conn: &Connection,
+    name: &str,
+    seeding: bool,
+) -> Result<TableNumber, ReplicaError> {
+    let found: Option<u32> = conn
+        .prepare_cached("SELECT t FROM syncline_tables WHERE name = ?1")
+        .and_then(|mut s| s.query_row([name], |row| row.get(0)).optional())
+        .doing(READING)?;
+    if let Some(t) = found {
+        return Ok(TableNumber(t));
+    }
+    let t = conn
+        .prepare_cached(
+            "INSERT INTO syncline_tables(t, name, seeding)
+             VALUES((SELECT ifnull(max(t), ?2 - 1) + 1 FROM syncline_tables), ?1, ?3) ",
+        )
+        .and_then(|mut s| s.insert((name, FIRST_TABLE, seeding)))
+        .doing(WRITING)?;
+    u32::try_from(t)
+        .map(TableNumber)
+        .map_err(|_| ReplicaError::Damaged { what: format!("table number {t}") })
+}
+
+/// The column's number, given now if it has none.
+pub(crate) fn column(
+    conn: &Connection,
+    t: TableNumber,
+    name: &str,
+) -> Result<ColumnNumber, ReplicaError> {
+    let found: Option<u32> = conn
+        .prepare_cached("SELECT c FROM syncline_columns WHERE t = ?1 AND name = ?2")
+        .and_then(|mut s| s.query_row((t.0, name), |row| row.get(0)).optional())
+        .doing(READING)?;
+    if let Some(c) = found {
+        return Ok(ColumnNumber(c));
+    }
+    conn.prepare_cached(
+        "INSERT INTO syncline_columns(t, c, name)
+         VALUES(?1, (SELECT ifnull(max(c), 0) + 1 FROM syncline_columns WHERE t = ?1), ?2)",
+    )
+    .and_then(|mut s| s.execute((t.0, name)))
+    .doing(WRITING)?;
+    column(conn, t, name)
+}
+
+/// Writes that a table can never sync as it is, and why.
+pub(crate) fn set_unfit(
+    conn: &Connection,
+    t: TableNumber,
+    reason: &str,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET unfit = ?2, left_out = ?2 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, reason)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Writes why a table does not sync, or that it does.
+pub(crate) fn set_left_out(
+    conn: &Connection,
+    t: TableNumber,
+    reason: Option<&str>,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET left_out = ?2 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, reason)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// How far seeding has come; `None` ends it.
+pub(crate) fn set_seeding(
+    conn: &Connection,
+    t: TableNumber,
+    seeding: bool,
+    after: Option<&RowKey>,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET seeding = ?2, seed_after = ?3 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, seeding, after.map(RowKey::as_bytes))))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Every table is loaded now.
+pub(crate) fn set_all_loaded(conn: &Connection) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET loaded = 1 WHERE left_out IS NULL")
+        .and_then(|mut s| s.execute([]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// The user's number; none for the empty name, which stands for another program.
+pub(crate) fn user(conn: &Connection, name: &str) -> Result<Option<User>, ReplicaError> {
+    const DOING: &str = "writing a user's name";
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let found: Option<User> = conn
+        .prepare_cached("SELECT u FROM syncline_users WHERE name = ?1")
+        .and_then(|mut s| s.query_row([name], |row| row.get(0)).optional())
+        .doing(DOING)?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    conn.prepare_cached("INSERT INTO syncline_users(name) VALUES(?1)")
+        .and_then(|mut s| s.insert([name]))
+        .map(Some)
+        .doing(DOING)
+}
+
+/// The name of a user's number.
+pub(crate) fn user_name(
+    conn: &Connection,
+    user: Option<User>,
+) -> Result<Option<String>, ReplicaError> {
+    let Some(user) = user else { return Ok(None) };
+    conn.prepare_cached("SELECT name FROM syncline_users WHERE u = ?1")
+        .and_then(|mut s| s.query_row([user], |row| row.get(0)).optional())
+        .doing("reading a user's name")
+}

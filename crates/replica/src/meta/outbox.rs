@@ -1,0 +1,515 @@
+//! The outbox on disk: changesets, their changes and what they depend on (docs/spec/outbox.md).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{
+    Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version,
+};
+
+use super::ledger::row_key;
+use crate::{codec, db::Doing, error::ReplicaError};
+
+/// A changeset's place in the order of this file: never reused, never sent.
+pub(crate) type Seq = i64;
+
+/// Where a changeset stands on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Sealed,
+    Accepted,
+    Parked,
+}
+
+impl State {
+    fn number(self) -> i64 {
+        match self {
+            Self::Sealed => 0,
+            Self::Accepted => 1,
+            Self::Parked => 2,
+        }
+    }
+
+    fn from_number(number: i64) -> Self {
+        match number {
+            0 => Self::Sealed,
+            1 => Self::Accepted,
+            _ => Self::Parked,
+        }
+    }
+}
+
+/// A changeset without its changes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) seq: Seq,
+    pub(crate) id: ChangesetId,
+    pub(crate) state: State,
+    /// Given when it is first sent.
+    pub(crate) number: Option<u64>,
+    /// Where it is in the log.
+    pub(crate) version: Option<Version>,
+    pub(crate) hlc: Hlc,
+    pub(crate) marked: bool,
+    /// It was sent at least once: its content never changes any more (spec SL9).
+    pub(crate) sent: bool,
+    pub(crate) require_unchanged: bool,
+    pub(crate) may_be_applied: bool,
+    pub(crate) changes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) first_at: Timestamp,
+    pub(crate) last_at: Timestamp,
+    pub(crate) code: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) parked_at: Option<Timestamp>,
+}
+
+/// One change as stored: numbers in it are local.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredChange {
+    pub(crate) pos: i64,
+    pub(crate) change: Change,
+    /// When its row was first touched.
+    pub(crate) at: Timestamp,
+}
+
+const READING: &str = "reading the outbox";
+const WRITING: &str = "writing the outbox";
+
+const ENTRY: &str = "SELECT seq, id, state, number, version, hlc, marked, require_unchanged,
+    may_be_applied, changes, bytes, first_at, last_at, code, message, parked_at, sent
+    FROM syncline_outbox ";
+
+fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
+    let unsigned = |index: usize| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    let optional = |index: usize| -> rusqlite::Result<Option<u64>> {
+        Ok(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned))
+    };
+    Ok(Entry {
+        seq: row.get(0)?,
+        id: ChangesetId(row.get(1)?),
+        state: State::from_number(row.get(2)?),
+        number: optional(3)?,
+        version: optional(4)?.map(Version),
+        hlc: Hlc(unsigned(5)?),
+        marked: row.get(6)?,
+        require_unchanged: row.get(7)?,
+        may_be_applied: row.get(8)?,
+        changes: unsigned(9)?,
+        bytes: unsigned(10)?,
+        first_at: Timestamp(unsigned(11)?),
+        last_at: Timestamp(unsigned(12)?),
+        code: row.get(13)?,
+        message: row.get(14)?,
+        parked_at: optional(15)?.map(Timestamp),
+        sent: row.get(16)?,
+    })
+}
+
+fn entries(
+    conn: &Connection,
+    clause: &str,
+    params: impl rusqlite::Params,
+) -> Result<Vec<Entry>, ReplicaError> {
+    let sql = format!("{ENTRY}{clause}");
+    let mut statement = conn.prepare_cached(&sql).doing(READING)?;
+    let found = statement.query_map(params, read_entry);
+    found.and_then(Iterator::collect).doing(READING)
+}
+
+pub(crate) fn entry(conn: &Connection, seq: Seq) -> Result<Option<Entry>, ReplicaError> {
+    Ok(entries(conn, "WHERE seq = ?1", [seq])?.pop())
+}
+
+pub(crate) fn by_id(conn: &Connection, id: ChangesetId) -> Result<Option<Entry>, ReplicaError> {
+    Ok(entries(conn, "WHERE id = ?1", [id.0])?.pop())
+}
+
+/// At most `limit` changesets in this state after `after`, in order.
+pub(crate) fn in_state(
+    conn: &Connection,
+    state: State,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Entry>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    entries(
+        conn,
+        "WHERE state = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        (state.number(), after, limit),
+    )
+}
+
+/// At most `limit` changesets of any state after `after`, in order.
+pub(crate) fn list(conn: &Connection, after: Seq, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    entries(conn, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit))
+}
+
+/// The youngest changeset.
+pub(crate) fn last(conn: &Connection) -> Result<Option<Entry>, ReplicaError> {
+    Ok(entries(conn, "ORDER BY seq DESC LIMIT 1", [])?.pop())
+}
+
+/// A number for the next changeset, above all that are or were there.
+pub(crate) fn next_seq(conn: &Connection) -> Result<Seq, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT max(ifnull((SELECT max(seq) FROM syncline_outbox), 0),
+                    ifnull((SELECT max(seq) FROM syncline_acknowledged), 0)) + 1",
+    )
+    .and_then(|mut s| s.query_row([], |row| row.get(0)))
+    .doing(READING)
+}
+
+/// How many changesets are in this state.
+pub(crate) fn count(conn: &Connection, state: State) -> Result<u64, ReplicaError> {
+    conn.prepare_cached("SELECT count(*) FROM syncline_outbox WHERE state = ?1")
+        .and_then(|mut s| s.query_row([state.number()], |row| row.get::<_, i64>(0)))
+        .map(i64::cast_unsigned)
+        .doing(READING)
+}
+
+/// Writes a changeset's row, whether it is there already or not.
+pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> {
+    let optional = |number: Option<u64>| number.map(u64::cast_signed);
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
+           require_unchanged, may_be_applied, changes, bytes, first_at, last_at, code, message,
+           parked_at, sent)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    )
+    .and_then(|mut s| {
+        s.execute(rusqlite::params![
+            entry.seq,
+            entry.id.0,
+            entry.state.number(),
+            optional(entry.number),
+            optional(entry.version.map(|v| v.0)),
+            entry.hlc.0.cast_signed(),
+            entry.marked,
+            entry.require_unchanged,
+            entry.may_be_applied,
+            entry.changes.cast_signed(),
+            entry.bytes.cast_signed(),
+            entry.first_at.0.cast_signed(),
+            entry.last_at.0.cast_signed(),
+            entry.code,
+            entry.message,
+            optional(entry.parked_at.map(|t| t.0)),
+            entry.sent,
+        ])
+    })
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Removes a changeset, its changes and every mention of it.
+pub(crate) fn remove(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
+    for sql in [
+        "DELETE FROM syncline_changes WHERE seq = ?1",
+        "DELETE FROM syncline_depends WHERE seq = ?1",
+        "DELETE FROM syncline_depends WHERE on_seq = ?1",
+        "DELETE FROM syncline_outbox WHERE seq = ?1",
+    ] {
+        conn.prepare_cached(sql).and_then(|mut s| s.execute([seq])).doing(WRITING)?;
+    }
+    Ok(())
+}
+
+/// Gives a changeset another place in the order.
+pub(crate) fn move_to(conn: &Connection, from: Seq, to: Seq) -> Result<(), ReplicaError> {
+    for sql in [
+        "UPDATE syncline_changes SET seq = ?2 WHERE seq = ?1",
+        "UPDATE syncline_depends SET seq = ?2 WHERE seq = ?1",
+        "UPDATE syncline_depends SET on_seq = ?2 WHERE on_seq = ?1",
+        "UPDATE syncline_outbox SET seq = ?2 WHERE seq = ?1",
+    ] {
+        conn.prepare_cached(sql).and_then(|mut s| s.execute([from, to])).doing(WRITING)?;
+    }
+    Ok(())
+}
+
+/// The changes of a changeset in order, from position `from` on, at most `limit`.
+pub(crate) fn changes(
+    conn: &Connection,
+    seq: Seq,
+    from: i64,
+    limit: usize,
+) -> Result<Vec<StoredChange>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT pos, t, key, base, op, at FROM syncline_changes
+             WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query((seq, from, limit)).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        found.push(read_change(row)?);
+    }
+    Ok(found)
+}
+
+fn read_change(row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
+    let op = row.get_ref(4).doing(READING)?;
+    let op = op.as_blob().map_err(|_| ReplicaError::Damaged { what: "a stored change".into() })?;
+    Ok(StoredChange {
+        pos: row.get(0).doing(READING)?,
+        change: Change {
+            table: TableNumber(row.get(1).doing(READING)?),
+            key: row_key(row.get_ref(2).doing(READING)?)?,
+            base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
+            op: codec::decode_op(op)?,
+        },
+        at: Timestamp(row.get::<_, i64>(5).doing(READING)?.cast_unsigned()),
+    })
+}
+
+/// The keys of a changeset's rows, without decoding what happened to them.
+pub(crate) fn keys(conn: &Connection, seq: Seq) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached("SELECT t, key FROM syncline_changes WHERE seq = ?1 ORDER BY pos")
+        .doing(READING)?;
+    let mut rows = statement.query([seq]).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let t = TableNumber(row.get(0).doing(READING)?);
+        found.push((t, row_key(row.get_ref(1).doing(READING)?)?));
+    }
+    Ok(found)
+}
+
+/// Writes one change, whether it is there already or not; returns the bytes of its operation.
+pub(crate) fn put_change(
+    conn: &Connection,
+    seq: Seq,
+    stored: &StoredChange,
+) -> Result<u64, ReplicaError> {
+    let op = codec::encode_op(&stored.change.op);
+    let key = stored.change.key.as_bytes();
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_changes(seq, pos, t, key, base, op, at)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .and_then(|mut s| {
+        let base = stored.change.base.0.cast_signed();
+        let at = stored.at.0.cast_signed();
+        s.execute((seq, stored.pos, stored.change.table.0, key, base, &op, at))
+    })
+    .doing(WRITING)?;
+    Ok((op.len() + key.len()) as u64)
+}
+
+pub(crate) fn delete_change(conn: &Connection, seq: Seq, pos: i64) -> Result<(), ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_changes WHERE seq = ?1 AND pos = ?2")
+        .and_then(|mut s| s.execute((seq, pos)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// The position after the last change.
+pub(crate) fn next_pos(conn: &Connection, seq: Seq) -> Result<i64, ReplicaError> {
+    conn.prepare_cached("SELECT ifnull(max(pos), -1) + 1 FROM syncline_changes WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+        .doing(READING)
+}
+
+/// How many changes a changeset has, and how many bytes of operations and keys.
+pub(crate) fn size(conn: &Connection, seq: Seq) -> Result<(u64, u64), ReplicaError> {
+    conn.prepare_cached(
+        "SELECT count(*), ifnull(sum(length(op) + length(key)), 0)
+         FROM syncline_changes WHERE seq = ?1",
+    )
+    .and_then(|mut s| {
+        s.query_row([seq], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+    })
+    .map(|(changes, bytes)| (changes.cast_unsigned(), bytes.cast_unsigned()))
+    .doing(READING)
+}
+
+/// Deletes a changeset's changes of one table; how many there were.
+pub(crate) fn delete_changes_of(
+    conn: &Connection,
+    seq: Seq,
+    t: TableNumber,
+) -> Result<usize, ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_changes WHERE seq = ?1 AND t = ?2")
+        .and_then(|mut s| s.execute((seq, t.0)))
+        .doing(WRITING)
+}
+
+/// A pending change of one row: its changeset and position, base and operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pending {
+    pub(crate) seq: Seq,
+    pub(crate) pos: i64,
+    pub(crate) state: State,
+    pub(crate) base: Version,
+    pub(crate) op: Op,
+}
+
+/// The changes of a row that are replayed over its shadow, in order (spec OB2).
+pub(crate) fn pending(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<Vec<Pending>, ReplicaError> {
+    Ok(touching(conn, t, key)?.into_iter().filter(|p| p.state != State::Parked).collect())
+}
+
+/// The changes of a row in any changeset, parked ones included, in order.
+pub(crate) fn touching(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<Vec<Pending>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT c.seq, c.pos, o.state, c.base, c.op
+             FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+             WHERE c.t = ?1 AND c.key = ?2 ORDER BY c.seq",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query((t.0, key.as_bytes())).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let op = row.get_ref(4).doing(READING)?;
+        let op =
+            op.as_blob().map_err(|_| ReplicaError::Damaged { what: "a stored change".into() })?;
+        found.push(Pending {
+            seq: row.get(0).doing(READING)?,
+            pos: row.get(1).doing(READING)?,
+            state: State::from_number(row.get(2).doing(READING)?),
+            base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
+            op: codec::decode_op(op)?,
+        });
+    }
+    Ok(found)
+}
+
+/// The position of the row's change in this changeset.
+pub(crate) fn position(
+    conn: &Connection,
+    seq: Seq,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<Option<i64>, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT pos FROM syncline_changes WHERE t = ?1 AND key = ?2 AND seq = ?3",
+    )
+    .and_then(|mut s| s.query_row((t.0, key.as_bytes(), seq), |row| row.get(0)).optional())
+    .doing(READING)
+}
+
+/// Writes that `seq` needs `on` (spec SL6).
+pub(crate) fn depend(conn: &Connection, seq: Seq, on: Seq) -> Result<(), ReplicaError> {
+    conn.prepare_cached("INSERT OR IGNORE INTO syncline_depends(seq, on_seq) VALUES(?1, ?2)")
+        .and_then(|mut s| s.execute([seq, on]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// What a changeset depends on directly, with their states and numbers.
+pub(crate) fn depends(
+    conn: &Connection,
+    seq: Seq,
+) -> Result<Vec<(Seq, State, Option<u64>)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT o.seq, o.state, o.number FROM syncline_depends d
+             JOIN syncline_outbox o ON o.seq = d.on_seq WHERE d.seq = ?1 ORDER BY o.seq",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([seq], |row| {
+        let number: Option<i64> = row.get(2)?;
+        Ok((row.get(0)?, State::from_number(row.get(1)?), number.map(i64::cast_unsigned)))
+    });
+    found.and_then(Iterator::collect).doing(READING)
+}
+
+/// Everything that depends on these, directly or not, itself included, in order (spec OB5).
+pub(crate) fn dependants(
+    conn: &Connection,
+    roots: impl IntoIterator<Item = Seq>,
+) -> Result<BTreeSet<Seq>, ReplicaError> {
+    let mut found: BTreeSet<Seq> = BTreeSet::new();
+    let mut open: Vec<Seq> = roots.into_iter().collect();
+    while let Some(seq) = open.pop() {
+        if !found.insert(seq) {
+            continue;
+        }
+        let mut statement = conn
+            .prepare_cached("SELECT seq FROM syncline_depends WHERE on_seq = ?1")
+            .doing(READING)?;
+        let next = statement.query_map([seq], |row| row.get(0));
+        open.extend(next.and_then(Iterator::collect::<rusqlite::Result<Vec<Seq>>>).doing(READING)?);
+    }
+    Ok(found)
+}
+
+/// Gives numbers to everything unanswered in order: those the server has counted keep theirs,
+/// the others are contiguous from `next` on (spec OB7, OB8). Returns the number after the last.
+pub(crate) fn renumber(conn: &Connection, next: u64, forget: bool) -> Result<u64, ReplicaError> {
+    let mut numbers: BTreeMap<Seq, Option<u64>> = BTreeMap::new();
+    let mut free = next;
+    let mut after = 0;
+    loop {
+        let entries = in_state(conn, State::Sealed, after, 1_000)?;
+        let Some(last) = entries.last() else { break };
+        after = last.seq;
+        for entry in entries {
+            let counted = entry.number.is_some_and(|number| number < next) && !forget;
+            if entry.number.is_none() || counted {
+                continue;
+            }
+            numbers.insert(entry.seq, Some(free));
+            free += 1;
+        }
+    }
+    for (seq, number) in numbers {
+        set_number(conn, seq, number)?;
+    }
+    Ok(free)
+}
+
+pub(crate) fn set_number(
+    conn: &Connection,
+    seq: Seq,
+    number: Option<u64>,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_outbox SET number = ?2, sent = 1 WHERE seq = ?1")
+        .and_then(|mut s| s.execute((seq, number.map(u64::cast_signed))))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// It is sent again under a new number, at its place in the order (spec OB6).
+pub(crate) fn set_unnumbered(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_outbox SET number = NULL WHERE seq = ?1")
+        .and_then(|mut s| s.execute([seq]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Marks as possibly applied what is unanswered and based before the horizon (spec OB8).
+pub(crate) fn mark_may_be_applied(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
+    conn.execute(
+        "UPDATE syncline_outbox SET may_be_applied = 1 WHERE state = 0 AND EXISTS(
+           SELECT 1 FROM syncline_changes c
+           WHERE c.seq = syncline_outbox.seq AND c.base > 0 AND c.base < ?1)",
+        [horizon.0.cast_signed()],
+    )
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// No base may be later than what the server's log has (spec PL6).
+pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), ReplicaError> {
+    conn.execute(
+        "UPDATE syncline_changes SET base = ?1 WHERE base > ?1",
+        [common.0.cast_signed()],
+    )
+    .map(drop)
+    .doing(WRITING)
+}

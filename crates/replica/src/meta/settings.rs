@@ -1,0 +1,106 @@
+//! Single values of the replica, one row each in `syncline_meta`.
+
+use rusqlite::{Connection, OptionalExtension, ToSql, types::FromSql};
+
+use crate::{db::Doing, error::ReplicaError};
+
+/// What is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// The metadata's format number.
+    Format,
+    /// Device id, 16 bytes.
+    Device,
+    /// Lease of the last Welcome.
+    Lease,
+    /// Lease of the last Hello, written before it was sent (spec SE2).
+    NextLease,
+    /// The server's id; absent before first contact.
+    Server,
+    User,
+    Url,
+    DeviceName,
+    Platform,
+    /// Chosen tables: names, one a line; absent for all.
+    Tables,
+    /// Whether missing tables are created.
+    CreateMissing,
+    /// Whether rows that are there are sent.
+    Seeding,
+    /// The server's schema as CBOR.
+    Schema,
+    /// The number the next changeset gets when it is first sent.
+    NextNumber,
+    /// Server's clock minus device's, microseconds.
+    ClockOffset,
+    /// The last HLC given out or seen.
+    Hlc,
+    /// The last checkpoint had nothing after it.
+    CaughtUp,
+    /// Rows received since loading began.
+    LoadedRows,
+    /// Rows to come.
+    RemainingRows,
+    /// The oldest version the server's log has.
+    Horizon,
+}
+
+impl Key {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Device => "device",
+            Self::Lease => "lease",
+            Self::NextLease => "next_lease",
+            Self::Server => "server",
+            Self::User => "user",
+            Self::Url => "url",
+            Self::DeviceName => "device_name",
+            Self::Platform => "platform",
+            Self::Tables => "tables",
+            Self::CreateMissing => "create_missing",
+            Self::Seeding => "seeding",
+            Self::Schema => "schema",
+            Self::NextNumber => "next_number",
+            Self::ClockOffset => "clock_offset",
+            Self::Hlc => "hlc",
+            Self::CaughtUp => "caught_up",
+            Self::LoadedRows => "loaded_rows",
+            Self::RemainingRows => "remaining_rows",
+            Self::Horizon => "horizon",
+        }
+    }
+}
+
+pub(crate) fn get<T: FromSql>(conn: &Connection, key: Key) -> Result<Option<T>, ReplicaError> {
+    conn.prepare_cached("SELECT value FROM syncline_meta WHERE key = ?1")
+        .and_then(|mut statement| statement.query_row([key.name()], |row| row.get(0)).optional())
+        .doing("reading a setting of the replica")
+}
+
+pub(crate) fn put(conn: &Connection, key: Key, value: impl ToSql) -> Result<(), ReplicaError> {
+    conn.prepare_cached("INSERT OR REPLACE INTO syncline_meta(key, value) VALUES(?1, ?2)")
+        .and_then(|mut statement| statement.execute((key.name(), value)))
+        .map(drop)
+        .doing("writing a setting of the replica")
+}
+
+pub(crate) fn remove(conn: &Connection, key: Key) -> Result<(), ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_meta WHERE key = ?1")
+        .and_then(|mut statement| statement.execute([key.name()]))
+        .map(drop)
+        .doing("writing a setting of the replica")
+}
+
+/// A 16-byte id.
+pub(crate) fn get_id(conn: &Connection, key: Key) -> Result<Option<[u8; 16]>, ReplicaError> {
+    let Some(bytes) = get::<Vec<u8>>(conn, key)? else { return Ok(None) };
+    bytes.try_into().map(Some).map_err(|_| ReplicaError::Damaged {
+        what: format!("the setting {} is not 16 bytes long", key.name()),
+    })
+}
+
+/// A number that is never negative; zero when absent.
+pub(crate) fn get_count(conn: &Connection, key: Key) -> Result<u64, ReplicaError> {
+    Ok(get::<i64>(conn, key)?.unwrap_or(0).cast_unsigned())
+}

@@ -1,0 +1,127 @@
+//! The server's images of rows whose visible ones may differ (spec SL5).
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{Row, RowKey, TableNumber};
+
+use super::ledger::row_key;
+use crate::{codec, db::Doing, error::ReplicaError, tables::SyncedTable};
+
+/// The server's image of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shadow {
+    /// `None`: the server has no such row.
+    pub(crate) image: Option<Row>,
+    /// The visible row could not be made what it should be: it is tried again.
+    pub(crate) hidden: bool,
+}
+
+const READING: &str = "reading a shadow";
+const WRITING: &str = "writing a shadow";
+
+pub(crate) fn get(
+    conn: &Connection,
+    table: &SyncedTable,
+    key: &RowKey,
+) -> Result<Option<Shadow>, ReplicaError> {
+    let found = conn
+        .prepare_cached("SELECT image, hidden FROM syncline_shadow WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| {
+            s.query_row((table.number().0, key.as_bytes()), |row| {
+                Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, bool>(1)?))
+            })
+            .optional()
+        })
+        .doing(READING)?;
+    let Some((image, hidden)) = found else { return Ok(None) };
+    let image = image.map(|bytes| codec::decode_row(&table.table, &bytes)).transpose()?;
+    Ok(Some(Shadow { image, hidden }))
+}
+
+
+/// Whether any row of the table has a shadow.
+pub(crate) fn any(conn: &Connection, t: TableNumber) -> Result<bool, ReplicaError> {
+    conn.prepare_cached("SELECT 1 FROM syncline_shadow WHERE t = ?1 LIMIT 1")
+        .and_then(|mut s| s.query_row([t.0], |_| Ok(())).optional())
+        .map(|found| found.is_some())
+        .doing(READING)
+}
+
+pub(crate) fn put(
+    conn: &Connection,
+    table: &SyncedTable,
+    key: &RowKey,
+    shadow: &Shadow,
+) -> Result<(), ReplicaError> {
+    let image = shadow.image.as_ref().map(|row| codec::encode_row(&table.table, row));
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_shadow(t, key, image, hidden) VALUES(?1, ?2, ?3, ?4)",
+    )
+    .and_then(|mut s| s.execute((table.number().0, key.as_bytes(), image, shadow.hidden)))
+    .map(drop)
+    .doing(WRITING)
+}
+
+pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<(), ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_shadow WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute((t.0, key.as_bytes())))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// At most `limit` rows of the table that have a shadow, or only the hidden ones.
+pub(crate) fn keys(
+    conn: &Connection,
+    t: TableNumber,
+    only_hidden: bool,
+    limit: usize,
+) -> Result<Vec<RowKey>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = if only_hidden {
+        "SELECT key FROM syncline_shadow WHERE hidden = 1 AND t = ?1 ORDER BY key LIMIT ?2"
+    } else {
+        "SELECT key FROM syncline_shadow WHERE t = ?1 ORDER BY key LIMIT ?2"
+    };
+    let mut statement = conn.prepare_cached(sql).doing(READING)?;
+    let mut rows = statement.query((t.0, limit)).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
+/// At most `limit` keys after `after`, ascending, of rows that the server gave or that are dirty.
+pub(crate) fn keys_with_rows(
+    conn: &Connection,
+    t: TableNumber,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT key FROM (SELECT key FROM syncline_rows WHERE t = ?1 AND key > ?2
+                              ORDER BY key LIMIT ?3)
+             UNION
+             SELECT key FROM (SELECT key FROM syncline_shadow WHERE t = ?1 AND key > ?2
+                              ORDER BY key LIMIT ?3)
+             ORDER BY key LIMIT ?3",
+        )
+        .doing(READING)?;
+    let after = after.map(RowKey::as_bytes).unwrap_or_default();
+    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
+/// Rows of the server that this database cannot hold.
+pub(crate) fn count_hidden(conn: &Connection) -> Result<u64, ReplicaError> {
+    conn.query_row("SELECT count(*) FROM syncline_shadow WHERE hidden = 1", [], |row| {
+        row.get::<_, i64>(0)
+    })
+    .map(i64::cast_unsigned)
+    .doing(READING)
+}

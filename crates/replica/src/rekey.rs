@@ -1,0 +1,215 @@
+//! Another key for an unsent row whose integer key was taken (spec OB10).
+
+use rusqlite::OptionalExtension;
+use syncline_core::{
+    ColumnEdit, ColumnNumber, Edit, Op, RowKey, Value,
+    schema::ForeignKey,
+};
+
+use crate::{
+    db::Doing,
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        ledger,
+        outbox::{self, Entry, Seq, State, StoredChange},
+        shadow::Shadow,
+    },
+    seal::is_insert,
+    sql,
+    tables::SyncedTable,
+    work::Work,
+};
+
+/// Gives the row inserted by the refused `change` of `entry` a key that is free here, with all
+/// unsent changes of it and references to it, and seals them for sending again.
+///
+/// `false` if the change is no insert under a single integer key.
+pub(crate) fn rekey(
+    work: &mut Work<'_>,
+    entry: &Entry,
+    change: Option<u32>,
+) -> Result<bool, ReplicaError> {
+    let Some(position) = change else { return Ok(false) };
+    let found = outbox::changes(work.conn, entry.seq, 0, usize::MAX)?;
+    let Some(taken) = found.into_iter().nth(position as usize) else { return Ok(false) };
+    let Some(table) = work.table(taken.change.table) else { return Ok(false) };
+    let &[key_position] = table.table.primary_key.as_slice() else { return Ok(false) };
+    let from = taken.change.key;
+    let Some(&Value::Integer(old)) = from.decode().unwrap_or_default().first() else {
+        return Ok(false);
+    };
+    if !is_insert(&taken.change.op) {
+        return Ok(false);
+    }
+    let new = free_key(work, table, key_position)?;
+    let to = RowKey::encode([&Value::Integer(new)])
+        .map_err(|error| ReplicaError::Row { reason: error.to_string() })?;
+
+    let mut affected = outbox::dependants(work.conn, [entry.seq])?;
+    affected.extend(move_row(work, table, &from, &to, key_position, new)?);
+    affected.extend(move_references(work, table, old, new)?);
+    for seq in affected {
+        let Some(entry) = outbox::entry(work.conn, seq)? else { continue };
+        if entry.state == State::Sealed {
+            let end = outbox::next_seq(work.conn)?;
+            outbox::move_to(work.conn, seq, end)?;
+            outbox::set_unnumbered(work.conn, end)?;
+        }
+    }
+    work.events.push(Event::Rekeyed { table: table.name().to_owned(), from, to });
+    Ok(true)
+}
+
+/// One above every key that the file or the server is known to have.
+fn free_key(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    key_position: usize,
+) -> Result<i64, ReplicaError> {
+    const DOING: &str = "looking for a free key";
+    let column = sql::quoted(&table.table.columns[key_position].name);
+    let text = format!("SELECT max({column}) FROM {}", sql::quoted(table.name()));
+    let visible: Option<i64> =
+        work.conn.query_row(&text, [], |row| row.get(0)).optional().doing(DOING)?.flatten();
+    let known = ledger::last_key(work.conn, table.number())?;
+    let known = known.and_then(|key| match key.decode().ok()?.first()? {
+        Value::Integer(number) => Some(*number),
+        Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
+    });
+    Ok(visible.unwrap_or(0).max(known.unwrap_or(0)).saturating_add(1))
+}
+
+/// Moves the pending changes of the row to its new key.
+fn move_row(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    from: &RowKey,
+    to: &RowKey,
+    key_position: usize,
+    new: i64,
+) -> Result<Vec<Seq>, ReplicaError> {
+    let column = table.table.columns[key_position].number;
+    let mut moved = Vec::new();
+    for pending in outbox::touching(work.conn, table.number(), from)? {
+        if pending.state != State::Sealed {
+            continue;
+        }
+        for mut stored in outbox::changes(work.conn, pending.seq, pending.pos, 1)? {
+            stored.change.key = to.clone();
+            if let Op::Insert(edits) = &mut stored.change.op {
+                for edit in edits.iter_mut().filter(|edit| edit.column == column) {
+                    edit.edit = Edit::Set(Value::Integer(new));
+                }
+            }
+            outbox::put_change(work.conn, pending.seq, &stored)?;
+        }
+        moved.push(pending.seq);
+    }
+    work.put_shadow(table, to, &Shadow { image: None, hidden: false })?;
+    work.refresh(table.number(), from.clone());
+    work.refresh(table.number(), to.clone());
+    Ok(moved)
+}
+
+/// Rewrites the unsent references of other rows to the row.
+fn move_references(
+    work: &mut Work<'_>,
+    parent: &SyncedTable,
+    old: i64,
+    new: i64,
+) -> Result<Vec<Seq>, ReplicaError> {
+    let mut moved = Vec::new();
+    let mut after = 0;
+    loop {
+        let entries = outbox::in_state(work.conn, State::Sealed, after, 100)?;
+        let Some(last) = entries.last() else { return Ok(moved) };
+        after = last.seq;
+        for entry in entries {
+            for stored in outbox::changes(work.conn, entry.seq, 0, usize::MAX)? {
+                let Some(child) = work.table(stored.change.table) else { continue };
+                if move_reference(work, child, parent, entry.seq, stored, old, new)? {
+                    moved.push(entry.seq);
+                }
+            }
+        }
+    }
+}
+
+/// Rewrites one change that references the row; its own key too, where the reference is part of
+/// it and the row is unsent as well.
+fn move_reference(
+    work: &mut Work<'_>,
+    child: &SyncedTable,
+    parent: &SyncedTable,
+    seq: Seq,
+    mut stored: StoredChange,
+    old: i64,
+    new: i64,
+) -> Result<bool, ReplicaError> {
+    let positions = references(child, parent);
+    let columns: Vec<_> = positions.iter().map(|&p| child.table.columns[p].number).collect();
+    let mut found = point_elsewhere(&mut stored.change.op, &columns, old, new);
+    let from = stored.change.key.clone();
+    let is_unsent = ledger::version_of(work.conn, child.number(), &from)?.is_none();
+    if let Some(to) = moved_key(child, &from, &positions, old, new).filter(|_| is_unsent) {
+        stored.change.key = to.clone();
+        work.put_shadow(child, &to, &Shadow { image: None, hidden: false })?;
+        work.refresh(child.number(), to);
+        found = true;
+    }
+    if found {
+        outbox::put_change(work.conn, seq, &stored)?;
+        work.refresh(child.number(), from);
+    }
+    Ok(found)
+}
+
+/// The key with the reference in it moved; `None` if it has none.
+fn moved_key(
+    child: &SyncedTable,
+    key: &RowKey,
+    positions: &[usize],
+    old: i64,
+    new: i64,
+) -> Option<RowKey> {
+    let mut values = key.decode().ok()?;
+    let mut found = false;
+    for (value, position) in values.iter_mut().zip(&child.table.primary_key) {
+        if positions.contains(position) && *value == Value::Integer(old) {
+            *value = Value::Integer(new);
+            found = true;
+        }
+    }
+    if found { RowKey::encode(&values).ok() } else { None }
+}
+
+/// The positions of the columns of `child` that hold keys of `parent`.
+fn references(child: &SyncedTable, parent: &SyncedTable) -> Vec<usize> {
+    let to_key = |foreign_key: &&ForeignKey| {
+        let key = &parent.table.columns[parent.table.primary_key[0]].name;
+        foreign_key.parent.eq_ignore_ascii_case(parent.name())
+            && match foreign_key.parent_columns.as_slice() {
+                [] => true,
+                [one] => one.eq_ignore_ascii_case(key),
+                _ => false,
+            }
+    };
+    let found = child.table.foreign_keys.iter().filter(to_key);
+    found.filter_map(|foreign_key| foreign_key.columns.first().copied()).collect()
+}
+
+fn point_elsewhere(op: &mut Op, columns: &[ColumnNumber], old: i64, new: i64) -> bool {
+    let edits: &mut [ColumnEdit] = match op {
+        Op::Insert(edits) | Op::Update(edits) => edits,
+        Op::Delete => &mut [],
+    };
+    let mut found = false;
+    for edit in edits.iter_mut().filter(|edit| columns.contains(&edit.column)) {
+        if edit.edit == Edit::Set(Value::Integer(old)) {
+            edit.edit = Edit::Set(Value::Integer(new));
+            found = true;
+        }
+    }
+    found
+}

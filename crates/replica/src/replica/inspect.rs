@@ -1,0 +1,330 @@
+//! What can be asked of a replica.
+
+use syncline_core::{
+    ChangesetId, DeviceId, Op, RowKey, Timestamp, Value, Version,
+    wire::LoadPosition,
+};
+
+use super::Replica;
+use crate::{
+    adopt::compare,
+    capture::Comparison,
+    conflict,
+    db::{self, Doing},
+    error::ReplicaError,
+    meta::{
+        buckets, cursors, ledger, names,
+        outbox::{self, Entry, State},
+        settings::{self, Key},
+        shadow,
+    },
+    queue::{QueueState, QueuedChange, QueuedChangeset},
+    session::{Phase, receive::progress},
+    status::{
+        LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
+    },
+    tables::SyncedTable,
+    work::Work,
+};
+
+impl Replica {
+    /// The replica at this moment; instant whatever the size of the file.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn status(&self) -> Result<Status, ReplicaError> {
+        let conn = &self.conn;
+        let mut tables = Vec::new();
+        let records = names::tables(conn)?;
+        for table in self.tables.iter().filter(|table| table.name() != conflict::TABLE) {
+            let t = table.number();
+            let record = records.iter().find(|record| record.t == t);
+            let state = if table.remote.is_none() {
+                TableState::Unmatched
+            } else if buckets::is_table_loading(conn, t)? {
+                TableState::Loading
+            } else {
+                TableState::Live
+            };
+            tables.push(TableStatus {
+                name: table.name().to_owned(),
+                state,
+                rows: buckets::rows_of(conn, t)?,
+                seeding: record.is_some_and(|record| record.seeding),
+            });
+        }
+        for (name, reason) in &self.tables.left_out {
+            let (name, reason) = (name.clone(), reason.clone());
+            let state = TableState::LeftOut { reason };
+            tables.push(TableStatus { name, state, rows: 0, seeding: false });
+        }
+        let checkpoint = cursors::newest(conn)?;
+        let is_loading = checkpoint.is_some() && buckets::is_loading(conn)?;
+        Ok(Status {
+            device: DeviceId(settings::get_id(conn, Key::Device)?.unwrap_or_default()),
+            server: settings::get_id(conn, Key::Server)?.map(DeviceId),
+            user: settings::get(conn, Key::User)?,
+            url: settings::get(conn, Key::Url)?,
+            connected: self.session.phase == Phase::Streaming,
+            tables,
+            waiting: outbox::count(conn, State::Sealed)?,
+            accepted: outbox::count(conn, State::Accepted)?,
+            parked: outbox::count(conn, State::Parked)?,
+            conflicts: self.count_conflicts()?,
+            unstorable: shadow::count_hidden(conn)?,
+            checkpoint,
+            caught_up: settings::get(conn, Key::CaughtUp)?.unwrap_or(false),
+            loading: if is_loading { Some(progress(conn)?) } else { None },
+        })
+    }
+
+    fn count_conflicts(&self) -> Result<u64, ReplicaError> {
+        if self.tables.named(conflict::TABLE).is_none() {
+            return Ok(0);
+        }
+        let text = format!("SELECT count(*) FROM {} WHERE state = 'open'", conflict::TABLE);
+        let count = self.conn.query_row(&text, [], |row| row.get::<_, i64>(0));
+        count.map(i64::cast_unsigned).doing("counting the open conflicts")
+    }
+
+    /// The version of the last checkpoint.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn checkpoint(&self) -> Result<Option<Version>, ReplicaError> {
+        cursors::newest(&self.conn)
+    }
+
+    /// The outbox in order, at most `limit` changesets after `after`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn queue(
+        &self,
+        after: Option<ChangesetId>,
+        limit: usize,
+    ) -> Result<Vec<QueuedChangeset>, ReplicaError> {
+        let after = match after {
+            Some(id) => outbox::by_id(&self.conn, id)?.map_or(0, |entry| entry.seq),
+            None => 0,
+        };
+        let entries = outbox::list(&self.conn, after, limit)?;
+        entries.into_iter().map(|entry| self.listed(entry)).collect()
+    }
+
+    fn listed(&self, entry: Entry) -> Result<QueuedChangeset, ReplicaError> {
+        let mut changes = Vec::new();
+        let limit = QueuedChangeset::CHANGES_LISTED;
+        for stored in outbox::changes(&self.conn, entry.seq, 0, limit)? {
+            let table = self.tables.local(stored.change.table);
+            changes.push(QueuedChange {
+                table: table.map(|table| table.name().to_owned()).unwrap_or_default(),
+                columns: table.map(|table| columns(table, &stored.change.op)).unwrap_or_default(),
+                change: stored.change,
+            });
+        }
+        let state = match entry.state {
+            State::Sealed if self.session.is_in_flight(entry.id) => QueueState::Sent,
+            State::Sealed => QueueState::Sealed,
+            State::Accepted => {
+                QueueState::Accepted { version: entry.version.unwrap_or_default() }
+            }
+            State::Parked => QueueState::Parked {
+                code: entry.code.unwrap_or_default(),
+                message: entry.message.unwrap_or_default(),
+                at: entry.parked_at.unwrap_or_default(),
+            },
+        };
+        Ok(QueuedChangeset {
+            id: entry.id,
+            state,
+            first_marked_at: entry.first_at,
+            last_marked_at: entry.last_at,
+            changes_total: entry.changes,
+            changes,
+        })
+    }
+
+    /// What is known of the row of `table` with this key (its values in key order).
+    ///
+    /// # Errors
+    /// [`ReplicaError::UnknownTable`], [`ReplicaError::BadKey`], or the database's.
+    pub fn row_status(&self, table: &str, key: &[Value]) -> Result<RowStatus, ReplicaError> {
+        let conn = &self.conn;
+        let table = self
+            .tables
+            .named(table)
+            .ok_or_else(|| ReplicaError::UnknownTable { name: table.to_owned() })?;
+        let key = row_key(table, key)?;
+        let known = ledger::get(conn, table.number(), &key)?;
+        let mut pending = Vec::new();
+        for touching in outbox::touching(conn, table.number(), &key)? {
+            pending.extend(outbox::entry(conn, touching.seq)?.map(|entry| entry.id));
+        }
+        let conflicts = self.conflicts_of(table, &key)?;
+        let state = if !conflicts.is_empty() {
+            RowState::Conflict
+        } else if !pending.is_empty() {
+            RowState::Pending
+        } else if known.is_some() {
+            RowState::Synced
+        } else {
+            RowState::Unknown
+        };
+        let time = |version: Version| Timestamp(version.0);
+        Ok(RowStatus {
+            state,
+            version: known.as_ref().map(|known| known.version),
+            owner: names::user_name(conn, known.as_ref().and_then(|known| known.owner))?,
+            created_at: known.as_ref().map(|known| time(known.created)),
+            modified_at: known.as_ref().map(|known| time(known.version)),
+            modified_by: names::user_name(conn, known.as_ref().and_then(|known| known.author))?,
+            pending,
+            conflicts,
+        })
+    }
+
+    fn conflicts_of(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<Vec<String>, ReplicaError> {
+        const DOING: &str = "reading the conflicts of a row";
+        let text = format!(
+            "SELECT id, row_key FROM {} WHERE state = 'open' AND table_name = ?1",
+            conflict::TABLE
+        );
+        let mut statement = self.conn.prepare_cached(&text).doing(DOING)?;
+        let mut rows = statement.query([table.name()]).doing(DOING)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().doing(DOING)? {
+            let id: String = row.get(0).doing(DOING)?;
+            let stored: String = row.get(1).doing(DOING)?;
+            let values = conflict::key_values(&stored);
+            if values.is_some_and(|values| row_key(table, &values).ok().as_ref() == Some(key)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Compares every row with the content hash kept for it; reports at most `limit`
+    /// differences. Reads the tables once, in key order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn check_local(
+        &mut self,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<LocalDifference>, ReplicaError> {
+        self.seal(now)?;
+        let work = Work::new(&self.conn, &self.tables);
+        let mut found = Vec::new();
+        for table in self.tables.iter() {
+            present(&work, table, limit, &mut found)?;
+            missing(&work, table, limit, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Has these tables (all if empty) loaded again: at once if a session is open, else with the
+    /// next. Nothing is dropped meanwhile; unsent changes stay.
+    ///
+    /// # Errors
+    /// [`ReplicaError::UnknownTable`], or the database's.
+    pub fn repair(&mut self, tables: &[String]) -> Result<(), ReplicaError> {
+        let unknown = tables.iter().find(|name| self.tables.named(name).is_none());
+        if let Some(name) = unknown {
+            return Err(ReplicaError::UnknownTable { name: name.clone() });
+        }
+        let mut positions = Vec::new();
+        db::immediate(&self.conn, || {
+            for table in self.tables.iter() {
+                let is_wanted = tables.is_empty()
+                    || tables.iter().any(|name| name.eq_ignore_ascii_case(table.name()));
+                if let (true, Some(remote)) = (is_wanted, &table.remote) {
+                    buckets::reload_table(&self.conn, table.number())?;
+                    let number = remote.table.number;
+                    positions.push(LoadPosition { bucket: None, table: number, after: None });
+                }
+            }
+            Ok::<_, ReplicaError>(())
+        })?;
+        self.ask_again(positions);
+        Ok(())
+    }
+}
+
+/// Names of the columns that an operation writes.
+fn columns(table: &SyncedTable, op: &Op) -> Vec<String> {
+    let (Op::Insert(edits) | Op::Update(edits)) = op else { return Vec::new() };
+    let positions = edits.iter().filter_map(|edit| table.table.position_of(edit.column));
+    positions.map(|position| table.table.columns[position].name.clone()).collect()
+}
+
+pub(super) fn row_key(table: &SyncedTable, values: &[Value]) -> Result<RowKey, ReplicaError> {
+    let bad = |reason: String| ReplicaError::BadKey { table: table.name().to_owned(), reason };
+    let positions = &table.table.primary_key;
+    if positions.len() != values.len() {
+        return Err(bad(format!(
+            "it has {} columns, {} values were given",
+            positions.len(),
+            values.len()
+        )));
+    }
+    let values: Vec<Value> = values
+        .iter()
+        .zip(positions)
+        .map(|(value, &p)| value.clone().canonical(table.table.columns[p].ty))
+        .collect();
+    RowKey::encode(&values).map_err(|error| bad(error.to_string()))
+}
+
+/// Rows of the table that should not be there, or not so.
+fn present(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    limit: usize,
+    found: &mut Vec<LocalDifference>,
+) -> Result<(), ReplicaError> {
+    table.sql.for_each(work.conn, |row| {
+        let Ok(row) = row else { return Ok(()) };
+        let Ok(key) = row.key(&table.table) else { return Ok(()) };
+        let fault = match compare(work, table, &key, &row)? {
+            Comparison::Same => return Ok(()),
+            Comparison::Different => LocalFault::Differs,
+            Comparison::Unknown => LocalFault::Unaccounted,
+        };
+        if found.len() < limit {
+            found.push(LocalDifference { table: table.name().to_owned(), key, fault });
+        }
+        Ok::<_, ReplicaError>(())
+    })
+}
+
+/// Rows that should be in the table.
+fn missing(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    limit: usize,
+    found: &mut Vec<LocalDifference>,
+) -> Result<(), ReplicaError> {
+    const LOOKED_AT: usize = 1_000;
+    let mut after: Option<RowKey> = None;
+    loop {
+        let keys =
+            shadow::keys_with_rows(work.conn, table.number(), after.as_ref(), LOOKED_AT)?;
+        let Some(last) = keys.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for key in keys {
+            if found.len() < limit
+                && work.expects(table, &key)?
+                && table.sql.read(work.conn, &key)?.is_none()
+            {
+                let fault = LocalFault::Missing;
+                found.push(LocalDifference { table: table.name().to_owned(), key, fault });
+            }
+        }
+    }
+}

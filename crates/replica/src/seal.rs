@@ -1,0 +1,203 @@
+//! Sealing: what was captured becomes changesets in the outbox (docs/spec/capture.md, SL).
+
+mod coalesce;
+mod cut;
+mod references;
+
+use std::collections::BTreeSet;
+
+use syncline_core::{
+    Change, ChangesetId, ColumnEdit, Edit, Op, Row, RowKey, Table, Timestamp, Version, merge,
+};
+
+use crate::{
+    capture::{self, Before, Draft, DraftChange},
+    clock,
+    entropy::Entropy,
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        ledger,
+        outbox::{self, Entry, Seq, State, StoredChange},
+        shadow::Shadow,
+    },
+    tables::SyncedTable,
+    work::Work,
+};
+
+pub(crate) use cut::{CutRefused, cut_refused};
+pub(crate) use references::parents;
+
+/// Marks that are in memory at a time.
+const MARKS_TAKEN: usize = 50_000;
+
+/// What a changeset is made of, before it is in the outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    pub(crate) changes: Vec<StoredChange>,
+    /// Unacknowledged changesets it needs (spec SL6).
+    pub(crate) depends: BTreeSet<Seq>,
+    pub(crate) marked: bool,
+    pub(crate) require_unchanged: bool,
+}
+
+/// Seals everything that was captured, inside the caller's transaction (spec SL7).
+///
+/// Returns the changesets that are new or grew.
+pub(crate) fn seal(
+    work: &mut Work<'_>,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Vec<Seq>, ReplicaError> {
+    let mut touched = Vec::new();
+    loop {
+        let tables = work.tables.iter().map(|table| &table.sql);
+        let taken = capture::take_drafts(work.conn, tables, MARKS_TAKEN)?;
+        for problem in taken.problems {
+            work.events.push(Event::RowUnfit {
+                table: problem.table_name.clone(),
+                row: problem.row.clone(),
+                reason: problem.fault.to_string(),
+            });
+        }
+        for draft in taken.drafts {
+            let sealed = differences(work, draft, now)?;
+            for piece in cut::oversized(sealed) {
+                touched.extend(store(work, piece, entropy, now)?);
+            }
+        }
+        if !taken.more {
+            touched.dedup();
+            return Ok(touched);
+        }
+    }
+}
+
+/// The typed differences of one draft (spec SL2, SL3), with shadows for the rows it makes dirty.
+fn differences(
+    work: &mut Work<'_>,
+    draft: Draft,
+    now: Timestamp,
+) -> Result<Sealed, ReplicaError> {
+    let mut sealed = Sealed { marked: draft.marked, ..Sealed::default() };
+    for change in draft.changes {
+        let Some(table) = work.table(change.table) else { continue };
+        let DraftChange { key, before, after, first_marked_at, .. } = change;
+        let Some(stored) = difference(work, table, &key, before, after.as_ref())? else {
+            continue;
+        };
+        sealed.changes.push(StoredChange {
+            pos: 0,
+            change: stored,
+            // A clock that was set back must not make edits of the future.
+            at: first_marked_at.min(now),
+        });
+    }
+    sealed.changes.sort_by_key(|change| change.at);
+    Ok(sealed)
+}
+
+/// One row's difference; its shadow is made if it was clean (spec SL4, SL5).
+pub(crate) fn difference(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    before: Before,
+    after: Option<&Row>,
+) -> Result<Option<Change>, ReplicaError> {
+    let t = table.number();
+    let is_dirty = work.has_shadows(t)? && work.shadow(table, key)?.is_some();
+    let known = ledger::version_of(work.conn, t, key)?;
+    let (image, op) = match before {
+        // A row that the server never had (not seeded yet) goes whole.
+        _ if !is_dirty && known.is_none() => (None, merge::diff_row(&table.table, None, after)),
+        Before::Absent => (None, merge::diff_row(&table.table, None, after)),
+        Before::Image(row) => {
+            let op = merge::diff_row(&table.table, Some(&row), after);
+            (Some(row), op)
+        }
+        Before::Unknown => (after.cloned(), Some(whole(&table.table, after))),
+    };
+    let Some(op) = op else { return Ok(None) };
+    let base = match outbox::pending(work.conn, t, key)?.first() {
+        Some(first) => first.base,
+        None => known.unwrap_or(Version::ZERO),
+    };
+    if !is_dirty {
+        work.put_shadow(table, key, &Shadow { image, hidden: false })?;
+    }
+    Ok(Some(Change { table: t, key: key.clone(), base, op }))
+}
+
+/// What makes a row that the server has this one, whatever it was.
+fn whole(table: &Table, after: Option<&Row>) -> Op {
+    let Some(after) = after else { return Op::Delete };
+    let values = table.columns.iter().zip(&after.0).enumerate();
+    let written = values.filter(|(p, (column, _))| !column.generated && !table.is_key(*p));
+    Op::Update(
+        written
+            .map(|(_, (column, value))| ColumnEdit {
+                column: column.number,
+                edit: Edit::Set(value.clone()),
+            })
+            .collect(),
+    )
+}
+
+/// Puts a changeset at the end of the outbox, or joins it with the last one (spec SL9).
+pub(crate) fn store(
+    work: &mut Work<'_>,
+    mut sealed: Sealed,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Option<Seq>, ReplicaError> {
+    let (Some(first), Some(last)) = (
+        sealed.changes.iter().map(|c| c.at).min(),
+        sealed.changes.iter().map(|c| c.at).max(),
+    ) else {
+        return Ok(None);
+    };
+    references::find(work, &mut sealed)?;
+    let hlc = clock::stamp(work.conn, last, now)?;
+    if let Some(seq) = coalesce::join(work, &sealed, hlc)? {
+        return Ok(Some(seq));
+    }
+    let mut id = ChangesetId::default();
+    entropy.fill(&mut id.0);
+    let mut entry = Entry {
+        seq: outbox::next_seq(work.conn)?,
+        id,
+        state: State::Sealed,
+        number: None,
+        version: None,
+        hlc,
+        marked: sealed.marked,
+        sent: false,
+        require_unchanged: sealed.require_unchanged,
+        may_be_applied: false,
+        changes: sealed.changes.len() as u64,
+        bytes: 0,
+        first_at: first,
+        last_at: last,
+        code: None,
+        message: None,
+        parked_at: None,
+    };
+    for (pos, stored) in (0..).zip(&mut sealed.changes) {
+        stored.pos = pos;
+        entry.bytes += outbox::put_change(work.conn, entry.seq, stored)?;
+    }
+    outbox::put(work.conn, &entry)?;
+    for on in sealed.depends {
+        outbox::depend(work.conn, entry.seq, on)?;
+    }
+    Ok(Some(entry.seq))
+}
+
+/// Whether the operation makes a row.
+pub(crate) fn is_insert(op: &Op) -> bool {
+    match op {
+        Op::Insert(_) => true,
+        Op::Update(_) | Op::Delete => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! Sending the rows that were in the file before it was attached.
+//!
+//! Seeding begins when everything granted is loaded, so rows that the server has already are
+//! known by then and are not sent again. It goes on after the last row that was sealed.
+
+use std::collections::BTreeSet;
+
+use syncline_core::{Row, RowKey, TableNumber, Timestamp};
+
+use crate::{
+    capture::Before,
+    entropy::Entropy,
+    error::ReplicaError,
+    meta::{
+        ledger,
+        names::{self, TableRecord},
+        outbox::StoredChange,
+    },
+    seal::{self, Sealed, parents},
+    tables::SyncedTable,
+    work::{Place, Work},
+};
+
+/// Rows of one changeset.
+const ROWS: usize = 1_000;
+/// Bytes of one changeset, about.
+const BYTES: usize = 1024 * 1024;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seeded {
+    /// Rows were sealed, or looked at and passed over.
+    Rows,
+    /// The table has no more.
+    Done(TableNumber),
+}
+
+/// Seals the next rows of the next table inside the caller's transaction.
+pub(crate) fn seal_next(
+    work: &mut Work<'_>,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Seeded, ReplicaError> {
+    let waiting: Vec<TableRecord> =
+        names::tables(work.conn)?.into_iter().filter(|r| r.seeding && r.left_out.is_none()).collect();
+    let Some(record) = parents_first(work, &waiting) else {
+        // Memory and disk disagree: another process finished it.
+        let stale = work.tables.iter().find(|table| table.seeding);
+        return Ok(stale.map_or(Seeded::Rows, |table| Seeded::Done(table.number())));
+    };
+    let Some(table) = work.table(record.t) else { return Ok(Seeded::Done(record.t)) };
+    let rows = table.sql.scan(work.conn, record.seed_after.as_ref(), ROWS)?;
+    let mut chunk = Chunk::default();
+    let mut last = None;
+    for row in rows {
+        let key = row.key(&table.table).map_err(|error| ReplicaError::Row {
+            reason: format!("a row of table {}: {error}", table.name()),
+        })?;
+        chunk.add(work, table, &key, &row, now)?;
+        last = Some(key);
+        if chunk.bytes >= BYTES || chunk.sealed.changes.len() >= ROWS {
+            break;
+        }
+    }
+    let Some(last) = last else {
+        names::set_seeding(work.conn, record.t, false, None)?;
+        return Ok(Seeded::Done(record.t));
+    };
+    names::set_seeding(work.conn, record.t, true, Some(&last))?;
+    // One of its own each time: as if it were marked, it is never joined with edits.
+    chunk.sealed.marked = true;
+    seal::store(work, chunk.sealed, entropy, now)?;
+    Ok(Seeded::Rows)
+}
+
+/// A table that references no other waiting one, so that the server never sees a child first;
+/// in a circle any.
+fn parents_first(work: &Work<'_>, waiting: &[TableRecord]) -> Option<TableRecord> {
+    let waits = |name: &str, but: TableNumber| {
+        waiting.iter().any(|r| r.t != but && r.name.eq_ignore_ascii_case(name))
+    };
+    let is_free = |record: &&TableRecord| {
+        work.table(record.t).is_none_or(|table| {
+            table.table.foreign_keys.iter().all(|key| !waits(&key.parent, record.t))
+        })
+    };
+    waiting.iter().find(is_free).or(waiting.first()).cloned()
+}
+
+#[derive(Default)]
+struct Chunk {
+    sealed: Sealed,
+    bytes: usize,
+    seen: BTreeSet<Place>,
+}
+
+impl Chunk {
+    /// Adds a row the server does not know, after the rows it references.
+    fn add(
+        &mut self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        key: &RowKey,
+        row: &Row,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let mut stack: Vec<(Place, Row, bool)> =
+            vec![((table.number(), key.clone()), row.clone(), false)];
+        while let Some((place, row, parents_done)) = stack.pop() {
+            let Some(table) = work.table(place.0) else { continue };
+            if parents_done {
+                self.seal(work, table, &place.1, &row, now)?;
+                continue;
+            }
+            if !self.is_unsent(work, table, &place.1)? || !self.seen.insert(place.clone()) {
+                continue;
+            }
+            let op = syncline_core::merge::diff_row(&table.table, None, Some(&row));
+            stack.push((place.clone(), row, true));
+            let Some(op) = op else { continue };
+            for (t, key) in parents(work, table, &place.1, &op)? {
+                let Some(parent) = work.table(t).filter(|parent| parent.seeding) else { continue };
+                if let Some(row) = work.visible(parent, &key)? {
+                    stack.push(((t, key), row, false));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unsent(
+        &self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<bool, ReplicaError> {
+        Ok(ledger::version_of(work.conn, table.number(), key)?.is_none()
+            && work.shadow(table, key)?.is_none())
+    }
+
+    fn seal(
+        &mut self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        key: &RowKey,
+        row: &Row,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let change = seal::difference(work, table, key, Before::Absent, Some(row))?;
+        if let Some(change) = change {
+            self.bytes += crate::codec::encode_op(&change.op).len() + key.as_bytes().len();
+            let pos = self.sealed.changes.len();
+            let pos = i64::try_from(pos).expect("a chunk is small");
+            self.sealed.changes.push(StoredChange { pos, change, at: now });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! The session state machine (docs/spec/session.md): frames and time in, frames and events out.
+
+mod greet;
+mod push;
+pub(crate) mod receive;
+mod timers;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use syncline_core::{
+    ChangesetId, TableNumber, Timestamp,
+    wire::{Changes, ClientMessage, PUSH_PART_BYTES, PushPart, ReloadReason, TokenRenewal, encode_client},
+};
+
+use crate::{event::Event, meta::outbox::Seq};
+
+pub(crate) use timers::Reconnect;
+
+/// Code of a session that ends because another set of tables syncs now: connect again at once.
+pub const SCHEMA_CHANGED: &str = "schema_changed";
+/// Code of a session whose server went silent.
+pub const TIMEOUT: &str = "timeout";
+
+/// Bytes the server may have on the way.
+pub(crate) const CREDIT_WINDOW: u64 = 4 * 1024 * 1024;
+/// Credit is given back in steps of at least this.
+const CREDIT_STEP: u64 = 512 * 1024;
+/// What may wait for its checkpoint: the largest changeset and what is around it (spec LO8).
+const CHANGES_BYTES_MAX: usize = 96 * 1024 * 1024;
+
+/// Why the session ends: the driver closes the transport and calls
+/// [`crate::Replica::disconnected`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// A [`syncline_core::wire::code`], [`SCHEMA_CHANGED`] or [`TIMEOUT`].
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// `false`: connecting again without a change (token, server, file) is pointless.
+    pub retry: bool,
+}
+
+/// What is remembered of one connection, and of the attempts to have one. All of it may be lost
+/// at any moment.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    pub(crate) phase: Phase,
+    out: VecDeque<Outgoing>,
+    /// Received and waiting for their checkpoint.
+    changes: Vec<Changes>,
+    changes_bytes: usize,
+    /// Sent and not answered. An answer for a changeset that was given other content meanwhile
+    /// is void.
+    in_flight: BTreeMap<ChangesetId, InFlight>,
+    pushes_max: usize,
+    /// Changesets that wait before they are sent again.
+    again: BTreeMap<Seq, Timestamp>,
+    /// Answers in a row that asked to try again.
+    push_failures: u32,
+    /// The last changeset that was looked at for sending.
+    pushed_to: Seq,
+    /// Bytes taken from the server and not given back yet.
+    owed: u64,
+    last_heard: Timestamp,
+    pinged: Option<Timestamp>,
+    /// Set while the stream of a Reload begins.
+    reload: Option<ReloadReason>,
+    /// Tables named in Hello.
+    tables: Option<Vec<TableNumber>>,
+    hello_sent: Timestamp,
+    is_live: bool,
+    pub(crate) closing: Option<Closing>,
+    reconnect: Reconnect,
+    pub(crate) wake_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Phase {
+    #[default]
+    Closed,
+    /// Hello was sent.
+    Greeting,
+    Streaming,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InFlight {
+    seq: Seq,
+}
+
+#[derive(Debug)]
+enum Outgoing {
+    Frame(Vec<u8>),
+    /// A large changeset, cut into frames as they are sent.
+    Parts { id: ChangesetId, body: Vec<u8>, index: u32 },
+}
+
+impl Session {
+    fn send(&mut self, message: &ClientMessage) {
+        self.out.push_back(Outgoing::Frame(encode_client(message)));
+    }
+
+    /// The next frame.
+    pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
+        match self.out.pop_front()? {
+            Outgoing::Frame(frame) => Some(frame),
+            Outgoing::Parts { id, body, index } => {
+                let start = index as usize * PUSH_PART_BYTES;
+                let end = body.len().min(start + PUSH_PART_BYTES);
+                let part = PushPart { id, index, bytes: body[start..end].to_vec() };
+                if end < body.len() {
+                    self.out.push_front(Outgoing::Parts { id, body, index: index + 1 });
+                }
+                Some(encode_client(&ClientMessage::PushPart(part)))
+            }
+        }
+    }
+
+    pub(crate) fn renew_token(&mut self, token: String) {
+        if self.phase == Phase::Streaming {
+            self.send(&ClientMessage::Token(TokenRenewal { token }));
+        }
+    }
+
+    pub(crate) fn is_in_flight(&self, id: ChangesetId) -> bool {
+        self.in_flight.contains_key(&id)
+    }
+
+    /// Bytes that wait to be sent.
+    fn queued_bytes(&self) -> usize {
+        let bytes = |outgoing: &Outgoing| match outgoing {
+            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Parts { body, .. } => body.len(),
+        };
+        self.out.iter().map(bytes).sum()
+    }
+
+    /// Ends the session; the first reason counts.
+    pub(crate) fn close(&mut self, code: &str, message: impl Into<String>, retry: bool) {
+        if self.closing.is_none() {
+            self.closing = Some(Closing { code: code.to_owned(), message: message.into(), retry });
+        }
+    }
+
+    /// Forgets the connection.
+    fn reset(&mut self) {
+        let reconnect = std::mem::take(&mut self.reconnect);
+        let wake_at = self.wake_at;
+        *self = Self { reconnect, wake_at, ..Self::default() };
+    }
+}
+
+/// Events that wait for the app, bounded.
+#[derive(Debug, Default)]
+pub(crate) struct Events(VecDeque<Event>);
+
+impl Events {
+    pub(crate) fn extend(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            if self.0.len() >= Event::PENDING_MAX {
+                self.make_room();
+            }
+            self.0.push_back(event);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.0.pop_front()
+    }
+
+    /// Joins the oldest event about rows with another one of its table, or forgets the oldest
+    /// progress; what happened to changesets is in the queue in any case.
+    fn make_room(&mut self) {
+        let oldest = self.0.iter().position(|event| matches!(event, Event::RowsChanged(_)));
+        let removed = self.0.remove(oldest.unwrap_or(0));
+        if let Some(Event::RowsChanged(removed)) = removed {
+            let later = self.0.iter_mut().find_map(|event| match event {
+                Event::RowsChanged(rows) if rows.table == removed.table => Some(rows),
+                _ => None,
+            });
+            if let Some(rows) = later {
+                rows.keys = None;
+                rows.author = None;
+            } else if let Some(last) = self.0.back_mut() {
+                // No other event of this table: it takes the place of the least telling one.
+                let rows = crate::event::RowsChanged { keys: None, ..removed };
+                if let Event::Loading(_) = last {
+                    *last = Event::RowsChanged(rows);
+                } else {
+                    self.0.push_back(Event::RowsChanged(rows));
+                    self.0.pop_front();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Hello and Welcome (spec SE1–SE7).
+
+use syncline_core::{
+    BucketId, DeviceId, Lease, TableNumber, Timestamp, Version,
+    wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
+};
+
+use super::{CREDIT_WINDOW, Phase, SCHEMA_CHANGED};
+use crate::{
+    apply::{Fault, load_positions},
+    clock, codec, db,
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        acknowledged, buckets, cursors, ledger,
+        outbox::{self, Entry, State},
+        settings::{self, Key},
+    },
+    replica::Replica,
+    tables::load,
+    work::Work,
+};
+
+impl Replica {
+    /// Begins a session on a transport that is open: seals, writes the next lease to disk and
+    /// queues Hello.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.seal(now)?;
+        self.session.reset();
+        let mut next_lease = Lease::default();
+        self.entropy.fill(&mut next_lease.0);
+        let hello = db::immediate(&self.conn, || {
+            acknowledged::expire(&self.conn, now)?;
+            settings::put(&self.conn, Key::NextLease, next_lease.0)?;
+            self.hello(next_lease, now)
+        })?;
+        self.session.tables.clone_from(&hello.tables);
+        self.session.hello_sent = now;
+        self.session.last_heard = now;
+        self.session.phase = Phase::Greeting;
+        self.session.send(&ClientMessage::Hello(hello));
+        Ok(())
+    }
+
+    fn hello(&self, next_lease: Lease, now: Timestamp) -> Result<Hello, ReplicaError> {
+        let conn = &self.conn;
+        let granted = buckets::list(conn)?;
+        let sum = granted.iter().fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
+        let cursors = cursors::list(conn)?;
+        let text = |key| Ok::<_, ReplicaError>(settings::get::<String>(conn, key)?);
+        Ok(Hello {
+            protocol: PROTOCOL,
+            device: DeviceId(settings::get_id(conn, Key::Device)?.unwrap_or_default()),
+            lease: Lease(settings::get_id(conn, Key::Lease)?.unwrap_or_default()),
+            next_lease,
+            device_name: text(Key::DeviceName)?.unwrap_or_default(),
+            platform: text(Key::Platform)?.unwrap_or_default(),
+            server: DeviceId(settings::get_id(conn, Key::Server)?.unwrap_or_default()),
+            schema_hash: load::schema(conn)?.map_or(0, |schema| schema.hash()),
+            loading: match cursors.is_empty() {
+                true => Vec::new(),
+                false => load_positions(conn, &self.tables)?,
+            },
+            cursors,
+            tables: self.wanted()?,
+            buckets_count: granted.len() as u64,
+            buckets_sum: sum,
+            credit: CREDIT_WINDOW,
+            now,
+        })
+    }
+
+    /// The tables to name in Hello: all where missing ones are created; else those that were
+    /// matched, so none before the server's schema is known.
+    fn wanted(&self) -> Result<Option<Vec<TableNumber>>, ReplicaError> {
+        if load::takes_all(&self.conn)? {
+            return Ok(None);
+        }
+        let remote = self.tables.iter().filter_map(|table| table.remote.as_ref());
+        let mut numbers: Vec<_> = remote.map(|remote| remote.table.number).collect();
+        numbers.sort_unstable();
+        Ok(Some(numbers))
+    }
+
+    pub(super) fn welcome(&mut self, welcome: Welcome, now: Timestamp) -> Result<(), ReplicaError> {
+        if let Some((code, message)) = self.unwelcome(&welcome)? {
+            self.session.close(code, message, false);
+            return Ok(());
+        }
+        let sent = self.session.hello_sent;
+        let taken = self.transact(now, |work, _| take_welcome(work, &welcome, sent, now))?;
+        if taken.is_none() {
+            return Ok(());
+        }
+        if let Some(info) = &welcome.schema {
+            self.adopt_schema(now, |conn| load::put_schema(conn, info))?;
+        }
+        self.session.phase = Phase::Streaming;
+        self.session.pushes_max = (welcome.pushes_max as usize).clamp(1, PUSHES_MAX);
+        self.session.reload = match welcome.resume {
+            Resume::Continue => None,
+            Resume::Reload { reason, .. } => Some(reason),
+        };
+        self.session.reconnect.succeeded();
+        if self.wanted()? != self.session.tables {
+            self.session.close(SCHEMA_CHANGED, "other tables sync now", true);
+            return Ok(());
+        }
+        self.pump(now)
+    }
+
+    /// Why this server is not the one that this file belongs to.
+    fn unwelcome(&self, welcome: &Welcome) -> Result<Option<(&'static str, String)>, ReplicaError> {
+        if welcome.protocol != PROTOCOL {
+            let message = format!(
+                "the server speaks protocol {}, this program {PROTOCOL}; update the older one",
+                welcome.protocol
+            );
+            return Ok(Some((code::PROTOCOL, message)));
+        }
+        let server = settings::get_id(&self.conn, Key::Server)?;
+        if server.is_some_and(|known| known != welcome.server.0) {
+            let message = "the file belongs to another server; detach it first, or use its copy";
+            return Ok(Some((code::WRONG_SERVER, message.to_owned())));
+        }
+        let user: Option<String> = settings::get(&self.conn, Key::User)?;
+        if let Some(user) = user.filter(|known| *known != welcome.user) {
+            let message = format!(
+                "the file belongs to {user}, the token to {}; sign in as {user} or detach the file",
+                welcome.user
+            );
+            return Ok(Some((code::WRONG_USER, message)));
+        }
+        Ok(None)
+    }
+}
+
+/// Everything a Welcome changes on disk, but the schema (spec SE7).
+fn take_welcome(
+    work: &mut Work<'_>,
+    welcome: &Welcome,
+    sent: Timestamp,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let conn = work.conn;
+    clock::measure(conn, sent, now, welcome.now)?;
+    let forked = settings::get_id(conn, Key::Device)? != Some(welcome.device.0);
+    settings::put(conn, Key::Server, welcome.server.0)?;
+    settings::put(conn, Key::User, &welcome.user)?;
+    settings::put(conn, Key::Device, welcome.device.0)?;
+    settings::put(conn, Key::Lease, welcome.lease.0)?;
+    settings::put(conn, Key::Horizon, welcome.horizon.0.cast_signed())?;
+    if forked {
+        outbox::mark_may_be_applied(conn, welcome.horizon)?;
+    }
+    work.events.push(Event::Connected { user: welcome.user.clone(), forked });
+    if let Resume::Reload { reason, common } = &welcome.resume {
+        match reason {
+            ReloadReason::Diverged => {
+                let common = common.map_or(Version::ZERO, |cursor| cursor.version);
+                let resent = diverge(work, common)?;
+                work.events.push(Event::Diverged { resent });
+            }
+            ReloadReason::Horizon | ReloadReason::Rules => work.events.push(Event::Resynced),
+            ReloadReason::New => {}
+        }
+        buckets::reload_all(conn)?;
+        cursors::clear(conn)?;
+        settings::remove(conn, Key::LoadedRows)?;
+    }
+    let next = outbox::renumber(conn, welcome.next_number, forked)?;
+    settings::put(conn, Key::NextNumber, next.cast_signed())?;
+    Ok(())
+}
+
+/// Most unanswered pushes, whatever the server allows.
+const PUSHES_MAX: usize = 256;
+
+/// First eight bytes of a bucket's id, as Hello sums them.
+fn head(bucket: BucketId) -> u64 {
+    let (head, _) = bucket.0.split_first_chunk::<8>().expect("a bucket id has 16 bytes");
+    u64::from_le_bytes(*head)
+}
+
+/// The server lost everything after `common`: own changesets later than that are unsent again,
+/// with the same ids and before younger ones, and rows later than that give way to any page
+/// (spec OB4). Returns how many changesets that are.
+fn diverge(work: &mut Work<'_>, common: Version) -> Result<u64, ReplicaError> {
+    let conn = work.conn;
+    let mut resent = 0;
+    for mut entry in accepted_after(conn, common)? {
+        entry.state = State::Sealed;
+        entry.version = None;
+        outbox::put(conn, &entry)?;
+        resent += 1;
+    }
+    for kept in acknowledged::take_after(conn, common)? {
+        let changeset = codec::decode_changeset(&kept.body)?;
+        let mut entry = Entry {
+            seq: kept.seq,
+            id: changeset.id,
+            state: State::Sealed,
+            number: Some(changeset.number),
+            version: None,
+            hlc: changeset.hlc,
+            marked: kept.marked,
+            sent: true,
+            require_unchanged: changeset.require_unchanged,
+            may_be_applied: false,
+            changes: changeset.changes.len() as u64,
+            bytes: 0,
+            first_at: kept.at,
+            last_at: kept.at,
+            code: None,
+            message: None,
+            parked_at: None,
+        };
+        for (pos, change) in (0..).zip(changeset.changes) {
+            let stored = outbox::StoredChange { pos, change, at: kept.at };
+            entry.bytes += outbox::put_change(conn, kept.seq, &stored)?;
+        }
+        outbox::put(conn, &entry)?;
+        work.replay(kept.seq)?;
+        resent += 1;
+    }
+    outbox::clamp_bases(conn, common)?;
+    ledger::distrust_after(work, common)?;
+    Ok(resent)
+}
+
+fn accepted_after(
+    conn: &rusqlite::Connection,
+    common: Version,
+) -> Result<Vec<Entry>, ReplicaError> {
+    let accepted = outbox::in_state(conn, State::Accepted, 0, usize::MAX)?;
+    Ok(accepted.into_iter().filter(|e| e.version.is_some_and(|v| v > common)).collect())
+}

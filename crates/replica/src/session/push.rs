@@ -1,0 +1,229 @@
+//! Pushing the outbox in order, within a window (spec SE16–SE19).
+
+use syncline_core::{
+    Changeset, Timestamp,
+    wire::{
+        CHANGES_MAX, CHANGESET_BYTES_MAX, ClientMessage, PUSH_PART_BYTES, Push, Refusal, code,
+        encode_changeset,
+    },
+};
+
+use super::{InFlight, Outgoing, Phase, receive::is_loaded, timers::jittered};
+use crate::{
+    apply::record_extra,
+    db,
+    error::ReplicaError,
+    meta::{
+        ledger,
+        outbox::{self, Entry, State},
+        settings::{self, Key},
+    },
+    replica::Replica,
+    seal, seed,
+};
+
+/// Bytes that wait to be sent before more is read from the outbox.
+const QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// Unanswered changesets that leave room for sealing rows that were here before.
+const SEEDS_IN_FLIGHT: usize = 4;
+/// Entries looked at together.
+const LOOKED_AT: usize = 64;
+
+impl Replica {
+    /// Sends what may be sent; where nothing is left, seals rows that were here before attaching.
+    pub(crate) fn pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        loop {
+            if self.session.phase != Phase::Streaming || self.session.closing.is_some() {
+                return Ok(());
+            }
+            if self.push_ready(now)? || self.session.in_flight.len() >= SEEDS_IN_FLIGHT {
+                return Ok(());
+            }
+            if !is_loaded(&self.conn)? || !self.seed(now)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Seals the next rows that were here before attaching; whether there were any.
+    fn seed(&mut self, now: Timestamp) -> Result<bool, ReplicaError> {
+        if !self.tables.iter().any(|table| table.seeding) {
+            return Ok(false);
+        }
+        let seeded = self.transact(now, |work, entropy| {
+            let seeded = seed::seal_next(work, entropy, now)?;
+            work.settle()?;
+            Ok(seeded)
+        })?;
+        match seeded {
+            Some(seed::Seeded::Rows) => Ok(true),
+            Some(seed::Seeded::Done(t)) => {
+                self.tables.set_seeded(t);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Pushes from the outbox as far as the window allows; whether the window is full.
+    fn push_ready(&mut self, now: Timestamp) -> Result<bool, ReplicaError> {
+        if self.session.again.values().any(|at| *at <= now) {
+            self.session.again.retain(|_, at| *at > now);
+            self.session.pushed_to = 0;
+        }
+        loop {
+            let from = self.session.pushed_to;
+            let entries = outbox::in_state(&self.conn, State::Sealed, from, LOOKED_AT)?;
+            if entries.is_empty() {
+                return Ok(false);
+            }
+            for entry in entries {
+                if self.session.in_flight.len() >= self.session.pushes_max
+                    || self.session.queued_bytes() >= QUEUED_BYTES
+                {
+                    return Ok(true);
+                }
+                if self.may_push(&entry)? {
+                    self.push(&entry, now)?;
+                }
+                self.session.pushed_to = entry.seq;
+            }
+        }
+    }
+
+    /// Whether the changeset can be sent now: not on its way, not told to wait, and nothing that
+    /// it needs waits.
+    fn may_push(&mut self, entry: &Entry) -> Result<bool, ReplicaError> {
+        if self.session.again.contains_key(&entry.seq)
+            || self.session.in_flight.contains_key(&entry.id)
+        {
+            return Ok(false);
+        }
+        for (on, state, _) in outbox::depends(&self.conn, entry.seq)? {
+            if state == State::Sealed
+                && let Some(at) = self.session.again.get(&on).copied()
+            {
+                self.session.again.insert(entry.seq, at);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
+        let Some(changeset) = self.translated(entry)? else {
+            return self.settle_locally(entry, None, now);
+        };
+        let body = encode_changeset(&changeset);
+        if body.len() > CHANGESET_BYTES_MAX || changeset.changes.len() > CHANGES_MAX {
+            let message = format!(
+                "one transaction changed {} rows in {} bytes; at most {CHANGES_MAX} rows and \
+                 {CHANGESET_BYTES_MAX} bytes travel together: split it",
+                changeset.changes.len(),
+                body.len()
+            );
+            return self.settle_locally(entry, Some(message), now);
+        }
+        self.session.in_flight.insert(entry.id, InFlight { seq: entry.seq });
+        if body.len() <= PUSH_PART_BYTES {
+            let push = Push { id: entry.id, body, parts: 0 };
+            self.session.send(&ClientMessage::Push(push));
+        } else {
+            let parts = u32::try_from(body.len().div_ceil(PUSH_PART_BYTES))
+                .expect("a changeset's size is limited above");
+            let push = Push { id: entry.id, body: Vec::new(), parts };
+            self.session.send(&ClientMessage::Push(push));
+            self.session.out.push_back(Outgoing::Parts { id: entry.id, body, index: 0 });
+        }
+        Ok(())
+    }
+
+    /// The changeset with the server's numbers, its own number on disk; `None` if nothing of it
+    /// travels.
+    fn translated(&self, entry: &Entry) -> Result<Option<Changeset>, ReplicaError> {
+        let mut changes = Vec::new();
+        for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
+            let Some(table) = self.tables.local(stored.change.table) else { continue };
+            let mut extra = Vec::new();
+            if seal::is_insert(&stored.change.op) {
+                let known = ledger::get(&self.conn, table.number(), &stored.change.key)?;
+                if let Some(known) = known {
+                    extra = record_extra(&known)?;
+                }
+            }
+            changes.extend(table.translate(&stored.change, &extra));
+        }
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let number = match entry.number {
+            Some(number) => number,
+            None => db::immediate(&self.conn, || {
+                let next = settings::get_count(&self.conn, Key::NextNumber)?;
+                outbox::set_number(&self.conn, entry.seq, Some(next))?;
+                settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
+                Ok::<_, ReplicaError>(next)
+            })?,
+        };
+        let depends = outbox::depends(&self.conn, entry.seq)?;
+        Ok(Some(Changeset {
+            id: entry.id,
+            number,
+            depends: depends
+                .into_iter()
+                .filter(|(_, state, _)| *state == State::Sealed)
+                .filter_map(|(_, _, on)| on.filter(|on| *on < number))
+                .collect(),
+            hlc: entry.hlc,
+            changes,
+            require_unchanged: entry.require_unchanged,
+            may_be_applied_already: entry.may_be_applied,
+        }))
+    }
+
+    /// A changeset that cannot travel: forgotten if it says nothing, else parked.
+    fn settle_locally(
+        &mut self,
+        entry: &Entry,
+        too_large: Option<String>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let seq = entry.seq;
+        self.transact(now, |work, _| {
+            match too_large {
+                Some(message) => {
+                    work.park([seq], code::TOO_LARGE, &message, now)?;
+                }
+                None => {
+                    for (t, key) in outbox::keys(work.conn, seq)? {
+                        work.refresh(t, key);
+                    }
+                    outbox::remove(work.conn, seq)?;
+                }
+            }
+            work.settle()?;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Waits before a changeset is sent again: as long as the server asks, or longer and longer.
+    pub(super) fn push_again(
+        &mut self,
+        seq: outbox::Seq,
+        refusal: &Refusal,
+        now: Timestamp,
+    ) {
+        if refusal.code == code::GAP {
+            // Numbers are agreed on at Welcome.
+            self.session.close(code::GAP, "the server counts our changesets differently", true);
+            return;
+        }
+        let pause = match refusal.retry_after_ms {
+            Some(pause) => pause,
+            None => jittered(self.session.push_failures, &mut *self.entropy),
+        };
+        self.session.push_failures = self.session.push_failures.saturating_add(1);
+        self.session.again.insert(seq, now.plus_millis(pause));
+    }
+}

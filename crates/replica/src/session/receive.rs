@@ -1,0 +1,259 @@
+//! What arrives: one message at a time, in order.
+
+use syncline_core::{
+    Timestamp,
+    wire::{
+        Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
+        PushResult, Refusal, ReloadReason, ServerMessage, Verdict, code, decode_server,
+    },
+};
+
+use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
+use crate::{
+    apply::{
+        CheckpointInput, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
+        erase_gone, full_grants, load_positions,
+    },
+    db,
+    error::ReplicaError,
+    event::{Event, LoadProgress},
+    meta::{
+        buckets,
+        outbox::{self, State},
+        settings::{self, Key},
+    },
+    replica::Replica,
+    tables::Tables,
+    verdict::Refused,
+};
+
+impl Replica {
+    /// Takes one frame of the server.
+    ///
+    /// # Errors
+    /// The database's only. The frame counts as not received: call again with it, or disconnect.
+    /// A frame that no server should send closes the session instead.
+    pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
+        if self.session.phase == Phase::Closed || self.session.closing.is_some() {
+            return Ok(());
+        }
+        let message = match decode_server(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.malformed(&error);
+                return Ok(());
+            }
+        };
+        self.session.last_heard = now;
+        self.session.pinged = None;
+        let bytes = frame.len() as u64;
+        match (self.session.phase, message) {
+            (Phase::Greeting, ServerMessage::Welcome(welcome)) => self.welcome(*welcome, now),
+            (_, ServerMessage::Refusal(refusal)) => {
+                self.refusal(&refusal, now);
+                Ok(())
+            }
+            (_, ServerMessage::Pong(_) | ServerMessage::Unknown(_)) => Ok(()),
+            (Phase::Streaming, ServerMessage::PushResult(result)) => self.answered(&result, now),
+            (Phase::Streaming, ServerMessage::Grants(grants)) => {
+                self.grants(&grants, now)?;
+                self.give_back(bytes);
+                Ok(())
+            }
+            (Phase::Streaming, ServerMessage::Page(page)) => {
+                self.page(&page, now)?;
+                self.give_back(bytes);
+                Ok(())
+            }
+            (Phase::Streaming, ServerMessage::Changes(changes)) => {
+                self.keep(changes);
+                self.give_back(bytes);
+                Ok(())
+            }
+            (Phase::Streaming, ServerMessage::Checkpoint(checkpoint)) => {
+                self.checkpoint_reached(&checkpoint, now)?;
+                self.give_back(bytes);
+                self.pump(now)
+            }
+            (
+                Phase::Closed | Phase::Greeting | Phase::Streaming,
+                ServerMessage::Welcome(_)
+                | ServerMessage::PushResult(_)
+                | ServerMessage::Grants(_)
+                | ServerMessage::Page(_)
+                | ServerMessage::Changes(_)
+                | ServerMessage::Checkpoint(_),
+            ) => {
+                self.session.close(code::MALFORMED, "a message out of turn", true);
+                Ok(())
+            }
+        }
+    }
+
+    fn malformed(&mut self, error: &FrameError) {
+        self.session.close(error.code(), error.to_string(), true);
+    }
+
+    fn refusal(&mut self, refusal: &Refusal, now: Timestamp) {
+        if refusal.fatal || self.session.phase == Phase::Greeting {
+            if let Some(pause) = refusal.retry_after_ms {
+                self.session.reconnect.not_before(now.plus_millis(pause));
+            }
+            self.session.close(&refusal.code, refusal.message.clone(), refusal.retry);
+        }
+    }
+
+    /// Gives credit back for a frame that was taken (spec SE15).
+    fn give_back(&mut self, bytes: u64) {
+        self.session.owed += bytes;
+        if self.session.owed >= CREDIT_STEP {
+            let bytes = std::mem::take(&mut self.session.owed);
+            self.session.send(&ClientMessage::Credit(Credit { bytes }));
+        }
+    }
+
+    /// Keeps log records until their checkpoint (spec AP1).
+    fn keep(&mut self, changes: Changes) {
+        let bytes: usize = changes.records.iter().map(|record| record.body.len() + 64).sum();
+        self.session.changes_bytes += bytes;
+        if self.session.changes_bytes > CHANGES_BYTES_MAX {
+            self.session.close(code::TOO_LARGE, "too many changes without a checkpoint", true);
+            return;
+        }
+        self.session.changes.push(changes);
+    }
+
+    fn grants(&mut self, grants: &Grants, now: Timestamp) -> Result<(), ReplicaError> {
+        let renamed = self.session.reload == Some(ReloadReason::Rules);
+        let is_full = grants.full;
+        self.transact(now, |work, entropy| {
+            if is_full {
+                full_grants(work.conn, &grants.add, &grants.reload, renamed)?;
+                let stream = Stream { now, entropy, any_ahead: false, mismatched: Vec::new() };
+                erase_gone(work, &stream)?;
+            } else {
+                drop_grants(work.conn, &grants.drop)?;
+                add_grants(work.conn, &grants.add)?;
+            }
+            Ok(())
+        })?;
+        if is_full && self.session.reload.is_none() {
+            let positions =
+                db::immediate(&self.conn, || load_positions(&self.conn, &self.tables))?;
+            self.session.send(&ClientMessage::Load(Load { positions }));
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, page: &Page, now: Timestamp) -> Result<(), ReplicaError> {
+        let applied = self.transact(now, |work, entropy| apply_page(work, page, entropy, now))?;
+        if applied.is_some() {
+            let progress = progress(&self.conn)?;
+            self.events.extend([Event::Loading(progress)]);
+        }
+        Ok(())
+    }
+
+    fn checkpoint_reached(
+        &mut self,
+        checkpoint: &Checkpoint,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        // Taken only once the transaction is through: an error leaves them for another try.
+        let changes = std::mem::take(&mut self.session.changes);
+        let input = CheckpointInput { changes: &changes, checkpoint };
+        let applied =
+            self.transact(now, |work, entropy| apply_checkpoint(work, &input, entropy, now));
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.session.changes = changes;
+                return Err(error);
+            }
+        };
+        self.session.changes_bytes = 0;
+        let Some(applied) = applied else { return Ok(()) };
+        self.session.reload = None;
+        if !applied.reload.is_empty() {
+            self.ask_again(applied.reload);
+        }
+        if applied.is_live && !self.session.is_live {
+            self.events.extend([Event::Live { version: checkpoint.cursor.version }]);
+        }
+        self.session.is_live = applied.is_live;
+        Ok(())
+    }
+
+    /// Has (bucket, table)s loaded again on the open session (spec SE5a).
+    pub(crate) fn ask_again(&mut self, positions: Vec<LoadPosition>) {
+        if self.session.phase == Phase::Streaming {
+            self.session.send(&ClientMessage::Load(Load { positions }));
+        }
+    }
+
+    fn answered(&mut self, result: &PushResult, now: Timestamp) -> Result<(), ReplicaError> {
+        let Some(flight) = self.session.in_flight.get(&result.id).copied() else {
+            self.session.close(code::MALFORMED, "an answer to nothing that was sent", true);
+            return Ok(());
+        };
+        let refused = self.transact(now, |work, entropy| {
+            let entry = outbox::by_id(work.conn, result.id)?.filter(|entry| {
+                // An answer is void when the changeset was moved or settled meanwhile.
+                entry.seq == flight.seq && entry.state == State::Sealed
+            });
+            let Some(entry) = entry else { return Ok(None) };
+            let outcome = match &result.verdict {
+                Verdict::Accepted(version) => {
+                    work.accept(entry, *version, now)?;
+                    None
+                }
+                Verdict::Refused(refusal) => {
+                    Some((entry.seq, work.refuse(&entry, refusal, entropy, now)?))
+                }
+            };
+            work.settle()?;
+            Ok(outcome)
+        })?;
+        self.session.in_flight.remove(&result.id);
+        match (refused.flatten(), &result.verdict) {
+            (Some((seq, Refused::Again)), Verdict::Refused(refusal)) => {
+                self.push_again(seq, refusal, now);
+            }
+            (Some((_, Refused::Again)), Verdict::Accepted(_)) => {}
+            (Some((_, Refused::Settled)), _) | (None, _) => self.session.push_failures = 0,
+        }
+        self.events.extend(lost(&self.tables, result));
+        self.pump(now)
+    }
+}
+
+/// How far loading has come.
+pub(crate) fn progress(conn: &rusqlite::Connection) -> Result<LoadProgress, ReplicaError> {
+    let remaining: Option<i64> = settings::get(conn, Key::RemainingRows)?;
+    Ok(LoadProgress {
+        done: settings::get_count(conn, Key::LoadedRows)?,
+        remaining: remaining.map(i64::cast_unsigned),
+    })
+}
+
+/// Whether everything granted is live: only then are rows that were here before compared with
+/// nothing any more, and sent.
+pub(super) fn is_loaded(conn: &rusqlite::Connection) -> Result<bool, ReplicaError> {
+    Ok(!buckets::is_loading(conn)?)
+}
+
+/// Accepted edits that lost, by name.
+fn lost(tables: &Tables, result: &PushResult) -> Vec<Event> {
+    let event = |lost: &syncline_core::wire::LostEdit| {
+        let table = tables.remote(lost.table)?;
+        let key = syncline_core::RowKey::from_bytes(&lost.key).ok()?;
+        let column = lost.column.and_then(|number| {
+            let remote = &table.remote.as_ref()?.table;
+            let position = remote.position_of(syncline_core::ColumnNumber(number))?;
+            Some(remote.columns[position].name.clone())
+        });
+        let reason = lost.reason.clone();
+        Some(Event::EditLost { table: table.name().to_owned(), key, column, reason })
+    };
+    result.lost.iter().filter_map(event).collect()
+}

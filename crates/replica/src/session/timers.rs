@@ -1,0 +1,124 @@
+//! Silence, reconnecting, waking (spec SE21, SE22).
+
+use syncline_core::{
+    Timestamp,
+    wire::{ClientMessage, Ping},
+};
+
+use super::{Phase, SCHEMA_CHANGED, TIMEOUT};
+use crate::{entropy::Entropy, error::ReplicaError, replica::Replica};
+
+/// Silence after which the server is asked for a sign of life.
+const PING_AFTER_MS: u64 = 25_000;
+/// Silence after that which ends the session.
+const DEAD_AFTER_MS: u64 = 10_000;
+/// First pause before connecting again; it doubles.
+const PAUSE_MS: u64 = 250;
+const PAUSE_MAX_MS: u64 = 30_000;
+
+/// Failed attempts to connect, and what the server asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Reconnect {
+    attempts: u32,
+    not_before: Option<Timestamp>,
+}
+
+impl Reconnect {
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn not_before(&mut self, at: Timestamp) {
+        self.not_before = Some(at);
+    }
+
+    /// Full jitter: anywhere between now and the pause.
+    fn next(&mut self, now: Timestamp, entropy: &mut dyn Entropy) -> Timestamp {
+        let at = now.plus_millis(jittered(self.attempts, entropy));
+        self.attempts = self.attempts.saturating_add(1);
+        self.not_before.take().map_or(at, |earliest| at.max(earliest))
+    }
+}
+
+/// A random pause in milliseconds after this many failures.
+pub(super) fn jittered(failures: u32, entropy: &mut dyn Entropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    let pause = PAUSE_MS.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX_MS);
+    u64::from_le_bytes(bytes) % (pause + 1)
+}
+
+impl Replica {
+    /// To be called at the time that [`Replica::poll_timeout`] gave; calling earlier is harmless.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        if self.session.wake_at.is_some_and(|at| at <= now) {
+            self.wake(now)?;
+        }
+        if self.session.phase == Phase::Closed || self.session.closing.is_some() {
+            return Ok(());
+        }
+        match self.session.pinged {
+            Some(pinged) if pinged.plus_millis(DEAD_AFTER_MS) <= now => {
+                self.session.close(TIMEOUT, "the server does not answer any more", true);
+            }
+            None if self.session.last_heard.plus_millis(PING_AFTER_MS) <= now => {
+                self.session.pinged = Some(now);
+                if self.session.phase == Phase::Streaming {
+                    let ping = Ping { sent: now, now };
+                    self.session.send(&ClientMessage::Ping(ping));
+                }
+            }
+            Some(_) | None => {}
+        }
+        self.pump(now)
+    }
+
+    /// When [`Replica::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let session = &self.session;
+        let mut at = session.wake_at;
+        let mut sooner = |time: Timestamp| at = Some(at.map_or(time, |at| at.min(time)));
+        if session.phase != Phase::Closed && session.closing.is_none() {
+            match session.pinged {
+                Some(pinged) => sooner(pinged.plus_millis(DEAD_AFTER_MS)),
+                None => sooner(session.last_heard.plus_millis(PING_AFTER_MS)),
+            }
+            session.again.values().copied().for_each(&mut sooner);
+        }
+        at
+    }
+
+    /// The file may have changed: seals and pushes. Cheap when nothing did.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.session.wake_at = None;
+        self.seal(now)?;
+        self.pump(now)
+    }
+
+    /// As [`Replica::wake`], but within `delay_ms` from now: calls that follow until then are
+    /// joined, so that fast typing becomes one change. The earliest time asked for counts.
+    pub fn wake_within(&mut self, now: Timestamp, delay_ms: u64) {
+        let at = now.plus_millis(delay_ms);
+        self.session.wake_at = Some(self.session.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The transport is closed, by whoever; everything unanswered counts as unsent. Returns when
+    /// to connect again (full jitter, spec SE22); `None` when that would be pointless until the
+    /// token, the server or the file changes.
+    pub fn disconnected(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let closing = self.session.closing.take();
+        self.session.reset();
+        match closing {
+            Some(closing) if closing.code == SCHEMA_CHANGED => Some(now),
+            Some(closing) if !closing.retry => None,
+            Some(_) | None => Some(self.session.reconnect.next(now, &mut *self.entropy)),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The tables of this file that sync, and what the server calls them.
+//!
+//! Inside the replica tables and columns have the file's own numbers, which exist before any
+//! server was met; the server's are used on the wire and in digests only.
+
+pub(crate) mod load;
+
+use syncline_core::{
+    Change, Column, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version,
+    digest,
+};
+
+use crate::rows::TableSql;
+
+/// One table of the file that syncs.
+#[derive(Debug, Clone)]
+pub(crate) struct SyncedTable {
+    /// The file's structure and numbers, with the server's types and merge strategies once they
+    /// are known. Columns that the server does not have count as generated: they are the file's
+    /// own and never travel.
+    pub(crate) table: Table,
+    pub(crate) sql: TableSql,
+    /// `None` before the server told its schema.
+    pub(crate) remote: Option<Remote>,
+    /// Rows that were there before attaching are still to be sent.
+    pub(crate) seeding: bool,
+}
+
+/// The server's view of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Remote {
+    pub(crate) table: Table,
+    /// Server's position → ours.
+    to_local: Vec<Option<usize>>,
+    /// Our position → the server's.
+    to_server: Vec<Option<usize>>,
+}
+
+/// A row of the server as this file can hold it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) row: Row,
+    /// What the file has no columns for, with the server's numbers; NULLs left out.
+    pub(crate) extra: Vec<(ColumnNumber, Value)>,
+}
+
+impl SyncedTable {
+    pub(crate) fn new(table: Table, remote: Option<Remote>, seeding: bool) -> Self {
+        let sql = TableSql::new(&table);
+        Self { table, sql, remote, seeding }
+    }
+
+    pub(crate) fn number(&self) -> TableNumber {
+        self.table.number
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.table.name
+    }
+
+    /// The receipt of a row as the server sums it.
+    pub(crate) fn receipt(&self, key: &RowKey, version: Version) -> u64 {
+        let number = self.remote.as_ref().map_or(TableNumber(0), |remote| remote.table.number);
+        digest::receipt(number, key, version)
+    }
+
+    /// The content hash of the server's image: the same number that the server computes.
+    pub(crate) fn hash(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> u64 {
+        match &self.remote {
+            Some(remote) => digest::content_hash(&remote.table, &remote.row(row, extra)),
+            None => digest::content_hash(&self.table, row),
+        }
+    }
+
+    /// The received columns of a whole row.
+    pub(crate) fn receive(&self, columns: Vec<(ColumnNumber, Value)>) -> Received {
+        let mut received =
+            Received { row: Row(vec![Value::Null; self.table.columns.len()]), extra: Vec::new() };
+        self.receive_onto(&mut received, columns);
+        received
+    }
+
+    /// The received columns of a changed row over what was there.
+    pub(crate) fn receive_onto(
+        &self,
+        received: &mut Received,
+        columns: Vec<(ColumnNumber, Value)>,
+    ) {
+        let Some(remote) = &self.remote else { return };
+        for (number, value) in columns {
+            let position = remote.table.position_of(number);
+            match position.and_then(|position| remote.to_local[position]) {
+                Some(local) if self.table.columns[local].generated => {}
+                Some(local) => {
+                    received.row.0[local] = value.canonical(self.table.columns[local].ty);
+                }
+                None => {
+                    received.extra.retain(|(known, _)| *known != number);
+                    if !value.is_null() {
+                        received.extra.push((number, value));
+                    }
+                }
+            }
+        }
+        received.extra.sort_by_key(|(number, _)| *number);
+    }
+
+    /// The change with the server's numbers; `None` when nothing of it travels.
+    pub(crate) fn translate(
+        &self,
+        change: &Change,
+        extra: &[(ColumnNumber, Value)],
+    ) -> Option<Change> {
+        let remote = self.remote.as_ref()?;
+        let translated = |edits: &[ColumnEdit]| -> Vec<ColumnEdit> {
+            edits
+                .iter()
+                .filter_map(|edit| {
+                    let local = self.table.position_of(edit.column)?;
+                    let server = remote.to_server[local]?;
+                    let column = remote.table.columns[server].number;
+                    Some(ColumnEdit { column, edit: edit.edit.clone() })
+                })
+                .collect()
+        };
+        let op = match &change.op {
+            Op::Insert(edits) => {
+                let mut edits = translated(edits);
+                for (column, value) in extra {
+                    let edit = syncline_core::Edit::Set(value.clone());
+                    edits.push(ColumnEdit { column: *column, edit });
+                }
+                Op::Insert(edits)
+            }
+            Op::Update(edits) => {
+                let edits = translated(edits);
+                if edits.is_empty() {
+                    return None;
+                }
+                Op::Update(edits)
+            }
+            Op::Delete => Op::Delete,
+        };
+        let Change { key, base, .. } = change;
+        Some(Change { table: remote.table.number, key: key.clone(), base: *base, op })
+    }
+}
+
+impl Remote {
+    /// Matches the file's table with the server's of the same name.
+    ///
+    /// Returns the table with the server's types and strategies, or why the two cannot sync.
+    pub(crate) fn matched(local: Table, server: Table) -> Result<(Table, Self), String> {
+        let position_in = |table: &Table, column: &Column| table.position(&column.name);
+        let to_local: Vec<_> =
+            server.columns.iter().map(|column| position_in(&local, column)).collect();
+        let to_server: Vec<_> =
+            local.columns.iter().map(|column| position_in(&server, column)).collect();
+        let server_key: Vec<_> = server.primary_key.iter().map(|&p| to_local[p]).collect();
+        let local_key: Vec<_> = local.primary_key.iter().map(|&p| Some(p)).collect();
+        if server_key != local_key {
+            let names = |table: &Table| {
+                let names: Vec<_> =
+                    table.primary_key.iter().map(|&p| table.columns[p].name.as_str()).collect();
+                names.join(", ")
+            };
+            return Err(format!(
+                "its primary key is ({}) here and ({}) on the server; rebuild it with the server's",
+                names(&local),
+                names(&server)
+            ));
+        }
+        let mut table = local;
+        for (column, theirs) in table.columns.iter_mut().zip(&to_server) {
+            let Some(theirs) = theirs.map(|position| &server.columns[position]) else {
+                // Never read, written or sent: as if the database computed it.
+                column.generated = true;
+                continue;
+            };
+            column.ty = theirs.ty;
+            column.merge = theirs.merge;
+            column.merge_paths.clone_from(&theirs.merge_paths);
+        }
+        table.update_wins = server.update_wins;
+        Ok((table, Self { table: server, to_local, to_server }))
+    }
+
+    /// The row in the server's order of columns.
+    fn row(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> Row {
+        let value = |(position, local): (usize, &Option<usize>)| match local {
+            Some(local) => row.0[*local].clone(),
+            None => {
+                let number = self.table.columns[position].number;
+                let found = extra.iter().find(|(known, _)| *known == number);
+                found.map_or(Value::Null, |(_, value)| value.clone())
+            }
+        };
+        Row(self.to_local.iter().enumerate().map(value).collect())
+    }
+}
+
+/// All tables of the file that sync, and why others do not.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tables {
+    list: Vec<SyncedTable>,
+    /// Name and reason.
+    pub(crate) left_out: Vec<(String, String)>,
+}
+
+impl Tables {
+    pub(crate) fn new(mut list: Vec<SyncedTable>, left_out: Vec<(String, String)>) -> Self {
+        list.sort_by_key(SyncedTable::number);
+        Self { list, left_out }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &SyncedTable> {
+        self.list.iter()
+    }
+
+    /// The table with this number of the file's.
+    pub(crate) fn local(&self, t: TableNumber) -> Option<&SyncedTable> {
+        let place = self.list.binary_search_by_key(&t, SyncedTable::number).ok()?;
+        self.list.get(place)
+    }
+
+    /// The table with this number of the server's.
+    pub(crate) fn remote(&self, number: TableNumber) -> Option<&SyncedTable> {
+        self.list
+            .iter()
+            .find(|table| table.remote.as_ref().is_some_and(|r| r.table.number == number))
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&SyncedTable> {
+        self.list.iter().find(|table| table.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The rows that were there before are all sent.
+    pub(crate) fn set_seeded(&mut self, t: TableNumber) {
+        for table in self.list.iter_mut().filter(|table| table.number() == t) {
+            table.seeding = false;
+        }
+    }
+
+    /// The structures alone, for capture.
+    pub(crate) fn structures(&self) -> Vec<Table> {
+        self.list.iter().map(|table| table.table.clone()).collect()
+    }
+}

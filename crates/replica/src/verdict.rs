@@ -1,0 +1,234 @@
+//! What the server's answers do to the outbox (docs/spec/outbox.md).
+
+use std::collections::BTreeSet;
+
+use syncline_core::{
+    Changeset, ChangesetId, ColumnEdit, Edit, Op, Timestamp, Value, Version,
+    wire::{Refusal, code},
+};
+
+use crate::{
+    codec,
+    entropy::Entropy,
+    error::ReplicaError,
+    event::Event,
+    meta::{
+        acknowledged::{self, Acknowledged},
+        cursors,
+        outbox::{self, Entry, Seq, State},
+        shadow::Shadow,
+    },
+    rekey,
+    seal::{self, CutRefused},
+    work::Work,
+};
+
+/// Code of changesets parked because their rows may not be seen any more (spec OB9).
+pub(crate) const NO_ACCESS: &str = "no_access";
+
+/// What the session does next about a refused changeset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It stays sealed: push it again after a pause.
+    Again,
+    /// It is parked, or its pieces or its new key are sealed again.
+    Settled,
+}
+
+impl Work<'_> {
+    /// The changeset is in the log, ending at `version`. It stays replayed until a checkpoint
+    /// passes it (spec OB3).
+    pub(crate) fn accept(
+        &mut self,
+        mut entry: Entry,
+        version: Version,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        entry.state = State::Accepted;
+        entry.version = Some(version);
+        outbox::put(self.conn, &entry)?;
+        if cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version) {
+            self.finish(&entry, now)?;
+        }
+        Ok(())
+    }
+
+    /// A checkpoint has passed an accepted changeset: the server's rows contain it.
+    pub(crate) fn finish(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
+        let changes = outbox::changes(self.conn, entry.seq, 0, usize::MAX)?;
+        for stored in &changes {
+            self.refresh(stored.change.table, stored.change.key.clone());
+        }
+        let changeset = Changeset {
+            id: entry.id,
+            number: entry.number.unwrap_or(0),
+            depends: Vec::new(),
+            hlc: entry.hlc,
+            changes: changes.into_iter().map(|stored| stored.change).collect(),
+            require_unchanged: entry.require_unchanged,
+            may_be_applied_already: false,
+        };
+        outbox::remove(self.conn, entry.seq)?;
+        acknowledged::put(
+            self.conn,
+            &Acknowledged {
+                seq: entry.seq,
+                version: entry.version.unwrap_or(Version::ZERO),
+                at: now,
+                marked: entry.marked,
+                body: codec::encode_changeset(&changeset),
+            },
+        )
+    }
+
+    /// The changeset was refused: it is rolled back, with what depends on it (spec OB5), or
+    /// gets another chance.
+    pub(crate) fn refuse(
+        &mut self,
+        entry: &Entry,
+        refusal: &Refusal,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<Refused, ReplicaError> {
+        if refusal.retry {
+            return Ok(Refused::Again);
+        }
+        if refusal.code == code::DEPENDS_ON {
+            let waits = outbox::depends(self.conn, entry.seq)?
+                .iter()
+                .any(|(_, state, _)| *state == State::Sealed);
+            if waits {
+                return Ok(Refused::Again);
+            }
+        }
+        if refusal.code == code::ID_TAKEN && rekey::rekey(self, entry, refusal.change)? {
+            return Ok(Refused::Settled);
+        }
+        if let CutRefused::Pieces(_) = seal::cut_refused(self, entry, entropy)? {
+            return Ok(Refused::Settled);
+        }
+        let parked = self.park([entry.seq], &refusal.code, &refusal.message, now)?;
+        self.events.push(Event::ChangeRefused {
+            changeset: entry.id,
+            code: refusal.code.clone(),
+            message: refusal.message.clone(),
+            parked,
+        });
+        Ok(Refused::Settled)
+    }
+
+    /// Parks changesets with the reason, and with `depends_on` those that depend on them;
+    /// returns all ids in order.
+    pub(crate) fn park(
+        &mut self,
+        roots: impl IntoIterator<Item = Seq>,
+        code: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<Vec<ChangesetId>, ReplicaError> {
+        let roots: BTreeSet<Seq> = roots.into_iter().collect();
+        let mut parked = Vec::new();
+        for seq in outbox::dependants(self.conn, roots.iter().copied())? {
+            let Some(mut entry) = outbox::entry(self.conn, seq)? else { continue };
+            if entry.state != State::Sealed {
+                continue;
+            }
+            entry.state = State::Parked;
+            entry.parked_at = Some(now);
+            let (code, message) = if roots.contains(&seq) {
+                (code, message)
+            } else {
+                (code::DEPENDS_ON, "a changeset that it builds on was refused")
+            };
+            entry.code = Some(code.to_owned());
+            entry.message = Some(message.to_owned());
+            outbox::put(self.conn, &entry)?;
+            for (t, key) in outbox::keys(self.conn, seq)? {
+                self.refresh(t, key);
+            }
+            parked.push(entry.id);
+        }
+        Ok(parked)
+    }
+
+    /// Parks what is pending for a row that may not be seen any more, keeping of it only what
+    /// the author wrote (spec OB9).
+    pub(crate) fn park_unseen(
+        &mut self,
+        t: syncline_core::TableNumber,
+        key: &syncline_core::RowKey,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let touching = outbox::touching(self.conn, t, key)?;
+        let pending = touching.iter().filter(|p| p.state == State::Sealed).map(|p| p.seq);
+        let roots: Vec<Seq> = pending.collect();
+        if !roots.is_empty() {
+            let parked = self.park(
+                roots,
+                NO_ACCESS,
+                "the row is not shared with you any more; what you wrote is kept here",
+                now,
+            )?;
+            if let Some(&changeset) = parked.first() {
+                self.events.push(Event::ChangeRefused {
+                    changeset,
+                    code: NO_ACCESS.to_owned(),
+                    message: "the row is not shared with you any more".to_owned(),
+                    parked,
+                });
+            }
+        }
+        for place in touching {
+            for mut stored in outbox::changes(self.conn, place.seq, place.pos, 1)? {
+                if forget_base(&mut stored.change.op) {
+                    outbox::put_change(self.conn, place.seq, &stored)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a parked changeset again at the end of the outbox, under its id (spec OB6).
+    pub(crate) fn unpark(&mut self, mut entry: Entry) -> Result<Seq, ReplicaError> {
+        let to = outbox::next_seq(self.conn)?;
+        outbox::move_to(self.conn, entry.seq, to)?;
+        entry.seq = to;
+        entry.state = State::Sealed;
+        entry.number = None;
+        entry.code = None;
+        entry.message = None;
+        entry.parked_at = None;
+        outbox::put(self.conn, &entry)?;
+        self.replay(to)?;
+        Ok(to)
+    }
+
+    /// Makes the rows of a changeset that is pending again dirty, and shows it.
+    pub(crate) fn replay(&mut self, seq: Seq) -> Result<(), ReplicaError> {
+        for (t, key) in outbox::keys(self.conn, seq)? {
+            let Some(table) = self.table(t) else { continue };
+            if self.shadow(table, &key)?.is_none() {
+                let image = self.visible(table, &key)?;
+                self.put_shadow(table, &key, &Shadow { image, hidden: false })?;
+            }
+            self.refresh(t, key);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the server's value out of what a person decided by; whether there was one.
+fn forget_base(op: &mut Op) -> bool {
+    let edits: &mut [ColumnEdit] = match op {
+        Op::Insert(edits) | Op::Update(edits) => edits,
+        Op::Delete => &mut [],
+    };
+    let mut found = false;
+    for edit in edits {
+        if let Edit::Decide { base, .. } = &mut edit.edit {
+            *base = Value::Null;
+            found = true;
+        }
+    }
+    found
+}

@@ -1,0 +1,285 @@
+//! One transaction's work on the app's rows: the server's images underneath, pending changes on
+//! top, and the visible rows made of both.
+
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+use syncline_core::{Row, RowKey, TableNumber};
+
+use crate::{
+    conflict,
+    error::ReplicaError,
+    event::{Event, RowsChanged},
+    meta::{
+        ledger::{self, DigestChanges, Known},
+        shadow::{self, Shadow},
+    },
+    tables::{SyncedTable, Tables},
+};
+
+/// A row of the file.
+pub(crate) type Place = (TableNumber, RowKey);
+
+/// Gathers what one transaction changes. Triggers are off while it works, everything captured
+/// before is sealed, and [`Work::settle`] ends it.
+#[derive(Debug)]
+pub(crate) struct Work<'c> {
+    pub(crate) conn: &'c Connection,
+    pub(crate) tables: &'c Tables,
+    pub(crate) digests: DigestChanges,
+    pub(crate) events: Vec<Event>,
+    /// Visible rows that did not fit yet, and what they should be.
+    stuck: BTreeMap<Place, Row>,
+    /// Dirty rows whose visible image has to be computed again.
+    stale: BTreeSet<Place>,
+    changed: BTreeMap<TableNumber, ChangedRows>,
+    /// Whether a table has any shadow, as far as it was asked.
+    shadowed: BTreeMap<TableNumber, bool>,
+    erases: bool,
+    conflicts: Option<TableNumber>,
+    /// Tables with rows whose server image is not known: to be loaded again.
+    pub(crate) distrusted: BTreeSet<TableNumber>,
+}
+
+#[derive(Debug, Default)]
+struct ChangedRows {
+    keys: BTreeSet<RowKey>,
+    overflown: bool,
+    authors: BTreeSet<Option<String>>,
+}
+
+impl<'c> Work<'c> {
+    /// Most keys that one event lists.
+    const KEYS_LISTED: usize = 1_000;
+
+    pub(crate) fn new(conn: &'c Connection, tables: &'c Tables) -> Self {
+        Self {
+            conn,
+            tables,
+            digests: DigestChanges::default(),
+            events: Vec::new(),
+            stuck: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            shadowed: BTreeMap::new(),
+            erases: false,
+            conflicts: tables.named(conflict::TABLE).map(SyncedTable::number),
+            distrusted: BTreeSet::new(),
+        }
+    }
+
+    /// The table with this number of the file's.
+    pub(crate) fn table(&self, t: TableNumber) -> Option<&'c SyncedTable> {
+        self.tables.local(t)
+    }
+
+    /// The server's image of a row: its shadow, or the visible row where it has none.
+    pub(crate) fn server_image(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<Option<Row>, ReplicaError> {
+        match self.shadow(table, key)? {
+            Some(shadow) => Ok(shadow.image),
+            None => self.visible(table, key),
+        }
+    }
+
+    /// The row as the app sees it, or will once it fits.
+    pub(crate) fn visible(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<Option<Row>, ReplicaError> {
+        if let Some(row) = self.stuck.get(&(table.number(), key.clone())) {
+            return Ok(Some(row.clone()));
+        }
+        Ok(table.sql.read(self.conn, key)?)
+    }
+
+    pub(crate) fn shadow(
+        &self,
+        table: &SyncedTable,
+        key: &RowKey,
+    ) -> Result<Option<Shadow>, ReplicaError> {
+        if self.shadowed.get(&table.number()) == Some(&false) {
+            return Ok(None);
+        }
+        shadow::get(self.conn, table, key)
+    }
+
+    /// Whether any row of the table is dirty or hidden: asked once in a transaction.
+    pub(crate) fn has_shadows(&mut self, t: TableNumber) -> Result<bool, ReplicaError> {
+        if let Some(known) = self.shadowed.get(&t) {
+            return Ok(*known);
+        }
+        let any = shadow::any(self.conn, t)?;
+        self.shadowed.insert(t, any);
+        Ok(any)
+    }
+
+    pub(crate) fn put_shadow(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        shadow: &Shadow,
+    ) -> Result<(), ReplicaError> {
+        self.shadowed.insert(table.number(), true);
+        shadow::put(self.conn, table, key, shadow)
+    }
+
+    /// Writes what the server says of a row: under the pending changes where there are any,
+    /// else into the app's table (spec AP2).
+    pub(crate) fn set_server_image(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        image: Option<Row>,
+        author: &str,
+    ) -> Result<(), ReplicaError> {
+        if let Some(mut shadow) = self.shadow(table, key)? {
+            shadow.image = image;
+            self.put_shadow(table, key, &shadow)?;
+            self.note_author(table.number(), author);
+            self.refresh(table.number(), key.clone());
+            return Ok(());
+        }
+        self.show(table, key, image)?;
+        self.note(table.number(), key, Some(author));
+        Ok(())
+    }
+
+    /// Has the visible row computed again from shadow and pending changes when settling.
+    pub(crate) fn refresh(&mut self, t: TableNumber, key: RowKey) {
+        self.stale.insert((t, key));
+    }
+
+    /// Makes the visible row this one; a row that does not fit is taken out and waits.
+    pub(crate) fn show(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        row: Option<Row>,
+    ) -> Result<(), ReplicaError> {
+        let place = (table.number(), key.clone());
+        if self.conflicts == Some(table.number()) {
+            let before = self.visible(table, key)?;
+            self.events.extend(conflict::event(&table.table, before.as_ref(), row.as_ref()));
+        }
+        self.stuck.remove(&place);
+        let Some(row) = row else {
+            table.sql.delete(self.conn, key)?;
+            return Ok(());
+        };
+        match table.sql.insert_or_replace(self.conn, &row) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_constraint() => {
+                table.sql.delete(self.conn, key)?;
+                self.stuck.insert(place, row);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes what is known of a row: metadata, memberships, digests.
+    pub(crate) fn set_known(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        before: Option<&Known>,
+        after: Option<&Known>,
+    ) -> Result<(), ReplicaError> {
+        if before == after {
+            return Ok(());
+        }
+        let t = table.number();
+        let receipt = |known: Option<&Known>| known.map(|k| table.receipt(key, k.version));
+        let (was, is) = (receipt(before), receipt(after));
+        let none = Vec::new();
+        let old = before.map_or(&none, |known| &known.buckets);
+        let new = after.map_or(&none, |known| &known.buckets);
+        for &b in old {
+            if let Some(receipt) = was {
+                self.digests.remove(b, t, receipt);
+            }
+            if !new.contains(&b) {
+                ledger::leave(self.conn, b, t, key)?;
+            }
+        }
+        for &b in new {
+            if let Some(receipt) = is {
+                self.digests.add(b, t, receipt);
+            }
+            if !old.contains(&b) {
+                ledger::join(self.conn, b, t, key)?;
+            }
+        }
+        match after {
+            Some(known) => ledger::put(self.conn, t, key, known),
+            None => ledger::delete(self.conn, t, key),
+        }
+    }
+
+    /// From here on freed pages of this connection are overwritten (spec AP8); the driver of the
+    /// transaction ends it with [`Work::finish_erasing`].
+    pub(crate) fn erase(&mut self) -> Result<(), ReplicaError> {
+        use crate::db::Doing;
+        if !self.erases {
+            self.conn.pragma_update(None, "secure_delete", true).doing("erasing rows")?;
+            self.erases = true;
+        }
+        Ok(())
+    }
+
+    /// Whether rows were erased, so that their old pages have to leave the write-ahead log.
+    pub(crate) fn has_erased(&self) -> bool {
+        self.erases
+    }
+
+    /// Remembers a changed row for the app.
+    pub(crate) fn note(&mut self, t: TableNumber, key: &RowKey, author: Option<&str>) {
+        let rows = self.changed.entry(t).or_default();
+        if rows.keys.len() < Self::KEYS_LISTED {
+            rows.keys.insert(key.clone());
+        } else {
+            rows.overflown = true;
+        }
+        if let Some(author) = author {
+            self.note_author(t, author);
+        }
+    }
+
+    fn note_author(&mut self, t: TableNumber, author: &str) {
+        let rows = self.changed.entry(t).or_default();
+        // Two are enough to know that there was not one.
+        if rows.authors.len() < 2 {
+            rows.authors.insert((!author.is_empty()).then(|| author.to_owned()));
+        }
+    }
+
+    /// The events of everything that was done, rows first.
+    pub(crate) fn into_events(mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (t, rows) in std::mem::take(&mut self.changed) {
+            let Some(table) = self.tables.local(t) else { continue };
+            if rows.keys.is_empty() {
+                continue;
+            }
+            let mut authors = rows.authors.into_iter();
+            let author = match (authors.next(), authors.next()) {
+                (Some(one), None) => one,
+                _ => None,
+            };
+            events.push(Event::RowsChanged(RowsChanged {
+                table: table.name().to_owned(),
+                keys: (!rows.overflown).then(|| rows.keys.into_iter().collect()),
+                author,
+            }));
+        }
+        events.append(&mut self.events);
+        events
+    }
+}

@@ -1,0 +1,44 @@
+//! From one file to the server to another file.
+
+use syncline_replica::{Event, TableState};
+
+use crate::{
+    authority::Authority,
+    device::{Device, SCHEMA, schema},
+};
+
+#[test]
+fn se1_what_one_device_writes_another_shows() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut laptop = Device::new(SCHEMA, 1);
+    let mut phone = Device::empty(2);
+    laptop.write("INSERT INTO lists VALUES('l1', 'shopping')");
+    laptop.sync(&mut server);
+    phone.sync(&mut server);
+    assert_eq!(phone.query("SELECT * FROM lists"), "l1|shopping");
+
+    phone.write("UPDATE lists SET name = 'food'");
+    phone.sync(&mut server);
+    laptop.sync(&mut server);
+    assert_eq!(laptop.query("SELECT * FROM lists"), "l1|food");
+    laptop.assert_equal(&server);
+    phone.assert_equal(&server);
+    let status = laptop.replica.status().unwrap();
+    assert_eq!((status.waiting, status.accepted, status.parked), (0, 0, 0));
+    assert!(status.tables.iter().all(|table| table.state == TableState::Live));
+    assert!(laptop.events.iter().any(|event| matches!(event, Event::Live { .. })));
+}
+
+#[test]
+fn se1_rows_from_before_attaching_are_sent_and_equal_ones_are_not() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.write(&[("lists", vec!["l1".into(), "same".into()])]);
+    let rows = "INSERT INTO lists VALUES('l1', 'same'), ('l2', 'only here')";
+    let mut device = Device::new(&format!("{SCHEMA} {rows};"), 1);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert_eq!(server.rows.len(), 2);
+    let pushed = device.link.as_ref().unwrap().pushed();
+    assert_eq!(pushed.iter().map(|changeset| changeset.changes.len()).sum::<usize>(), 1);
+    assert!(!device.replica.status().unwrap().tables.iter().any(|table| table.seeding));
+}
