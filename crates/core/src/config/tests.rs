@@ -1,5 +1,6 @@
 //! Files as people write them, right and wrong.
 
+mod documents;
 mod mistakes;
 mod reading;
 mod round_trip;
