@@ -1,4 +1,4 @@
-//! Cursors: places in the log that only this server can have named (spec ID3).
+//! Cursors: places in the log that only this server can have named (spec ID2).
 
 use syncline_core::{Cursor, DeviceId, Tag, UserId, Version};
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn id3_a_cursor_is_bound_to_user_device_version_and_tag() {
+    fn id2_a_cursor_is_bound_to_user_device_version_and_tag() {
         let secret = [7; 32];
         let (ada, ben) = (UserId("ada".into()), UserId("ben".into()));
         let (phone, laptop) = (DeviceId([1; 16]), DeviceId([2; 16]));

@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod body;
+#[cfg(any(test, feature = "testkit"))]
+pub mod contract;
 pub mod cursor;
 pub mod device;
 pub mod encoding;

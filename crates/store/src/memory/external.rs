@@ -6,26 +6,7 @@ use super::{
     data::{Data, violated},
     group::default,
 };
-use crate::storage::StorageError;
-
-/// One statement of another program, which knows names only.
-#[derive(Debug, Clone, PartialEq)]
-pub enum External<'a> {
-    Insert {
-        table: &'a str,
-        values: Vec<(&'a str, Value)>,
-    },
-    /// Of the row with these key values, in the order of the key.
-    Update {
-        table: &'a str,
-        key: Vec<Value>,
-        set: Vec<(&'a str, Value)>,
-    },
-    Delete {
-        table: &'a str,
-        key: Vec<Value>,
-    },
-}
+use crate::{storage::StorageError, testkit::External};
 
 pub(super) fn execute(data: &mut Data, statement: &External<'_>) -> Result<(), StorageError> {
     match statement {
@@ -79,8 +60,13 @@ fn find(data: &Data, name: &str) -> Result<Table, StorageError> {
     data.schema.table(name).cloned().ok_or_else(missing)
 }
 
-fn present(data: &Data, table: &Table, key: &[Value]) -> Result<(RowKey, Row), StorageError> {
-    let key = RowKey::encode(key).map_err(|error| violated(table, &error.to_string()))?;
+fn present(
+    data: &Data,
+    table: &Table,
+    key: &[(&str, Value)],
+) -> Result<(RowKey, Row), StorageError> {
+    let key = RowKey::encode(key.iter().map(|(_, value)| value));
+    let key = key.map_err(|error| violated(table, &error.to_string()))?;
     let row = data
         .rows
         .get(&table.number)
