@@ -4,6 +4,7 @@
 //! are granted. Write rules are predicates, admitted as a least fixpoint over a changeset.
 
 mod admit;
+mod advice;
 mod branch;
 mod bucket;
 mod call;
@@ -14,17 +15,22 @@ mod definition;
 mod describe;
 mod hash;
 mod hint;
+mod index;
 mod inherit;
 mod judge;
 mod lower;
+mod membership;
 mod normal;
 mod parse;
+mod parts;
+mod predicate;
 mod refusal;
 mod scope;
 mod subquery;
 mod term;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use std::collections::BTreeMap;
 
@@ -367,6 +373,13 @@ impl Rules {
         let mut tables = self.compiled.tables.iter();
         let table = tables.find(|rules| rules.name.eq_ignore_ascii_case(table));
         table.map_or_else(String::new, |table| table.words.clone())
+    }
+
+    /// Rules that work but cost more than they need to, with what to write instead: a sentence
+    /// for each, for whoever checks a configuration.
+    #[must_use]
+    pub fn advice(&self) -> &[String] {
+        &self.compiled.advice
     }
 
     fn table(&self, number: TableNumber) -> Option<usize> {

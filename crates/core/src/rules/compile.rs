@@ -1,25 +1,21 @@
-//! Compiling: rule texts of a schema to branches, placements, sources and their indexes.
+//! Compiling: from the branches of all tables to families, placements of rows, and sources of
+//! grants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     RuleColumn, RuleError,
-    branch::{Chain, Hop, IMAGES, Link, ReadBranch, WriteBranch},
+    branch::{Chain, Hop, Link, ReadBranch, WriteBranch},
     cond::Cond,
     definition, describe,
     hash::{self, BucketHead, Key, family},
     inherit,
-    lower::Lowerer,
-    normal::{Atom, BRANCHES_MAX, Expr, USER},
-    parse::parse,
-    refusal::{Clause, Refusal},
-    scope::Scopes,
-    term::{Field, Place, Term, UserTerm},
+    term::{Field, Term, UserTerm},
+    texts::table_rules,
 };
 use crate::{
     ids::{FamilyId, TableNumber},
     schema::{ColumnType, Schema, Table},
-    value::Value,
 };
 
 /// Everything about the rules of a schema.
@@ -32,6 +28,8 @@ pub(super) struct Compiled {
     pub(super) fixed: Vec<Fixed>,
     /// In which tables the rows of a family's buckets can be.
     pub(super) bucket_tables: BTreeMap<BucketHead, Vec<TableNumber>>,
+    /// What to write instead of rules that cost more than they need to.
+    pub(super) advice: Vec<String>,
     pub(super) fingerprint: [u8; 32],
 }
 
@@ -130,6 +128,7 @@ impl Compiled {
             sources: Vec::new(),
             fixed: Vec::new(),
             bucket_tables: BTreeMap::new(),
+            advice: Vec::new(),
             fingerprint: [0; 32],
         };
         let mut definitions = Vec::new();
@@ -140,6 +139,7 @@ impl Compiled {
         definitions.sort();
         compiled.fingerprint = compiled.key.fingerprint(&definitions.concat());
         compiled.index();
+        compiled.advise(schema);
         Ok(compiled)
     }
 
@@ -263,258 +263,5 @@ impl Compiled {
                 grantee,
             });
         }
-    }
-
-    /// Which tables each source concerns, and which columns matter.
-    fn index(&mut self) {
-        for (source, Source { hops, .. }) in self.sources.iter().enumerate() {
-            for (position, hop) in hops.iter().enumerate() {
-                let table = &mut self.tables[hop.table];
-                table.hops.push((source, position));
-                table.grant_fields.extend(hop.left.map(Field::from));
-                table.grant_fields.extend(hop.right);
-                fields(&hop.conds, &mut table.grant_fields);
-            }
-        }
-        for table in &mut self.tables {
-            for placement in &table.placements {
-                fields(&placement.conds, &mut table.bucket_fields);
-                match placement.place {
-                    Placed::Family(_, field) => table.bucket_fields.extend(field),
-                    Placed::Parent(column, _) => table.bucket_fields.push(Field::from(column)),
-                }
-            }
-            for list in [&mut table.bucket_fields, &mut table.grant_fields] {
-                list.sort();
-                list.dedup();
-            }
-        }
-        self.index_lookups();
-        self.index_bucket_tables();
-    }
-
-    fn index_bucket_tables(&mut self) {
-        for at in 0..self.tables.len() {
-            let table = &self.tables[at];
-            let placed = table
-                .placements
-                .iter()
-                .filter_map(|placement| match placement.place {
-                    Placed::Family(family, _) => Some(family),
-                    Placed::Parent(..) => None,
-                });
-            let families: Vec<FamilyId> = placed.chain(table.own).collect();
-            let mut tables = BTreeSet::new();
-            self.collect_descendants(at, &mut tables);
-            for family in families {
-                let known = self.bucket_tables.entry(self.key.head(family)).or_default();
-                known.extend(&tables);
-                known.sort_unstable();
-                known.dedup();
-            }
-        }
-    }
-
-    /// The table itself and all that inherit from it, directly or not.
-    fn collect_descendants(&self, at: usize, out: &mut BTreeSet<TableNumber>) {
-        if out.insert(self.tables[at].number) {
-            for (child, _) in &self.tables[at].children {
-                if let Some(&child) = self.by_number.get(child) {
-                    self.collect_descendants(child, out);
-                }
-            }
-        }
-    }
-
-    fn index_lookups(&mut self) {
-        let mut lookups = Vec::new();
-        for table in &self.tables {
-            let read = table.read.iter().filter_map(|branch| match &branch.link {
-                Link::Chain(chain) => Some(chain),
-                Link::Everybody | Link::User(..) | Link::Parent(..) => None,
-            });
-            let write = [&table.create, &table.update, &table.delete];
-            let write = write
-                .into_iter()
-                .flatten()
-                .flat_map(|branch| &branch.chains);
-            for hop in read.chain(write).flat_map(|chain| &chain.hops) {
-                let right = hop.right.and_then(Field::lookup);
-                lookups.extend(
-                    hop.left
-                        .into_iter()
-                        .chain(right)
-                        .map(|column| (hop.table, column)),
-                );
-            }
-        }
-        // A source's own rows are found from the chain as well.
-        for Source { hops, .. } in &self.sources {
-            for hop in hops.iter().take(hops.len() - 1) {
-                let right = hop.right.and_then(Field::lookup);
-                lookups.extend(right.map(|column| (hop.table, column)));
-            }
-        }
-        lookups.sort();
-        lookups.dedup();
-        for (table, column) in lookups {
-            self.tables[table].lookups.push(column);
-        }
-    }
-}
-
-fn fields(conds: &[Cond], out: &mut Vec<Field>) {
-    for cond in conds {
-        cond.terms(&mut |term| match term {
-            Term::Field(_, field) => out.push(*field),
-            Term::User(_) | Term::Literal(_) => {}
-        });
-    }
-}
-
-/// The branches of the rules of the table at `at`.
-fn table_rules(schema: &Schema, at: usize, errors: &mut Vec<RuleError>) -> TableRules {
-    let table = &schema.tables[at];
-    let mut note = |rule: &'static str, refusal: Refusal| {
-        errors.push(refusal.within(&table.name, rule));
-    };
-    let texts = &table.rules;
-    let read = texts
-        .read
-        .as_deref()
-        .map(|text| read_rule(schema, at, text));
-    let read = read.transpose().unwrap_or_else(|refusal| {
-        note("read", refusal);
-        None
-    });
-    let mut write = |rule: &'static str, text: &Option<String>| {
-        let branches = text
-            .as_deref()
-            .map(|text| write_rule(schema, at, rule, text));
-        branches.transpose().unwrap_or_else(|refusal| {
-            note(rule, refusal);
-            None
-        })
-    };
-    let all = write("write", &texts.write);
-    let [create, update, delete] = [
-        ("create", &texts.create),
-        ("update", &texts.update),
-        ("delete", &texts.delete),
-    ]
-    .map(|(rule, text)| {
-        write(rule, text)
-            .or_else(|| all.clone())
-            .unwrap_or_default()
-    });
-    let mut forced = Vec::new();
-    for (column, text) in &table.force {
-        match force(schema, at, column, text) {
-            Ok(value) => forced.push(value),
-            Err(refusal) => errors.push(refusal.within(&table.name, "force")),
-        }
-    }
-    TableRules {
-        number: table.number,
-        name: table.name.clone(),
-        types: table.columns.iter().map(|column| column.ty).collect(),
-        key: match table.primary_key[..] {
-            [only] => Some(only),
-            _ => None,
-        },
-        read: read.unwrap_or_default(),
-        create,
-        update,
-        delete,
-        forced,
-        own: None,
-        placements: Vec::new(),
-        hops: Vec::new(),
-        children: Vec::new(),
-        bucket_fields: Vec::new(),
-        grant_fields: Vec::new(),
-        lookups: Vec::new(),
-        words: String::new(),
-    }
-}
-
-fn read_rule(schema: &Schema, at: usize, text: &str) -> Result<Vec<ReadBranch>, Refusal> {
-    let (branches, tables) = branches(schema, at, text, &[], 0)?;
-    branches
-        .into_iter()
-        .map(|atoms| ReadBranch::new(schema, &tables, atoms))
-        .collect()
-}
-
-fn write_rule(
-    schema: &Schema,
-    at: usize,
-    rule: &str,
-    text: &str,
-) -> Result<Vec<WriteBranch>, Refusal> {
-    let images: &[_] = match rule {
-        "create" => &[("new", Place::NEW)],
-        "delete" => &[("old", Place::OLD)],
-        _ => &[("old", Place::OLD), ("new", Place::NEW)],
-    };
-    let (branches, tables) = branches(schema, at, text, images, IMAGES | USER)?;
-    branches
-        .into_iter()
-        .map(|atoms| WriteBranch::new(schema, &tables, atoms))
-        .collect()
-}
-
-fn branches(
-    schema: &Schema,
-    at: usize,
-    text: &str,
-    images: &[(&str, Place)],
-    together: u64,
-) -> Result<(Vec<Vec<Atom>>, Vec<usize>), Refusal> {
-    let sql = parse(text)?;
-    let mut lowerer = Lowerer::new(text, Scopes::new(schema, at, images));
-    let expr: Expr = lowerer.condition(&sql, false)?;
-    let branches = expr.packed(together).branches().map_err(|_| {
-        Refusal::new(
-            Clause::new(text),
-            format!("written as alternatives, the rule has more than {BRANCHES_MAX} branches"),
-            "move alternatives into a table of who may what, or into the read rule of a parent",
-        )
-    })?;
-    Ok((branches, lowerer.scopes.into_tables()))
-}
-
-/// A column that the server sets, and to what.
-fn force(schema: &Schema, at: usize, column: &str, text: &str) -> Result<(usize, Term), Refusal> {
-    let table = &schema.tables[at];
-    let usage = "write `column = \"auth.uid()\"`, a claim or a literal";
-    let Some(position) = table
-        .position(column)
-        .filter(|&i| !table.columns[i].generated)
-    else {
-        let message = "not a column that can be set";
-        return Err(Refusal::new(
-            Clause::new(column),
-            message,
-            "name a column of the table",
-        ));
-    };
-    let sql = parse(text)?;
-    let mut lowerer = Lowerer::new(text, Scopes::new(schema, at, &[]));
-    let value = lowerer.value_for(&sql, Field::Column(position), table.columns[position].ty)?;
-    match value {
-        Some(Term::Literal(value)) if value == Value::Null && table.columns[position].not_null => {
-            Err(Refusal::new(
-                Clause::new(text),
-                "the column is NOT NULL",
-                usage,
-            ))
-        }
-        Some(term) => Ok((position, term)),
-        None => Err(Refusal::new(
-            Clause::new(text),
-            "not a value known without the row",
-            usage,
-        )),
     }
 }

@@ -242,6 +242,27 @@ fn ru2_the_policies_of_an_assessment_tool() {
 }
 
 #[test]
+fn ru25_rules_that_cost_more_than_they_need_to_are_named() {
+    let projects = |rule: &str| {
+        Db::new(schema([
+            table("orgs", "id uuid, name text")
+                .read("id IN (SELECT org_id FROM org_members WHERE user_id = auth.uid())"),
+            table("org_members", "id uuid, org_id uuid, user_id text"),
+            table("projects", "id uuid, org_id uuid").read(rule),
+            table("tasks", "id uuid, project_id uuid").read("project_id IN readable(projects)"),
+        ]))
+    };
+    let listed = "org_id IN (SELECT org_id FROM org_members WHERE user_id = auth.uid())";
+    insta::assert_snapshot!(projects(listed).rules.advice().join("\n"), @"tables.projects.read: every row of org_members is one grant for each row of projects with the same org_id; if those are many, make org_id lead to a table whose read rule looks org_members up, and write `org_id IN readable(that_table)`");
+    assert!(
+        projects("org_id IN readable(orgs)")
+            .rules
+            .advice()
+            .is_empty()
+    );
+}
+
+#[test]
 fn ru25_rules_are_described_in_words() {
     let db = Db::new(schema([
         table("projects", "id uuid, name text, user_id text")
