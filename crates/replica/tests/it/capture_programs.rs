@@ -12,6 +12,8 @@ const SETUP: &str = "
     CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, u UNIQUE, v);
     CREATE TABLE p(id INTEGER PRIMARY KEY, name COLLATE NOCASE);
     CREATE TABLE c(id INTEGER PRIMARY KEY, p REFERENCES p ON DELETE CASCADE);
+    CREATE TABLE w(a, b NOT NULL DEFAULT 'd', PRIMARY KEY(a, b)) WITHOUT ROWID;
+    CREATE TABLE s(id INTEGER PRIMARY KEY AUTOINCREMENT, v); CREATE UNIQUE INDEX part ON s(v) WHERE id > 0;
     INSERT INTO t VALUES ('a', 'x', 1), ('b', 'y', 2); INSERT INTO p VALUES (1, 'one');
     INSERT INTO c VALUES (5, 1);";
 
@@ -88,10 +90,11 @@ except KeyError:
 fn ca2_the_sqlite_shell_is_captured() {
     let (_folder, file, db) = captured_file();
     let script = "PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON;
-        BEGIN; INSERT INTO t VALUES ('c', 'z', 3) ON CONFLICT DO NOTHING; REPLACE INTO t VALUES ('d', 'y', 4);
+        BEGIN; INSERT OR IGNORE INTO t VALUES ('c', 'z', 3); REPLACE INTO t VALUES ('d', 'y', 4);
         UPDATE OR REPLACE t SET id = 'a', v = -0.0 WHERE id = 'c'; UPDATE syncline_tx SET n = n + 1; COMMIT;
-        UPDATE p SET name = 'ONE'; DELETE FROM c; DELETE FROM p;";
-    // The file comes last, so the script is read from a command.
+        UPDATE p SET name = 'ONE'; DELETE FROM c; DELETE FROM p;
+        INSERT INTO w(a) VALUES (1); INSERT INTO s(v) VALUES ('s'); REPLACE INTO s(v) VALUES ('s');";
+    // Nothing newer than SQLite 3.8.3, so that any shell can stand in. The file comes last, so the script is read from a command.
     let script = format!("sqlite3 -bail \"$0\" \"{script}\"");
     if run(&file, "sqlite3", &["-version"]).is_none() {
         return;
@@ -107,6 +110,8 @@ fn ca2_the_sqlite_shell_is_captured() {
     joined
     p: 1,one -> -
     c: 5,1 -> -
+    w: - -> 1,d
+    s: - -> 2,s
     ");
 }
 
