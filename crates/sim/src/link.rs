@@ -13,6 +13,12 @@ pub(crate) struct Link {
     pub(crate) down: Lane,
 }
 
+impl Link {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.up.frames.is_empty() && self.down.frames.is_empty()
+    }
+}
+
 /// One direction.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
@@ -28,6 +34,10 @@ impl Lane {
         self.frames.push_back((self.last, frame));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
     /// The next frame, if it has arrived by `now`.
     pub(crate) fn receive(&mut self, now: Timestamp) -> Option<Vec<u8>> {
         let (at, _) = self.frames.front()?;
@@ -37,7 +47,4 @@ impl Lane {
         self.frames.pop_front().map(|(_, frame)| frame)
     }
 
-    pub(crate) fn next_arrival(&self) -> Option<Timestamp> {
-        self.frames.front().map(|(at, _)| *at)
-    }
 }
