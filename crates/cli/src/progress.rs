@@ -149,6 +149,10 @@ pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
                 "{table} {key} does not fit into this database yet: {reason}"
             )),
         ),
+        Event::RowUnfit { table, row, reason } => (
+            json!({ "type": "row_unfit", "table": table, "row": row, "reason": reason }),
+            Some(format!("{table} {row} cannot be sent as it is: {reason}")),
+        ),
         Event::DigestMismatch { table } => (
             json!({ "type": "digest_mismatch", "table": table }),
             Some(format!(

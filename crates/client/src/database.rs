@@ -69,6 +69,6 @@ pub fn is_attached(path: &Path) -> Result<bool, ClientError> {
 /// The file cannot be opened, or is not attached.
 pub fn open_replica(path: &Path) -> Result<Replica, ClientError> {
     let conn = open(path)?;
-    Replica::open(conn, Box::new(system::entropy))
+    Replica::open(conn, Box::new(system::entropy), system::now())
         .map_err(|error| ClientError::replica(path, error))
 }

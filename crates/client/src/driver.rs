@@ -356,6 +356,7 @@ impl Driver {
             | Event::Resynced
             | Event::AccessLost { .. }
             | Event::RowUnstorable { .. }
+            | Event::RowUnfit { .. }
             | Event::DigestMismatch { .. }
             | Event::Rekeyed { .. }
             | Event::TablesLeftOut { .. }

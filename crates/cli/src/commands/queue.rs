@@ -36,7 +36,7 @@ pub fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
         }
         QueueAction::Retry { id } => {
             let id = find(&replica, &id, failed)?;
-            let retried = replica.retry(id).map_err(failed)?;
+            let retried = replica.retry(id, syncline::now()).map_err(failed)?;
             output.result(
                 &format!(
                     "{} will be sent again with the next sync",
