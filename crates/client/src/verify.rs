@@ -73,7 +73,9 @@ async fn compare_all(
 ) -> Result<Verification, ClientError> {
     let replica = driver.replica();
     let failed = |error| ClientError::replica(path, error);
-    let local = replica.check_local(LISTED_MAX, crate::system::now()).map_err(failed)?;
+    let local = replica
+        .check_local(LISTED_MAX, crate::system::now())
+        .map_err(failed)?;
     let status = replica.status().map_err(failed)?;
     let synced = |name: &str| {
         let table = status

@@ -60,7 +60,10 @@ pub enum Edit {
     /// A counter's difference (an integer or a real).
     Add(Value),
     /// A set's difference: JSON texts of the items, without doubles, in the author's order.
-    Items { add: Vec<String>, remove: Vec<String> },
+    Items {
+        add: Vec<String>,
+        remove: Vec<String>,
+    },
     /// Items (JSON texts) put at the end of a list, in order.
     Append(Vec<String>),
     /// A person's decision: what they saw and what they wrote.
@@ -84,8 +87,14 @@ pub enum PathEdit {
     /// The member is gone.
     Remove,
     Add(Value),
-    Items { add: Vec<String>, remove: Vec<String> },
+    Items {
+        add: Vec<String>,
+        remove: Vec<String>,
+    },
     Append(Vec<String>),
     /// A person's decision: the JSON they saw and the JSON they wrote, `None` for no member.
-    Decide { base: Option<String>, new: Option<String> },
+    Decide {
+        base: Option<String>,
+        new: Option<String>,
+    },
 }

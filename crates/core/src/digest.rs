@@ -1,6 +1,12 @@
 //! The two checks: receipt digests of buckets and content hashes of rows (spec DI1–DI4).
 
-use crate::{ids::{ChangesetId, TableNumber, Tag, Version}, key::RowKey, row::Row, schema::Table, value::Value};
+use crate::{
+    ids::{ChangesetId, TableNumber, Tag, Version},
+    key::RowKey,
+    row::Row,
+    schema::Table,
+    value::Value,
+};
 
 /// Count and sum mod 2^64 of the receipts of a (bucket, table): order does not matter, and a row
 /// is added or taken out in O(1).
@@ -39,8 +45,12 @@ pub fn receipt(table: TableNumber, key: &RowKey, version: Version) -> u64 {
 /// NULL everywhere changes no hash.
 #[must_use]
 pub fn content_hash(table: &Table, row: &Row) -> u64 {
-    let mut columns: Vec<_> =
-        table.columns.iter().zip(&row.0).filter(|(c, v)| !c.generated && !v.is_null()).collect();
+    let mut columns: Vec<_> = table
+        .columns
+        .iter()
+        .zip(&row.0)
+        .filter(|(c, v)| !c.generated && !v.is_null())
+        .collect();
     columns.sort_by_key(|(column, _)| column.number);
     let mut hash = blake3::Hasher::new();
     for (column, value) in columns {
@@ -63,10 +73,14 @@ fn hash_value(hash: &mut blake3::Hasher, value: &Value) {
             hash.update(&[0x03]).update(&x.to_bits().to_le_bytes());
         }
         Value::Text(text) => {
-            hash.update(&[0x04]).update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+            hash.update(&[0x04])
+                .update(&(text.len() as u64).to_le_bytes())
+                .update(text.as_bytes());
         }
         Value::Blob(bytes) => {
-            hash.update(&[0x05]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+            hash.update(&[0x05])
+                .update(&(bytes.len() as u64).to_le_bytes())
+                .update(bytes);
         }
     }
 }
@@ -81,6 +95,9 @@ pub fn next_tag(previous: Tag, changeset: ChangesetId) -> Tag {
 
 fn first8(hash: &blake3::Hasher) -> u64 {
     let bytes = hash.finalize();
-    let (head, _) = bytes.as_bytes().split_first_chunk::<8>().expect("a hash has 32 bytes");
+    let (head, _) = bytes
+        .as_bytes()
+        .split_first_chunk::<8>()
+        .expect("a hash has 32 bytes");
     u64::from_le_bytes(*head)
 }

@@ -7,18 +7,18 @@
 #![forbid(unsafe_code)]
 
 pub mod builtin;
-pub mod ids;
+pub mod change;
+pub mod config;
+pub mod digest;
 pub mod hlc;
-pub mod value;
+pub mod ids;
 pub mod key;
+pub mod merge;
 pub mod row;
+pub mod rules;
 pub mod schema;
 pub mod sql;
-pub mod change;
-pub mod digest;
-pub mod config;
-pub mod rules;
-pub mod merge;
+pub mod value;
 pub mod wire;
 
 #[cfg(test)]

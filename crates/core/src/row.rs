@@ -1,6 +1,10 @@
 //! A row's image: one canonical value for each column of its table, in the table's order.
 
-use crate::{key::{KeyError, RowKey}, schema::Table, value::Value};
+use crate::{
+    key::{KeyError, RowKey},
+    schema::Table,
+    value::Value,
+};
 
 /// The values of one row, aligned with [`Table::columns`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,7 +19,11 @@ impl Row {
     /// # Panics
     /// If the row does not have one value for each column of `table`.
     pub fn key(&self, table: &Table) -> Result<RowKey, KeyError> {
-        assert_eq!(self.0.len(), table.columns.len(), "a row is aligned with its table");
+        assert_eq!(
+            self.0.len(),
+            table.columns.len(),
+            "a row is aligned with its table"
+        );
         RowKey::encode(table.primary_key.iter().map(|&i| &self.0[i]))
     }
 
@@ -23,6 +31,10 @@ impl Row {
     #[must_use]
     pub fn canonical(self, table: &Table) -> Self {
         let values = self.0.into_iter().zip(&table.columns);
-        Self(values.map(|(value, column)| value.canonical(column.ty)).collect())
+        Self(
+            values
+                .map(|(value, column)| value.canonical(column.ty))
+                .collect(),
+        )
     }
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use syncline_core::{Row, RowKey, Table, TableNumber, Timestamp, merge};
 
 use crate::{
+    apply::record_extra,
     capture::{self, Comparison, DraftChange, Finding, KnownRows},
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
-    apply::record_extra,
     meta::{
         ledger, names,
         outbox::{self, State, StoredChange},
@@ -48,8 +48,7 @@ pub(crate) fn adopt(
             install.push(structure.clone());
         }
         // A table that is new here is seeded or loaded instead.
-        if (finding == Finding::Changed && (!is_new || is_known(work, structure.number)?)) || grew
-        {
+        if (finding == Finding::Changed && (!is_new || is_known(work, structure.number)?)) || grew {
             rescan.insert(structure.number);
         }
     }
@@ -72,7 +71,12 @@ pub(crate) fn adopt(
 
 /// The columns that sync.
 fn travelling(table: &Table) -> BTreeSet<&str> {
-    table.columns.iter().filter(|c| !c.generated).map(|c| c.name.as_str()).collect()
+    table
+        .columns
+        .iter()
+        .filter(|c| !c.generated)
+        .map(|c| c.name.as_str())
+        .collect()
 }
 
 fn is_known(work: &Work<'_>, t: TableNumber) -> Result<bool, ReplicaError> {
@@ -86,9 +90,17 @@ fn find_unseen(
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
-    let Some(table) = work.table(t) else { return Ok(0) };
+    let Some(table) = work.table(t) else {
+        return Ok(0);
+    };
     let conn = work.conn;
-    let mut known = Rescan { work, table, entropy, now, found: Sealed::default() };
+    let mut known = Rescan {
+        work,
+        table,
+        entropy,
+        now,
+        found: Sealed::default(),
+    };
     let rescanned = capture::rescan(conn, &table.sql, &mut known, now)?;
     known.seal()?;
     Ok(rescanned.changed)
@@ -126,7 +138,9 @@ impl KnownRows for Rescan<'_, '_> {
         loop {
             let keys =
                 shadow::keys_with_rows(self.work.conn, self.table.number(), after.as_ref(), limit)?;
-            let Some(last) = keys.last().cloned() else { return Ok(keys) };
+            let Some(last) = keys.last().cloned() else {
+                return Ok(keys);
+            };
             let mut expected = Vec::new();
             for key in keys {
                 if self.work.expects(self.table, &key)? {
@@ -141,7 +155,13 @@ impl KnownRows for Rescan<'_, '_> {
     }
 
     fn found(&mut self, change: DraftChange) -> Result<(), ReplicaError> {
-        let DraftChange { key, before, after, first_marked_at, .. } = change;
+        let DraftChange {
+            key,
+            before,
+            after,
+            first_marked_at,
+            ..
+        } = change;
         let stored = seal::difference(self.work, self.table, &key, before, after.as_ref())?;
         if let Some(change) = stored {
             let at = first_marked_at.min(self.now);
@@ -174,7 +194,13 @@ pub(crate) fn compare(
     row: &Row,
 ) -> Result<Comparison, ReplicaError> {
     if let Some(shadow) = work.shadow(table, key)? {
-        let same = |same| if same { Comparison::Same } else { Comparison::Different };
+        let same = |same| {
+            if same {
+                Comparison::Same
+            } else {
+                Comparison::Different
+            }
+        };
         if shadow.hidden {
             return Ok(same(shadow.image.as_ref() == Some(row)));
         }
@@ -185,10 +211,18 @@ pub(crate) fn compare(
     }
     let Some(known) = ledger::get(work.conn, table.number(), key)? else {
         // Rows that wait to be seeded are nobody's news.
-        return Ok(if table.seeding { Comparison::Same } else { Comparison::Unknown });
+        return Ok(if table.seeding {
+            Comparison::Same
+        } else {
+            Comparison::Unknown
+        });
     };
     let hash = table.hash(row, &record_extra(&known)?);
-    Ok(if hash == known.hash { Comparison::Same } else { Comparison::Different })
+    Ok(if hash == known.hash {
+        Comparison::Same
+    } else {
+        Comparison::Different
+    })
 }
 
 impl Work<'_> {
@@ -209,11 +243,7 @@ impl Work<'_> {
     }
 
     /// Whether the table should have a row with this key.
-    pub(crate) fn expects(
-        &self,
-        table: &SyncedTable,
-        key: &RowKey,
-    ) -> Result<bool, ReplicaError> {
+    pub(crate) fn expects(&self, table: &SyncedTable, key: &RowKey) -> Result<bool, ReplicaError> {
         match self.shadow(table, key)? {
             Some(shadow) if shadow.hidden => Ok(false),
             Some(shadow) => Ok(self.replayed(table, key, shadow.image)?.is_some()),

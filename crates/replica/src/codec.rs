@@ -1,10 +1,7 @@
 //! Rows and operations as the metadata stores them: with column numbers, so that a column added
 //! or dropped by the app harms nothing.
 
-use syncline_core::{
-    Changeset, ColumnEdit, ColumnNumber, Edit, Op, Row, Table, Value,
-    wire,
-};
+use syncline_core::{Changeset, ColumnEdit, ColumnNumber, Edit, Op, Row, Table, Value, wire};
 
 use crate::error::ReplicaError;
 
@@ -13,8 +10,9 @@ pub(crate) fn encode_op(op: &Op) -> Vec<u8> {
 }
 
 pub(crate) fn decode_op(bytes: &[u8]) -> Result<Op, ReplicaError> {
-    wire::decode_op(bytes)
-        .map_err(|error| ReplicaError::Damaged { what: format!("a stored change: {error}") })
+    wire::decode_op(bytes).map_err(|error| ReplicaError::Damaged {
+        what: format!("a stored change: {error}"),
+    })
 }
 
 /// Every column that is not NULL.
@@ -40,13 +38,20 @@ pub(crate) fn decode_row(table: &Table, bytes: &[u8]) -> Result<Row, ReplicaErro
 
 /// Values with the numbers of their columns, as an insert that sets them.
 pub(crate) fn encode_values(values: impl Iterator<Item = (ColumnNumber, Value)>) -> Vec<u8> {
-    let edits = values.map(|(column, value)| ColumnEdit { column, edit: Edit::Set(value) });
+    let edits = values.map(|(column, value)| ColumnEdit {
+        column,
+        edit: Edit::Set(value),
+    });
     wire::encode_op(&Op::Insert(edits.collect()))
 }
 
 pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<(ColumnNumber, Value)>, ReplicaError> {
-    let damaged = || ReplicaError::Damaged { what: "a stored row image".into() };
-    let Op::Insert(edits) = decode_op(bytes)? else { return Err(damaged()) };
+    let damaged = || ReplicaError::Damaged {
+        what: "a stored row image".into(),
+    };
+    let Op::Insert(edits) = decode_op(bytes)? else {
+        return Err(damaged());
+    };
     edits
         .into_iter()
         .map(|edit| match edit.edit {
@@ -65,6 +70,7 @@ pub(crate) fn encode_changeset(changeset: &Changeset) -> Vec<u8> {
 }
 
 pub(crate) fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ReplicaError> {
-    wire::decode_changeset(bytes)
-        .map_err(|error| ReplicaError::Damaged { what: format!("a kept changeset: {error}") })
+    wire::decode_changeset(bytes).map_err(|error| ReplicaError::Damaged {
+        what: format!("a kept changeset: {error}"),
+    })
 }

@@ -54,7 +54,10 @@ pub(crate) const TABLE: &str = "syncline_conflicts";
 /// What a changed row of the inbox means for the app.
 pub(crate) fn event(table: &Table, before: Option<&Row>, after: Option<&Row>) -> Option<Event> {
     let text = |row: Option<&Row>, name: &str| {
-        row?.0.get(table.position(name)?)?.as_text().map(str::to_owned)
+        row?.0
+            .get(table.position(name)?)?
+            .as_text()
+            .map(str::to_owned)
     };
     let is_open = |row| text(row, "state").as_deref() == Some("open");
     let id = text(after.or(before), "id")?;
@@ -92,6 +95,8 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 
 /// The values of the JSON array in which a conflict names its row.
 pub(crate) fn key_values(text: &str) -> Option<Vec<Value>> {
-    let Json::Array(values) = serde_json::from_str(text).ok()? else { return None };
+    let Json::Array(values) = serde_json::from_str(text).ok()? else {
+        return None;
+    };
     values.iter().map(from_json).collect()
 }

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, config::DbConfig};
 
-use crate::{capture::CaptureError, introspect::IntrospectError, error::ReplicaError, rows::RowError};
+use crate::{
+    capture::CaptureError, error::ReplicaError, introspect::IntrospectError, rows::RowError,
+};
 
 /// Says what was being done when the database failed.
 pub(crate) trait Doing<T> {
@@ -57,8 +59,12 @@ pub(crate) fn untriggered<T, E: From<ReplicaError>>(
     if !conn.is_autocommit() {
         return Err(ReplicaError::InTransaction.into());
     }
-    let triggers = conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER).doing(DOING)?;
-    let foreign_keys = conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY).doing(DOING)?;
+    let triggers = conn
+        .db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)
+        .doing(DOING)?;
+    let foreign_keys = conn
+        .db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)
+        .doing(DOING)?;
     let switch = |triggers: bool, foreign_keys: bool| -> Result<(), ReplicaError> {
         for (config, on) in [
             (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, triggers),
@@ -78,12 +84,15 @@ pub(crate) fn untriggered<T, E: From<ReplicaError>>(
 /// content leaves the write-ahead log too where nobody reads it at the moment.
 pub(crate) fn finish_erasing(conn: &Connection, committed: bool) -> Result<(), ReplicaError> {
     const DOING: &str = "erasing rows";
-    conn.pragma_update(None, "secure_delete", false).doing(DOING)?;
-    let mode: String =
-        conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).doing(DOING)?;
+    conn.pragma_update(None, "secure_delete", false)
+        .doing(DOING)?;
+    let mode: String = conn
+        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+        .doing(DOING)?;
     if committed && mode.eq_ignore_ascii_case("wal") {
-        let waits: i64 =
-            conn.query_row("PRAGMA busy_timeout", [], |row| row.get(0)).doing(DOING)?;
+        let waits: i64 = conn
+            .query_row("PRAGMA busy_timeout", [], |row| row.get(0))
+            .doing(DOING)?;
         conn.busy_timeout(std::time::Duration::ZERO).doing(DOING)?;
         // A reader elsewhere keeps it from happening now; the next checkpoint will do it.
         let _truncated: i64 = conn
@@ -101,7 +110,9 @@ impl From<RowError> for ReplicaError {
             RowError::Database { table, source } => Self::Rows { table, source },
             other @ (RowError::NotUtf8 { .. }
             | RowError::Key { .. }
-            | RowError::KeyChanges { .. }) => Self::Row { reason: other.to_string() },
+            | RowError::KeyChanges { .. }) => Self::Row {
+                reason: other.to_string(),
+            },
         }
     }
 }
@@ -114,13 +125,18 @@ impl From<CaptureError> for ReplicaError {
             CaptureError::Rows { source, .. } => (*source).into(),
             other @ (CaptureError::TableGone { .. }
             | CaptureError::ColumnGone { .. }
-            | CaptureError::OtherKey { .. }) => Self::Schema { reason: other.to_string() },
+            | CaptureError::OtherKey { .. }) => Self::Schema {
+                reason: other.to_string(),
+            },
         }
     }
 }
 
 impl From<IntrospectError> for ReplicaError {
     fn from(IntrospectError(source): IntrospectError) -> Self {
-        Self::Database { doing: "reading the tables of the database", source }
+        Self::Database {
+            doing: "reading the tables of the database",
+            source,
+        }
     }
 }

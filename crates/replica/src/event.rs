@@ -61,7 +61,11 @@ pub enum Event {
         reason: String,
     },
     /// A row of the app's cannot sync as it is: text that is not UTF-8, a key that is NULL.
-    RowUnfit { table: String, row: String, reason: String },
+    RowUnfit {
+        table: String,
+        row: String,
+        reason: String,
+    },
     /// The rows of a table differ from the server's and are loaded again.
     DigestMismatch {
         table: String,

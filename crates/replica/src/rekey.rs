@@ -1,10 +1,7 @@
 //! Another key for an unsent row whose integer key was taken (spec OB10).
 
 use rusqlite::OptionalExtension;
-use syncline_core::{
-    ColumnEdit, ColumnNumber, Edit, Op, RowKey, Value,
-    schema::ForeignKey,
-};
+use syncline_core::{ColumnEdit, ColumnNumber, Edit, Op, RowKey, Value, schema::ForeignKey};
 
 use crate::{
     db::Doing,
@@ -30,11 +27,19 @@ pub(crate) fn rekey(
     entry: &Entry,
     change: Option<u32>,
 ) -> Result<bool, ReplicaError> {
-    let Some(position) = change else { return Ok(false) };
+    let Some(position) = change else {
+        return Ok(false);
+    };
     let found = outbox::changes(work.conn, entry.seq, 0, usize::MAX)?;
-    let Some(taken) = found.into_iter().nth(position as usize) else { return Ok(false) };
-    let Some(table) = work.table(taken.change.table) else { return Ok(false) };
-    let &[key_position] = table.table.primary_key.as_slice() else { return Ok(false) };
+    let Some(taken) = found.into_iter().nth(position as usize) else {
+        return Ok(false);
+    };
+    let Some(table) = work.table(taken.change.table) else {
+        return Ok(false);
+    };
+    let &[key_position] = table.table.primary_key.as_slice() else {
+        return Ok(false);
+    };
     let from = taken.change.key;
     let Some(&Value::Integer(old)) = from.decode().unwrap_or_default().first() else {
         return Ok(false);
@@ -43,21 +48,28 @@ pub(crate) fn rekey(
         return Ok(false);
     }
     let new = free_key(work, table, key_position)?;
-    let to = RowKey::encode([&Value::Integer(new)])
-        .map_err(|error| ReplicaError::Row { reason: error.to_string() })?;
+    let to = RowKey::encode([&Value::Integer(new)]).map_err(|error| ReplicaError::Row {
+        reason: error.to_string(),
+    })?;
 
     let mut affected = outbox::dependants(work.conn, [entry.seq])?;
     affected.extend(move_row(work, table, &from, &to, key_position, new)?);
     affected.extend(move_references(work, table, old, new)?);
     for seq in affected {
-        let Some(entry) = outbox::entry(work.conn, seq)? else { continue };
+        let Some(entry) = outbox::entry(work.conn, seq)? else {
+            continue;
+        };
         if entry.state == State::Sealed {
             let end = outbox::next_seq(work.conn)?;
             outbox::move_to(work.conn, seq, end)?;
             outbox::set_unnumbered(work.conn, end)?;
         }
     }
-    work.events.push(Event::Rekeyed { table: table.name().to_owned(), from, to });
+    work.events.push(Event::Rekeyed {
+        table: table.name().to_owned(),
+        from,
+        to,
+    });
     Ok(true)
 }
 
@@ -70,14 +82,21 @@ fn free_key(
     const DOING: &str = "looking for a free key";
     let column = sql::quoted(&table.table.columns[key_position].name);
     let text = format!("SELECT max({column}) FROM {}", sql::quoted(table.name()));
-    let visible: Option<i64> =
-        work.conn.query_row(&text, [], |row| row.get(0)).optional().doing(DOING)?.flatten();
+    let visible: Option<i64> = work
+        .conn
+        .query_row(&text, [], |row| row.get(0))
+        .optional()
+        .doing(DOING)?
+        .flatten();
     let known = ledger::last_key(work.conn, table.number())?;
     let known = known.and_then(|key| match key.decode().ok()?.first()? {
         Value::Integer(number) => Some(*number),
         Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
     });
-    Ok(visible.unwrap_or(0).max(known.unwrap_or(0)).saturating_add(1))
+    Ok(visible
+        .unwrap_or(0)
+        .max(known.unwrap_or(0))
+        .saturating_add(1))
 }
 
 /// Moves the pending changes of the row to its new key.
@@ -106,7 +125,14 @@ fn move_row(
         }
         moved.push(pending.seq);
     }
-    work.put_shadow(table, to, &Shadow { image: None, hidden: false })?;
+    work.put_shadow(
+        table,
+        to,
+        &Shadow {
+            image: None,
+            hidden: false,
+        },
+    )?;
     work.refresh(table.number(), from.clone());
     work.refresh(table.number(), to.clone());
     Ok(moved)
@@ -123,11 +149,15 @@ fn move_references(
     let mut after = 0;
     loop {
         let entries = outbox::in_state(work.conn, State::Sealed, after, 100)?;
-        let Some(last) = entries.last() else { return Ok(moved) };
+        let Some(last) = entries.last() else {
+            return Ok(moved);
+        };
         after = last.seq;
         for entry in entries {
             for stored in outbox::changes(work.conn, entry.seq, 0, usize::MAX)? {
-                let Some(child) = work.table(stored.change.table) else { continue };
+                let Some(child) = work.table(stored.change.table) else {
+                    continue;
+                };
                 if move_reference(work, child, parent, entry.seq, stored, old, new)? {
                     moved.push(entry.seq);
                 }
@@ -148,13 +178,23 @@ fn move_reference(
     new: i64,
 ) -> Result<bool, ReplicaError> {
     let positions = references(child, parent);
-    let columns: Vec<_> = positions.iter().map(|&p| child.table.columns[p].number).collect();
+    let columns: Vec<_> = positions
+        .iter()
+        .map(|&p| child.table.columns[p].number)
+        .collect();
     let mut found = point_elsewhere(&mut stored.change.op, &columns, old, new);
     let from = stored.change.key.clone();
     let is_unsent = ledger::version_of(work.conn, child.number(), &from)?.is_none();
     if let Some(to) = moved_key(child, &from, &positions, old, new).filter(|_| is_unsent) {
         stored.change.key = to.clone();
-        work.put_shadow(child, &to, &Shadow { image: None, hidden: false })?;
+        work.put_shadow(
+            child,
+            &to,
+            &Shadow {
+                image: None,
+                hidden: false,
+            },
+        )?;
         work.refresh(child.number(), to);
         found = true;
     }
@@ -181,7 +221,11 @@ fn moved_key(
             found = true;
         }
     }
-    if found { RowKey::encode(&values).ok() } else { None }
+    if found {
+        RowKey::encode(&values).ok()
+    } else {
+        None
+    }
 }
 
 /// The positions of the columns of `child` that hold keys of `parent`.
@@ -196,7 +240,9 @@ fn references(child: &SyncedTable, parent: &SyncedTable) -> Vec<usize> {
             }
     };
     let found = child.table.foreign_keys.iter().filter(to_key);
-    found.filter_map(|foreign_key| foreign_key.columns.first().copied()).collect()
+    found
+        .filter_map(|foreign_key| foreign_key.columns.first().copied())
+        .collect()
 }
 
 fn point_elsewhere(op: &mut Op, columns: &[ColumnNumber], old: i64, new: i64) -> bool {
@@ -205,7 +251,10 @@ fn point_elsewhere(op: &mut Op, columns: &[ColumnNumber], old: i64, new: i64) ->
         Op::Delete => &mut [],
     };
     let mut found = false;
-    for edit in edits.iter_mut().filter(|edit| columns.contains(&edit.column)) {
+    for edit in edits
+        .iter_mut()
+        .filter(|edit| columns.contains(&edit.column))
+    {
         if edit.edit == Edit::Set(Value::Integer(old)) {
             edit.edit = Edit::Set(Value::Integer(new));
             found = true;

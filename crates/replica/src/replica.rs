@@ -12,8 +12,7 @@ use crate::{
     adopt,
     apply::Fault,
     attach::{AttachOptions, Seeding, TableChoice},
-    capture,
-    db,
+    capture, db,
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
@@ -90,7 +89,14 @@ impl Replica {
         })?;
         let schema_version = Some(capture::schema_version(&conn)?);
         let (session, events) = (Session::default(), Events::default());
-        let mut replica = Self { conn, entropy, tables, schema_version, session, events };
+        let mut replica = Self {
+            conn,
+            entropy,
+            tables,
+            schema_version,
+            session,
+            events,
+        };
         replica.tell_left_out();
         Ok(replica)
     }
@@ -196,7 +202,12 @@ impl Replica {
         now: Timestamp,
         work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>,
     ) -> Result<Option<T>, ReplicaError> {
-        let Self { conn, entropy, tables, .. } = self;
+        let Self {
+            conn,
+            entropy,
+            tables,
+            ..
+        } = self;
         let mut transaction = Work::new(conn, tables);
         let outcome = db::untriggered(conn, || {
             db::immediate(conn, || {
@@ -220,7 +231,8 @@ impl Replica {
             }
             Err(Fault::Replica(error)) => Err(error),
             Err(Fault::Peer(reason)) => {
-                self.session.close(syncline_core::wire::code::MALFORMED, reason, true);
+                self.session
+                    .close(syncline_core::wire::code::MALFORMED, reason, true);
                 Ok(None)
             }
         }
@@ -241,7 +253,12 @@ impl Replica {
         now: Timestamp,
         first: impl FnOnce(&Connection) -> Result<(), ReplicaError>,
     ) -> Result<(), ReplicaError> {
-        let Self { conn, entropy, tables: old, .. } = self;
+        let Self {
+            conn,
+            entropy,
+            tables: old,
+            ..
+        } = self;
         let (tables, events) = db::untriggered(conn, || {
             db::immediate(conn, || {
                 first(conn)?;
@@ -280,7 +297,9 @@ impl Replica {
     pub fn retry(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
         self.parked(id)?;
         let retried = self.transact(now, |work, _| {
-            let Some(root) = outbox::by_id(work.conn, id)? else { return Ok(0) };
+            let Some(root) = outbox::by_id(work.conn, id)? else {
+                return Ok(0);
+            };
             let mut retried = 0;
             for seq in outbox::dependants(work.conn, [root.seq])? {
                 let entry = outbox::entry(work.conn, seq)?;
@@ -355,9 +374,14 @@ impl AttachOptions {
 
     /// Every table that was named must be able to sync.
     fn check(&self, tables: &Tables) -> Result<(), ReplicaError> {
-        let TableChoice::Only(names) = &self.tables else { return Ok(()) };
+        let TableChoice::Only(names) = &self.tables else {
+            return Ok(());
+        };
         for name in names {
-            let left_out = tables.left_out.iter().find(|(out, _)| out.eq_ignore_ascii_case(name));
+            let left_out = tables
+                .left_out
+                .iter()
+                .find(|(out, _)| out.eq_ignore_ascii_case(name));
             if let Some((table, reason)) = left_out {
                 let (table, reason) = (table.clone(), reason.clone());
                 return Err(ReplicaError::TableUnfit { table, reason });

@@ -74,15 +74,22 @@ pub(crate) fn seal(
 }
 
 /// The typed differences of one draft (spec SL2, SL3), with shadows for the rows it makes dirty.
-fn differences(
-    work: &mut Work<'_>,
-    draft: Draft,
-    now: Timestamp,
-) -> Result<Sealed, ReplicaError> {
-    let mut sealed = Sealed { marked: draft.marked, ..Sealed::default() };
+fn differences(work: &mut Work<'_>, draft: Draft, now: Timestamp) -> Result<Sealed, ReplicaError> {
+    let mut sealed = Sealed {
+        marked: draft.marked,
+        ..Sealed::default()
+    };
     for change in draft.changes {
-        let Some(table) = work.table(change.table) else { continue };
-        let DraftChange { key, before, after, first_marked_at, .. } = change;
+        let Some(table) = work.table(change.table) else {
+            continue;
+        };
+        let DraftChange {
+            key,
+            before,
+            after,
+            first_marked_at,
+            ..
+        } = change;
         let Some(stored) = difference(work, table, &key, before, after.as_ref())? else {
             continue;
         };
@@ -124,14 +131,28 @@ pub(crate) fn difference(
         None => known.unwrap_or(Version::ZERO),
     };
     if !is_dirty {
-        work.put_shadow(table, key, &Shadow { image, hidden: false })?;
+        work.put_shadow(
+            table,
+            key,
+            &Shadow {
+                image,
+                hidden: false,
+            },
+        )?;
     }
-    Ok(Some(Change { table: t, key: key.clone(), base, op }))
+    Ok(Some(Change {
+        table: t,
+        key: key.clone(),
+        base,
+        op,
+    }))
 }
 
 /// What makes a row that the server has this one, whatever it was.
 fn whole(table: &Table, after: Option<&Row>) -> Op {
-    let Some(after) = after else { return Op::Delete };
+    let Some(after) = after else {
+        return Op::Delete;
+    };
     let values = table.columns.iter().zip(&after.0).enumerate();
     let written = values.filter(|(p, (column, _))| !column.generated && !table.is_key(*p));
     Op::Update(

@@ -41,15 +41,21 @@ pub(crate) fn seal_next(
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<Seeded, ReplicaError> {
-    let waiting: Vec<TableRecord> =
-        names::tables(work.conn)?.into_iter().filter(|r| r.seeding && r.left_out.is_none()).collect();
+    let waiting: Vec<TableRecord> = names::tables(work.conn)?
+        .into_iter()
+        .filter(|r| r.seeding && r.left_out.is_none())
+        .collect();
     let Some(record) = parents_first(work, &waiting) else {
         // Memory and disk disagree: another process finished it.
         let stale = work.tables.iter().find(|table| table.seeding);
         return Ok(stale.map_or(Seeded::Rows, |table| Seeded::Done(table.number())));
     };
-    let Some(table) = work.table(record.t) else { return Ok(Seeded::Done(record.t)) };
-    let rows = table.sql.scan(work.conn, record.seed_after.as_ref(), ROWS)?;
+    let Some(table) = work.table(record.t) else {
+        return Ok(Seeded::Done(record.t));
+    };
+    let rows = table
+        .sql
+        .scan(work.conn, record.seed_after.as_ref(), ROWS)?;
     let mut chunk = Chunk::default();
     let mut last = None;
     for row in rows {
@@ -77,11 +83,17 @@ pub(crate) fn seal_next(
 /// in a circle any.
 fn parents_first(work: &Work<'_>, waiting: &[TableRecord]) -> Option<TableRecord> {
     let waits = |name: &str, but: TableNumber| {
-        waiting.iter().any(|r| r.t != but && r.name.eq_ignore_ascii_case(name))
+        waiting
+            .iter()
+            .any(|r| r.t != but && r.name.eq_ignore_ascii_case(name))
     };
     let is_free = |record: &&TableRecord| {
         work.table(record.t).is_none_or(|table| {
-            table.table.foreign_keys.iter().all(|key| !waits(&key.parent, record.t))
+            table
+                .table
+                .foreign_keys
+                .iter()
+                .all(|key| !waits(&key.parent, record.t))
         })
     };
     waiting.iter().find(is_free).or(waiting.first()).cloned()
@@ -107,7 +119,9 @@ impl Chunk {
         let mut stack: Vec<(Place, Row, bool)> =
             vec![((table.number(), key.clone()), row.clone(), false)];
         while let Some((place, row, parents_done)) = stack.pop() {
-            let Some(table) = work.table(place.0) else { continue };
+            let Some(table) = work.table(place.0) else {
+                continue;
+            };
             if parents_done {
                 self.seal(work, table, &place.1, &row, now)?;
                 continue;
@@ -119,7 +133,9 @@ impl Chunk {
             stack.push((place.clone(), row, true));
             let Some(op) = op else { continue };
             for (t, key) in parents(work, table, &place.1, &op)? {
-                let Some(parent) = work.table(t).filter(|parent| parent.seeding) else { continue };
+                let Some(parent) = work.table(t).filter(|parent| parent.seeding) else {
+                    continue;
+                };
                 if let Some(row) = work.visible(parent, &key)? {
                     stack.push(((t, key), row, false));
                 }
@@ -134,8 +150,10 @@ impl Chunk {
         table: &SyncedTable,
         key: &RowKey,
     ) -> Result<bool, ReplicaError> {
-        Ok(ledger::version_of(work.conn, table.number(), key)?.is_none()
-            && work.shadow(table, key)?.is_none())
+        Ok(
+            ledger::version_of(work.conn, table.number(), key)?.is_none()
+                && work.shadow(table, key)?.is_none(),
+        )
     }
 
     fn seal(
@@ -151,7 +169,11 @@ impl Chunk {
             self.bytes += crate::codec::encode_op(&change.op).len() + key.as_bytes().len();
             let pos = self.sealed.changes.len();
             let pos = i64::try_from(pos).expect("a chunk is small");
-            self.sealed.changes.push(StoredChange { pos, change, at: now });
+            self.sealed.changes.push(StoredChange {
+                pos,
+                change,
+                at: now,
+            });
         }
         Ok(())
     }

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     ChangesetId, TableNumber, Timestamp,
-    wire::{Changes, ClientMessage, PUSH_PART_BYTES, PushPart, ReloadReason, TokenRenewal, encode_client},
+    wire::{
+        Changes, ClientMessage, PUSH_PART_BYTES, PushPart, ReloadReason, TokenRenewal,
+        encode_client,
+    },
 };
 
 use crate::{event::Event, meta::outbox::Seq};
@@ -92,7 +95,11 @@ struct InFlight {
 enum Outgoing {
     Frame(Vec<u8>),
     /// A large changeset, cut into frames as they are sent.
-    Parts { id: ChangesetId, body: Vec<u8>, index: u32 },
+    Parts {
+        id: ChangesetId,
+        body: Vec<u8>,
+        index: u32,
+    },
 }
 
 impl Session {
@@ -107,9 +114,17 @@ impl Session {
             Outgoing::Parts { id, body, index } => {
                 let start = index as usize * PUSH_PART_BYTES;
                 let end = body.len().min(start + PUSH_PART_BYTES);
-                let part = PushPart { id, index, bytes: body[start..end].to_vec() };
+                let part = PushPart {
+                    id,
+                    index,
+                    bytes: body[start..end].to_vec(),
+                };
                 if end < body.len() {
-                    self.out.push_front(Outgoing::Parts { id, body, index: index + 1 });
+                    self.out.push_front(Outgoing::Parts {
+                        id,
+                        body,
+                        index: index + 1,
+                    });
                 }
                 Some(encode_client(&ClientMessage::PushPart(part)))
             }
@@ -138,7 +153,11 @@ impl Session {
     /// Ends the session; the first reason counts.
     pub(crate) fn close(&mut self, code: &str, message: impl Into<String>, retry: bool) {
         if self.closing.is_none() {
-            self.closing = Some(Closing { code: code.to_owned(), message: message.into(), retry });
+            self.closing = Some(Closing {
+                code: code.to_owned(),
+                message: message.into(),
+                retry,
+            });
         }
     }
 
@@ -146,7 +165,11 @@ impl Session {
     fn reset(&mut self) {
         let reconnect = std::mem::take(&mut self.reconnect);
         let wake_at = self.wake_at;
-        *self = Self { reconnect, wake_at, ..Self::default() };
+        *self = Self {
+            reconnect,
+            wake_at,
+            ..Self::default()
+        };
     }
 }
 
@@ -171,7 +194,10 @@ impl Events {
     /// Joins the oldest event about rows with another one of its table, or forgets the oldest
     /// progress; what happened to changesets is in the queue in any case.
     fn make_room(&mut self) {
-        let oldest = self.0.iter().position(|event| matches!(event, Event::RowsChanged(_)));
+        let oldest = self
+            .0
+            .iter()
+            .position(|event| matches!(event, Event::RowsChanged(_)));
         let removed = self.0.remove(oldest.unwrap_or(0));
         if let Some(Event::RowsChanged(removed)) = removed {
             let later = self.0.iter_mut().find_map(|event| match event {
@@ -183,7 +209,10 @@ impl Events {
                 rows.author = None;
             } else if let Some(last) = self.0.back_mut() {
                 // No other event of this table: it takes the place of the least telling one.
-                let rows = crate::event::RowsChanged { keys: None, ..removed };
+                let rows = crate::event::RowsChanged {
+                    keys: None,
+                    ..removed
+                };
                 if let Event::Loading(_) = last {
                     *last = Event::RowsChanged(rows);
                 } else {

@@ -47,7 +47,12 @@ pub(crate) struct Received {
 impl SyncedTable {
     pub(crate) fn new(table: Table, remote: Option<Remote>, seeding: bool) -> Self {
         let sql = TableSql::new(&table);
-        Self { table, sql, remote, seeding }
+        Self {
+            table,
+            sql,
+            remote,
+            seeding,
+        }
     }
 
     pub(crate) fn number(&self) -> TableNumber {
@@ -60,7 +65,10 @@ impl SyncedTable {
 
     /// The receipt of a row as the server sums it.
     pub(crate) fn receipt(&self, key: &RowKey, version: Version) -> u64 {
-        let number = self.remote.as_ref().map_or(TableNumber(0), |remote| remote.table.number);
+        let number = self
+            .remote
+            .as_ref()
+            .map_or(TableNumber(0), |remote| remote.table.number);
         digest::receipt(number, key, version)
     }
 
@@ -74,8 +82,10 @@ impl SyncedTable {
 
     /// The received columns of a whole row.
     pub(crate) fn receive(&self, columns: Vec<(ColumnNumber, Value)>) -> Received {
-        let mut received =
-            Received { row: Row(vec![Value::Null; self.table.columns.len()]), extra: Vec::new() };
+        let mut received = Received {
+            row: Row(vec![Value::Null; self.table.columns.len()]),
+            extra: Vec::new(),
+        };
         self.receive_onto(&mut received, columns);
         received
     }
@@ -119,7 +129,10 @@ impl SyncedTable {
                     let local = self.table.position_of(edit.column)?;
                     let server = remote.to_server[local]?;
                     let column = remote.table.columns[server].number;
-                    Some(ColumnEdit { column, edit: edit.edit.clone() })
+                    Some(ColumnEdit {
+                        column,
+                        edit: edit.edit.clone(),
+                    })
                 })
                 .collect()
         };
@@ -128,7 +141,10 @@ impl SyncedTable {
                 let mut edits = translated(edits);
                 for (column, value) in extra {
                     let edit = syncline_core::Edit::Set(value.clone());
-                    edits.push(ColumnEdit { column: *column, edit });
+                    edits.push(ColumnEdit {
+                        column: *column,
+                        edit,
+                    });
                 }
                 Op::Insert(edits)
             }
@@ -142,7 +158,12 @@ impl SyncedTable {
             Op::Delete => Op::Delete,
         };
         let Change { key, base, .. } = change;
-        Some(Change { table: remote.table.number, key: key.clone(), base: *base, op })
+        Some(Change {
+            table: remote.table.number,
+            key: key.clone(),
+            base: *base,
+            op,
+        })
     }
 }
 
@@ -152,16 +173,25 @@ impl Remote {
     /// Returns the table with the server's types and strategies, or why the two cannot sync.
     pub(crate) fn matched(local: Table, server: Table) -> Result<(Table, Self), String> {
         let position_in = |table: &Table, column: &Column| table.position(&column.name);
-        let to_local: Vec<_> =
-            server.columns.iter().map(|column| position_in(&local, column)).collect();
-        let to_server: Vec<_> =
-            local.columns.iter().map(|column| position_in(&server, column)).collect();
+        let to_local: Vec<_> = server
+            .columns
+            .iter()
+            .map(|column| position_in(&local, column))
+            .collect();
+        let to_server: Vec<_> = local
+            .columns
+            .iter()
+            .map(|column| position_in(&server, column))
+            .collect();
         let server_key: Vec<_> = server.primary_key.iter().map(|&p| to_local[p]).collect();
         let local_key: Vec<_> = local.primary_key.iter().map(|&p| Some(p)).collect();
         if server_key != local_key {
             let names = |table: &Table| {
-                let names: Vec<_> =
-                    table.primary_key.iter().map(|&p| table.columns[p].name.as_str()).collect();
+                let names: Vec<_> = table
+                    .primary_key
+                    .iter()
+                    .map(|&p| table.columns[p].name.as_str())
+                    .collect();
                 names.join(", ")
             };
             return Err(format!(
@@ -182,7 +212,14 @@ impl Remote {
             column.merge_paths.clone_from(&theirs.merge_paths);
         }
         table.update_wins = server.update_wins;
-        Ok((table, Self { table: server, to_local, to_server }))
+        Ok((
+            table,
+            Self {
+                table: server,
+                to_local,
+                to_server,
+            },
+        ))
     }
 
     /// The row in the server's order of columns.
@@ -219,19 +256,27 @@ impl Tables {
 
     /// The table with this number of the file's.
     pub(crate) fn local(&self, t: TableNumber) -> Option<&SyncedTable> {
-        let place = self.list.binary_search_by_key(&t, SyncedTable::number).ok()?;
+        let place = self
+            .list
+            .binary_search_by_key(&t, SyncedTable::number)
+            .ok()?;
         self.list.get(place)
     }
 
     /// The table with this number of the server's.
     pub(crate) fn remote(&self, number: TableNumber) -> Option<&SyncedTable> {
-        self.list
-            .iter()
-            .find(|table| table.remote.as_ref().is_some_and(|r| r.table.number == number))
+        self.list.iter().find(|table| {
+            table
+                .remote
+                .as_ref()
+                .is_some_and(|r| r.table.number == number)
+        })
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&SyncedTable> {
-        self.list.iter().find(|table| table.name().eq_ignore_ascii_case(name))
+        self.list
+            .iter()
+            .find(|table| table.name().eq_ignore_ascii_case(name))
     }
 
     /// The rows that were there before are all sent.

@@ -129,7 +129,9 @@ impl Work<'_> {
         let roots: BTreeSet<Seq> = roots.into_iter().collect();
         let mut parked = Vec::new();
         for seq in outbox::dependants(self.conn, roots.iter().copied())? {
-            let Some(mut entry) = outbox::entry(self.conn, seq)? else { continue };
+            let Some(mut entry) = outbox::entry(self.conn, seq)? else {
+                continue;
+            };
             if entry.state != State::Sealed {
                 continue;
             }
@@ -138,7 +140,10 @@ impl Work<'_> {
             let (code, message) = if roots.contains(&seq) {
                 (code, message)
             } else {
-                (code::DEPENDS_ON, "a changeset that it builds on was refused")
+                (
+                    code::DEPENDS_ON,
+                    "a changeset that it builds on was refused",
+                )
             };
             entry.code = Some(code.to_owned());
             entry.message = Some(message.to_owned());
@@ -160,7 +165,10 @@ impl Work<'_> {
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
         let touching = outbox::touching(self.conn, t, key)?;
-        let pending = touching.iter().filter(|p| p.state == State::Sealed).map(|p| p.seq);
+        let pending = touching
+            .iter()
+            .filter(|p| p.state == State::Sealed)
+            .map(|p| p.seq);
         let roots: Vec<Seq> = pending.collect();
         if !roots.is_empty() {
             let parked = self.park(
@@ -209,7 +217,14 @@ impl Work<'_> {
             let Some(table) = self.table(t) else { continue };
             if self.shadow(table, &key)?.is_none() {
                 let image = self.visible(table, &key)?;
-                self.put_shadow(table, &key, &Shadow { image, hidden: false })?;
+                self.put_shadow(
+                    table,
+                    &key,
+                    &Shadow {
+                        image,
+                        hidden: false,
+                    },
+                )?;
             }
             self.refresh(t, key);
         }

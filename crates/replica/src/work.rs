@@ -166,7 +166,8 @@ impl<'c> Work<'c> {
         let place = (table.number(), key.clone());
         if self.conflicts == Some(table.number()) {
             let before = self.visible(table, key)?;
-            self.events.extend(conflict::event(&table.table, before.as_ref(), row.as_ref()));
+            self.events
+                .extend(conflict::event(&table.table, before.as_ref(), row.as_ref()));
         }
         self.stuck.remove(&place);
         let Some(row) = row else {
@@ -228,7 +229,9 @@ impl<'c> Work<'c> {
     pub(crate) fn erase(&mut self) -> Result<(), ReplicaError> {
         use crate::db::Doing;
         if !self.erases {
-            self.conn.pragma_update(None, "secure_delete", true).doing("erasing rows")?;
+            self.conn
+                .pragma_update(None, "secure_delete", true)
+                .doing("erasing rows")?;
             self.erases = true;
         }
         Ok(())
@@ -256,7 +259,8 @@ impl<'c> Work<'c> {
         let rows = self.changed.entry(t).or_default();
         // Two are enough to know that there was not one.
         if rows.authors.len() < 2 {
-            rows.authors.insert((!author.is_empty()).then(|| author.to_owned()));
+            rows.authors
+                .insert((!author.is_empty()).then(|| author.to_owned()));
         }
     }
 
@@ -264,7 +268,9 @@ impl<'c> Work<'c> {
     pub(crate) fn into_events(mut self) -> Vec<Event> {
         let mut events = Vec::new();
         for (t, rows) in std::mem::take(&mut self.changed) {
-            let Some(table) = self.tables.local(t) else { continue };
+            let Some(table) = self.tables.local(t) else {
+                continue;
+            };
             if rows.keys.is_empty() {
                 continue;
             }

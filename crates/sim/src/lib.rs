@@ -1,2 +1,4 @@
 //! x
-mod rng; mod link; mod server;
+mod link;
+mod rng;
+mod server;

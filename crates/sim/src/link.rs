@@ -28,7 +28,11 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn send(&mut self, frame: Vec<u8>, now: Timestamp, rng: &mut Rng) {
-        let delay = if rng.percent(5) { rng.below(2_000) } else { rng.below(40) };
+        let delay = if rng.percent(5) {
+            rng.below(2_000)
+        } else {
+            rng.below(40)
+        };
         // Later frames never overtake earlier ones.
         self.last = self.last.max(now.plus_millis(delay));
         self.frames.push_back((self.last, frame));
@@ -46,5 +50,4 @@ impl Lane {
         }
         self.frames.pop_front().map(|(_, frame)| frame)
     }
-
 }

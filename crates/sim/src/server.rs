@@ -15,12 +15,10 @@ use syncline_core::{
     rules::{Identity, Rules},
     wire::{Refusal, SchemaInfo},
 };
-use syncline_server::{
-    Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened,
-};
+use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
 use syncline_store::{
-    Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, Submission,
-    commit_group, open_device, rebuild_rules,
+    Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, Submission, commit_group,
+    open_device, rebuild_rules,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -29,7 +27,10 @@ use crate::rng::Rng;
 /// Futures of SQLite are ready at once: one poll is enough.
 pub(crate) fn now_or_panic<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    match future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+    match future
+        .as_mut()
+        .poll(&mut TaskContext::from_waker(Waker::noop()))
+    {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("a future of the embedded storage waits for nobody"),
     }
@@ -51,7 +52,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(name: &str, config: Config, mut rng: Rng, now: Timestamp) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        config: Config,
+        mut rng: Rng,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
         let keeper = open_memory(name)?;
         let (storage, reader, context) = open(name, &config, &mut rng, now)?;
         Ok(Self {
@@ -83,8 +89,12 @@ impl Server {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         let user = Some(UserId(user.to_owned()));
-        let identity = Arc::new(Identity { user, claims: BTreeMap::new() });
-        self.sessions.insert(id, Session::new(Arc::clone(&self.context), identity, now));
+        let identity = Arc::new(Identity {
+            user,
+            claims: BTreeMap::new(),
+        });
+        self.sessions
+            .insert(id, Session::new(Arc::clone(&self.context), identity, now));
         id
     }
 
@@ -95,10 +105,17 @@ impl Server {
 
     /// Whether the session is still open.
     pub(crate) fn has(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|session| !session.is_closed() || session.has_frames())
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| !session.is_closed() || session.has_frames())
     }
 
-    pub(crate) fn receive(&mut self, id: SessionId, frame: &[u8], now: Timestamp) -> anyhow::Result<()> {
+    pub(crate) fn receive(
+        &mut self,
+        id: SessionId,
+        frame: &[u8],
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.receive(frame, now);
             self.act(id, now)?;
@@ -162,7 +179,12 @@ impl Server {
     }
 
     /// Commits, answers the submitter and wakes everybody concerned.
-    fn commit(&mut self, submissions: &[Submission], from: Option<SessionId>, now: Timestamp) -> anyhow::Result<()> {
+    fn commit(
+        &mut self,
+        submissions: &[Submission],
+        from: Option<SessionId>,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
         let storage = self.storage.as_mut().context("the server runs")?;
         let outcome = now_or_panic(commit_group(storage, &self.context.plan, submissions, now));
         if let Some(error) = outcome.failure {
@@ -192,7 +214,9 @@ impl Server {
     }
 
     pub(crate) fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
-        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Ok(());
+        };
         let reader = self.reader.as_mut().context("the server runs")?;
         session.timeout(now);
         now_or_panic(session.pump(reader, now)).context("pump a session")?;
@@ -235,7 +259,10 @@ fn open(
     let mut entropy = [0; 32];
     rng.fill(&mut entropy);
     let mut storage = SqliteStorage::open_in_memory(name, &entropy)?;
-    let options = SchemaOptions { managed: true, allow: Vec::new() };
+    let options = SchemaOptions {
+        managed: true,
+        allow: Vec::new(),
+    };
     let report = now_or_panic(storage.apply_schema(config, &options))?;
     let rules = Rules::compile(&report.schema, storage.secret())
         .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;

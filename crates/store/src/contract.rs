@@ -18,7 +18,10 @@ pub mod schemas;
 mod support;
 pub mod values;
 
-use crate::{storage::{Reader, Storage}, testkit::External};
+use crate::{
+    storage::{Reader, Storage},
+    testkit::External,
+};
 
 /// One empty database that a case runs on.
 pub trait Bed {

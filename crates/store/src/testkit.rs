@@ -345,11 +345,12 @@ impl<S: Storage> World<S> {
     }
 
     /// Puts another storage in the place of the one there is: the server starts again.
-    pub fn restart(&mut self, again: impl FnOnce(S) -> S)
-    where
-        S: Clone,
-    {
-        let _ = again;
+    #[must_use]
+    pub fn restart(self, again: impl FnOnce(S) -> S) -> Self {
+        Self {
+            storage: again(self.storage),
+            ..self
+        }
     }
 
     /// Changes to be submitted.

@@ -25,10 +25,16 @@ fn part() -> impl Strategy<Value = Value> {
 /// The values as a key gives them back: integers wherever they are.
 fn plain(values: &[Value]) -> Vec<Value> {
     let plain = |value: &Value| {
-        let Value::Real(_) = value else { return value.clone() };
+        let Value::Real(_) = value else {
+            return value.clone();
+        };
         let number = value.clone().canonical(ColumnType::Integer);
         let lowest = number == Value::Real(i64::MIN as f64);
-        if lowest { Value::Integer(i64::MIN) } else { number }
+        if lowest {
+            Value::Integer(i64::MIN)
+        } else {
+            number
+        }
     };
     values.iter().map(plain).collect()
 }

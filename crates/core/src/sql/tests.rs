@@ -57,11 +57,18 @@ fn ce2_affinity_knows_what_sqlite_keeps() {
         let affinity = Affinity::of(declared);
         for value in &values {
             let stored = round_trip(&db, column, value);
-            assert_eq!(affinity.keeps(value), &stored == value, "{value:?} in {declared}");
+            assert_eq!(
+                affinity.keeps(value),
+                &stored == value,
+                "{value:?} in {declared}"
+            );
             for ty in ColumnType::ALL {
                 let canonical = value.clone().canonical(*ty);
                 if affinity.fits(*ty) {
-                    assert!(affinity.keeps(&canonical), "{canonical:?} of {ty:?} in {declared}");
+                    assert!(
+                        affinity.keeps(&canonical),
+                        "{canonical:?} of {ty:?} in {declared}"
+                    );
                 }
             }
         }

@@ -157,7 +157,9 @@ pub fn decode_op(bytes: &[u8]) -> Result<Op, ChangesetError> {
         INSERT => Ok(Op::Insert(edits)),
         UPDATE => Ok(Op::Update(edits)),
         DELETE if edits.is_empty() => Ok(Op::Delete),
-        _ => Err(malformed("an insert or update has edits, a delete has none")),
+        _ => Err(malformed(
+            "an insert or update has edits, a delete has none",
+        )),
     }
 }
 

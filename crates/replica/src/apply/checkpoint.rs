@@ -62,10 +62,17 @@ pub(crate) fn apply_checkpoint(
         && newest > cursor.version
     {
         let (from, to) = (newest.0, cursor.version.0);
-        return Err(Fault::Peer(format!("the server went back from version {from} to {to}")));
+        return Err(Fault::Peer(format!(
+            "the server went back from version {from} to {to}"
+        )));
     }
     let any_ahead = ahead::any(work.conn)?;
-    let mut stream = Stream { now, entropy, any_ahead, mismatched: Vec::new() };
+    let mut stream = Stream {
+        now,
+        entropy,
+        any_ahead,
+        mismatched: Vec::new(),
+    };
     apply_changes(work, &mut stream, input)?;
     take_ahead(work, &mut stream, cursor.version)?;
     erase_gone(work, &stream)?;
@@ -108,7 +115,9 @@ fn apply_changes(
             let mut held = Vec::new();
             for &position in &record.buckets {
                 let Some(bucket) = changes.buckets.get(position as usize) else {
-                    return Err(Fault::Peer("a record names no bucket of its message".into()));
+                    return Err(Fault::Peer(
+                        "a record names no bucket of its message".into(),
+                    ));
                 };
                 let known = match numbers.get(bucket) {
                     Some(known) => *known,
@@ -183,7 +192,9 @@ fn finish_accepted(
     let mut after = 0;
     loop {
         let accepted = outbox::in_state(work.conn, State::Accepted, after, FINISHED)?;
-        let Some(last) = accepted.last() else { return Ok(()) };
+        let Some(last) = accepted.last() else {
+            return Ok(());
+        };
         after = last.seq;
         for entry in accepted {
             if entry.version.is_some_and(|accepted| accepted <= version) {
@@ -234,12 +245,20 @@ fn compare_digests(
         let (Some(table), Some(bucket)) = (work.table(t), buckets::name(work.conn, b)?) else {
             continue;
         };
-        let Some(remote) = &table.remote else { continue };
+        let Some(remote) = &table.remote else {
+            continue;
+        };
         buckets::set_part(work.conn, b, t, false, None)?;
         let number = remote.table.number;
-        reload.push(LoadPosition { bucket: Some(bucket), table: number, after: None });
+        reload.push(LoadPosition {
+            bucket: Some(bucket),
+            table: number,
+            after: None,
+        });
         if told.insert(t) {
-            work.events.push(Event::DigestMismatch { table: table.name().to_owned() });
+            work.events.push(Event::DigestMismatch {
+                table: table.name().to_owned(),
+            });
         }
     }
     Ok(reload)

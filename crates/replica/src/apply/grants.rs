@@ -48,7 +48,11 @@ pub(crate) fn full_grants(
     renamed: bool,
 ) -> Result<(), ReplicaError> {
     let granted: BTreeSet<BucketId> = granted.iter().copied().collect();
-    let lost = if renamed { BucketState::Stale } else { BucketState::Gone };
+    let lost = if renamed {
+        BucketState::Stale
+    } else {
+        BucketState::Gone
+    };
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
             buckets::lose(conn, b, lost)?;
@@ -80,7 +84,10 @@ pub(crate) fn erase_gone(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(),
         work.digests.store(work.conn)?;
         buckets::forget(work.conn, *b)?;
     }
-    work.events.push(Event::AccessLost { buckets: gone.len() as u64, rows: erased });
+    work.events.push(Event::AccessLost {
+        buckets: gone.len() as u64,
+        rows: erased,
+    });
     Ok(())
 }
 
@@ -119,14 +126,23 @@ pub(crate) fn load_positions(
     conn: &Connection,
     tables: &Tables,
 ) -> Result<Vec<LoadPosition>, ReplicaError> {
-    let loaded: BTreeSet<TableNumber> =
-        names::tables(conn)?.into_iter().filter(|r| r.loaded).map(|r| r.t).collect();
+    let loaded: BTreeSet<TableNumber> = names::tables(conn)?
+        .into_iter()
+        .filter(|r| r.loaded)
+        .map(|r| r.t)
+        .collect();
     let granted = buckets::list(conn)?;
     let mut positions = Vec::new();
     for table in tables.iter() {
-        let Some(remote) = &table.remote else { continue };
+        let Some(remote) = &table.remote else {
+            continue;
+        };
         let (t, number) = (table.number(), remote.table.number);
-        let whole = LoadPosition { bucket: None, table: number, after: None };
+        let whole = LoadPosition {
+            bucket: None,
+            table: number,
+            after: None,
+        };
         if !loaded.contains(&t) && !buckets::any_progress(conn, t)? {
             positions.push(whole);
             continue;
@@ -140,7 +156,11 @@ pub(crate) fn load_positions(
             };
             if is_wanted {
                 let after = part.and_then(|part| part.after);
-                of_table.push(LoadPosition { bucket: Some(*bucket), table: number, after });
+                of_table.push(LoadPosition {
+                    bucket: Some(*bucket),
+                    table: number,
+                    after,
+                });
             }
         }
         if positions.len() + of_table.len() > POSITIONS_MAX {

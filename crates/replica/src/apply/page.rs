@@ -39,13 +39,27 @@ pub(crate) fn apply_page(
     let checkpoint = cursors::newest(work.conn)?.unwrap_or(Version::ZERO);
     let mut rows = 0;
     for part in &page.parts {
-        let Some(b) = buckets::number(work.conn, part.bucket)? else { continue };
-        let Some(table) = work.tables.remote(part.table) else { continue };
+        let Some(b) = buckets::number(work.conn, part.bucket)? else {
+            continue;
+        };
+        let Some(table) = work.tables.remote(part.table) else {
+            continue;
+        };
         if !continues(work.conn, b, table, part)? {
             continue;
         }
-        let mut stream = Stream { now, entropy, any_ahead: false, mismatched: Vec::new() };
-        let apply = PartOf { page: page.version, checkpoint, b, table };
+        let mut stream = Stream {
+            now,
+            entropy,
+            any_ahead: false,
+            mismatched: Vec::new(),
+        };
+        let apply = PartOf {
+            page: page.version,
+            checkpoint,
+            b,
+            table,
+        };
         let (count, last) = apply.part(work, &mut stream, part)?;
         rows += count;
         // The last part is complete too, but only a checkpoint makes it live: after a cut its
@@ -74,7 +88,9 @@ fn continues(
     table: &SyncedTable,
     part: &PagePart,
 ) -> Result<bool, ReplicaError> {
-    let Some(after) = &part.after else { return Ok(true) };
+    let Some(after) = &part.after else {
+        return Ok(true);
+    };
     let known = buckets::part(conn, b, table.number())?;
     Ok(known.and_then(|known| known.after).as_ref() == Some(after))
 }
@@ -107,7 +123,9 @@ impl PartOf<'_> {
                 && after.is_none_or(|after| after < body.key.as_bytes())
                 && to.is_none_or(|to| body.key.as_bytes() <= to);
             if body.table != part.table || !in_order {
-                return Err(Fault::Peer("rows of a page are out of order or range".into()));
+                return Err(Fault::Peer(
+                    "rows of a page are out of order or range".into(),
+                ));
             }
             last = Some(body.key.clone());
             if !is_fresh {
@@ -137,7 +155,14 @@ impl PartOf<'_> {
 
     /// A row where nothing is in the way: no questions asked.
     fn insert(&self, work: &mut Work<'_>, body: RowBody) -> Result<(), ReplicaError> {
-        let RowState::Whole { columns, owner, created } = body.state else { return Ok(()) };
+        let RowState::Whole {
+            columns,
+            owner,
+            created,
+        } = body.state
+        else {
+            return Ok(());
+        };
         let received = self.table.receive(columns);
         let known = Known {
             version: body.version,
@@ -172,12 +197,20 @@ impl PartOf<'_> {
         loop {
             let from = after.as_deref();
             let keys = ledger::members_within(work.conn, self.b, t, from, to, COMPARED)?;
-            let Some(last) = keys.last() else { return Ok(()) };
+            let Some(last) = keys.last() else {
+                return Ok(());
+            };
             after = Some(last.as_bytes().to_vec());
             for key in keys.iter().filter(|key| !seen.contains(key)) {
                 if self.page > self.checkpoint {
                     let (b, version) = (self.b, self.page);
-                    let ahead = Ahead { t, key: key.clone(), b, version, body: None };
+                    let ahead = Ahead {
+                        t,
+                        key: key.clone(),
+                        b,
+                        version,
+                        body: None,
+                    };
                     ahead::put(work.conn, &ahead)?;
                 } else {
                     apply_page_absence(work, self.table, self.b, key, self.page)?;

@@ -38,7 +38,9 @@ pub(crate) fn apply_record(
     body: RowBody,
     mut buckets: Vec<Bucket>,
 ) -> Result<(), ReplicaError> {
-    let Some(table) = work.tables.remote(body.table) else { return Ok(()) };
+    let Some(table) = work.tables.remote(body.table) else {
+        return Ok(());
+    };
     buckets.sort_unstable();
     buckets.dedup();
     if stream.any_ahead {
@@ -60,7 +62,14 @@ pub(crate) fn apply_record(
         (RowState::Whole { .. } | RowState::Columns(_), Some(known)) if buckets.is_empty() => {
             unsee(work, stream, table, &body.key, &known)
         }
-        (RowState::Whole { columns, owner, created }, known) => {
+        (
+            RowState::Whole {
+                columns,
+                owner,
+                created,
+            },
+            known,
+        ) => {
             if buckets.is_empty() {
                 return Ok(());
             }
@@ -73,7 +82,16 @@ pub(crate) fn apply_record(
                 ..Known::default()
             };
             let received = table.receive(columns);
-            write(work, stream, table, &body.key, known.as_ref(), next, received, &body.author)
+            write(
+                work,
+                stream,
+                table,
+                &body.key,
+                known.as_ref(),
+                next,
+                received,
+                &body.author,
+            )
         }
         (RowState::Columns(_), None) => {
             // A live bucket should have had the row (spec AP9); a loading one will.
@@ -84,10 +102,15 @@ pub(crate) fn apply_record(
         }
         (RowState::Columns(columns), Some(known)) => {
             let Some(row) = work.server_image(table, &body.key)? else {
-                stream.mismatched.extend(buckets.into_iter().map(|b| (b, table.number())));
+                stream
+                    .mismatched
+                    .extend(buckets.into_iter().map(|b| (b, table.number())));
                 return Ok(());
             };
-            let mut received = Received { row, extra: extra(&known)? };
+            let mut received = Received {
+                row,
+                extra: extra(&known)?,
+            };
             table.receive_onto(&mut received, columns);
             let next = Known {
                 version: body.version,
@@ -97,7 +120,16 @@ pub(crate) fn apply_record(
                 author: names::user(work.conn, &body.author)?,
                 ..Known::default()
             };
-            write(work, stream, table, &body.key, Some(&known), next, received, &body.author)
+            write(
+                work,
+                stream,
+                table,
+                &body.key,
+                Some(&known),
+                next,
+                received,
+                &body.author,
+            )
         }
     }
 }
@@ -110,9 +142,18 @@ pub(crate) fn apply_page_row(
     b: Bucket,
     body: RowBody,
 ) -> Result<(), ReplicaError> {
-    let RowState::Whole { columns, owner, created } = body.state else { return Ok(()) };
+    let RowState::Whole {
+        columns,
+        owner,
+        created,
+    } = body.state
+    else {
+        return Ok(());
+    };
     let known = ledger::get(work.conn, table.number(), &body.key)?;
-    let mut buckets = known.as_ref().map_or(Vec::new(), |known| known.buckets.clone());
+    let mut buckets = known
+        .as_ref()
+        .map_or(Vec::new(), |known| known.buckets.clone());
     if let Err(place) = buckets.binary_search(&b) {
         buckets.insert(place, b);
     }
@@ -133,7 +174,16 @@ pub(crate) fn apply_page_row(
                 ..Known::default()
             };
             let received = table.receive(columns);
-            write(work, stream, table, &body.key, known.as_ref(), next, received, &body.author)
+            write(
+                work,
+                stream,
+                table,
+                &body.key,
+                known.as_ref(),
+                next,
+                received,
+                &body.author,
+            )
         }
     }
 }
@@ -146,7 +196,9 @@ pub(crate) fn apply_page_absence(
     key: &RowKey,
     version: Version,
 ) -> Result<(), ReplicaError> {
-    let Some(known) = ledger::get(work.conn, table.number(), key)? else { return Ok(()) };
+    let Some(known) = ledger::get(work.conn, table.number(), key)? else {
+        return Ok(());
+    };
     if known.version > version || !known.buckets.contains(&b) {
         return Ok(());
     }
@@ -223,7 +275,10 @@ fn join(
 }
 
 /// Writes a row's new version.
-#[expect(clippy::too_many_arguments, reason = "one row's before and after, spelled out")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one row's before and after, spelled out"
+)]
 fn write(
     work: &mut Work<'_>,
     stream: &mut Stream<'_>,
@@ -255,15 +310,24 @@ fn keep_unsent(
     if work.shadow(table, key)?.is_some() {
         return Ok(());
     }
-    let Some(visible) = work.visible(table, key)? else { return Ok(()) };
+    let Some(visible) = work.visible(table, key)? else {
+        return Ok(());
+    };
     if visible == received.row {
         return Ok(());
     }
     let Some(change) = seal::difference(work, table, key, Before::Absent, Some(&visible))? else {
         return Ok(());
     };
-    let stored = outbox::StoredChange { pos: 0, change, at: stream.now };
-    let sealed = Sealed { changes: vec![stored], ..Sealed::default() };
+    let stored = outbox::StoredChange {
+        pos: 0,
+        change,
+        at: stream.now,
+    };
+    let sealed = Sealed {
+        changes: vec![stored],
+        ..Sealed::default()
+    };
     seal::store(work, sealed, stream.entropy, stream.now)?;
     Ok(())
 }
@@ -280,9 +344,7 @@ fn mend(
     match work.shadow(table, key)? {
         Some(Shadow { image, .. }) if image.as_ref() == Some(&received.row) => Ok(()),
         None if work.visible(table, key)?.as_ref() == Some(&received.row) => Ok(()),
-        Some(_) | None => {
-            work.set_server_image(table, key, Some(received.row.clone()), author)
-        }
+        Some(_) | None => work.set_server_image(table, key, Some(received.row.clone()), author),
     }
 }
 

@@ -94,7 +94,9 @@ pub(crate) fn take_after(
             body: row.get(4)?,
         })
     });
-    let found = found.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).doing(READING)?;
+    let found = found
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        .doing(READING)?;
     conn.execute(
         "DELETE FROM syncline_acknowledged WHERE version > ?1",
         [common.0.cast_signed()],

@@ -31,7 +31,13 @@ pub(crate) fn put(conn: &Connection, ahead: &Ahead) -> Result<(), ReplicaError> 
     )
     .and_then(|mut s| {
         let version = ahead.version.0.cast_signed();
-        s.execute((ahead.t.0, ahead.key.as_bytes(), ahead.b, version, &ahead.body))
+        s.execute((
+            ahead.t.0,
+            ahead.key.as_bytes(),
+            ahead.b,
+            version,
+            &ahead.body,
+        ))
     })
     .map(drop)
     .doing(WRITING)
@@ -80,7 +86,10 @@ pub(crate) fn due(
         "SELECT t, key, b, version, NULL FROM syncline_ahead WHERE version <= ?1 LIMIT ?2",
         (version.0.cast_signed(), limit),
     )?;
-    Ok(found.into_iter().map(|ahead| (ahead.t, ahead.key)).collect())
+    Ok(found
+        .into_iter()
+        .map(|ahead| (ahead.t, ahead.key))
+        .collect())
 }
 
 fn read(

@@ -54,14 +54,18 @@ const READING: &str = "reading the granted buckets";
 const WRITING: &str = "writing the granted buckets";
 
 /// Buckets with a name, by number.
-pub(crate) fn list(conn: &Connection) -> Result<Vec<(Bucket, BucketId, BucketState)>, ReplicaError> {
+pub(crate) fn list(
+    conn: &Connection,
+) -> Result<Vec<(Bucket, BucketId, BucketState)>, ReplicaError> {
     let mut statement = conn
-        .prepare_cached(
-            "SELECT b, bucket, state FROM syncline_buckets WHERE state < 2 ORDER BY b",
-        )
+        .prepare_cached("SELECT b, bucket, state FROM syncline_buckets WHERE state < 2 ORDER BY b")
         .doing(READING)?;
     let found = statement.query_map([], |row| {
-        Ok((row.get(0)?, BucketId(row.get(1)?), BucketState::from_number(row.get(2)?)))
+        Ok((
+            row.get(0)?,
+            BucketId(row.get(1)?),
+            BucketState::from_number(row.get(2)?),
+        ))
     });
     found.and_then(Iterator::collect).doing(READING)
 }
@@ -92,11 +96,7 @@ pub(crate) fn add(conn: &Connection, bucket: BucketId) -> Result<Bucket, Replica
 }
 
 /// Takes a lost bucket's name away: records cannot reach it any more (spec AP8).
-pub(crate) fn lose(
-    conn: &Connection,
-    b: Bucket,
-    state: BucketState,
-) -> Result<(), ReplicaError> {
+pub(crate) fn lose(conn: &Connection, b: Bucket, state: BucketState) -> Result<(), ReplicaError> {
     conn.prepare_cached("UPDATE syncline_buckets SET bucket = NULL, state = ?2 WHERE b = ?1")
         .and_then(|mut s| s.execute((b, state.number())))
         .map(drop)
@@ -131,7 +131,9 @@ pub(crate) fn forget(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
         "DELETE FROM syncline_ahead WHERE b = ?1",
         "DELETE FROM syncline_buckets WHERE b = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([b])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([b]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -142,7 +144,9 @@ pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
         "UPDATE syncline_buckets SET state = 0 WHERE b = ?1",
         "UPDATE syncline_parts SET state = 0, after = NULL WHERE b = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([b])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([b]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -153,7 +157,9 @@ pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
         "UPDATE syncline_tables SET loaded = 0 WHERE t = ?1",
         "UPDATE syncline_parts SET state = 0, after = NULL WHERE t = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([t.0])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([t.0]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -252,12 +258,10 @@ pub(crate) fn set_part(
     after: Option<&[u8]>,
 ) -> Result<(), ReplicaError> {
     ensure_part(conn, b, t)?;
-    conn.prepare_cached(
-        "UPDATE syncline_parts SET state = ?3, after = ?4 WHERE b = ?1 AND t = ?2",
-    )
-    .and_then(|mut s| s.execute((b, t.0, i64::from(live), after)))
-    .map(drop)
-    .doing(WRITING)
+    conn.prepare_cached("UPDATE syncline_parts SET state = ?3, after = ?4 WHERE b = ?1 AND t = ?2")
+        .and_then(|mut s| s.execute((b, t.0, i64::from(live), after)))
+        .map(drop)
+        .doing(WRITING)
 }
 
 /// Adds differences to a (bucket, table)'s receipt digest.
@@ -289,6 +293,6 @@ fn ensure_part(conn: &Connection, b: Bucket, t: TableNumber) -> Result<(), Repli
            AND EXISTS(SELECT 1 FROM syncline_tables WHERE t = ?2 AND loaded = 1))",
     )
     .and_then(|mut s| s.execute((b, t.0)))
-        .map(drop)
-        .doing(WRITING)
+    .map(drop)
+    .doing(WRITING)
 }

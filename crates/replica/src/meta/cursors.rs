@@ -37,9 +37,11 @@ pub(crate) fn newest(conn: &Connection) -> Result<Option<Version>, ReplicaError>
 /// Adds a cursor and forgets what [`superfluous`] says.
 pub(crate) fn add(conn: &Connection, cursor: &Cursor) -> Result<(), ReplicaError> {
     const DOING: &str = "writing a cursor";
-    conn.prepare_cached("INSERT OR REPLACE INTO syncline_cursors(version, tag, mac) VALUES(?1, ?2, ?3)")
-        .and_then(|mut s| s.execute((cursor.version.0.cast_signed(), cursor.tag.0, cursor.mac.0)))
-        .doing(DOING)?;
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_cursors(version, tag, mac) VALUES(?1, ?2, ?3)",
+    )
+    .and_then(|mut s| s.execute((cursor.version.0.cast_signed(), cursor.tag.0, cursor.mac.0)))
+    .doing(DOING)?;
     let versions: Vec<u64> = list(conn)?.iter().map(|c| c.version.0).collect();
     for version in superfluous(&versions) {
         conn.prepare_cached("DELETE FROM syncline_cursors WHERE version = ?1")
@@ -51,13 +53,17 @@ pub(crate) fn add(conn: &Connection, cursor: &Cursor) -> Result<(), ReplicaError
 
 /// Forgets all of them: a Reload begins.
 pub(crate) fn clear(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.execute("DELETE FROM syncline_cursors", []).map(drop).doing("forgetting the cursors")
+    conn.execute("DELETE FROM syncline_cursors", [])
+        .map(drop)
+        .doing("forgetting the cursors")
 }
 
 /// Of `versions`, newest first: those that are neither among the newest nor the oldest of their
 /// age class, where each class is twice as long as the one before.
 fn superfluous(versions: &[u64]) -> Vec<u64> {
-    let Some(&newest) = versions.first() else { return Vec::new() };
+    let Some(&newest) = versions.first() else {
+        return Vec::new();
+    };
     let class = |version: u64| (64 - (newest - version).leading_zeros()).max(FIRST_CLASS);
     let mut out: Vec<u64> = versions
         .windows(2)

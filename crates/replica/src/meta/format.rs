@@ -90,7 +90,8 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, ReplicaError> {
 
 /// Creates the metadata, empty, inside the caller's transaction.
 pub(crate) fn create(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.execute_batch(TABLES).doing("creating the sync metadata")?;
+    conn.execute_batch(TABLES)
+        .doing("creating the sync metadata")?;
     super::settings::put(conn, super::settings::Key::Format, FORMAT)
 }
 
@@ -102,9 +103,12 @@ pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
     let found: Option<u32> = super::settings::get(conn, super::settings::Key::Format)?;
     match found {
         Some(FORMAT) => Ok(()),
-        Some(found) if found > FORMAT => Err(ReplicaError::NewerFormat { found, known: FORMAT }),
-        Some(_) | None => {
-            Err(ReplicaError::Damaged { what: "the metadata has no valid format number".into() })
-        }
+        Some(found) if found > FORMAT => Err(ReplicaError::NewerFormat {
+            found,
+            known: FORMAT,
+        }),
+        Some(_) | None => Err(ReplicaError::Damaged {
+            what: "the metadata has no valid format number".into(),
+        }),
     }
 }

@@ -63,7 +63,8 @@ pub(crate) fn version_of(
 ) -> Result<Option<Version>, ReplicaError> {
     conn.prepare_cached("SELECT version FROM syncline_rows WHERE t = ?1 AND key = ?2")
         .and_then(|mut s| {
-            s.query_row((t.0, key.as_bytes()), |row| row.get(0).map(version)).optional()
+            s.query_row((t.0, key.as_bytes()), |row| row.get(0).map(version))
+                .optional()
         })
         .doing(READING)
 }
@@ -162,7 +163,9 @@ pub(crate) fn members_within(
              ORDER BY key LIMIT ?5",
         )
         .doing(DOING)?;
-    let mut rows = statement.query((b, t.0, after.unwrap_or_default(), to, limit)).doing(DOING)?;
+    let mut rows = statement
+        .query((b, t.0, after.unwrap_or_default(), to, limit))
+        .doing(DOING)?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next().doing(DOING)? {
         keys.push(row_key(row.get_ref(0).doing(DOING)?)?);
@@ -202,7 +205,9 @@ pub(crate) fn forget_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
         "DELETE FROM syncline_parts WHERE t = ?1",
         "UPDATE syncline_tables SET loaded = 0 WHERE t = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([t.0])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([t.0]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -221,9 +226,14 @@ pub(crate) fn distrust_after(
             let Some(last) = keys.last() else { break };
             after = Some(last.clone());
             for key in keys {
-                let Some(known) = get(work.conn, table.number(), &key)? else { continue };
+                let Some(known) = get(work.conn, table.number(), &key)? else {
+                    continue;
+                };
                 if known.version > common {
-                    let next = Known { version: Version::ZERO, ..known.clone() };
+                    let next = Known {
+                        version: Version::ZERO,
+                        ..known.clone()
+                    };
                     work.set_known(table, &key, Some(&known), Some(&next))?;
                 }
             }
@@ -233,15 +243,15 @@ pub(crate) fn distrust_after(
 }
 
 /// The greatest key of `t` that the server gave.
-pub(crate) fn last_key(
-    conn: &Connection,
-    t: TableNumber,
-) -> Result<Option<RowKey>, ReplicaError> {
+pub(crate) fn last_key(conn: &Connection, t: TableNumber) -> Result<Option<RowKey>, ReplicaError> {
     let stored: Option<Option<Vec<u8>>> = conn
         .prepare_cached("SELECT max(key) FROM syncline_rows WHERE t = ?1")
         .and_then(|mut s| s.query_row([t.0], |row| row.get(0)).optional())
         .doing(READING)?;
-    stored.flatten().map(|bytes| row_key(ValueRef::Blob(&bytes))).transpose()
+    stored
+        .flatten()
+        .map(|bytes| row_key(ValueRef::Blob(&bytes)))
+        .transpose()
 }
 
 /// Differences of receipt digests, gathered while a transaction changes rows.
@@ -278,7 +288,9 @@ pub(crate) fn row_key(stored: ValueRef<'_>) -> Result<RowKey, ReplicaError> {
         .as_blob()
         .ok()
         .and_then(|bytes| RowKey::from_bytes(bytes).ok())
-        .ok_or_else(|| ReplicaError::Damaged { what: "a stored row key is malformed".into() })
+        .ok_or_else(|| ReplicaError::Damaged {
+            what: "a stored row key is malformed".into(),
+        })
 }
 
 fn version(stored: i64) -> Version {

@@ -78,7 +78,9 @@ pub(crate) fn table(
         .doing(WRITING)?;
     u32::try_from(t)
         .map(TableNumber)
-        .map_err(|_| ReplicaError::Damaged { what: format!("table number {t}") })
+        .map_err(|_| ReplicaError::Damaged {
+            what: format!("table number {t}"),
+        })
 }
 
 /// The column's number, given now if it has none.

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
-use syncline_core::{
-    Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version,
-};
+use syncline_core::{Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version};
 
 use super::ledger::row_key;
 use crate::{codec, db::Doing, error::ReplicaError};
@@ -141,7 +139,11 @@ pub(crate) fn in_state(
 }
 
 /// At most `limit` changesets of any state after `after`, in order.
-pub(crate) fn list(conn: &Connection, after: Seq, limit: usize) -> Result<Vec<Entry>, ReplicaError> {
+pub(crate) fn list(
+    conn: &Connection,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Entry>, ReplicaError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     entries(conn, "WHERE seq > ?1 ORDER BY seq LIMIT ?2", (after, limit))
 }
@@ -211,7 +213,9 @@ pub(crate) fn remove(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
         "DELETE FROM syncline_depends WHERE on_seq = ?1",
         "DELETE FROM syncline_outbox WHERE seq = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([seq])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([seq]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -224,7 +228,9 @@ pub(crate) fn move_to(conn: &Connection, from: Seq, to: Seq) -> Result<(), Repli
         "UPDATE syncline_depends SET on_seq = ?2 WHERE on_seq = ?1",
         "UPDATE syncline_outbox SET seq = ?2 WHERE seq = ?1",
     ] {
-        conn.prepare_cached(sql).and_then(|mut s| s.execute([from, to])).doing(WRITING)?;
+        conn.prepare_cached(sql)
+            .and_then(|mut s| s.execute([from, to]))
+            .doing(WRITING)?;
     }
     Ok(())
 }
@@ -253,7 +259,9 @@ pub(crate) fn changes(
 
 fn read_change(row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
     let op = row.get_ref(4).doing(READING)?;
-    let op = op.as_blob().map_err(|_| ReplicaError::Damaged { what: "a stored change".into() })?;
+    let op = op.as_blob().map_err(|_| ReplicaError::Damaged {
+        what: "a stored change".into(),
+    })?;
     Ok(StoredChange {
         pos: row.get(0).doing(READING)?,
         change: Change {
@@ -267,7 +275,10 @@ fn read_change(row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
 }
 
 /// The keys of a changeset's rows, without decoding what happened to them.
-pub(crate) fn keys(conn: &Connection, seq: Seq) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
+pub(crate) fn keys(
+    conn: &Connection,
+    seq: Seq,
+) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
     let mut statement = conn
         .prepare_cached("SELECT t, key FROM syncline_changes WHERE seq = ?1 ORDER BY pos")
         .doing(READING)?;
@@ -322,7 +333,9 @@ pub(crate) fn size(conn: &Connection, seq: Seq) -> Result<(u64, u64), ReplicaErr
          FROM syncline_changes WHERE seq = ?1",
     )
     .and_then(|mut s| {
-        s.query_row([seq], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        s.query_row([seq], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })
     })
     .map(|(changes, bytes)| (changes.cast_unsigned(), bytes.cast_unsigned()))
     .doing(READING)
@@ -355,7 +368,10 @@ pub(crate) fn pending(
     t: TableNumber,
     key: &RowKey,
 ) -> Result<Vec<Pending>, ReplicaError> {
-    Ok(touching(conn, t, key)?.into_iter().filter(|p| p.state != State::Parked).collect())
+    Ok(touching(conn, t, key)?
+        .into_iter()
+        .filter(|p| p.state != State::Parked)
+        .collect())
 }
 
 /// The changes of a row in any changeset, parked ones included, in order.
@@ -375,8 +391,9 @@ pub(crate) fn touching(
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
         let op = row.get_ref(4).doing(READING)?;
-        let op =
-            op.as_blob().map_err(|_| ReplicaError::Damaged { what: "a stored change".into() })?;
+        let op = op.as_blob().map_err(|_| ReplicaError::Damaged {
+            what: "a stored change".into(),
+        })?;
         found.push(Pending {
             seq: row.get(0).doing(READING)?,
             pos: row.get(1).doing(READING)?,
@@ -395,11 +412,12 @@ pub(crate) fn position(
     t: TableNumber,
     key: &RowKey,
 ) -> Result<Option<i64>, ReplicaError> {
-    conn.prepare_cached(
-        "SELECT pos FROM syncline_changes WHERE t = ?1 AND key = ?2 AND seq = ?3",
-    )
-    .and_then(|mut s| s.query_row((t.0, key.as_bytes(), seq), |row| row.get(0)).optional())
-    .doing(READING)
+    conn.prepare_cached("SELECT pos FROM syncline_changes WHERE t = ?1 AND key = ?2 AND seq = ?3")
+        .and_then(|mut s| {
+            s.query_row((t.0, key.as_bytes(), seq), |row| row.get(0))
+                .optional()
+        })
+        .doing(READING)
 }
 
 /// Writes that `seq` needs `on` (spec SL6).
@@ -423,7 +441,11 @@ pub(crate) fn depends(
         .doing(READING)?;
     let found = statement.query_map([seq], |row| {
         let number: Option<i64> = row.get(2)?;
-        Ok((row.get(0)?, State::from_number(row.get(1)?), number.map(i64::cast_unsigned)))
+        Ok((
+            row.get(0)?,
+            State::from_number(row.get(1)?),
+            number.map(i64::cast_unsigned),
+        ))
     });
     found.and_then(Iterator::collect).doing(READING)
 }
@@ -443,7 +465,10 @@ pub(crate) fn dependants(
             .prepare_cached("SELECT seq FROM syncline_depends WHERE on_seq = ?1")
             .doing(READING)?;
         let next = statement.query_map([seq], |row| row.get(0));
-        open.extend(next.and_then(Iterator::collect::<rusqlite::Result<Vec<Seq>>>).doing(READING)?);
+        open.extend(
+            next.and_then(Iterator::collect::<rusqlite::Result<Vec<Seq>>>)
+                .doing(READING)?,
+        );
     }
     Ok(found)
 }

@@ -74,7 +74,11 @@ impl Key {
 
 pub(crate) fn get<T: FromSql>(conn: &Connection, key: Key) -> Result<Option<T>, ReplicaError> {
     conn.prepare_cached("SELECT value FROM syncline_meta WHERE key = ?1")
-        .and_then(|mut statement| statement.query_row([key.name()], |row| row.get(0)).optional())
+        .and_then(|mut statement| {
+            statement
+                .query_row([key.name()], |row| row.get(0))
+                .optional()
+        })
         .doing("reading a setting of the replica")
 }
 
@@ -94,10 +98,15 @@ pub(crate) fn remove(conn: &Connection, key: Key) -> Result<(), ReplicaError> {
 
 /// A 16-byte id.
 pub(crate) fn get_id(conn: &Connection, key: Key) -> Result<Option<[u8; 16]>, ReplicaError> {
-    let Some(bytes) = get::<Vec<u8>>(conn, key)? else { return Ok(None) };
-    bytes.try_into().map(Some).map_err(|_| ReplicaError::Damaged {
-        what: format!("the setting {} is not 16 bytes long", key.name()),
-    })
+    let Some(bytes) = get::<Vec<u8>>(conn, key)? else {
+        return Ok(None);
+    };
+    bytes
+        .try_into()
+        .map(Some)
+        .map_err(|_| ReplicaError::Damaged {
+            what: format!("the setting {} is not 16 bytes long", key.name()),
+        })
 }
 
 /// A number that is never negative; zero when absent.

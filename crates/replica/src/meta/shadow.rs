@@ -32,11 +32,14 @@ pub(crate) fn get(
             .optional()
         })
         .doing(READING)?;
-    let Some((image, hidden)) = found else { return Ok(None) };
-    let image = image.map(|bytes| codec::decode_row(&table.table, &bytes)).transpose()?;
+    let Some((image, hidden)) = found else {
+        return Ok(None);
+    };
+    let image = image
+        .map(|bytes| codec::decode_row(&table.table, &bytes))
+        .transpose()?;
     Ok(Some(Shadow { image, hidden }))
 }
-
 
 /// Whether any row of the table has a shadow.
 pub(crate) fn any(conn: &Connection, t: TableNumber) -> Result<bool, ReplicaError> {
@@ -52,7 +55,10 @@ pub(crate) fn put(
     key: &RowKey,
     shadow: &Shadow,
 ) -> Result<(), ReplicaError> {
-    let image = shadow.image.as_ref().map(|row| codec::encode_row(&table.table, row));
+    let image = shadow
+        .image
+        .as_ref()
+        .map(|row| codec::encode_row(&table.table, row));
     conn.prepare_cached(
         "INSERT OR REPLACE INTO syncline_shadow(t, key, image, hidden) VALUES(?1, ?2, ?3, ?4)",
     )
@@ -119,9 +125,11 @@ pub(crate) fn keys_with_rows(
 
 /// Rows of the server that this database cannot hold.
 pub(crate) fn count_hidden(conn: &Connection) -> Result<u64, ReplicaError> {
-    conn.query_row("SELECT count(*) FROM syncline_shadow WHERE hidden = 1", [], |row| {
-        row.get::<_, i64>(0)
-    })
+    conn.query_row(
+        "SELECT count(*) FROM syncline_shadow WHERE hidden = 1",
+        [],
+        |row| row.get::<_, i64>(0),
+    )
     .map(i64::cast_unsigned)
     .doing(READING)
 }

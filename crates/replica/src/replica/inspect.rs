@@ -1,8 +1,7 @@
 //! What can be asked of a replica.
 
 use syncline_core::{
-    ChangesetId, DeviceId, Op, RowKey, Timestamp, Value, Version,
-    wire::LoadPosition,
+    ChangesetId, DeviceId, Op, RowKey, Timestamp, Value, Version, wire::LoadPosition,
 };
 
 use super::Replica;
@@ -20,9 +19,7 @@ use crate::{
     },
     queue::{QueueState, QueuedChange, QueuedChangeset},
     session::{Phase, receive::progress},
-    status::{
-        LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
-    },
+    status::{LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus},
     tables::SyncedTable,
     work::Work,
 };
@@ -36,7 +33,11 @@ impl Replica {
         let conn = &self.conn;
         let mut tables = Vec::new();
         let records = names::tables(conn)?;
-        for table in self.tables.iter().filter(|table| table.name() != conflict::TABLE) {
+        for table in self
+            .tables
+            .iter()
+            .filter(|table| table.name() != conflict::TABLE)
+        {
             let t = table.number();
             let record = records.iter().find(|record| record.t == t);
             let state = if table.remote.is_none() {
@@ -56,7 +57,12 @@ impl Replica {
         for (name, reason) in &self.tables.left_out {
             let (name, reason) = (name.clone(), reason.clone());
             let state = TableState::LeftOut { reason };
-            tables.push(TableStatus { name, state, rows: 0, seeding: false });
+            tables.push(TableStatus {
+                name,
+                state,
+                rows: 0,
+                seeding: false,
+            });
         }
         let checkpoint = cursors::newest(conn)?;
         let is_loading = checkpoint.is_some() && buckets::is_loading(conn)?;
@@ -74,7 +80,11 @@ impl Replica {
             unstorable: shadow::count_hidden(conn)?,
             checkpoint,
             caught_up: settings::get(conn, Key::CaughtUp)?.unwrap_or(false),
-            loading: if is_loading { Some(progress(conn)?) } else { None },
+            loading: if is_loading {
+                Some(progress(conn)?)
+            } else {
+                None
+            },
         })
     }
 
@@ -82,9 +92,14 @@ impl Replica {
         if self.tables.named(conflict::TABLE).is_none() {
             return Ok(0);
         }
-        let text = format!("SELECT count(*) FROM {} WHERE state = 'open'", conflict::TABLE);
+        let text = format!(
+            "SELECT count(*) FROM {} WHERE state = 'open'",
+            conflict::TABLE
+        );
         let count = self.conn.query_row(&text, [], |row| row.get::<_, i64>(0));
-        count.map(i64::cast_unsigned).doing("counting the open conflicts")
+        count
+            .map(i64::cast_unsigned)
+            .doing("counting the open conflicts")
     }
 
     /// The version of the last checkpoint.
@@ -109,7 +124,10 @@ impl Replica {
             None => 0,
         };
         let entries = outbox::list(&self.conn, after, limit)?;
-        entries.into_iter().map(|entry| self.listed(entry)).collect()
+        entries
+            .into_iter()
+            .map(|entry| self.listed(entry))
+            .collect()
     }
 
     fn listed(&self, entry: Entry) -> Result<QueuedChangeset, ReplicaError> {
@@ -118,17 +136,21 @@ impl Replica {
         for stored in outbox::changes(&self.conn, entry.seq, 0, limit)? {
             let table = self.tables.local(stored.change.table);
             changes.push(QueuedChange {
-                table: table.map(|table| table.name().to_owned()).unwrap_or_default(),
-                columns: table.map(|table| columns(table, &stored.change.op)).unwrap_or_default(),
+                table: table
+                    .map(|table| table.name().to_owned())
+                    .unwrap_or_default(),
+                columns: table
+                    .map(|table| columns(table, &stored.change.op))
+                    .unwrap_or_default(),
                 change: stored.change,
             });
         }
         let state = match entry.state {
             State::Sealed if self.session.is_in_flight(entry.id) => QueueState::Sent,
             State::Sealed => QueueState::Sealed,
-            State::Accepted => {
-                QueueState::Accepted { version: entry.version.unwrap_or_default() }
-            }
+            State::Accepted => QueueState::Accepted {
+                version: entry.version.unwrap_or_default(),
+            },
             State::Parked => QueueState::Parked {
                 code: entry.code.unwrap_or_default(),
                 message: entry.message.unwrap_or_default(),
@@ -154,7 +176,9 @@ impl Replica {
         let table = self
             .tables
             .named(table)
-            .ok_or_else(|| ReplicaError::UnknownTable { name: table.to_owned() })?;
+            .ok_or_else(|| ReplicaError::UnknownTable {
+                name: table.to_owned(),
+            })?;
         let key = row_key(table, key)?;
         let known = ledger::get(conn, table.number(), &key)?;
         let mut pending = Vec::new();
@@ -184,11 +208,7 @@ impl Replica {
         })
     }
 
-    fn conflicts_of(
-        &self,
-        table: &SyncedTable,
-        key: &RowKey,
-    ) -> Result<Vec<String>, ReplicaError> {
+    fn conflicts_of(&self, table: &SyncedTable, key: &RowKey) -> Result<Vec<String>, ReplicaError> {
         const DOING: &str = "reading the conflicts of a row";
         let text = format!(
             "SELECT id, row_key FROM {} WHERE state = 'open' AND table_name = ?1",
@@ -242,11 +262,17 @@ impl Replica {
         db::immediate(&self.conn, || {
             for table in self.tables.iter() {
                 let is_wanted = tables.is_empty()
-                    || tables.iter().any(|name| name.eq_ignore_ascii_case(table.name()));
+                    || tables
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(table.name()));
                 if let (true, Some(remote)) = (is_wanted, &table.remote) {
                     buckets::reload_table(&self.conn, table.number())?;
                     let number = remote.table.number;
-                    positions.push(LoadPosition { bucket: None, table: number, after: None });
+                    positions.push(LoadPosition {
+                        bucket: None,
+                        table: number,
+                        after: None,
+                    });
                 }
             }
             Ok::<_, ReplicaError>(())
@@ -258,13 +284,22 @@ impl Replica {
 
 /// Names of the columns that an operation writes.
 fn columns(table: &SyncedTable, op: &Op) -> Vec<String> {
-    let (Op::Insert(edits) | Op::Update(edits)) = op else { return Vec::new() };
-    let positions = edits.iter().filter_map(|edit| table.table.position_of(edit.column));
-    positions.map(|position| table.table.columns[position].name.clone()).collect()
+    let (Op::Insert(edits) | Op::Update(edits)) = op else {
+        return Vec::new();
+    };
+    let positions = edits
+        .iter()
+        .filter_map(|edit| table.table.position_of(edit.column));
+    positions
+        .map(|position| table.table.columns[position].name.clone())
+        .collect()
 }
 
 pub(super) fn row_key(table: &SyncedTable, values: &[Value]) -> Result<RowKey, ReplicaError> {
-    let bad = |reason: String| ReplicaError::BadKey { table: table.name().to_owned(), reason };
+    let bad = |reason: String| ReplicaError::BadKey {
+        table: table.name().to_owned(),
+        reason,
+    };
     let positions = &table.table.primary_key;
     if positions.len() != values.len() {
         return Err(bad(format!(
@@ -290,14 +325,20 @@ fn present(
 ) -> Result<(), ReplicaError> {
     table.sql.for_each(work.conn, |row| {
         let Ok(row) = row else { return Ok(()) };
-        let Ok(key) = row.key(&table.table) else { return Ok(()) };
+        let Ok(key) = row.key(&table.table) else {
+            return Ok(());
+        };
         let fault = match compare(work, table, &key, &row)? {
             Comparison::Same => return Ok(()),
             Comparison::Different => LocalFault::Differs,
             Comparison::Unknown => LocalFault::Unaccounted,
         };
         if found.len() < limit {
-            found.push(LocalDifference { table: table.name().to_owned(), key, fault });
+            found.push(LocalDifference {
+                table: table.name().to_owned(),
+                key,
+                fault,
+            });
         }
         Ok::<_, ReplicaError>(())
     })
@@ -313,9 +354,10 @@ fn missing(
     const LOOKED_AT: usize = 1_000;
     let mut after: Option<RowKey> = None;
     loop {
-        let keys =
-            shadow::keys_with_rows(work.conn, table.number(), after.as_ref(), LOOKED_AT)?;
-        let Some(last) = keys.last() else { return Ok(()) };
+        let keys = shadow::keys_with_rows(work.conn, table.number(), after.as_ref(), LOOKED_AT)?;
+        let Some(last) = keys.last() else {
+            return Ok(());
+        };
         after = Some(last.clone());
         for key in keys {
             if found.len() < limit
@@ -323,7 +365,11 @@ fn missing(
                 && table.sql.read(work.conn, &key)?.is_none()
             {
                 let fault = LocalFault::Missing;
-                found.push(LocalDifference { table: table.name().to_owned(), key, fault });
+                found.push(LocalDifference {
+                    table: table.name().to_owned(),
+                    key,
+                    fault,
+                });
             }
         }
     }

@@ -93,11 +93,18 @@ impl Replica {
         if !conflict.open {
             return Err(ReplicaError::UnknownConflict { id: id.to_owned() });
         }
-        let Self { conn, tables, entropy, .. } = self;
+        let Self {
+            conn,
+            tables,
+            entropy,
+            ..
+        } = self;
         let mut work = Work::new(conn, tables);
         let table = tables
             .named(&conflict.table)
-            .ok_or_else(|| ReplicaError::UnknownTable { name: conflict.table.clone() })?;
+            .ok_or_else(|| ReplicaError::UnknownTable {
+                name: conflict.table.clone(),
+            })?;
         let done = db::immediate(conn, || {
             if capture::has_marks(conn)? {
                 return Ok(false);
@@ -131,7 +138,11 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Conflict> {
         table: row.get(1)?,
         key: conflict::key_values(&key).unwrap_or_default(),
         column: row.get(3)?,
-        kind: if kind == "deleted" { ConflictKind::Deleted } else { ConflictKind::Manual },
+        kind: if kind == "deleted" {
+            ConflictKind::Deleted
+        } else {
+            ConflictKind::Manual
+        },
         base: row.get(5)?,
         mine: row.get(6)?,
         theirs: row.get(7)?,
@@ -142,7 +153,9 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Conflict> {
 }
 
 fn bad(reason: impl Into<String>) -> ReplicaError {
-    ReplicaError::BadResolution { reason: reason.into() }
+    ReplicaError::BadResolution {
+        reason: reason.into(),
+    }
 }
 
 /// Writes what was decided into the app's row.
@@ -153,9 +166,8 @@ fn write(
     resolution: &Resolution,
 ) -> Result<(), ReplicaError> {
     let key = row_key(table, &conflict.key)?;
-    let json = |text: &Option<String>| -> Option<Json> {
-        serde_json::from_str(text.as_deref()?).ok()
-    };
+    let json =
+        |text: &Option<String>| -> Option<Json> { serde_json::from_str(text.as_deref()?).ok() };
     match (conflict.kind, resolution) {
         (_, Resolution::Theirs) => Ok(()),
         (ConflictKind::Manual, Resolution::Mine | Resolution::Value(_)) => {
@@ -177,7 +189,11 @@ fn write(
                 .read(work.conn, &key)?
                 .ok_or_else(|| bad("the row is not there any more; resolve with theirs"))?;
             row.0[position] = value.canonical(table.table.columns[position].ty);
-            table.sql.update(work.conn, &key, &row, &[position]).map(drop).map_err(unfit)
+            table
+                .sql
+                .update(work.conn, &key, &row, &[position])
+                .map(drop)
+                .map_err(unfit)
         }
         (ConflictKind::Deleted, Resolution::Mine) => {
             let Some(Json::Object(mine)) = json(&conflict.mine) else {
@@ -185,9 +201,9 @@ fn write(
             };
             bring_back(work, table, &conflict.key, &mine)
         }
-        (ConflictKind::Deleted, Resolution::Value(_)) => {
-            Err(bad("the whole row was deleted: resolve with mine or theirs"))
-        }
+        (ConflictKind::Deleted, Resolution::Value(_)) => Err(bad(
+            "the whole row was deleted: resolve with mine or theirs",
+        )),
     }
 }
 
@@ -199,8 +215,12 @@ fn bring_back(
     mine: &serde_json::Map<String, Json>,
 ) -> Result<(), ReplicaError> {
     let structure = &table.table;
-    let mut row: Vec<(usize, Value)> =
-        structure.primary_key.iter().copied().zip(key.iter().cloned()).collect();
+    let mut row: Vec<(usize, Value)> = structure
+        .primary_key
+        .iter()
+        .copied()
+        .zip(key.iter().cloned())
+        .collect();
     for (name, json) in mine {
         let position = structure.position(name).filter(|p| !structure.is_key(*p));
         if let (Some(position), Some(value)) = (position, conflict::from_json(json)) {
@@ -216,8 +236,12 @@ fn bring_back(
     let values = row.iter().map(|(_, value)| Bind(value));
     match work.conn.execute(&text, params_from_iter(values)) {
         Ok(_) => Ok(()),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            Err(bad(format!("the row cannot be brought back as it was: {error}")))
+        Err(error)
+            if error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) =>
+        {
+            Err(bad(format!(
+                "the row cannot be brought back as it was: {error}"
+            )))
         }
         Err(error) => Err(error).doing("bringing a row back"),
     }
@@ -225,7 +249,11 @@ fn bring_back(
 
 /// A value that the column does not take is the caller's mistake.
 fn unfit(error: RowError) -> ReplicaError {
-    if error.is_constraint() { bad(error.to_string()) } else { error.into() }
+    if error.is_constraint() {
+        bad(error.to_string())
+    } else {
+        error.into()
+    }
 }
 
 /// Marks the conflict's row as decided.

@@ -10,9 +10,7 @@ use syncline_core::{
 use super::Sealed;
 use crate::{
     error::ReplicaError,
-    meta::{
-        outbox::{self, Entry, Seq, State, StoredChange},
-    },
+    meta::outbox::{self, Entry, Seq, State, StoredChange},
     work::Work,
 };
 
@@ -27,7 +25,9 @@ pub(super) fn join(
     sealed: &Sealed,
     hlc: Hlc,
 ) -> Result<Option<Seq>, ReplicaError> {
-    let Some(last) = outbox::last(work.conn)? else { return Ok(None) };
+    let Some(last) = outbox::last(work.conn)? else {
+        return Ok(None);
+    };
     let is_open = last.state == State::Sealed && !last.sent && !last.marked;
     let is_small =
         last.changes + sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;
@@ -35,7 +35,9 @@ pub(super) fn join(
     {
         return Ok(None);
     }
-    let Some(steps) = plan(work, last.seq, sealed)? else { return Ok(None) };
+    let Some(steps) = plan(work, last.seq, sealed)? else {
+        return Ok(None);
+    };
     carry_out(work, last, sealed, steps, hlc).map(Some)
 }
 
@@ -47,11 +49,7 @@ enum Step {
 }
 
 /// `None` if some row's two changes cannot be one.
-fn plan(
-    work: &Work<'_>,
-    last: Seq,
-    sealed: &Sealed,
-) -> Result<Option<Vec<Step>>, ReplicaError> {
+fn plan(work: &Work<'_>, last: Seq, sealed: &Sealed) -> Result<Option<Vec<Step>>, ReplicaError> {
     let mut steps = Vec::new();
     for new in &sealed.changes {
         let change = &new.change;
@@ -109,9 +107,17 @@ fn carry_out(
     last.bytes = bytes;
     last.hlc = hlc;
     let times = sealed.changes.iter().map(|change| change.at);
-    last.last_at = times.chain([last.last_at]).max().expect("at least one time is there");
+    last.last_at = times
+        .chain([last.last_at])
+        .max()
+        .expect("at least one time is there");
     outbox::put(work.conn, &last)?;
-    let needed: BTreeSet<_> = sealed.depends.iter().copied().filter(|on| *on != seq).collect();
+    let needed: BTreeSet<_> = sealed
+        .depends
+        .iter()
+        .copied()
+        .filter(|on| *on != seq)
+        .collect();
     for on in needed {
         outbox::depend(work.conn, seq, on)?;
     }

@@ -1,9 +1,6 @@
 //! Cutting what is too large, or was refused as a whole (spec SL8).
 
-use syncline_core::{
-    Timestamp,
-    wire::CHANGES_MAX,
-};
+use syncline_core::{Timestamp, wire::CHANGES_MAX};
 
 use super::Sealed;
 use crate::{
@@ -49,7 +46,10 @@ pub(super) fn oversized(sealed: Sealed) -> Vec<Sealed> {
     }
     pieces
         .into_iter()
-        .map(|changes| Sealed { changes, ..Sealed::default() })
+        .map(|changes| Sealed {
+            changes,
+            ..Sealed::default()
+        })
         .collect()
 }
 
@@ -137,7 +137,9 @@ fn share_rows(work: &Work<'_>, earlier: Seq, later: Seq) -> Result<bool, Replica
         if rows.contains(&(change.table, change.key.clone())) {
             return Ok(true);
         }
-        let Some(table) = work.table(change.table) else { continue };
+        let Some(table) = work.table(change.table) else {
+            continue;
+        };
         let parents = super::references::parents(work, table, &change.key, &change.op)?;
         if parents.iter().any(|parent| rows.contains(parent)) {
             return Ok(true);

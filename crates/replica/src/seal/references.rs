@@ -24,7 +24,9 @@ pub(super) fn find(work: &Work<'_>, sealed: &mut Sealed) -> Result<(), ReplicaEr
                 sealed.depends.insert(pending.seq);
             }
         }
-        let Some(table) = work.table(change.table) else { continue };
+        let Some(table) = work.table(change.table) else {
+            continue;
+        };
         for (parent, key) in parents(work, table, &change.key, &change.op)? {
             for pending in outbox::pending(work.conn, parent, &key)? {
                 if pending.state == State::Sealed && is_insert(&pending.op) {
@@ -43,7 +45,9 @@ pub(crate) fn parents(
     key: &RowKey,
     op: &Op,
 ) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
-    let (Op::Insert(edits) | Op::Update(edits)) = op else { return Ok(Vec::new()) };
+    let (Op::Insert(edits) | Op::Update(edits)) = op else {
+        return Ok(Vec::new());
+    };
     let sets = |position: usize| {
         let number = table.table.columns[position].number;
         edits.iter().find(|edit| edit.column == number)
@@ -54,7 +58,9 @@ pub(crate) fn parents(
         if !foreign_key.columns.iter().any(|&p| sets(p).is_some()) {
             continue;
         }
-        let Some(parent) = work.tables.named(&foreign_key.parent) else { continue };
+        let Some(parent) = work.tables.named(&foreign_key.parent) else {
+            continue;
+        };
         let mut values = Vec::new();
         for &position in &foreign_key.columns {
             values.push(match sets(position).map(|edit| &edit.edit) {
@@ -87,9 +93,14 @@ fn parent_key(
         return Ok(None);
     }
     let table = &parent.table;
-    let named: Option<Vec<usize>> =
-        foreign_key.parent_columns.iter().map(|name| table.position(name)).collect();
-    let Some(positions) = named else { return Ok(None) };
+    let named: Option<Vec<usize>> = foreign_key
+        .parent_columns
+        .iter()
+        .map(|name| table.position(name))
+        .collect();
+    let Some(positions) = named else {
+        return Ok(None);
+    };
     if positions.is_empty() || positions == table.primary_key {
         if values.len() != table.primary_key.len() {
             return Ok(None);
@@ -105,7 +116,10 @@ fn parent_key(
         "SELECT {} FROM {} WHERE {}",
         sql::list(&table.primary_key, |&p| sql::quoted(&table.columns[p].name)),
         sql::quoted(&table.name),
-        sql::all(&positions, |&p| format!("{} = ?", sql::quoted(&table.columns[p].name))),
+        sql::all(&positions, |&p| format!(
+            "{} = ?",
+            sql::quoted(&table.columns[p].name)
+        )),
     );
     let found = work
         .conn

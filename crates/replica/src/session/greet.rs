@@ -48,7 +48,9 @@ impl Replica {
     fn hello(&self, next_lease: Lease, now: Timestamp) -> Result<Hello, ReplicaError> {
         let conn = &self.conn;
         let granted = buckets::list(conn)?;
-        let sum = granted.iter().fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
+        let sum = granted
+            .iter()
+            .fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
         let cursors = cursors::list(conn)?;
         let text = |key| Ok::<_, ReplicaError>(settings::get::<String>(conn, key)?);
         Ok(Hello {
@@ -106,7 +108,8 @@ impl Replica {
         };
         self.session.reconnect.succeeded();
         if self.wanted()? != self.session.tables {
-            self.session.close(SCHEMA_CHANGED, "other tables sync now", true);
+            self.session
+                .close(SCHEMA_CHANGED, "other tables sync now", true);
             return Ok(());
         }
         self.pump(now)
@@ -156,7 +159,10 @@ fn take_welcome(
     if forked {
         outbox::mark_may_be_applied(conn, welcome.horizon)?;
     }
-    work.events.push(Event::Connected { user: welcome.user.clone(), forked });
+    work.events.push(Event::Connected {
+        user: welcome.user.clone(),
+        forked,
+    });
     if let Resume::Reload { reason, common } = &welcome.resume {
         match reason {
             ReloadReason::Diverged => {
@@ -181,7 +187,10 @@ const PUSHES_MAX: usize = 256;
 
 /// First eight bytes of a bucket's id, as Hello sums them.
 fn head(bucket: BucketId) -> u64 {
-    let (head, _) = bucket.0.split_first_chunk::<8>().expect("a bucket id has 16 bytes");
+    let (head, _) = bucket
+        .0
+        .split_first_chunk::<8>()
+        .expect("a bucket id has 16 bytes");
     u64::from_le_bytes(*head)
 }
 
@@ -219,7 +228,11 @@ fn diverge(work: &mut Work<'_>, common: Version) -> Result<u64, ReplicaError> {
             parked_at: None,
         };
         for (pos, change) in (0..).zip(changeset.changes) {
-            let stored = outbox::StoredChange { pos, change, at: kept.at };
+            let stored = outbox::StoredChange {
+                pos,
+                change,
+                at: kept.at,
+            };
             entry.bytes += outbox::put_change(conn, kept.seq, &stored)?;
         }
         outbox::put(conn, &entry)?;
@@ -236,5 +249,8 @@ fn accepted_after(
     common: Version,
 ) -> Result<Vec<Entry>, ReplicaError> {
     let accepted = outbox::in_state(conn, State::Accepted, 0, usize::MAX)?;
-    Ok(accepted.into_iter().filter(|e| e.version.is_some_and(|v| v > common)).collect())
+    Ok(accepted
+        .into_iter()
+        .filter(|e| e.version.is_some_and(|v| v > common))
+        .collect())
 }

@@ -124,16 +124,30 @@ impl Replica {
             );
             return self.settle_locally(entry, Some(message), now);
         }
-        self.session.in_flight.insert(entry.id, InFlight { seq: entry.seq });
+        self.session
+            .in_flight
+            .insert(entry.id, InFlight { seq: entry.seq });
         if body.len() <= PUSH_PART_BYTES {
-            let push = Push { id: entry.id, body, parts: 0 };
+            let push = Push {
+                id: entry.id,
+                body,
+                parts: 0,
+            };
             self.session.send(&ClientMessage::Push(push));
         } else {
             let parts = u32::try_from(body.len().div_ceil(PUSH_PART_BYTES))
                 .expect("a changeset's size is limited above");
-            let push = Push { id: entry.id, body: Vec::new(), parts };
+            let push = Push {
+                id: entry.id,
+                body: Vec::new(),
+                parts,
+            };
             self.session.send(&ClientMessage::Push(push));
-            self.session.out.push_back(Outgoing::Parts { id: entry.id, body, index: 0 });
+            self.session.out.push_back(Outgoing::Parts {
+                id: entry.id,
+                body,
+                index: 0,
+            });
         }
         Ok(())
     }
@@ -143,7 +157,9 @@ impl Replica {
     fn translated(&self, entry: &Entry) -> Result<Option<Changeset>, ReplicaError> {
         let mut changes = Vec::new();
         for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
-            let Some(table) = self.tables.local(stored.change.table) else { continue };
+            let Some(table) = self.tables.local(stored.change.table) else {
+                continue;
+            };
             let mut extra = Vec::new();
             if seal::is_insert(&stored.change.op) {
                 let known = ledger::get(&self.conn, table.number(), &stored.change.key)?;
@@ -208,15 +224,14 @@ impl Replica {
     }
 
     /// Waits before a changeset is sent again: as long as the server asks, or longer and longer.
-    pub(super) fn push_again(
-        &mut self,
-        seq: outbox::Seq,
-        refusal: &Refusal,
-        now: Timestamp,
-    ) {
+    pub(super) fn push_again(&mut self, seq: outbox::Seq, refusal: &Refusal, now: Timestamp) {
         if refusal.code == code::GAP {
             // Numbers are agreed on at Welcome.
-            self.session.close(code::GAP, "the server counts our changesets differently", true);
+            self.session.close(
+                code::GAP,
+                "the server counts our changesets differently",
+                true,
+            );
             return;
         }
         let pause = match refusal.retry_after_ms {

@@ -11,8 +11,8 @@ use syncline_core::{
 use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
 use crate::{
     apply::{
-        CheckpointInput, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
-        erase_gone, full_grants, load_positions,
+        CheckpointInput, Stream, add_grants, apply_checkpoint, apply_page, drop_grants, erase_gone,
+        full_grants, load_positions,
     },
     db,
     error::ReplicaError,
@@ -84,7 +84,8 @@ impl Replica {
                 | ServerMessage::Changes(_)
                 | ServerMessage::Checkpoint(_),
             ) => {
-                self.session.close(code::MALFORMED, "a message out of turn", true);
+                self.session
+                    .close(code::MALFORMED, "a message out of turn", true);
                 Ok(())
             }
         }
@@ -99,7 +100,8 @@ impl Replica {
             if let Some(pause) = refusal.retry_after_ms {
                 self.session.reconnect.not_before(now.plus_millis(pause));
             }
-            self.session.close(&refusal.code, refusal.message.clone(), refusal.retry);
+            self.session
+                .close(&refusal.code, refusal.message.clone(), refusal.retry);
         }
     }
 
@@ -114,10 +116,18 @@ impl Replica {
 
     /// Keeps log records until their checkpoint (spec AP1).
     fn keep(&mut self, changes: Changes) {
-        let bytes: usize = changes.records.iter().map(|record| record.body.len() + 64).sum();
+        let bytes: usize = changes
+            .records
+            .iter()
+            .map(|record| record.body.len() + 64)
+            .sum();
         self.session.changes_bytes += bytes;
         if self.session.changes_bytes > CHANGES_BYTES_MAX {
-            self.session.close(code::TOO_LARGE, "too many changes without a checkpoint", true);
+            self.session.close(
+                code::TOO_LARGE,
+                "too many changes without a checkpoint",
+                true,
+            );
             return;
         }
         self.session.changes.push(changes);
@@ -129,7 +139,12 @@ impl Replica {
         self.transact(now, |work, entropy| {
             if is_full {
                 full_grants(work.conn, &grants.add, &grants.reload, renamed)?;
-                let stream = Stream { now, entropy, any_ahead: false, mismatched: Vec::new() };
+                let stream = Stream {
+                    now,
+                    entropy,
+                    any_ahead: false,
+                    mismatched: Vec::new(),
+                };
                 erase_gone(work, &stream)?;
             } else {
                 drop_grants(work.conn, &grants.drop)?;
@@ -138,8 +153,7 @@ impl Replica {
             Ok(())
         })?;
         if is_full && self.session.reload.is_none() {
-            let positions =
-                db::immediate(&self.conn, || load_positions(&self.conn, &self.tables))?;
+            let positions = db::immediate(&self.conn, || load_positions(&self.conn, &self.tables))?;
             self.session.send(&ClientMessage::Load(Load { positions }));
         }
         Ok(())
@@ -161,9 +175,13 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         // Taken only once the transaction is through: an error leaves them for another try.
         let changes = std::mem::take(&mut self.session.changes);
-        let input = CheckpointInput { changes: &changes, checkpoint };
-        let applied =
-            self.transact(now, |work, entropy| apply_checkpoint(work, &input, entropy, now));
+        let input = CheckpointInput {
+            changes: &changes,
+            checkpoint,
+        };
+        let applied = self.transact(now, |work, entropy| {
+            apply_checkpoint(work, &input, entropy, now)
+        });
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
@@ -172,13 +190,17 @@ impl Replica {
             }
         };
         self.session.changes_bytes = 0;
-        let Some(applied) = applied else { return Ok(()) };
+        let Some(applied) = applied else {
+            return Ok(());
+        };
         self.session.reload = None;
         if !applied.reload.is_empty() {
             self.ask_again(applied.reload);
         }
         if applied.is_live && !self.session.is_live {
-            self.events.extend([Event::Live { version: checkpoint.cursor.version }]);
+            self.events.extend([Event::Live {
+                version: checkpoint.cursor.version,
+            }]);
         }
         self.session.is_live = applied.is_live;
         Ok(())
@@ -193,7 +215,8 @@ impl Replica {
 
     fn answered(&mut self, result: &PushResult, now: Timestamp) -> Result<(), ReplicaError> {
         let Some(flight) = self.session.in_flight.get(&result.id).copied() else {
-            self.session.close(code::MALFORMED, "an answer to nothing that was sent", true);
+            self.session
+                .close(code::MALFORMED, "an answer to nothing that was sent", true);
             return Ok(());
         };
         let refused = self.transact(now, |work, entropy| {
@@ -253,7 +276,12 @@ fn lost(tables: &Tables, result: &PushResult) -> Vec<Event> {
             Some(remote.columns[position].name.clone())
         });
         let reason = lost.reason.clone();
-        Some(Event::EditLost { table: table.name().to_owned(), key, column, reason })
+        Some(Event::EditLost {
+            table: table.name().to_owned(),
+            key,
+            column,
+            reason,
+        })
     };
     result.lost.iter().filter_map(event).collect()
 }

@@ -36,7 +36,9 @@ impl Reconnect {
     fn next(&mut self, now: Timestamp, entropy: &mut dyn Entropy) -> Timestamp {
         let at = now.plus_millis(jittered(self.attempts, entropy));
         self.attempts = self.attempts.saturating_add(1);
-        self.not_before.take().map_or(at, |earliest| at.max(earliest))
+        self.not_before
+            .take()
+            .map_or(at, |earliest| at.max(earliest))
     }
 }
 
@@ -44,7 +46,9 @@ impl Reconnect {
 pub(super) fn jittered(failures: u32, entropy: &mut dyn Entropy) -> u64 {
     let mut bytes = [0; 8];
     entropy.fill(&mut bytes);
-    let pause = PAUSE_MS.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX_MS);
+    let pause = PAUSE_MS
+        .saturating_mul(1 << failures.min(16))
+        .min(PAUSE_MAX_MS);
     u64::from_le_bytes(bytes) % (pause + 1)
 }
 
@@ -62,7 +66,8 @@ impl Replica {
         }
         match self.session.pinged {
             Some(pinged) if pinged.plus_millis(DEAD_AFTER_MS) <= now => {
-                self.session.close(TIMEOUT, "the server does not answer any more", true);
+                self.session
+                    .close(TIMEOUT, "the server does not answer any more", true);
             }
             None if self.session.last_heard.plus_millis(PING_AFTER_MS) <= now => {
                 self.session.pinged = Some(now);

@@ -19,15 +19,20 @@ use crate::{
 
 /// The server's schema as it was last told.
 pub(crate) fn schema(conn: &Connection) -> Result<Option<SchemaInfo>, ReplicaError> {
-    let Some(bytes) = settings::get::<Vec<u8>>(conn, Key::Schema)? else { return Ok(None) };
-    minicbor::decode(&bytes).map(Some).map_err(|error| ReplicaError::Damaged {
-        what: format!("the server's schema: {error}"),
-    })
+    let Some(bytes) = settings::get::<Vec<u8>>(conn, Key::Schema)? else {
+        return Ok(None);
+    };
+    minicbor::decode(&bytes)
+        .map(Some)
+        .map_err(|error| ReplicaError::Damaged {
+            what: format!("the server's schema: {error}"),
+        })
 }
 
 pub(crate) fn put_schema(conn: &Connection, schema: &SchemaInfo) -> Result<(), ReplicaError> {
-    let bytes = minicbor::to_vec(schema)
-        .map_err(|error| ReplicaError::Schema { reason: error.to_string() })?;
+    let bytes = minicbor::to_vec(schema).map_err(|error| ReplicaError::Schema {
+        reason: error.to_string(),
+    })?;
     settings::put(conn, Key::Schema, bytes)
 }
 
@@ -89,7 +94,9 @@ fn local(conn: &Connection, record: &TableRecord) -> Result<Option<Table>, Repli
     } else {
         introspect::read_table(conn, &record.name)?
     };
-    let Some(mut table) = found else { return Ok(None) };
+    let Some(mut table) = found else {
+        return Ok(None);
+    };
     table.number = record.t;
     for column in &mut table.columns {
         column.number = names::column(conn, record.t, &column.name)?;
@@ -101,7 +108,9 @@ fn matched(
     table: Table,
     schema: Option<&syncline_core::Schema>,
 ) -> Result<(Table, Option<Remote>), String> {
-    let Some(schema) = schema else { return Ok((table, None)) };
+    let Some(schema) = schema else {
+        return Ok((table, None));
+    };
     let Some(theirs) = schema.table(&table.name) else {
         return Err("the server has no table of this name".to_owned());
     };
@@ -111,8 +120,10 @@ fn matched(
 
 /// Numbers the tables that are new in the file.
 fn discover(conn: &Connection, chosen: Option<&BTreeSet<String>>) -> Result<(), ReplicaError> {
-    let known: BTreeSet<String> =
-        names::tables(conn)?.into_iter().map(|record| record.name.to_lowercase()).collect();
+    let known: BTreeSet<String> = names::tables(conn)?
+        .into_iter()
+        .map(|record| record.name.to_lowercase())
+        .collect();
     let is_new = |name: &str| {
         let name = name.to_lowercase();
         !known.contains(&name) && chosen.is_none_or(|chosen| chosen.contains(&name))
@@ -122,10 +133,18 @@ fn discover(conn: &Connection, chosen: Option<&BTreeSet<String>>) -> Result<(), 
     }
     let seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
     let found = introspect::introspect(conn)?;
-    for local in found.tables.iter().filter(|local| is_new(&local.table.name)) {
+    for local in found
+        .tables
+        .iter()
+        .filter(|local| is_new(&local.table.name))
+    {
         names::table(conn, &local.table.name, seeding)?;
     }
-    for problem in found.problems.iter().filter(|problem| is_new(&problem.table)) {
+    for problem in found
+        .problems
+        .iter()
+        .filter(|problem| is_new(&problem.table))
+    {
         let t = names::table(conn, &problem.table, seeding)?;
         names::set_unfit(conn, t, &problem.to_string())?;
     }
@@ -155,16 +174,22 @@ fn create_missing(
     tables: &[Table],
     chosen: Option<&BTreeSet<String>>,
 ) -> Result<(), ReplicaError> {
-    let here: BTreeSet<String> =
-        listed(conn)?.into_iter().map(|name| name.to_lowercase()).collect();
+    let here: BTreeSet<String> = listed(conn)?
+        .into_iter()
+        .map(|name| name.to_lowercase())
+        .collect();
     for table in tables {
         let name = table.name.to_lowercase();
         let is_wanted = chosen.is_none_or(|chosen| chosen.contains(&name));
         if name == conflict::TABLE || here.contains(&name) || !is_wanted {
             continue;
         }
-        for text in [sql::create_table(table)].into_iter().chain(sql::create_indexes(table)) {
-            conn.execute_batch(&text).doing("creating a table of the server")?;
+        for text in [sql::create_table(table)]
+            .into_iter()
+            .chain(sql::create_indexes(table))
+        {
+            conn.execute_batch(&text)
+                .doing("creating a table of the server")?;
         }
         names::table(conn, &table.name, false)?;
     }

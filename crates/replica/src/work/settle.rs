@@ -56,7 +56,9 @@ impl Work<'_> {
 
     /// Shows shadow plus pending changes; whether nothing is pending. `None`: not a dirty row.
     fn compute(&mut self, table: &SyncedTable, key: &RowKey) -> Result<Option<bool>, ReplicaError> {
-        let Some(shadow) = self.shadow(table, key)? else { return Ok(None) };
+        let Some(shadow) = self.shadow(table, key)? else {
+            return Ok(None);
+        };
         let is_clean = outbox::pending(self.conn, table.number(), key)?.is_empty();
         let image = self.replayed(table, key, shadow.image)?;
         if self.visible(table, key)? != image {
@@ -73,7 +75,9 @@ impl Work<'_> {
         key: &RowKey,
         is_clean: bool,
     ) -> Result<(), ReplicaError> {
-        let Some(table) = self.table(t) else { return Ok(()) };
+        let Some(table) = self.table(t) else {
+            return Ok(());
+        };
         if is_clean {
             return shadow::delete(self.conn, t, key);
         }
@@ -92,7 +96,9 @@ impl Work<'_> {
             let waiting: Vec<_> = self.stuck.keys().filter(|p| wanted(p)).cloned().collect();
             let mut placed = 0;
             for place in waiting {
-                let Some(table) = self.table(place.0) else { continue };
+                let Some(table) = self.table(place.0) else {
+                    continue;
+                };
                 match table.sql.insert_or_replace(self.conn, &self.stuck[&place]) {
                     Ok(()) => {
                         self.stuck.remove(&place);
@@ -136,14 +142,20 @@ impl Work<'_> {
     fn hide(&mut self, table: &SyncedTable, key: &RowKey, row: Row) -> Result<(), ReplicaError> {
         let mut shadow = match self.shadow(table, key)? {
             Some(shadow) => shadow,
-            None => shadow::Shadow { image: Some(row.clone()), hidden: false },
+            None => shadow::Shadow {
+                image: Some(row.clone()),
+                hidden: false,
+            },
         };
         let reason = match table.sql.insert_or_replace(self.conn, &row) {
             Ok(()) => None,
             Err(error) if error.is_constraint() => Some(error),
             Err(error) => return Err(error.into()),
         };
-        if let Some(server) = shadow.image.as_ref().filter(|server| reason.is_some() && **server != row)
+        if let Some(server) = shadow
+            .image
+            .as_ref()
+            .filter(|server| reason.is_some() && **server != row)
         {
             // The pending change does not fit, but the server's row may.
             match table.sql.insert_or_replace(self.conn, server) {

@@ -125,8 +125,17 @@ impl Authority {
     }
 
     fn cursor(&self, version: Version) -> Cursor {
-        let tag = self.log.iter().rev().find(|e| e.version == version).map(|e| e.tag);
-        Cursor { version, tag: tag.unwrap_or_default(), mac: Tag::default() }
+        let tag = self
+            .log
+            .iter()
+            .rev()
+            .find(|e| e.version == version)
+            .map(|e| e.tag);
+        Cursor {
+            version,
+            tag: tag.unwrap_or_default(),
+            mac: Tag::default(),
+        }
     }
 
     /// What somebody else writes: rows by table name, all in one changeset.
@@ -136,7 +145,13 @@ impl Authority {
             let table = self.table(name).clone();
             let row = Row(values.clone()).canonical(&table);
             let key = row.key(&table).unwrap();
-            records.extend(self.set(&table, key, Some(row), ChangesetId::default(), Hlc::default()));
+            records.extend(self.set(
+                &table,
+                key,
+                Some(row),
+                ChangesetId::default(),
+                Hlc::default(),
+            ));
         }
         self.append(ChangesetId([9; 16]), records)
     }
@@ -150,7 +165,11 @@ impl Authority {
     }
 
     /// Forgets everything after `version`: a restored backup.
-    pub(crate) fn restore(&mut self, version: Version, rows: BTreeMap<(TableNumber, RowKey), Kept>) {
+    pub(crate) fn restore(
+        &mut self,
+        version: Version,
+        rows: BTreeMap<(TableNumber, RowKey), Kept>,
+    ) {
         self.log.retain(|entry| entry.version <= version);
         self.ids.retain(|_, at| *at <= version);
         self.rows = rows;
@@ -176,12 +195,15 @@ impl Authority {
         let version = self.end().next(self.now);
         let version = Version(version.0 + self.rows.len() as u64 % 7);
         let changed = match (&old, &row) {
-            (Some(old), Some(row)) => {
-                (0..row.0.len()).filter(|&i| old.row.0[i] != row.0[i]).collect()
-            }
+            (Some(old), Some(row)) => (0..row.0.len())
+                .filter(|&i| old.row.0[i] != row.0[i])
+                .collect(),
             _ => Vec::new(),
         };
-        let buckets = row.as_ref().map(|row| (self.buckets)(table, row)).unwrap_or_default();
+        let buckets = row
+            .as_ref()
+            .map(|row| (self.buckets)(table, row))
+            .unwrap_or_default();
         let kept = row.map(|row| Kept {
             row,
             version,
@@ -213,7 +235,10 @@ impl Authority {
             record.version = version;
             if let Some(kept) = &mut record.row {
                 kept.version = version;
-                let stored = self.rows.get_mut(&(record.table, record.key.clone())).unwrap();
+                let stored = self
+                    .rows
+                    .get_mut(&(record.table, record.key.clone()))
+                    .unwrap();
                 stored.version = version;
                 if stored.created > version || record.before.is_empty() {
                     stored.created = version;
@@ -225,7 +250,11 @@ impl Authority {
             version = version.next(self.now);
         }
         let previous = self.log.last().map(|entry| entry.tag).unwrap_or_default();
-        self.log.push(Entry { version, tag: next_tag(previous, id), records });
+        self.log.push(Entry {
+            version,
+            tag: next_tag(previous, id),
+            records,
+        });
         version
     }
 
@@ -247,7 +276,10 @@ impl Authority {
             let Some(table) = self.schema.by_number(*table).cloned() else {
                 return Verdict::Refused(refusal("schema", false));
             };
-            let current = self.rows.get(&(table.number, key.clone())).map(|kept| kept.row.clone());
+            let current = self
+                .rows
+                .get(&(table.number, key.clone()))
+                .map(|kept| kept.row.clone());
             let next = merge::apply_op(&table, current.as_ref(), op).unwrap();
             let (id, hlc) = (changeset.id, changeset.hlc);
             records.extend(self.set(&table, key.clone(), next, id, hlc));
@@ -288,7 +320,11 @@ impl Authority {
         let changeset = decode_changeset(body).unwrap();
         assert_eq!(changeset.id, id);
         let verdict = self.judge(link.device, &changeset);
-        link.send(&ServerMessage::PushResult(PushResult { id, verdict, lost: Vec::new() }));
+        link.send(&ServerMessage::PushResult(PushResult {
+            id,
+            verdict,
+            lost: Vec::new(),
+        }));
     }
 
     fn hello(&mut self, link: &mut Link, hello: &Hello) {
@@ -316,10 +352,14 @@ impl Authority {
         let in_log = |cursor: &&Cursor| self.cursor(cursor.version) == **cursor;
         let info = SchemaInfo::from_schema(&self.schema);
         let resume = match hello.cursors.first() {
-            None => Resume::Reload { reason: ReloadReason::New, common: None },
-            Some(cursor) if cursor.version < self.horizon => {
-                Resume::Reload { reason: ReloadReason::Horizon, common: None }
-            }
+            None => Resume::Reload {
+                reason: ReloadReason::New,
+                common: None,
+            },
+            Some(cursor) if cursor.version < self.horizon => Resume::Reload {
+                reason: ReloadReason::Horizon,
+                common: None,
+            },
             Some(cursor) if cursor.version == Version::ZERO || in_log(&cursor) => Resume::Continue,
             Some(_) => Resume::Reload {
                 reason: ReloadReason::Diverged,
@@ -345,8 +385,8 @@ impl Authority {
                 let sum = link.granted.iter().fold(0_u64, |sum, b| {
                     sum.wrapping_add(u64::from_le_bytes(b.0[..8].try_into().unwrap()))
                 });
-                let same = hello.buckets_count == link.granted.len() as u64
-                    && hello.buckets_sum == sum;
+                let same =
+                    hello.buckets_count == link.granted.len() as u64 && hello.buckets_sum == sum;
                 if same {
                     self.load(link, &hello.loading);
                 } else {
@@ -364,7 +404,9 @@ impl Authority {
     }
 
     fn wants(&self, link: &Link, table: TableNumber) -> bool {
-        link.tables.as_ref().is_none_or(|tables| tables.contains(&table))
+        link.tables
+            .as_ref()
+            .is_none_or(|tables| tables.contains(&table))
     }
 
     fn load_all(&self, link: &mut Link) {
@@ -374,13 +416,23 @@ impl Authority {
     }
 
     fn load_bucket(&self, link: &mut Link, bucket: BucketId) {
-        let wanted = self.schema.tables.iter().filter(|t| self.wants(link, t.number));
+        let wanted = self
+            .schema
+            .tables
+            .iter()
+            .filter(|t| self.wants(link, t.number));
         let wanted: Vec<_> = wanted.map(|table| table.number).collect();
-        link.loading.extend(wanted.into_iter().map(|table| ((bucket, table), None)));
+        link.loading
+            .extend(wanted.into_iter().map(|table| ((bucket, table), None)));
     }
 
     fn load(&self, link: &mut Link, positions: &[LoadPosition]) {
-        for LoadPosition { bucket, table, after } in positions {
+        for LoadPosition {
+            bucket,
+            table,
+            after,
+        } in positions
+        {
             let buckets: Vec<_> = match bucket {
                 Some(bucket) => vec![*bucket],
                 None => link.granted.iter().copied().collect(),
@@ -412,11 +464,18 @@ impl Authority {
 
     /// Sends what is new in the log, without a checkpoint.
     pub(crate) fn send_changes(&mut self, link: &mut Link) {
-        let entries: Vec<_> =
-            self.log.iter().filter(|entry| entry.version > link.position).cloned().collect();
+        let entries: Vec<_> = self
+            .log
+            .iter()
+            .filter(|entry| entry.version > link.position)
+            .cloned()
+            .collect();
         for entry in entries {
             link.position = entry.version;
-            let mut message = Changes { buckets: Vec::new(), records: Vec::new() };
+            let mut message = Changes {
+                buckets: Vec::new(),
+                records: Vec::new(),
+            };
             for record in &entry.records {
                 if self.wants(link, record.table) {
                     link.record(&self.schema, record, &mut message);
@@ -445,7 +504,12 @@ impl Authority {
         let live: Vec<_> = std::mem::take(&mut link.complete).into_iter().collect();
         let mut digests = Vec::new();
         for bucket in &link.granted {
-            for table in self.schema.tables.iter().filter(|t| self.wants(link, t.number)) {
+            for table in self
+                .schema
+                .tables
+                .iter()
+                .filter(|t| self.wants(link, t.number))
+            {
                 if link.loading.contains_key(&(*bucket, table.number)) {
                     continue;
                 }
@@ -456,13 +520,21 @@ impl Authority {
                     }
                 }
                 let Digest { count, sum } = digest;
-                digests.push(BucketDigest { bucket: *bucket, table: table.number, count, sum });
+                digests.push(BucketDigest {
+                    bucket: *bucket,
+                    table: table.number,
+                    count,
+                    sum,
+                });
             }
         }
         link.send(&ServerMessage::Checkpoint(Checkpoint {
             cursor: self.cursor(link.position),
             digests,
-            live: live.into_iter().map(|(bucket, table)| LiveBucket { bucket, table }).collect(),
+            live: live
+                .into_iter()
+                .map(|(bucket, table)| LiveBucket { bucket, table })
+                .collect(),
             caught_up: true,
             now: self.now,
             loading: link.loading.len() as u64,
@@ -474,12 +546,19 @@ impl Authority {
         if link.waits_for_load {
             return false;
         }
-        let Some(((bucket, table), after)) =
-            link.loading.iter().next().map(|(place, after)| (*place, after.clone()))
+        let Some(((bucket, table), after)) = link
+            .loading
+            .iter()
+            .next()
+            .map(|(place, after)| (*place, after.clone()))
         else {
             return false;
         };
-        let limit = if link.page_rows == 0 { 1_000 } else { link.page_rows };
+        let limit = if link.page_rows == 0 {
+            1_000
+        } else {
+            link.page_rows
+        };
         let mut rows = Vec::new();
         let mut last = None;
         let mut count = 0;
@@ -508,8 +587,19 @@ impl Authority {
                 link.complete.insert((bucket, table));
             }
         }
-        let part = PagePart { bucket, table, after, to, rows, count };
-        let page = Page { version: self.end(), parts: vec![part], remaining: None };
+        let part = PagePart {
+            bucket,
+            table,
+            after,
+            to,
+            rows,
+            count,
+        };
+        let page = Page {
+            version: self.end(),
+            parts: vec![part],
+            remaining: None,
+        };
         link.send(&ServerMessage::Page(page));
         true
     }
@@ -521,7 +611,12 @@ impl Link {
     }
 
     fn grants(&mut self, full: bool, add: Vec<BucketId>, drop: Vec<BucketId>) {
-        self.send(&ServerMessage::Grants(Grants { full, add, drop, reload: Vec::new() }));
+        self.send(&ServerMessage::Grants(Grants {
+            full,
+            add,
+            drop,
+            reload: Vec::new(),
+        }));
     }
 
     /// The changesets that were pushed, in order.
@@ -552,11 +647,15 @@ impl Link {
         };
         let body = match (before, after.is_empty(), whole) {
             (true, false, Some(mut whole)) => {
-                let RowState::Whole { columns, .. } = &whole.state else { unreachable!() };
+                let RowState::Whole { columns, .. } = &whole.state else {
+                    unreachable!()
+                };
                 let changed: Vec<(ColumnNumber, Value)> = columns
                     .iter()
                     .filter(|(number, _)| {
-                        record.changed.contains(&table.position_of(*number).unwrap())
+                        record
+                            .changed
+                            .contains(&table.position_of(*number).unwrap())
                     })
                     .cloned()
                     .collect();
@@ -579,7 +678,10 @@ impl Link {
                 u32::try_from(position).unwrap()
             })
             .collect();
-        message.records.push(Record { body: body.encode(), buckets });
+        message.records.push(Record {
+            body: body.encode(),
+            buckets,
+        });
     }
 }
 

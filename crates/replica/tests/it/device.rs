@@ -1,13 +1,8 @@
 //! A replica, an app that writes through the same file, and a wire to the authority.
 
 use rusqlite::Connection;
-use syncline_core::{
-    Schema, TableNumber, Timestamp,
-    wire::SchemaInfo,
-};
-use syncline_replica::{
-    AttachOptions, Closing, Event, Replica, Seeding, introspect::introspect,
-};
+use syncline_core::{Schema, TableNumber, Timestamp, wire::SchemaInfo};
+use syncline_replica::{AttachOptions, Closing, Event, Replica, Seeding, introspect::introspect};
 
 use crate::authority::{Authority, Link};
 
@@ -23,8 +18,12 @@ pub(crate) const SCHEMA: &str = "
 pub(crate) fn schema(sql: &str) -> Schema {
     let conn = Connection::open_in_memory().unwrap();
     conn.execute_batch(sql).unwrap();
-    let mut tables: Vec<_> =
-        introspect(&conn).unwrap().tables.into_iter().map(|local| local.table).collect();
+    let mut tables: Vec<_> = introspect(&conn)
+        .unwrap()
+        .tables
+        .into_iter()
+        .map(|local| local.table)
+        .collect();
     for (i, table) in tables.iter_mut().enumerate() {
         table.number = TableNumber(20 + 3 * u32::try_from(i).unwrap());
         for column in &mut table.columns {
@@ -74,7 +73,14 @@ impl Device {
 
     fn with(replica: Replica, seed: u64) -> Self {
         let now = Timestamp(1_700_000_000_000_000);
-        Self { replica, link: None, now, events: Vec::new(), closed: None, seed }
+        Self {
+            replica,
+            link: None,
+            now,
+            events: Vec::new(),
+            closed: None,
+            seed,
+        }
     }
 
     /// The app writes without saying where a transaction ends.
@@ -191,10 +197,16 @@ impl Device {
         let differences = self.replica.check_local(10, self.now).unwrap();
         assert_eq!(differences, [], "the books disagree with the tables");
         for table in &authority.schema.tables {
-            let columns: Vec<_> =
-                table.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
-            let key: Vec<_> =
-                table.primary_key.iter().map(|&p| columns[p].clone()).collect();
+            let columns: Vec<_> = table
+                .columns
+                .iter()
+                .map(|column| format!("\"{}\"", column.name))
+                .collect();
+            let key: Vec<_> = table
+                .primary_key
+                .iter()
+                .map(|&p| columns[p].clone())
+                .collect();
             let mut here: Vec<String> = self
                 .query(&format!(
                     "SELECT {} FROM \"{}\" ORDER BY {}",
@@ -210,7 +222,10 @@ impl Device {
                 .iter()
                 .filter(|((t, _), kept)| {
                     *t == table.number
-                        && kept.buckets.iter().any(|bucket| authority.granted.contains(bucket))
+                        && kept
+                            .buckets
+                            .iter()
+                            .any(|bucket| authority.granted.contains(bucket))
                 })
                 .map(|(_, kept)| kept.row.0.iter().map(text).collect::<Vec<_>>().join("|"))
                 .collect();

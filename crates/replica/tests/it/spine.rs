@@ -25,8 +25,18 @@ fn se1_what_one_device_writes_another_shows() {
     phone.assert_equal(&server);
     let status = laptop.replica.status().unwrap();
     assert_eq!((status.waiting, status.accepted, status.parked), (0, 0, 0));
-    assert!(status.tables.iter().all(|table| table.state == TableState::Live));
-    assert!(laptop.events.iter().any(|event| matches!(event, Event::Live { .. })));
+    assert!(
+        status
+            .tables
+            .iter()
+            .all(|table| table.state == TableState::Live)
+    );
+    assert!(
+        laptop
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Live { .. }))
+    );
 }
 
 #[test]
@@ -39,6 +49,20 @@ fn se1_rows_from_before_attaching_are_sent_and_equal_ones_are_not() {
     device.assert_equal(&server);
     assert_eq!(server.rows.len(), 2);
     let pushed = device.link.as_ref().unwrap().pushed();
-    assert_eq!(pushed.iter().map(|changeset| changeset.changes.len()).sum::<usize>(), 1);
-    assert!(!device.replica.status().unwrap().tables.iter().any(|table| table.seeding));
+    assert_eq!(
+        pushed
+            .iter()
+            .map(|changeset| changeset.changes.len())
+            .sum::<usize>(),
+        1
+    );
+    assert!(
+        !device
+            .replica
+            .status()
+            .unwrap()
+            .tables
+            .iter()
+            .any(|table| table.seeding)
+    );
 }

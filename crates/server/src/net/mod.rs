@@ -414,7 +414,9 @@ fn spawn_committer<B: Backend>(
                 Ok(prepared) => prepared,
                 Err(error) => return drop(ready.send(Err(error))),
             };
-            let readers = (0..readers::READERS_MAX).map(|_| B::reader(&storage)).collect();
+            let readers = (0..readers::READERS_MAX)
+                .map(|_| B::reader(&storage))
+                .collect();
             let readers = match readers {
                 Ok(readers) => readers,
                 Err(error) => return drop(ready.send(Err(ServeError::Storage(error)))),

@@ -353,7 +353,9 @@ fn cf13_a_table_without_columns_merges_as_the_file_says() {
         .apply_config(&file("tag = \"set\""), false, &[])
         .unwrap_err();
     assert!(
-        error.to_string().starts_with("syncline.toml:3:11: tables.notes.merge.tag: no column"),
+        error
+            .to_string()
+            .starts_with("syncline.toml:3:11: tables.notes.merge.tag: no column"),
         "{error}"
     );
 }

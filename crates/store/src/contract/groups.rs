@@ -22,18 +22,30 @@ pub fn pl1_a_commit_is_seen_afterwards_and_a_rollback_is_not<B: Bed>(bed: &mut B
     let (k, row) = (key("p"), project("p", "Garden"));
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");
-        group.write_rows(&[insert(projects, &k, &row)]).await.expect("the row fits");
+        group
+            .write_rows(&[insert(projects, &k, &row)])
+            .await
+            .expect("the row fits");
         group.rollback().await;
     });
     assert_eq!(stored(&mut storage, projects, &k), None);
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");
-        group.write_rows(&[insert(projects, &k, &row)]).await.expect("the row fits");
+        group
+            .write_rows(&[insert(projects, &k, &row)])
+            .await
+            .expect("the row fits");
         drop(group);
     });
-    assert_eq!(stored(&mut storage, projects, &k), None, "dropping a group rolls back");
-    in_group(&mut storage, async |group| group.write_rows(&[insert(projects, &k, &row)]).await)
-        .expect("the row is committed");
+    assert_eq!(
+        stored(&mut storage, projects, &k),
+        None,
+        "dropping a group rolls back"
+    );
+    in_group(&mut storage, async |group| {
+        group.write_rows(&[insert(projects, &k, &row)]).await
+    })
+    .expect("the row is committed");
     assert_eq!(stored(&mut storage, projects, &k), Some(row));
 }
 
@@ -44,8 +56,15 @@ pub fn pl1_a_group_sees_its_own_writes<B: Bed>(bed: &mut B) {
     in_group(&mut storage, async |group| {
         group.write_rows(&[insert(projects, &k, &row)]).await?;
         let metas = vec![(projects, k.clone(), meta(5, &[1]), Vec::new())];
-        group.write_ledger(&Ledger { metas, ..Ledger::default() }).await?;
-        let loaded = load_row(group, projects, &k).await.expect("the row is there");
+        group
+            .write_ledger(&Ledger {
+                metas,
+                ..Ledger::default()
+            })
+            .await?;
+        let loaded = load_row(group, projects, &k)
+            .await
+            .expect("the row is there");
         assert_eq!((loaded.row, loaded.meta), (Some(row), meta(5, &[1])));
         let update = RowWrite {
             table: projects,
@@ -56,11 +75,19 @@ pub fn pl1_a_group_sees_its_own_writes<B: Bed>(bed: &mut B) {
         };
         assert_eq!(update.kind(), WriteKind::Update);
         group.write_rows(&[update]).await?;
-        let loaded = load_row(group, projects, &k).await.expect("the row is there");
+        let loaded = load_row(group, projects, &k)
+            .await
+            .expect("the row is there");
         assert_eq!(loaded.row.as_ref(), Some(&changed));
-        let delete = RowWrite { row: None, columns: &[], ..update };
+        let delete = RowWrite {
+            row: None,
+            columns: &[],
+            ..update
+        };
         group.write_rows(&[delete]).await?;
-        let loaded = load_row(group, projects, &k).await.expect("the metadata is there");
+        let loaded = load_row(group, projects, &k)
+            .await
+            .expect("the metadata is there");
         assert_eq!(loaded.row, None);
         Ok(())
     })
@@ -122,13 +149,26 @@ pub fn pl2_matching_finds_exactly_equal_values<B: Bed>(bed: &mut B) {
     })
     .expect("the wants are loaded");
     let keys = |column, value: Value| found.matching(tasks, column, &value).map(<[_]>::to_vec);
-    assert_eq!(keys(RuleColumn::Column(4), 7.into()), Some(vec![key("a"), key("b")]));
+    assert_eq!(
+        keys(RuleColumn::Column(4), 7.into()),
+        Some(vec![key("a"), key("b")])
+    );
     let lower = Some(vec![key("a"), key("b"), key("d")]);
-    assert_eq!(keys(RuleColumn::Column(2), "t".into()), lower, "T is another text");
+    assert_eq!(
+        keys(RuleColumn::Column(2), "t".into()),
+        lower,
+        "T is another text"
+    );
     let all = Some(vec![key("a"), key("b"), key("c"), key("d")]);
     assert_eq!(keys(RuleColumn::Owner, "ada".into()), all);
-    let loaded = found.row(tasks, &key("a")).flatten().expect("the rows come too");
-    assert_eq!((loaded.row.as_ref(), &loaded.meta), (Some(&rows[1]), &meta(1, &[])));
+    let loaded = found
+        .row(tasks, &key("a"))
+        .flatten()
+        .expect("the rows come too");
+    assert_eq!(
+        (loaded.row.as_ref(), &loaded.meta),
+        (Some(&rows[1]), &meta(1, &[]))
+    );
 }
 
 pub fn pl12_own_writes_leave_no_marks<B: Bed>(bed: &mut B) {
@@ -136,11 +176,24 @@ pub fn pl12_own_writes_leave_no_marks<B: Bed>(bed: &mut B) {
     let labels = number(&context, "labels");
     let (k, row, changed) = (key("l"), label("l", "red"), label("l", "blue"));
     let insert = insert(labels, &k, &row);
-    let update = RowWrite { row: Some(&changed), exists: true, columns: &[1], ..insert };
-    let delete = RowWrite { row: None, exists: true, columns: &[], ..insert };
+    let update = RowWrite {
+        row: Some(&changed),
+        exists: true,
+        columns: &[1],
+        ..insert
+    };
+    let delete = RowWrite {
+        row: None,
+        exists: true,
+        columns: &[],
+        ..insert
+    };
     for write in [insert, update, delete] {
         let marks = in_group(&mut storage, async |group| {
-            assert!(!group.reacts(labels, write.kind()), "nothing hangs on labels");
+            assert!(
+                !group.reacts(labels, write.kind()),
+                "nothing hangs on labels"
+            );
             group.write_rows(&[write]).await?;
             group.take_marks(10).await
         });
@@ -152,13 +205,30 @@ pub fn pl12_own_writes_leave_no_marks<B: Bed>(bed: &mut B) {
 pub fn pl12_a_cascade_is_marked_with_the_image_before<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let (projects, tasks) = (number(&context, "projects"), number(&context, "tasks"));
-    store(&mut storage, projects, &[project("p", "Garden"), project("q", "Roof")]);
-    let rows = [task("t1", "p", "dig"), task("t2", "p", "sow"), task("t3", "q", "tile")];
+    store(
+        &mut storage,
+        projects,
+        &[project("p", "Garden"), project("q", "Roof")],
+    );
+    let rows = [
+        task("t1", "p", "dig"),
+        task("t2", "p", "sow"),
+        task("t3", "q", "tile"),
+    ];
     store(&mut storage, tasks, &rows);
     let k = key("p");
-    let delete = RowWrite { table: projects, key: &k, row: None, exists: true, columns: &[] };
+    let delete = RowWrite {
+        table: projects,
+        key: &k,
+        row: None,
+        exists: true,
+        columns: &[],
+    };
     let mut found = in_group(&mut storage, async |group| {
-        assert!(group.reacts(projects, WriteKind::Delete), "tasks go with their project");
+        assert!(
+            group.reacts(projects, WriteKind::Delete),
+            "tasks go with their project"
+        );
         assert!(!group.reacts(tasks, WriteKind::Delete));
         group.write_rows(&[delete]).await?;
         group.take_marks(10).await
@@ -172,7 +242,10 @@ pub fn pl12_a_cascade_is_marked_with_the_image_before<B: Bed>(bed: &mut B) {
     };
     assert_eq!(found, [mark(&rows[0]), mark(&rows[1])]);
     assert_eq!(stored(&mut storage, tasks, &key("t1")), None);
-    assert_eq!(stored(&mut storage, tasks, &key("t3")), Some(rows[2].clone()));
+    assert_eq!(
+        stored(&mut storage, tasks, &key("t3")),
+        Some(rows[2].clone())
+    );
 }
 
 pub fn pl12_defaults_fill_omitted_columns_and_are_marked<B: Bed>(bed: &mut B) {
@@ -182,13 +255,26 @@ pub fn pl12_defaults_fill_omitted_columns_and_are_marked<B: Bed>(bed: &mut B) {
     let mut row = task("t", "", "");
     row.0[1] = Value::Null;
     row.0[2] = Value::Null;
-    let write = RowWrite { table: tasks, key: &k, row: Some(&row), exists: false, columns: &[2] };
+    let write = RowWrite {
+        table: tasks,
+        key: &k,
+        row: Some(&row),
+        exists: false,
+        columns: &[2],
+    };
     let marks = in_group(&mut storage, async |group| {
         group.write_rows(&[write]).await?;
         group.take_marks(10).await
     });
     let marks = marks.expect("the group commits");
-    assert_eq!(marks, [Mark { table: tasks, key: k.clone(), before: None }]);
+    assert_eq!(
+        marks,
+        [Mark {
+            table: tasks,
+            key: k.clone(),
+            before: None
+        }]
+    );
     row.0[2] = "untitled".into();
     assert_eq!(stored(&mut storage, tasks, &k), Some(row));
 }
@@ -196,7 +282,11 @@ pub fn pl12_defaults_fill_omitted_columns_and_are_marked<B: Bed>(bed: &mut B) {
 pub fn pl13_another_program_is_marked_with_the_first_image_before<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
-    store(&mut storage, labels, &[label("a", "red"), label("b", "green"), label("c", "blue")]);
+    store(
+        &mut storage,
+        labels,
+        &[label("a", "red"), label("b", "green"), label("c", "blue")],
+    );
     let update = |id: &str, name: &str| External::Update {
         table: "labels",
         key: vec![("id", id.into())],
@@ -205,7 +295,10 @@ pub fn pl13_another_program_is_marked_with_the_first_image_before<B: Bed>(bed: &
     bed.external(&[
         update("a", "pink"),
         update("a", "rose"),
-        External::Delete { table: "labels", key: vec![("id", "b".into())] },
+        External::Delete {
+            table: "labels",
+            key: vec![("id", "b".into())],
+        },
         External::Insert {
             table: "labels",
             values: vec![("id", "d".into()), ("name", "grey".into())],
@@ -219,7 +312,11 @@ pub fn pl13_another_program_is_marked_with_the_first_image_before<B: Bed>(bed: &
     ])
     .expect("the program may write");
     assert!(storage.changed_elsewhere());
-    let mark = |id: &str, before: Option<Row>| Mark { table: labels, key: key(id), before };
+    let mark = |id: &str, before: Option<Row>| Mark {
+        table: labels,
+        key: key(id),
+        before,
+    };
     let expected = [
         mark("a", Some(label("a", "red"))),
         mark("b", Some(label("b", "green"))),
@@ -229,12 +326,24 @@ pub fn pl13_another_program_is_marked_with_the_first_image_before<B: Bed>(bed: &
     ];
     assert_eq!(marks(&mut storage), expected);
     assert_eq!(marks(&mut storage), [], "a mark is taken once");
-    assert_eq!(stored(&mut storage, labels, &key("a")), Some(label("a", "rose")));
-    assert_eq!(stored(&mut storage, labels, &key("e")), Some(label("e", "blue")));
-    let unknown = in_group(&mut storage, async |group| Ok(load_row(group, labels, &key("d")).await));
+    assert_eq!(
+        stored(&mut storage, labels, &key("a")),
+        Some(label("a", "rose"))
+    );
+    assert_eq!(
+        stored(&mut storage, labels, &key("e")),
+        Some(label("e", "blue"))
+    );
+    let unknown = in_group(&mut storage, async |group| {
+        Ok(load_row(group, labels, &key("d")).await)
+    });
     let unknown = unknown.expect("the row is read").expect("the row is there");
     assert_eq!(unknown.row, Some(label("d", "black")));
-    assert_eq!(unknown.meta, crate::RowMeta::default(), "the ledger does not know it yet");
+    assert_eq!(
+        unknown.meta,
+        crate::RowMeta::default(),
+        "the ledger does not know it yet"
+    );
 }
 
 pub fn pl13_marks_are_taken_in_portions_and_once<B: Bed>(bed: &mut B) {
@@ -249,7 +358,10 @@ pub fn pl13_marks_are_taken_in_portions_and_once<B: Bed>(bed: &mut B) {
     bed.external(&statements).expect("the program may write");
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");
-        assert_eq!(group.take_marks(10).await.expect("marks are taken").len(), 10);
+        assert_eq!(
+            group.take_marks(10).await.expect("marks are taken").len(),
+            10
+        );
         group.rollback().await;
     });
     let mut seen = BTreeSet::new();
@@ -257,7 +369,11 @@ pub fn pl13_marks_are_taken_in_portions_and_once<B: Bed>(bed: &mut B) {
         let marks = in_group(&mut storage, async |group| group.take_marks(10).await);
         let marks = marks.expect("marks are taken");
         assert_eq!(marks.len(), expected);
-        assert!(marks.iter().all(|mark| mark.table == labels && mark.before.is_none()));
+        assert!(
+            marks
+                .iter()
+                .all(|mark| mark.table == labels && mark.before.is_none())
+        );
         seen.extend(marks.into_iter().map(|mark| mark.key));
     }
     assert_eq!(seen.len(), 25, "what a rollback gave back was taken again");
@@ -297,13 +413,25 @@ pub fn pl14_rows_can_take_each_others_unique_values_in_a_ring<B: Bed>(bed: &mut 
 fn rotate<B: Bed>(bed: &mut B, ids: &[&str]) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
-    let rows: Vec<_> = ids.iter().map(|id| label(id, &format!("name of {id}"))).collect();
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|id| label(id, &format!("name of {id}")))
+        .collect();
     store(&mut storage, labels, &rows);
     let next = |i: usize| ids[(i + 1) % ids.len()];
-    let rotated: Vec<_> =
-        ids.iter().enumerate().map(|(i, id)| label(id, &format!("name of {}", next(i)))).collect();
+    let rotated: Vec<_> = ids
+        .iter()
+        .enumerate()
+        .map(|(i, id)| label(id, &format!("name of {}", next(i))))
+        .collect();
     let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
-    let write = |(key, row)| RowWrite { table: labels, key, row: Some(row), exists: true, columns: &[1] };
+    let write = |(key, row)| RowWrite {
+        table: labels,
+        key,
+        row: Some(row),
+        exists: true,
+        columns: &[1],
+    };
     let writes: Vec<_> = keys.iter().zip(&rotated).map(write).collect();
     let marks = in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;

@@ -10,9 +10,7 @@ use syncline_core::{
 
 use super::{
     Bed,
-    support::{
-        append, bucket, grant, in_group, key, label, load_row, meta, number, opened, store,
-    },
+    support::{append, bucket, grant, in_group, key, label, load_row, meta, number, opened, store},
 };
 use crate::{
     DeviceState, Group, KnownChangeset, Ledger, Loaded, Reader, RowMeta, Storage, StorageError,
@@ -48,10 +46,25 @@ pub fn pl1_metadata_comes_back_as_it_was_written<B: Bed>(bed: &mut B) {
     store(&mut storage, labels, &[label("a", "red")]);
     let members = BTreeMap::from([("a.b".to_owned(), clock(3)), (String::new(), clock(4))]);
     let columns = BTreeMap::from([
-        (ColumnNumber(2), ColumnState { clock: clock(5), members }),
-        (ColumnNumber(9), ColumnState { clock: clock(6), members: BTreeMap::new() }),
+        (
+            ColumnNumber(2),
+            ColumnState {
+                clock: clock(5),
+                members,
+            },
+        ),
+        (
+            ColumnNumber(9),
+            ColumnState {
+                clock: clock(6),
+                members: BTreeMap::new(),
+            },
+        ),
     ]);
-    let live = RowMeta { columns, ..meta(900, &[1, 5, 200]) };
+    let live = RowMeta {
+        columns,
+        ..meta(900, &[1, 5, 200])
+    };
     let remains = vec![
         (ColumnNumber(1), Value::Text("gone".into())),
         (ColumnNumber(2), Value::Real(0.5)),
@@ -69,19 +82,44 @@ pub fn pl1_metadata_comes_back_as_it_was_written<B: Bed>(bed: &mut B) {
         (labels, key("a"), live.clone(), Vec::new()),
         (labels, key("z"), tombstone.clone(), Vec::new()),
     ];
-    write(&mut storage, Ledger { metas, ..Ledger::default() });
+    write(
+        &mut storage,
+        Ledger {
+            metas,
+            ..Ledger::default()
+        },
+    );
     let found = in_group(&mut storage, async |group| {
-        Ok([load_row(group, labels, &key("a")).await, load_row(group, labels, &key("z")).await])
+        Ok([
+            load_row(group, labels, &key("a")).await,
+            load_row(group, labels, &key("z")).await,
+        ])
     });
-    let [a, z] = found.expect("the rows are read").map(|row| row.expect("the row is known"));
+    let [a, z] = found
+        .expect("the rows are read")
+        .map(|row| row.expect("the row is known"));
     assert_eq!((a.row, a.meta), (Some(label("a", "red")), live.clone()));
     assert_eq!((z.row, z.meta), (None, tombstone));
 
-    let moved = RowMeta { version: Version(902), ..meta(902, &[5, 6]) };
+    let moved = RowMeta {
+        version: Version(902),
+        ..meta(902, &[5, 6])
+    };
     let metas = vec![(labels, key("a"), moved.clone(), live.buckets)];
-    write(&mut storage, Ledger { metas, ..Ledger::default() });
-    let found = in_group(&mut storage, async |group| Ok(load_row(group, labels, &key("a")).await));
-    assert_eq!(found.expect("the row is read").map(|row| row.meta), Some(moved));
+    write(
+        &mut storage,
+        Ledger {
+            metas,
+            ..Ledger::default()
+        },
+    );
+    let found = in_group(&mut storage, async |group| {
+        Ok(load_row(group, labels, &key("a")).await)
+    });
+    assert_eq!(
+        found.expect("the row is read").map(|row| row.meta),
+        Some(moved)
+    );
 }
 
 pub fn pl3_known_changesets_are_remembered<B: Bed>(bed: &mut B) {
@@ -104,13 +142,34 @@ pub fn pl11_grant_counts_are_absolute_and_keep_their_since<B: Bed>(bed: &mut B) 
     let (one, two) = (grant(1, 1), grant(1, 2));
     let since = |version| Some(Version(version));
     let grants = vec![(one, 1, since(10)), (two, 1, since(11))];
-    write(&mut storage, Ledger { grants, ..Ledger::default() });
-    write(&mut storage, Ledger { grants: vec![(one, 3, None), (two, 0, None)], ..Ledger::default() });
-    let loaded = load(&mut storage, &[Want::GrantCount(one), Want::GrantCount(two)]);
+    write(
+        &mut storage,
+        Ledger {
+            grants,
+            ..Ledger::default()
+        },
+    );
+    write(
+        &mut storage,
+        Ledger {
+            grants: vec![(one, 3, None), (two, 0, None)],
+            ..Ledger::default()
+        },
+    );
+    let loaded = load(
+        &mut storage,
+        &[Want::GrantCount(one), Want::GrantCount(two)],
+    );
     assert_eq!((loaded.grants[&one], loaded.grants[&two]), (3, 0));
     let (_, granted) = block_on(bed.reader().grants(&[one.grantee])).expect("grants are read");
     assert_eq!(granted, [(one, Version(10))], "a count of zero is no grant");
-    write(&mut storage, Ledger { grants: vec![(two, 1, since(12))], ..Ledger::default() });
+    write(
+        &mut storage,
+        Ledger {
+            grants: vec![(two, 1, since(12))],
+            ..Ledger::default()
+        },
+    );
     let (_, mut granted) = block_on(bed.reader().grants(&[one.grantee])).expect("grants are read");
     granted.sort_unstable();
     assert_eq!(granted, [(one, Version(10)), (two, Version(12))]);
@@ -121,10 +180,28 @@ pub fn pl15_digests_are_absolute<B: Bed>(bed: &mut B) {
     let labels = number(&context, "labels");
     let digest = |count, sum| Digest { count, sum };
     let digests = vec![(bucket(1), labels, digest(2, u64::MAX))];
-    write(&mut storage, Ledger { digests, ..Ledger::default() });
-    let digests = vec![(bucket(1), labels, digest(1, 1 << 63)), (bucket(2), labels, digest(0, 0))];
-    write(&mut storage, Ledger { digests, ..Ledger::default() });
-    let wants = [Want::Digest(bucket(1), labels), Want::Digest(bucket(2), labels)];
+    write(
+        &mut storage,
+        Ledger {
+            digests,
+            ..Ledger::default()
+        },
+    );
+    let digests = vec![
+        (bucket(1), labels, digest(1, 1 << 63)),
+        (bucket(2), labels, digest(0, 0)),
+    ];
+    write(
+        &mut storage,
+        Ledger {
+            digests,
+            ..Ledger::default()
+        },
+    );
+    let wants = [
+        Want::Digest(bucket(1), labels),
+        Want::Digest(bucket(2), labels),
+    ];
     let loaded = load(&mut storage, &wants);
     assert_eq!(loaded.digests[&(bucket(1), labels)], digest(1, 1 << 63));
     assert_eq!(loaded.digests[&(bucket(2), labels)], digest(0, 0));
@@ -143,22 +220,35 @@ pub fn pl15_a_rules_fingerprint_moves_rules_since<B: Bed>(bed: &mut B) {
     write(&mut storage, ledger);
     append(&mut storage, &[200]);
     let head = block_on(bed.reader().head()).expect("the head is read");
-    assert_eq!((head.rules_since, head.version), (Version(100), Version(200)));
+    assert_eq!(
+        (head.rules_since, head.version),
+        (Version(100), Version(200))
+    );
     in_group(&mut storage, async |group| group.clear_rules().await).expect("rules are cleared");
-    let wants = [Want::GrantCount(grant(1, 1)), Want::Digest(bucket(1), labels)];
+    let wants = [
+        Want::GrantCount(grant(1, 1)),
+        Want::Digest(bucket(1), labels),
+    ];
     let loaded = load(&mut storage, &wants);
     assert_eq!(loaded.grants[&grant(1, 1)], 0);
     assert_eq!(loaded.digests[&(bucket(1), labels)], Digest::default());
     drop(storage);
     let mut storage = bed.open();
-    let (_, rules) =
-        crate::testkit::context_of(&mut storage, &crate::testkit::demo_schema());
-    assert_eq!(rules, None, "until a ledger brings a fingerprint there is none");
-    write(&mut storage, Ledger { rules: Some([8; 32]), ..Ledger::default() });
+    let (_, rules) = crate::testkit::context_of(&mut storage, &crate::testkit::demo_schema());
+    assert_eq!(
+        rules, None,
+        "until a ledger brings a fingerprint there is none"
+    );
+    write(
+        &mut storage,
+        Ledger {
+            rules: Some([8; 32]),
+            ..Ledger::default()
+        },
+    );
     drop(storage);
     let mut storage = bed.open();
-    let (_, rules) =
-        crate::testkit::context_of(&mut storage, &crate::testkit::demo_schema());
+    let (_, rules) = crate::testkit::context_of(&mut storage, &crate::testkit::demo_schema());
     assert_eq!(rules, Some([8; 32]));
 }
 
@@ -176,11 +266,27 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
         first_seen: Timestamp(4),
         last_seen: Timestamp(5),
     };
-    write(&mut storage, Ledger { devices: vec![device.clone()], ..Ledger::default() });
+    write(
+        &mut storage,
+        Ledger {
+            devices: vec![device.clone()],
+            ..Ledger::default()
+        },
+    );
     let loaded = load(&mut storage, &[Want::Device(device.id)]);
     assert_eq!(loaded.devices[&device.id], Some(device.clone()));
-    let later = DeviceState { last_number: 7, forked: false, ..device };
-    write(&mut storage, Ledger { devices: vec![later.clone()], ..Ledger::default() });
+    let later = DeviceState {
+        last_number: 7,
+        forked: false,
+        ..device
+    };
+    write(
+        &mut storage,
+        Ledger {
+            devices: vec![later.clone()],
+            ..Ledger::default()
+        },
+    );
     let loaded = load(&mut storage, &[Want::Device(later.id)]);
     assert_eq!(loaded.devices[&later.id], Some(later));
 }
@@ -188,14 +294,27 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
 pub fn pl10_scan_goes_through_live_rows_in_key_order<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
-    let rows: Vec<_> = ["d", "b", "e", "a"].map(|id| label(id, &format!("name {id}"))).into();
+    let rows: Vec<_> = ["d", "b", "e", "a"]
+        .map(|id| label(id, &format!("name {id}")))
+        .into();
     store(&mut storage, labels, &rows);
-    let tombstone = RowMeta { deleted: true, ..meta(9, &[]) };
+    let tombstone = RowMeta {
+        deleted: true,
+        ..meta(9, &[])
+    };
     let metas = vec![(labels, key("c"), tombstone, Vec::new())];
-    write(&mut storage, Ledger { metas, ..Ledger::default() });
+    write(
+        &mut storage,
+        Ledger {
+            metas,
+            ..Ledger::default()
+        },
+    );
     let scan = |storage: &mut B::Storage, after: Option<&str>, max| {
         let after = after.map(key);
-        let rows = in_group(storage, async |group| group.scan(labels, after.as_ref(), max).await);
+        let rows = in_group(storage, async |group| {
+            group.scan(labels, after.as_ref(), max).await
+        });
         let rows = rows.expect("rows are read").into_iter();
         rows.map(|(key, row)| {
             assert_eq!(row.meta, meta(1, &[]));
@@ -204,9 +323,14 @@ pub fn pl10_scan_goes_through_live_rows_in_key_order<B: Bed>(bed: &mut B) {
         .collect::<Vec<_>>()
     };
     let expected = |ids: &[&str]| -> Vec<_> {
-        ids.iter().map(|id| (key(*id), label(id, &format!("name {id}")))).collect()
+        ids.iter()
+            .map(|id| (key(*id), label(id, &format!("name {id}"))))
+            .collect()
     };
-    assert_eq!(scan(&mut storage, None, 10), expected(&["a", "b", "d", "e"]));
+    assert_eq!(
+        scan(&mut storage, None, 10),
+        expected(&["a", "b", "d", "e"])
+    );
     assert_eq!(scan(&mut storage, None, 2), expected(&["a", "b"]));
     assert_eq!(scan(&mut storage, Some("b"), 2), expected(&["d", "e"]));
     assert_eq!(scan(&mut storage, Some("e"), 2), []);

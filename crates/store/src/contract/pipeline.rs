@@ -7,7 +7,10 @@ use syncline_core::{
     wire::{RowBody, RowState, Verdict},
 };
 
-use super::{Bed, support::{key, label, project, stored}};
+use super::{
+    Bed,
+    support::{key, label, project, stored},
+};
 use crate::{
     DeviceHello, LogEntry, LogRecord, OpenDeviceError, Reader, open_device,
     testkit::{Audit, External, World, block_on},
@@ -23,84 +26,162 @@ fn table<S: crate::Storage>(world: &World<S>, name: &str) -> TableNumber {
 
 /// The values of a record's body by column name.
 fn told<S: crate::Storage>(world: &World<S>, record: &LogRecord) -> Vec<(String, Value)> {
-    let bytes = record.columns.as_ref().or(record.whole.as_ref()).expect("a body");
+    let bytes = record
+        .columns
+        .as_ref()
+        .or(record.whole.as_ref())
+        .expect("a body");
     let (body, _) = RowBody::decode(bytes).expect("a body");
     let columns = match body.state {
         RowState::Whole { columns, .. } | RowState::Columns(columns) => columns,
         RowState::Deleted | RowState::Removed => Vec::new(),
     };
-    let table = world.context.schema().by_number(record.table).expect("declared");
-    let name = |number| table.columns[table.position_of(number).expect("declared")].name.clone();
-    columns.into_iter().map(|(number, value)| (name(number), value)).collect()
+    let table = world
+        .context
+        .schema()
+        .by_number(record.table)
+        .expect("declared");
+    let name = |number| {
+        table.columns[table.position_of(number).expect("declared")]
+            .name
+            .clone()
+    };
+    columns
+        .into_iter()
+        .map(|(number, value)| (name(number), value))
+        .collect()
 }
 
 pub fn pl3_a_changeset_is_applied_once_also_over_a_restart<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| draw.insert("notes", 1, &[("body", "one".into())]));
-    let pushed = world.push("ada", |draw| draw.set("notes", 1, Version::ZERO, &[("body", "two".into())]));
+    world.push("ada", |draw| {
+        draw.insert("notes", 1, &[("body", "one".into())])
+    });
+    let pushed = world.push("ada", |draw| {
+        draw.set("notes", 1, Version::ZERO, &[("body", "two".into())])
+    });
     let twice = [pushed.submission.clone(), pushed.submission.clone()];
     let again = world.commit(&twice);
     let accepted = Verdict::Accepted(pushed.version());
-    assert!(again.results.iter().all(|result| result.verdict == accepted));
+    assert!(
+        again
+            .results
+            .iter()
+            .all(|result| result.verdict == accepted)
+    );
     assert_eq!(again.entries, []);
-    world.restart(|storage| {
+    world = world.restart(|storage| {
         drop(storage);
         bed.open()
     });
     let again = world.commit(&twice);
-    assert!(again.results.iter().all(|result| result.verdict == accepted));
+    assert!(
+        again
+            .results
+            .iter()
+            .all(|result| result.verdict == accepted)
+    );
     assert_eq!(log(&mut bed.reader()).len(), 2);
 }
 
 pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| draw.insert("projects", "p", &[("name", "Garden".into())]));
+    world.push("ada", |draw| {
+        draw.insert("projects", "p", &[("name", "Garden".into())])
+    });
     let before = log(&mut bed.reader());
     let refused = world.push("eve", |draw| {
-        draw.insert("labels", "l", &[("name", "red".into())]).insert(
-            "tasks",
-            "t",
-            &[("project_id", "p".into()), ("title", "dig".into())],
-        )
+        draw.insert("labels", "l", &[("name", "red".into())])
+            .insert(
+                "tasks",
+                "t",
+                &[("project_id", "p".into()), ("title", "dig".into())],
+            )
     });
     assert_eq!(refused.code(), "forbidden");
     assert_eq!(log(&mut bed.reader()), before);
     let labels = table(&world, "labels");
     assert_eq!(stored(&mut world.storage, labels, &key("l")), None);
-    world.push("eve", |draw| draw.insert("labels", "l", &[("name", "red".into())])).version();
+    world
+        .push("eve", |draw| {
+            draw.insert("labels", "l", &[("name", "red".into())])
+        })
+        .version();
 }
 
 pub fn pl12_the_log_has_cascades_and_defaults<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| draw.insert("projects", "p", &[("name", "Garden".into())]));
+    world.push("ada", |draw| {
+        draw.insert("projects", "p", &[("name", "Garden".into())])
+    });
     let inserted = world.push("ada", |draw| {
-        draw.insert_some("tasks", "t1", &[("id", "t1".into()), ("project_id", "p".into())])
+        draw.insert_some(
+            "tasks",
+            "t1",
+            &[("id", "t1".into()), ("project_id", "p".into())],
+        )
     });
     let entry = &inserted.outcome.entries[0];
-    let [record] = &entry.records[..] else { panic!("one record: {entry:?}") };
-    let title = told(&world, record).into_iter().find(|(name, _)| name == "title");
-    assert_eq!(title, Some(("title".into(), "untitled".into())), "as the database filled it");
+    let [record] = &entry.records[..] else {
+        panic!("one record: {entry:?}")
+    };
+    let title = told(&world, record)
+        .into_iter()
+        .find(|(name, _)| name == "title");
+    assert_eq!(
+        title,
+        Some(("title".into(), "untitled".into())),
+        "as the database filled it"
+    );
     assert_eq!(record.version, inserted.version());
 
     world.push("ada", |draw| {
-        draw.insert("tasks", "t2", &[("project_id", "p".into()), ("title", "sow".into())])
+        draw.insert(
+            "tasks",
+            "t2",
+            &[("project_id", "p".into()), ("title", "sow".into())],
+        )
     });
     let deleted = world.push("ada", |draw| draw.delete("projects", "p", Version::ZERO));
     let entry = &deleted.outcome.entries[0];
-    assert_eq!(deleted.outcome.entries.len(), 1, "cascades are part of the changeset");
-    let mut gone: Vec<(TableNumber, &RowKey)> =
-        entry.records.iter().map(|record| (record.table, &record.key)).collect();
-    assert!(entry.records.iter().all(|record| record.deleted && !record.before.is_empty()));
+    assert_eq!(
+        deleted.outcome.entries.len(),
+        1,
+        "cascades are part of the changeset"
+    );
+    let mut gone: Vec<(TableNumber, &RowKey)> = entry
+        .records
+        .iter()
+        .map(|record| (record.table, &record.key))
+        .collect();
+    assert!(
+        entry
+            .records
+            .iter()
+            .all(|record| record.deleted && !record.before.is_empty())
+    );
     gone.sort_unstable();
     let (projects, tasks) = (table(&world, "projects"), table(&world, "tasks"));
-    assert_eq!(gone, [(projects, &key("p")), (tasks, &key("t1")), (tasks, &key("t2"))]);
+    assert_eq!(
+        gone,
+        [
+            (projects, &key("p")),
+            (tasks, &key("t1")),
+            (tasks, &key("t2"))
+        ]
+    );
     assert_eq!(entry.version, deleted.version());
-    assert_eq!(entry.records.last().map(|record| record.version), Some(entry.version));
+    assert_eq!(
+        entry.records.last().map(|record| record.version),
+        Some(entry.version)
+    );
 }
 
 pub fn pl13_what_another_program_wrote_is_in_the_log<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| draw.insert("labels", "l", &[("name", "red".into())]));
+    world.push("ada", |draw| {
+        draw.insert("labels", "l", &[("name", "red".into())])
+    });
     bed.external(&[
         External::Update {
             table: "labels",
@@ -113,12 +194,19 @@ pub fn pl13_what_another_program_wrote_is_in_the_log<B: Bed>(bed: &mut B) {
         },
     ])
     .expect("the program may write");
-    let pushed = world.push("ben", |draw| draw.insert("labels", "n", &[("name", "grey".into())]));
-    let [external, own] = &pushed.outcome.entries[..] else { panic!("{:?}", pushed.outcome) };
+    let pushed = world.push("ben", |draw| {
+        draw.insert("labels", "n", &[("name", "grey".into())])
+    });
+    let [external, own] = &pushed.outcome.entries[..] else {
+        panic!("{:?}", pushed.outcome)
+    };
     assert_eq!((&external.user, external.device), (&None, crate::EXTERNAL));
     assert!(external.version < own.version);
-    let rows: Vec<_> =
-        external.records.iter().map(|record| (record.key.clone(), told(&world, record))).collect();
+    let rows: Vec<_> = external
+        .records
+        .iter()
+        .map(|record| (record.key.clone(), told(&world, record)))
+        .collect();
     let name = |value: &str| ("name".to_owned(), Value::from(value));
     let expected = [
         (key("l"), vec![name("rose")]),
@@ -135,14 +223,19 @@ pub fn pl13_what_another_program_wrote_is_in_the_log<B: Bed>(bed: &mut B) {
 
 pub fn pl14_the_culprit_alone_is_refused<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| draw.insert("labels", "l", &[("name", "taken".into())]));
+    world.push("ada", |draw| {
+        draw.insert("labels", "l", &[("name", "taken".into())])
+    });
     let names = ["one", "two", "taken", "three", "four", "one", "five"];
     let submissions: Vec<_> = names
         .iter()
         .enumerate()
         .map(|(i, name)| {
             let id = format!("l{i}");
-            let changes = world.draw().insert("labels", id, &[("name", (*name).into())]).done();
+            let changes = world
+                .draw()
+                .insert("labels", id, &[("name", (*name).into())])
+                .done();
             world.submission(&format!("user{i}"), changes)
         })
         .collect();
@@ -159,32 +252,62 @@ pub fn pl14_the_culprit_alone_is_refused<B: Bed>(bed: &mut B) {
     let (yes, no) = ("accepted", "constraint");
     assert_eq!(verdicts, [yes, yes, no, yes, yes, no, yes]);
     assert_eq!(outcome.entries.len(), 5);
-    let versions: Vec<_> = log(&mut bed.reader()).iter().map(|entry| entry.version).collect();
+    let versions: Vec<_> = log(&mut bed.reader())
+        .iter()
+        .map(|entry| entry.version)
+        .collect();
     assert!(versions.is_sorted_by(|a, b| a < b));
     let again = world.commit(&submissions);
-    assert_eq!(again.entries, [], "refused numbers are counted and judged again");
+    assert_eq!(
+        again.entries,
+        [],
+        "refused numbers are counted and judged again"
+    );
 }
 
 pub fn pl15_digests_and_grants_are_those_computed_anew<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    world.push("ada", |draw| {
-        draw.insert("projects", "p", &[("name", "Garden".into())])
-            .insert(
-                "members",
-                "m",
-                &[("project_id", "p".into()), ("user_id", "ben".into()), ("role", "editor".into())],
+    world
+        .push("ada", |draw| {
+            draw.insert("projects", "p", &[("name", "Garden".into())])
+                .insert(
+                    "members",
+                    "m",
+                    &[
+                        ("project_id", "p".into()),
+                        ("user_id", "ben".into()),
+                        ("role", "editor".into()),
+                    ],
+                )
+                .insert(
+                    "tasks",
+                    "t",
+                    &[("project_id", "p".into()), ("title", "dig".into())],
+                )
+        })
+        .version();
+    world
+        .push("ben", |draw| {
+            draw.set("tasks", "t", Version(0), &[("done", 1.into())])
+        })
+        .version();
+    bed.external(&[External::Delete {
+        table: "members",
+        key: vec![("id", "m".into())],
+    }])
+    .expect("the program may write");
+    world
+        .push("ada", |draw| draw.delete("tasks", "t", Version(0)))
+        .version();
+    world
+        .push("ada", |draw| {
+            draw.insert(
+                "tasks",
+                "t",
+                &[("project_id", "p".into()), ("title", "again".into())],
             )
-            .insert("tasks", "t", &[("project_id", "p".into()), ("title", "dig".into())])
-    })
-    .version();
-    world.push("ben", |draw| draw.set("tasks", "t", Version(0), &[("done", 1.into())])).version();
-    bed.external(&[External::Delete { table: "members", key: vec![("id", "m".into())] }])
-        .expect("the program may write");
-    world.push("ada", |draw| draw.delete("tasks", "t", Version(0))).version();
-    world.push("ada", |draw| {
-        draw.insert("tasks", "t", &[("project_id", "p".into()), ("title", "again".into())])
-    })
-    .version();
+        })
+        .version();
     let audit = Audit::of(&mut world, &mut bed.reader(), &["ada", "ben"]);
     assert_eq!(audit.maintained, audit.anew);
     assert!(!audit.anew.digests.is_empty());
@@ -192,11 +315,15 @@ pub fn pl15_digests_and_grants_are_those_computed_anew<B: Bed>(bed: &mut B) {
 
 pub fn pl17_a_restart_keeps_everything<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
-    let pushed =
-        world.push("ada", |draw| draw.insert("projects", "p", &[("name", "Garden".into())]));
-    let (server, secret) = (crate::Storage::server_id(&world.storage), *crate::Storage::secret(&world.storage));
+    let pushed = world.push("ada", |draw| {
+        draw.insert("projects", "p", &[("name", "Garden".into())])
+    });
+    let (server, secret) = (
+        crate::Storage::server_id(&world.storage),
+        *crate::Storage::secret(&world.storage),
+    );
     let before = log(&mut bed.reader());
-    world.restart(|storage| {
+    world = world.restart(|storage| {
         drop(storage);
         bed.open()
     });
@@ -207,7 +334,14 @@ pub fn pl17_a_restart_keeps_everything<B: Bed>(bed: &mut B) {
     let rows = block_on(bed.reader().rows(projects, &[key("p")])).expect("rows are read");
     assert_eq!(rows[0].1, project("p", "Garden"));
     assert_eq!(rows[0].2.version, pushed.version());
-    let next = world.push("ada", |draw| draw.set("projects", "p", pushed.version(), &[("name", "Yard".into())]));
+    let next = world.push("ada", |draw| {
+        draw.set(
+            "projects",
+            "p",
+            pushed.version(),
+            &[("name", "Yard".into())],
+        )
+    });
     assert!(next.version() > pushed.version());
 }
 
@@ -227,24 +361,43 @@ pub fn se2_a_lease_is_exchanged_durably<B: Bed>(bed: &mut B) {
     let fresh = DeviceId([9; 16]);
     let mut exchanges = [(0, 1), (0, 1), (1, 2), (1, 2), (2, 3)].into_iter();
     for (lease, next) in exchanges.by_ref().take(3) {
-        let opened =
-            block_on(open_device(&mut world.storage, &hello(lease, next), fresh, world.now))
-                .expect("the device is opened");
-        assert_eq!((opened.forked_from, opened.state.lease), (None, Lease([next; 16])));
+        let opened = block_on(open_device(
+            &mut world.storage,
+            &hello(lease, next),
+            fresh,
+            world.now,
+        ))
+        .expect("the device is opened");
+        assert_eq!(
+            (opened.forked_from, opened.state.lease),
+            (None, Lease([next; 16]))
+        );
     }
-    world.restart(|storage| {
+    world = world.restart(|storage| {
         drop(storage);
         bed.open()
     });
     for (lease, next) in exchanges {
-        let opened =
-            block_on(open_device(&mut world.storage, &hello(lease, next), fresh, world.now))
-                .expect("the device is opened");
-        assert_eq!((opened.forked_from, opened.state.lease), (None, Lease([next; 16])));
+        let opened = block_on(open_device(
+            &mut world.storage,
+            &hello(lease, next),
+            fresh,
+            world.now,
+        ))
+        .expect("the device is opened");
+        assert_eq!(
+            (opened.forked_from, opened.state.lease),
+            (None, Lease([next; 16]))
+        );
     }
-    let other = DeviceHello { user: UserId("eve".into()), ..hello(3, 4) };
+    let other = DeviceHello {
+        user: UserId("eve".into()),
+        ..hello(3, 4)
+    };
     let refused = block_on(open_device(&mut world.storage, &other, fresh, world.now));
-    let Err(OpenDeviceError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    let Err(OpenDeviceError::Refused(refusal)) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!((refusal.code.as_str(), refusal.fatal), ("wrong_user", true));
 }
 
@@ -252,19 +405,43 @@ pub fn se2_a_copy_gets_an_id_of_its_own<B: Bed>(bed: &mut B) {
     let mut world = World::new(bed.open());
     let fresh = DeviceId([9; 16]);
     for (lease, next) in [(0, 1), (1, 2), (2, 3)] {
-        block_on(open_device(&mut world.storage, &hello(lease, next), fresh, world.now))
-            .expect("the device is opened");
-    }
-    let copy = block_on(open_device(&mut world.storage, &hello(1, 7), fresh, world.now))
-        .expect("the copy is opened");
-    assert_eq!(copy.forked_from, Some(DeviceId([1; 16])));
-    assert_eq!((copy.state.id, copy.state.forked, copy.state.last_number), (fresh, true, 0));
-    let original = block_on(open_device(&mut world.storage, &hello(3, 4), fresh, world.now))
+        block_on(open_device(
+            &mut world.storage,
+            &hello(lease, next),
+            fresh,
+            world.now,
+        ))
         .expect("the device is opened");
+    }
+    let copy = block_on(open_device(
+        &mut world.storage,
+        &hello(1, 7),
+        fresh,
+        world.now,
+    ))
+    .expect("the copy is opened");
+    assert_eq!(copy.forked_from, Some(DeviceId([1; 16])));
+    assert_eq!(
+        (copy.state.id, copy.state.forked, copy.state.last_number),
+        (fresh, true, 0)
+    );
+    let original = block_on(open_device(
+        &mut world.storage,
+        &hello(3, 4),
+        fresh,
+        world.now,
+    ))
+    .expect("the device is opened");
     assert_eq!(original.forked_from, None, "the copy did not disturb it");
-    let unknown = DeviceHello { device: DeviceId([5; 16]), ..hello(8, 9) };
+    let unknown = DeviceHello {
+        device: DeviceId([5; 16]),
+        ..hello(8, 9)
+    };
     let other = DeviceId([6; 16]);
     let opened = block_on(open_device(&mut world.storage, &unknown, other, world.now))
         .expect("the device is opened");
-    assert_eq!((opened.state.id, opened.forked_from), (other, Some(DeviceId([5; 16]))));
+    assert_eq!(
+        (opened.state.id, opened.forked_from),
+        (other, Some(DeviceId([5; 16])))
+    );
 }

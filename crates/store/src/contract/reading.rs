@@ -11,10 +11,7 @@ use super::{
     Bed,
     support::{append, bucket, grant, in_group, insert, key, label, meta, number, opened, store},
 };
-use crate::{
-    Group, Ledger, PageWant, Reader, RowMeta, Storage, Want,
-    testkit::block_on,
-};
+use crate::{Group, Ledger, PageWant, Reader, RowMeta, Storage, Want, testkit::block_on};
 
 pub fn se8_the_log_is_read_in_order_and_in_portions<B: Bed>(bed: &mut B) {
     let (mut storage, _) = opened(bed);
@@ -28,9 +25,15 @@ pub fn se8_the_log_is_read_in_order_and_in_portions<B: Bed>(bed: &mut B) {
     assert_eq!(after(21, usize::MAX), entries[2..], "between two entries");
     assert_eq!(after(40, usize::MAX), []);
     assert_eq!(after(10, 1), entries[1..2], "one at least");
-    let bytes: usize = entries[..2].iter().map(|entry| entry.encode_body().len()).sum();
+    let bytes: usize = entries[..2]
+        .iter()
+        .map(|entry| entry.encode_body().len())
+        .sum();
     let portion = after(0, bytes + 64).len();
-    assert!((1..=2).contains(&portion), "{portion} entries in the space of two");
+    assert!(
+        (1..=2).contains(&portion),
+        "{portion} entries in the space of two"
+    );
 }
 
 pub fn id3_tags_are_found_at_exactly_their_version<B: Bed>(bed: &mut B) {
@@ -44,7 +47,10 @@ pub fn id3_tags_are_found_at_exactly_their_version<B: Bed>(bed: &mut B) {
     assert_eq!(at(&mut reader, 0), Some(Tag::default()));
     assert_eq!(at(&mut reader, 10), Some(entries[0].tag));
     assert_eq!(at(&mut reader, 20), Some(entries[1].tag));
-    assert_eq!([at(&mut reader, 9), at(&mut reader, 15), at(&mut reader, 21)], [None; 3]);
+    assert_eq!(
+        [at(&mut reader, 9), at(&mut reader, 15), at(&mut reader, 21)],
+        [None; 3]
+    );
 }
 
 pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
@@ -52,22 +58,36 @@ pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
     let labels = number(&context, "labels");
     let entries = append(&mut storage, &[10, 20, 30]);
     store(&mut storage, labels, &[label("live", "live")]);
-    let tombstone = |version| RowMeta { deleted: true, ..meta(version, &[]) };
+    let tombstone = |version| RowMeta {
+        deleted: true,
+        ..meta(version, &[])
+    };
     let metas = vec![
         (labels, key("old"), tombstone(15), Vec::new()),
         (labels, key("young"), tombstone(25), Vec::new()),
     ];
     in_group(&mut storage, async |group| {
-        group.write_ledger(&Ledger { metas, ..Ledger::default() }).await
+        group
+            .write_ledger(&Ledger {
+                metas,
+                ..Ledger::default()
+            })
+            .await
     })
     .expect("the ledger is written");
 
     block_on(storage.trim(Version(9))).expect("the log is trimmed");
     let mut reader = bed.reader();
-    assert_eq!(block_on(reader.head()).expect("the head is read").horizon, Version::ZERO);
+    assert_eq!(
+        block_on(reader.head()).expect("the head is read").horizon,
+        Version::ZERO
+    );
     block_on(storage.trim(Version(29))).expect("the log is trimmed");
     let head = block_on(reader.head()).expect("the head is read");
-    assert_eq!((head.horizon, head.version, head.tag), (Version(20), Version(30), entries[2].tag));
+    assert_eq!(
+        (head.horizon, head.version, head.tag),
+        (Version(20), Version(30), entries[2].tag)
+    );
     let rest = block_on(reader.log_after(Version(20), usize::MAX)).expect("the log is read");
     assert_eq!(rest, entries[2..]);
     let tags = [10, 20, 30].map(|v| block_on(reader.tag_at(Version(v))).expect("the tag is read"));
@@ -89,7 +109,10 @@ pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
     assert!(loaded.changesets[&entries[2].changeset].is_some());
     assert_eq!(loaded.row(labels, &key("old")), Some(None));
     assert!(loaded.row(labels, &key("young")).flatten().is_some());
-    assert!(loaded.row(labels, &key("live")).flatten().is_some(), "rows are no tombstones");
+    assert!(
+        loaded.row(labels, &key("live")).flatten().is_some(),
+        "rows are no tombstones"
+    );
 
     block_on(storage.trim(Version(1000))).expect("the log is trimmed");
     let head = block_on(reader.head()).expect("the head is read");
@@ -102,7 +125,10 @@ pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
 /// Labels `a` to `f`: all in bucket 1, every second one in bucket 2 as well.
 fn with_members<S: Storage>(storage: &mut S, labels: syncline_core::TableNumber) -> Digest {
     let ids = ["a", "b", "c", "d", "e", "f"];
-    let rows: Vec<_> = ids.iter().map(|id| label(id, &format!("name of {id}"))).collect();
+    let rows: Vec<_> = ids
+        .iter()
+        .map(|id| label(id, &format!("name of {id}")))
+        .collect();
     store(storage, labels, &rows);
     let mut digest = Digest::default();
     let metas = ids.iter().enumerate().map(|(i, id)| {
@@ -113,14 +139,24 @@ fn with_members<S: Storage>(storage: &mut S, labels: syncline_core::TableNumber)
     let metas: Vec<_> = metas.collect();
     let digests = vec![(bucket(1), labels, digest)];
     in_group(storage, async |group| {
-        group.write_ledger(&Ledger { metas, digests, ..Ledger::default() }).await
+        group
+            .write_ledger(&Ledger {
+                metas,
+                digests,
+                ..Ledger::default()
+            })
+            .await
     })
     .expect("the ledger is written");
     digest
 }
 
 fn want(labels: syncline_core::TableNumber, n: u8, after: Option<RowKey>) -> PageWant {
-    PageWant { bucket: bucket(n), table: labels, after }
+    PageWant {
+        bucket: bucket(n),
+        table: labels,
+        after,
+    }
 }
 
 fn names(rows: &[u8]) -> Vec<String> {
@@ -139,11 +175,23 @@ pub fn se11_pages_are_in_key_order_with_the_digest_at_the_end<B: Bed>(bed: &mut 
     };
     let whole = read(None, usize::MAX);
     assert_eq!(whole.version, Version(60));
-    let [part] = &whole.parts[..] else { panic!("one part for one want: {:?}", whole.parts) };
-    assert_eq!((part.to.as_ref(), part.count, part.digest), (None, 6, Some(digest)));
+    let [part] = &whole.parts[..] else {
+        panic!("one part for one want: {:?}", whole.parts)
+    };
+    assert_eq!(
+        (part.to.as_ref(), part.count, part.digest),
+        (None, 6, Some(digest))
+    );
     assert_eq!(names(&part.rows), ["a", "b", "c", "d", "e", "f"]);
     let (first, _) = RowBody::decode(&part.rows).expect("a body");
-    let RowState::Whole { columns, owner, created } = first.state else { panic!("pages are whole") };
+    let RowState::Whole {
+        columns,
+        owner,
+        created,
+    } = first.state
+    else {
+        panic!("pages are whole")
+    };
     assert_eq!((first.version, first.author.as_str()), (Version(50), "ben"));
     assert_eq!((owner.as_str(), created), ("ada", Version(50)));
     let values: Vec<_> = columns.into_iter().map(|(_, value)| value).collect();
@@ -152,7 +200,9 @@ pub fn se11_pages_are_in_key_order_with_the_digest_at_the_end<B: Bed>(bed: &mut 
     let (mut seen, mut after, mut parts) = (Vec::new(), None, 0);
     loop {
         let page = read(after.clone(), part.rows.len() / 3);
-        let [part] = &page.parts[..] else { panic!("one part for one want") };
+        let [part] = &page.parts[..] else {
+            panic!("one part for one want")
+        };
         assert_eq!(part.after, after);
         assert_eq!(part.digest.is_some(), part.to.is_none());
         seen.extend(names(&part.rows));
@@ -166,17 +216,28 @@ pub fn se11_pages_are_in_key_order_with_the_digest_at_the_end<B: Bed>(bed: &mut 
     }
     assert_eq!(seen, ["a", "b", "c", "d", "e", "f"]);
     assert!(parts > 1, "the limit cuts");
-    assert_eq!(names(&read(None, 1).parts[0].rows), ["a"], "one row at least");
+    assert_eq!(
+        names(&read(None, 1).parts[0].rows),
+        ["a"],
+        "one row at least"
+    );
 }
 
 pub fn se11_a_page_is_one_snapshot_of_several_buckets<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
     with_members(&mut storage, labels);
-    let wants = [want(labels, 2, None), want(labels, 1, Some(key("d"))), want(labels, 9, None)];
+    let wants = [
+        want(labels, 2, None),
+        want(labels, 1, Some(key("d"))),
+        want(labels, 9, None),
+    ];
     let page = block_on(bed.reader().pages(&wants, usize::MAX)).expect("pages are read");
-    let found: Vec<_> =
-        page.parts.iter().map(|part| (part.bucket, names(&part.rows), part.to.clone())).collect();
+    let found: Vec<_> = page
+        .parts
+        .iter()
+        .map(|part| (part.bucket, names(&part.rows), part.to.clone()))
+        .collect();
     let expected = [
         (bucket(2), vec!["a", "c", "e"], None),
         (bucket(1), vec!["e", "f"], None),
@@ -185,7 +246,11 @@ pub fn se11_a_page_is_one_snapshot_of_several_buckets<B: Bed>(bed: &mut B) {
     let expected =
         expected.map(|(b, names, to)| (b, names.into_iter().map(str::to_owned).collect(), to));
     assert_eq!(found, expected);
-    assert_eq!(page.parts[2].digest, Some(Digest::default()), "nothing has an empty digest");
+    assert_eq!(
+        page.parts[2].digest,
+        Some(Digest::default()),
+        "nothing has an empty digest"
+    );
 }
 
 pub fn se10_grants_are_found_by_grantee<B: Bed>(bed: &mut B) {
@@ -198,7 +263,12 @@ pub fn se10_grants_are_found_by_grantee<B: Bed>(bed: &mut B) {
         (grant(3, 4), 1, Some(Version(40))),
     ];
     in_group(&mut storage, async |group| {
-        group.write_ledger(&Ledger { grants, ..Ledger::default() }).await
+        group
+            .write_ledger(&Ledger {
+                grants,
+                ..Ledger::default()
+            })
+            .await
     })
     .expect("the ledger is written");
     let mut reader = bed.reader();
@@ -219,7 +289,11 @@ pub fn di3_hashes_are_those_of_the_content<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
     with_members(&mut storage, labels);
-    let table = context.schema().by_number(labels).expect("declared").clone();
+    let table = context
+        .schema()
+        .by_number(labels)
+        .expect("declared")
+        .clone();
     let mut reader = bed.reader();
     let mut hashes = |buckets: &[u8], after: Option<&str>, max| {
         let buckets: Vec<_> = buckets.iter().map(|&n| bucket(n)).collect();
@@ -235,11 +309,18 @@ pub fn di3_hashes_are_those_of_the_content<B: Bed>(bed: &mut B) {
         found.into_iter().map(|row| row.key.to_string()).collect()
     };
     assert_eq!(keys(hashes(&[2], None, 10)), ["a", "c", "e"]);
-    assert_eq!(keys(hashes(&[1, 2], None, 10)), ["a", "b", "c", "d", "e", "f"], "each once");
+    assert_eq!(
+        keys(hashes(&[1, 2], None, 10)),
+        ["a", "b", "c", "d", "e", "f"],
+        "each once"
+    );
     assert_eq!(keys(hashes(&[1], Some("b"), 3)), ["c", "d", "e"]);
     assert_eq!(keys(hashes(&[7], None, 10)), Vec::<String>::new());
     let rows = block_on(reader.rows(labels, &[key("c"), key("nothing")])).expect("rows are read");
-    assert_eq!(rows, [(key("c"), label("c", "name of c"), meta(50, &[1, 2]))]);
+    assert_eq!(
+        rows,
+        [(key("c"), label("c", "name of c"), meta(50, &[1, 2]))]
+    );
 }
 
 pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
@@ -250,24 +331,52 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
     let (k, row) = (key("a"), label("a", "red"));
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");
-        group.write_rows(&[insert(labels, &k, &row)]).await.expect("the row fits");
+        group
+            .write_rows(&[insert(labels, &k, &row)])
+            .await
+            .expect("the row fits");
         let next = super::support::entry(group.head(), 20, &[]);
         let ledger = Ledger {
             metas: vec![(labels, k.clone(), meta(20, &[1]), Vec::new())],
             entries: vec![next.into()],
             ..Ledger::default()
         };
-        group.write_ledger(&ledger).await.expect("the ledger is written");
+        group
+            .write_ledger(&ledger)
+            .await
+            .expect("the ledger is written");
         for reader in [&mut one, &mut two] {
-            assert_eq!(reader.head().await.expect("the head is read").version, Version(10));
-            let log = reader.log_after(Version::ZERO, usize::MAX).await.expect("the log is read");
+            assert_eq!(
+                reader.head().await.expect("the head is read").version,
+                Version(10)
+            );
+            let log = reader
+                .log_after(Version::ZERO, usize::MAX)
+                .await
+                .expect("the log is read");
             assert_eq!(log, entries);
-            assert_eq!(reader.rows(labels, &[k.clone()]).await.expect("rows are read"), []);
+            assert_eq!(
+                reader
+                    .rows(labels, &[k.clone()])
+                    .await
+                    .expect("rows are read"),
+                []
+            );
         }
         group.commit().await.expect("the group commits");
         for reader in [&mut one, &mut two] {
-            assert_eq!(reader.head().await.expect("the head is read").version, Version(20));
-            assert_eq!(reader.rows(labels, &[k.clone()]).await.expect("rows are read").len(), 1);
+            assert_eq!(
+                reader.head().await.expect("the head is read").version,
+                Version(20)
+            );
+            assert_eq!(
+                reader
+                    .rows(labels, &[k.clone()])
+                    .await
+                    .expect("rows are read")
+                    .len(),
+                1
+            );
         }
     });
 }

@@ -61,15 +61,30 @@ pub(super) fn in_group<S: Storage, T>(
 }
 
 pub(super) fn insert<'r>(table: TableNumber, key: &'r RowKey, row: &'r Row) -> RowWrite<'r> {
-    RowWrite { table, key, row: Some(row), exists: false, columns: &[] }
+    RowWrite {
+        table,
+        key,
+        row: Some(row),
+        exists: false,
+        columns: &[],
+    }
 }
 
 /// Stores rows as an earlier group would have: with metadata, without a log entry.
 pub(super) fn store<S: Storage>(storage: &mut S, table: TableNumber, rows: &[Row]) {
     let keys: Vec<_> = rows.iter().map(|row| key(row.0[0].clone())).collect();
-    let writes: Vec<_> = keys.iter().zip(rows).map(|(key, row)| insert(table, key, row)).collect();
-    let metas = keys.iter().map(|key| (table, key.clone(), meta(1, &[]), Vec::new()));
-    let ledger = Ledger { metas: metas.collect(), ..Ledger::default() };
+    let writes: Vec<_> = keys
+        .iter()
+        .zip(rows)
+        .map(|(key, row)| insert(table, key, row))
+        .collect();
+    let metas = keys
+        .iter()
+        .map(|key| (table, key.clone(), meta(1, &[]), Vec::new()));
+    let ledger = Ledger {
+        metas: metas.collect(),
+        ..Ledger::default()
+    };
     in_group(storage, async |group| {
         group.write_rows(&writes).await?;
         group.write_ledger(&ledger).await
@@ -83,8 +98,14 @@ pub(super) async fn load_row<G: Group>(
     key: &RowKey,
 ) -> Option<LoadedRow> {
     let mut loaded = Loaded::default();
-    group.load(&[Want::Row(table, key.clone())], &mut loaded).await.expect("a row is loaded");
-    loaded.row(table, key).expect("every want is answered").cloned()
+    group
+        .load(&[Want::Row(table, key.clone())], &mut loaded)
+        .await
+        .expect("a row is loaded");
+    loaded
+        .row(table, key)
+        .expect("every want is answered")
+        .cloned()
 }
 
 /// The stored image of a row, in a transaction of its own.
@@ -96,8 +117,8 @@ pub(super) fn stored<S: Storage>(storage: &mut S, table: TableNumber, key: &RowK
 
 /// All marks, in order of table and key.
 pub(super) fn marks<S: Storage>(storage: &mut S) -> Vec<Mark> {
-    let mut marks = in_group(storage, async |group| group.take_marks(1000).await)
-        .expect("the marks are taken");
+    let mut marks =
+        in_group(storage, async |group| group.take_marks(1000).await).expect("the marks are taken");
     marks.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
     marks
 }
@@ -107,7 +128,10 @@ pub(super) fn bucket(n: u8) -> BucketId {
 }
 
 pub(super) fn grant(grantee: u8, granted: u8) -> Grant {
-    Grant { grantee: GranteeId([grantee; 16]), bucket: bucket(granted) }
+    Grant {
+        grantee: GranteeId([grantee; 16]),
+        bucket: bucket(granted),
+    }
 }
 
 /// Metadata of a live row at `version` that lies in `buckets`.
@@ -160,7 +184,14 @@ pub(super) fn entry(head: Head, version: u64, rows: &[(TableNumber, RowKey)]) ->
             granted: true,
         }],
         records: rows.iter().map(record).collect(),
-        digests: vec![(bucket(1), TableNumber(17), Digest { count: 1, sum: u64::MAX })],
+        digests: vec![(
+            bucket(1),
+            TableNumber(17),
+            Digest {
+                count: 1,
+                sum: u64::MAX,
+            },
+        )],
     }
 }
 
@@ -172,7 +203,12 @@ pub(super) fn append<S: Storage>(storage: &mut S, versions: &[u64]) -> Vec<Arc<L
             let rows = [(TableNumber(17), key(format!("row {version}")))];
             let entry = Arc::new(entry(group.head(), version, &rows));
             let entries = vec![Arc::clone(&entry)];
-            group.write_ledger(&Ledger { entries, ..Ledger::default() }).await?;
+            group
+                .write_ledger(&Ledger {
+                    entries,
+                    ..Ledger::default()
+                })
+                .await?;
             Ok(entry)
         });
         written.push(entry.expect("the entry is written"));

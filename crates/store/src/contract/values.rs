@@ -26,17 +26,38 @@ const TYPES: [ColumnType; 9] = [
 /// A table with a column of each type behind an integer key.
 fn everything() -> Table {
     let mut columns = vec![column("id", ColumnType::Integer)];
-    columns.extend(TYPES.iter().map(|&ty| column(&format!("c_{}", ty.as_str()), ty)));
+    columns.extend(
+        TYPES
+            .iter()
+            .map(|&ty| column(&format!("c_{}", ty.as_str()), ty)),
+    );
     columns[0].not_null = true;
     let mut table = table("everything", columns);
-    table.rules = RuleTexts { read: Some("_owner = auth.uid()".into()), ..RuleTexts::default() };
+    table.rules = RuleTexts {
+        read: Some("_owner = auth.uid()".into()),
+        ..RuleTexts::default()
+    };
     table
 }
 
 fn interesting() -> Vec<Value> {
     let texts = [
-        "", "a\0b", "\0", "ä😀\u{202e}", "0", "007", "1e3", "9223372036854775808", " 12 ", "NULL",
-        "'", "\"", "{\"a\":1}", "2026-01-01T00:00:00Z", "true", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
+        "",
+        "a\0b",
+        "\0",
+        "ä😀\u{202e}",
+        "0",
+        "007",
+        "1e3",
+        "9223372036854775808",
+        " 12 ",
+        "NULL",
+        "'",
+        "\"",
+        "{\"a\":1}",
+        "2026-01-01T00:00:00Z",
+        "true",
+        "6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
     ];
     let mut values = vec![
         Value::Null,
@@ -65,17 +86,35 @@ fn interesting() -> Vec<Value> {
 
 pub fn ce2_every_value_comes_back_exactly<B: Bed>(bed: &mut B) {
     let mut storage = bed.open();
-    let (context, _) = context_of(&mut storage, &Schema { tables: vec![everything()] });
-    let table = context.schema().table("everything").expect("declared").clone();
-    let rows = interesting().into_iter().zip(1..).map(|(value, id): (Value, i64)| {
-        let mut row = vec![Value::Integer(id)];
-        row.extend(TYPES.iter().map(|_| value.clone()));
-        Row(row).canonical(&table)
-    });
+    let (context, _) = context_of(
+        &mut storage,
+        &Schema {
+            tables: vec![everything()],
+        },
+    );
+    let table = context
+        .schema()
+        .table("everything")
+        .expect("declared")
+        .clone();
+    let rows = interesting()
+        .into_iter()
+        .zip(1..)
+        .map(|(value, id): (Value, i64)| {
+            let mut row = vec![Value::Integer(id)];
+            row.extend(TYPES.iter().map(|_| value.clone()));
+            Row(row).canonical(&table)
+        });
     let rows: Vec<Row> = rows.collect();
-    let keys: Vec<RowKey> = rows.iter().map(|row| row.key(&table).expect("a key")).collect();
-    let writes: Vec<_> =
-        keys.iter().zip(&rows).map(|(key, row)| insert(table.number, key, row)).collect();
+    let keys: Vec<RowKey> = rows
+        .iter()
+        .map(|row| row.key(&table).expect("a key"))
+        .collect();
+    let writes: Vec<_> = keys
+        .iter()
+        .zip(&rows)
+        .map(|(key, row)| insert(table.number, key, row))
+        .collect();
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
         let marks = group.take_marks(10).await?;
@@ -85,7 +124,9 @@ pub fn ce2_every_value_comes_back_exactly<B: Bed>(bed: &mut B) {
     .expect("the rows are stored");
     in_group(&mut storage, async |group| {
         for (key, row) in keys.iter().zip(&rows) {
-            let loaded = load_row(group, table.number, key).await.expect("the row is there");
+            let loaded = load_row(group, table.number, key)
+                .await
+                .expect("the row is there");
             assert_eq!(loaded.row.as_ref(), Some(row), "row {key}");
         }
         Ok(())
@@ -109,9 +150,15 @@ pub fn ce2_every_value_comes_back_exactly<B: Bed>(bed: &mut B) {
     let writes: Vec<_> = keys.iter().zip(&turned).map(update).collect();
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
-        assert_eq!(group.take_marks(10).await?, [], "what is canonical is stored as it is");
+        assert_eq!(
+            group.take_marks(10).await?,
+            [],
+            "what is canonical is stored as it is"
+        );
         for (key, row) in keys.iter().zip(&turned) {
-            let loaded = load_row(group, table.number, key).await.expect("the row is there");
+            let loaded = load_row(group, table.number, key)
+                .await
+                .expect("the row is there");
             assert_eq!(loaded.row.as_ref(), Some(row), "row {key}");
         }
         Ok(())
@@ -133,9 +180,20 @@ pub fn ce10_keys_of_every_kind_are_found<B: Bed>(bed: &mut B) {
     composite.columns[1].not_null = true;
     composite.columns[2].not_null = true;
     let mut storage = bed.open();
-    let (context, _) = context_of(&mut storage, &Schema { tables: vec![composite] });
-    let table = context.schema().table("composite").expect("declared").clone();
-    let parts = interesting().into_iter().map(|value| value.canonical(ColumnType::Any));
+    let (context, _) = context_of(
+        &mut storage,
+        &Schema {
+            tables: vec![composite],
+        },
+    );
+    let table = context
+        .schema()
+        .table("composite")
+        .expect("declared")
+        .clone();
+    let parts = interesting()
+        .into_iter()
+        .map(|value| value.canonical(ColumnType::Any));
     let mut rows: Vec<Row> = Vec::new();
     for part in parts.filter(|part| !part.is_null()) {
         let row = Row(vec!["v".into(), part, "x\0y".into()]);
@@ -152,21 +210,41 @@ pub fn ce10_keys_of_every_kind_are_found<B: Bed>(bed: &mut B) {
             rows.push(row);
         }
     }
-    let keys: Vec<RowKey> = rows.iter().map(|row| row.key(&table).expect("a key")).collect();
-    let writes: Vec<_> =
-        keys.iter().zip(&rows).map(|(key, row)| insert(table.number, key, row)).collect();
+    let keys: Vec<RowKey> = rows
+        .iter()
+        .map(|row| row.key(&table).expect("a key"))
+        .collect();
+    let writes: Vec<_> = keys
+        .iter()
+        .zip(&rows)
+        .map(|(key, row)| insert(table.number, key, row))
+        .collect();
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
         assert_eq!(group.take_marks(10).await?, []);
         for (key, row) in keys.iter().zip(&rows) {
             let loaded = load_row(group, table.number, key).await;
-            assert_eq!(loaded.and_then(|loaded| loaded.row).as_ref(), Some(row), "row {key:?}");
+            assert_eq!(
+                loaded.and_then(|loaded| loaded.row).as_ref(),
+                Some(row),
+                "row {key:?}"
+            );
         }
-        let delete = |key| RowWrite { table: table.number, key, row: None, exists: true, columns: &[] };
+        let delete = |key| RowWrite {
+            table: table.number,
+            key,
+            row: None,
+            exists: true,
+            columns: &[],
+        };
         let deletes: Vec<_> = keys.iter().map(delete).collect();
         group.write_rows(&deletes).await?;
         for key in &keys {
-            assert_eq!(load_row(group, table.number, key).await, None, "row {key:?}");
+            assert_eq!(
+                load_row(group, table.number, key).await,
+                None,
+                "row {key:?}"
+            );
         }
         Ok(())
     })
@@ -175,9 +253,20 @@ pub fn ce10_keys_of_every_kind_are_found<B: Bed>(bed: &mut B) {
 
 pub fn ce2_a_large_blob_comes_back_exactly<B: Bed>(bed: &mut B) {
     let mut storage = bed.open();
-    let (context, _) = context_of(&mut storage, &Schema { tables: vec![everything()] });
-    let table = context.schema().table("everything").expect("declared").clone();
-    let bytes: Vec<u8> = (0..10 * 1024 * 1024_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let (context, _) = context_of(
+        &mut storage,
+        &Schema {
+            tables: vec![everything()],
+        },
+    );
+    let table = context
+        .schema()
+        .table("everything")
+        .expect("declared")
+        .clone();
+    let bytes: Vec<u8> = (0..10 * 1024 * 1024_u32)
+        .map(|n| n.to_le_bytes()[1])
+        .collect();
     let mut row = Row(vec![Value::Null; table.columns.len()]);
     row.0[0] = 1.into();
     let blob = table.position("c_blob").expect("declared");

@@ -43,7 +43,10 @@ impl Audit {
         let rules = world.context.rules();
         let readers = users.iter().map(|user| {
             let user = Some(UserId((*user).to_owned()));
-            rules.reader(&Identity { user, claims: BTreeMap::new() })
+            rules.reader(&Identity {
+                user,
+                claims: BTreeMap::new(),
+            })
         });
         let mut grantees: Vec<_> = readers.flat_map(|reader| reader.grantees).collect();
         grantees.sort_unstable();
@@ -69,12 +72,22 @@ impl Audit {
             let Ok(buckets) = rules.buckets(stored, &rows);
             for bucket in buckets {
                 let place = (bucket, stored.table);
-                anew.digests.entry(place).or_default().add(stored.table, &stored.key, stored.version);
-                anew.members.entry(place).or_default().push(stored.key.clone());
+                anew.digests.entry(place).or_default().add(
+                    stored.table,
+                    &stored.key,
+                    stored.version,
+                );
+                anew.members
+                    .entry(place)
+                    .or_default()
+                    .push(stored.key.clone());
             }
             rows.last = Some((stored.table, stored.key.clone()));
             let Ok(grants) = rules.grants(stored, &rows);
-            for grant in grants.into_iter().filter(|grant| grantees.contains(&grant.grantee)) {
+            for grant in grants
+                .into_iter()
+                .filter(|grant| grantees.contains(&grant.grantee))
+            {
                 *anew.grants.entry(grant).or_insert(0) += 1;
             }
         }
@@ -83,14 +96,18 @@ impl Audit {
     }
 }
 
-async fn live_rows<S: Storage>(
-    world: &mut World<S>,
-) -> BTreeMap<(TableNumber, RowKey), LoadedRow> {
+async fn live_rows<S: Storage>(world: &mut World<S>) -> BTreeMap<(TableNumber, RowKey), LoadedRow> {
     let mut found = BTreeMap::new();
     let mut group = world.storage.begin().await.expect("a group begins");
     for table in &world.context.schema().tables {
-        let rows = group.scan(table.number, None, usize::MAX).await.expect("rows are read");
-        found.extend(rows.into_iter().map(|(key, row)| ((table.number, key), row)));
+        let rows = group
+            .scan(table.number, None, usize::MAX)
+            .await
+            .expect("rows are read");
+        found.extend(
+            rows.into_iter()
+                .map(|(key, row)| ((table.number, key), row)),
+        );
     }
     group.rollback().await;
     found
@@ -104,30 +121,45 @@ fn maintained<S: Storage, R: Reader>(
     grantees: &[syncline_core::rules::GranteeId],
 ) -> Derived {
     let mut derived = Derived::default();
-    let of_rows = loaded.iter().flat_map(|((table, _), row)| {
-        row.meta.buckets.iter().map(|bucket| (*bucket, *table))
-    });
+    let of_rows = loaded
+        .iter()
+        .flat_map(|((table, _), row)| row.meta.buckets.iter().map(|bucket| (*bucket, *table)));
     let mut places: Vec<_> = of_rows.chain(anew.digests.keys().copied()).collect();
     places.sort_unstable();
     places.dedup();
     for (bucket, table) in places {
-        let want = PageWant { bucket, table, after: None };
+        let want = PageWant {
+            bucket,
+            table,
+            after: None,
+        };
         let page = block_on(reader.pages(&[want], usize::MAX)).expect("pages are read");
         let part = &page.parts[0];
         let bodies = syncline_core::wire::RowBody::decode_all(&part.rows);
         let keys: Vec<_> = bodies.map(|body| body.expect("a body").key).collect();
-        derived.digests.insert((bucket, table), part.digest.expect("the whole bucket was read"));
+        derived.digests.insert(
+            (bucket, table),
+            part.digest.expect("the whole bucket was read"),
+        );
         if !keys.is_empty() {
             derived.members.insert((bucket, table), keys);
         }
     }
-    derived.digests.retain(|_, digest| *digest != Digest::default());
+    derived
+        .digests
+        .retain(|_, digest| *digest != Digest::default());
     let (_, granted) = block_on(reader.grants(grantees)).expect("grants are read");
-    let wants: Vec<_> = granted.iter().map(|(grant, _)| crate::Want::GrantCount(*grant)).collect();
+    let wants: Vec<_> = granted
+        .iter()
+        .map(|(grant, _)| crate::Want::GrantCount(*grant))
+        .collect();
     let mut counts = crate::Loaded::default();
     block_on(async {
         let mut group = world.storage.begin().await.expect("a group begins");
-        group.load(&wants, &mut counts).await.expect("counts are read");
+        group
+            .load(&wants, &mut counts)
+            .await
+            .expect("counts are read");
         group.rollback().await;
     });
     derived.grants = counts.grants;
@@ -155,6 +187,10 @@ impl Facts for Rows {
         };
         let rows = self.rows.iter().filter(|(place, _)| place.0 == table);
         let seen = rows.filter(|(place, _)| self.last.as_ref().is_none_or(|last| *place <= last));
-        Ok(seen.map(|(_, stored)| stored).filter(|stored| is_it(stored)).cloned().collect())
+        Ok(seen
+            .map(|(_, stored)| stored)
+            .filter(|stored| is_it(stored))
+            .cloned()
+            .collect())
     }
 }
