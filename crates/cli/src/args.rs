@@ -27,7 +27,7 @@ Exit codes:
 /// Keeps any SQLite database in step with a server, offline included.
 #[derive(Debug, Parser)]
 #[command(name = "syncline", version, after_help = AFTER, propagate_version = true)]
-pub struct Args {
+pub(crate) struct Args {
     /// Print JSON, one object a line, on standard output.
     #[arg(long, global = true)]
     pub json: bool,
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the server.
     Serve(Serve),
     /// Write a syncline.toml.
@@ -72,7 +72,7 @@ pub enum Command {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// For trying things: this machine only, tables of devices are added, prints a token.
     #[arg(long)]
     pub dev: bool,
@@ -94,7 +94,7 @@ pub struct Serve {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Init {
+pub(crate) struct Init {
     /// Read the tables of this database.
     #[arg(long, value_name = "APP.db")]
     pub from: Option<PathBuf>,
@@ -107,7 +107,7 @@ pub struct Init {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Check {
+pub(crate) struct Check {
     #[arg(
         long,
         short,
@@ -119,7 +119,7 @@ pub struct Check {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Token {
+pub(crate) struct Token {
     /// Who the token stands for.
     #[arg(long, short)]
     pub user: String,
@@ -138,7 +138,7 @@ pub struct Token {
 
 /// Which server, as whom.
 #[derive(Debug, Clone, ClapArgs)]
-pub struct ServerArgs {
+pub(crate) struct ServerArgs {
     /// The server, for example http://127.0.0.1:7117.
     #[arg(long, value_name = "URL", env = "SYNCLINE_URL")]
     pub server: Option<String>,
@@ -151,14 +151,14 @@ pub struct ServerArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct FileArgs {
+pub(crate) struct FileArgs {
     /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Attach {
+pub(crate) struct Attach {
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -172,7 +172,7 @@ pub struct Attach {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Hydrate {
+pub(crate) struct Hydrate {
     /// The database to make.
     #[arg(value_name = "NEW.db")]
     pub file: PathBuf,
@@ -184,7 +184,7 @@ pub struct Hydrate {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Sync {
+pub(crate) struct Sync {
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -198,7 +198,7 @@ pub struct Sync {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Conflicts {
+pub(crate) struct Conflicts {
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(subcommand)]
@@ -206,7 +206,7 @@ pub struct Conflicts {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ConflictAction {
+pub(crate) enum ConflictAction {
     /// List the open ones (with --all, also those that were decided).
     List {
         #[arg(long)]
@@ -231,7 +231,7 @@ pub enum ConflictAction {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Queue {
+pub(crate) struct Queue {
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(subcommand)]
@@ -239,7 +239,7 @@ pub struct Queue {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum QueueAction {
+pub(crate) enum QueueAction {
     /// List what waits and what was refused, with the reason.
     List,
     /// Send a refused change again, with what depends on it.
@@ -249,7 +249,7 @@ pub enum QueueAction {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Verify {
+pub(crate) struct Verify {
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
 /// One SQLite file.
 #[derive(Debug)]
-pub struct SqliteBackend {
+pub(crate) struct SqliteBackend {
     pub path: PathBuf,
     /// Random: becomes the server's id and secret when the data is new.
     pub entropy: [u8; 32],

@@ -1,13 +1,13 @@
 //! One module for each group of commands.
 
-pub mod attach;
-pub mod config;
-pub mod conflicts;
-pub mod queue;
-pub mod serve;
-pub mod status;
-pub mod sync;
-pub mod verify;
+pub(crate) mod attach;
+pub(crate) mod config;
+pub(crate) mod conflicts;
+pub(crate) mod queue;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod verify;
 
 use std::path::Path;
 
@@ -39,22 +39,18 @@ fn log(verbose: u8) {
 
 /// The connection that was given, or the one remembered for the file.
 fn connection(path: &Path, args: &ServerArgs) -> Result<Connection, ClientError> {
+    let known = || Connection::load(path);
     match given(args)? {
         Given::Both(connection) => Ok(connection),
-        partly => {
-            let known = Connection::load(path)?;
-            match (partly, known) {
-                (Given::Neither, Some(known)) => Ok(known),
-                (Given::Token(token), Some(known)) => Connection::new(&known.url, token),
-                (Given::Server(url), Some(known)) if known.url == url.trim_end_matches('/') => {
-                    Ok(known)
-                }
-                (Given::Server(_), _) => Err(ClientError::NoToken),
-                (Given::Neither | Given::Token(_), None) | (Given::Both(_), _) => {
-                    Err(ClientError::NoServer)
-                }
-            }
-        }
+        Given::Neither => known()?.ok_or(ClientError::NoServer),
+        Given::Token(token) => match known()? {
+            Some(known) => Connection::new(&known.url, token),
+            None => Err(ClientError::NoServer),
+        },
+        Given::Server(url) => match known()? {
+            Some(known) if known.url == url.trim_end_matches('/') => Ok(known),
+            Some(_) | None => Err(ClientError::NoToken),
+        },
     }
 }
 

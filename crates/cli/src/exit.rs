@@ -48,13 +48,13 @@ impl From<Exit> for ExitCode {
 /// A failure of this program itself that has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     pub exit: Exit,
     pub message: String,
 }
 
 impl Failure {
-    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
             exit,
             message: message.into(),
@@ -63,7 +63,7 @@ impl Failure {
 }
 
 /// The exit code of whatever went wrong.
-pub fn code_of(error: &anyhow::Error) -> Exit {
+pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.exit;

@@ -8,14 +8,14 @@ use crate::exit::Exit;
 
 /// How to print.
 #[derive(Debug, Clone, Copy)]
-pub struct Output {
+pub(crate) struct Output {
     pub json: bool,
     pub quiet: bool,
 }
 
 impl Output {
     /// A result: the sentence for people, or the object for programs.
-    pub fn result(&self, sentence: &str, object: &Value) {
+    pub(crate) fn result(&self, sentence: &str, object: &Value) {
         let line = if self.json {
             object.to_string()
         } else {
@@ -25,28 +25,28 @@ impl Output {
     }
 
     /// An object for programs only.
-    pub fn object(&self, object: &Value) {
+    pub(crate) fn object(&self, object: &Value) {
         if self.json {
             put(std::io::stdout(), &object.to_string());
         }
     }
 
     /// A line for people only, on standard output.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         if !self.json {
             put(std::io::stdout(), &printable(text));
         }
     }
 
     /// A remark that may be left out.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.json && !self.quiet {
             put(std::io::stderr(), &printable(text));
         }
     }
 
     /// Why the command failed.
-    pub fn error(&self, error: &anyhow::Error, exit: Exit) {
+    pub(crate) fn error(&self, error: &anyhow::Error, exit: Exit) {
         // Each cause once: some errors already say their source.
         let mut sentence = error.to_string();
         for cause in error.chain().skip(1) {
@@ -66,7 +66,7 @@ impl Output {
     }
 
     /// Whether there is somebody to ask and to draw for.
-    pub fn is_interactive(&self) -> bool {
+    pub(crate) fn is_interactive(&self) -> bool {
         !self.json && !self.quiet && std::io::stderr().is_terminal()
     }
 }
@@ -77,7 +77,7 @@ fn put(mut stream: impl Write, line: &str) {
 }
 
 /// Without control characters that could take over a terminal; rows come from strangers.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| {
             if c.is_control() && c != '\n' && c != '\t' {
@@ -90,7 +90,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// 1234567 as `1,234,567`.
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -103,7 +103,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// `1 row`, `2 rows`.
-pub fn counted(number: u64, what: &str) -> String {
+pub(crate) fn counted(number: u64, what: &str) -> String {
     format!(
         "{} {what}{}",
         grouped(number),

@@ -9,14 +9,14 @@ use syncline_replica::{Event, Status};
 use crate::output::{Output, grouped};
 
 /// Shows how far a run has come.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     /// Most changesets that waited at once: what is left is counted down from there.
     waiting_max: u64,
 }
 
 impl Progress {
-    pub fn new(output: &Output) -> Self {
+    pub(crate) fn new(output: &Output) -> Self {
         let bar = output.is_interactive().then(|| {
             let bar = ProgressBar::new_spinner();
             bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant"));
@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    pub fn update(&mut self, event: &Event, status: &Status) {
+    pub(crate) fn update(&mut self, event: &Event, status: &Status) {
         self.waiting_max = self.waiting_max.max(status.waiting);
         let Some(bar) = &self.bar else { return };
         if let Event::Loading(progress) = event {
@@ -55,7 +55,7 @@ impl Progress {
         }
     }
 
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
@@ -63,7 +63,7 @@ impl Progress {
 }
 
 /// An event as a JSON line (docs/events.md), or as a sentence.
-pub fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
+pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
     match event {
         Event::Connected { user, forked } => (
             json!({ "type": "connected", "user": user, "forked": forked }),

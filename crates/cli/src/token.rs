@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 const FILE: &str = "token-secret";
 
 /// `90s`, `30m`, `12h`, `30d` in seconds.
-pub fn parse_ttl(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
     let expected = || format!("`{text}` is no lifetime: write 90s, 30m, 12h or 30d");
     let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
     let number: u64 = number.parse().map_err(|_| expected())?;
@@ -33,13 +33,13 @@ pub fn parse_ttl(text: &str) -> Result<u64, String> {
 }
 
 /// The folder of the server's data: flag or environment, file, default.
-pub fn data_folder(flag: Option<PathBuf>, config: &Config) -> PathBuf {
+pub(crate) fn data_folder(flag: Option<PathBuf>, config: &Config) -> PathBuf {
     flag.unwrap_or_else(|| PathBuf::from(&config.server.data))
 }
 
 /// The secret that tokens are signed with: SYNCLINE_TOKEN_SECRET_FILE, or one made at random in
 /// the data folder on first use.
-pub fn auth(data: &Path) -> anyhow::Result<Auth> {
+pub(crate) fn auth(data: &Path) -> anyhow::Result<Auth> {
     let secret = match std::env::var_os("SYNCLINE_TOKEN_SECRET_FILE") {
         Some(path) => {
             let path = PathBuf::from(path);

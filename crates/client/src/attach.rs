@@ -291,7 +291,9 @@ async fn tables_there(
             plan.added_there = names;
             Ok(after.to_schema())
         }
-        Err(ClientError::Refused { .. }) if names.len() < local.len() => Ok(before),
+        Err(error) if matches!(error, ClientError::Refused { .. }) && names.len() < local.len() => {
+            Ok(before)
+        }
         Err(error) => Err(error),
     }
 }
@@ -302,12 +304,11 @@ pub(crate) fn common(local: &Table, there: &Table) -> Table {
     let kept: Vec<usize> = (0..there.columns.len())
         .filter(|&i| local.position(&there.columns[i].name).is_some())
         .collect();
-    let moved = |list: &[usize]| -> Vec<usize> {
-        list.iter()
-            .filter_map(|i| kept.iter().position(|k| k == i))
-            .collect()
-    };
-    table.primary_key = moved(&there.primary_key);
+    table.primary_key = there
+        .primary_key
+        .iter()
+        .filter_map(|i| kept.iter().position(|k| k == i))
+        .collect();
     table.uniques.clear();
     table.indexes.clear();
     table.foreign_keys.clear();

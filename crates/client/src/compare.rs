@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Differences that are listed one by one; all are counted.
-pub const LISTED_MAX: usize = 100;
+pub(crate) const LISTED_MAX: usize = 100;
 /// Rows read from the file at once.
 const BATCH: u32 = 1_000;
 
@@ -24,7 +24,7 @@ pub struct Comparison {
     pub only_here: u64,
     pub only_there: u64,
     pub different: u64,
-    /// The first [`LISTED_MAX`].
+    /// The first hundred; all are counted.
     pub differences: Vec<Difference>,
 }
 

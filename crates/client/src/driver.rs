@@ -195,6 +195,15 @@ impl Driver {
         }
     }
 
+    /// A strange answer from what is a Syncline server: something between us is in the way.
+    fn retryable(&self, error: ClientError) -> ClientError {
+        if let ClientError::NotASyncline { reason, .. } = error {
+            self.unreachable(reason)
+        } else {
+            error
+        }
+    }
+
     fn unreachable(&self, reason: String) -> ClientError {
         ClientError::Unreachable {
             url: self.connection.url.clone(),
@@ -220,12 +229,7 @@ impl Driver {
                 self.web_socket_failures += 1;
                 let works = self.api.is_alive().await;
                 if !works || self.web_socket_failures < WEB_SOCKET_FAILURES_MAX {
-                    return Err(match error {
-                        ClientError::NotASyncline { reason, .. } if works => {
-                            self.unreachable(reason)
-                        }
-                        error => error,
-                    });
+                    return Err(if works { self.retryable(error) } else { error });
                 }
                 tracing::info!(%error, "WebSockets fail here; taking plain HTTP");
                 self.exchange_until = Some(std::time::Instant::now() + EXCHANGE_FOR);

@@ -146,7 +146,17 @@ impl ClientError {
                     doing,
                 },
             }),
-            source => Self::Replica { path, source },
+            source @ (ReplicaError::Rows { .. }
+            | ReplicaError::Row { .. }
+            | ReplicaError::Schema { .. }
+            | ReplicaError::NewerFormat { .. }
+            | ReplicaError::Damaged { .. }
+            | ReplicaError::UnknownTable { .. }
+            | ReplicaError::UnknownChangeset { .. }
+            | ReplicaError::UnknownConflict { .. }
+            | ReplicaError::BadResolution { .. }
+            | ReplicaError::BadKey { .. }
+            | ReplicaError::InTransaction) => Self::Replica { path, source },
         }
     }
 
@@ -155,6 +165,10 @@ impl ClientError {
         use rusqlite::ErrorCode;
         let path = path.to_owned();
         let message = error.to_string();
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other kinds say nothing about the file"
+        )]
         Some(match error.sqlite_error_code()? {
             ErrorCode::NotADatabase => Self::NotADatabase(path),
             ErrorCode::DatabaseCorrupt => Self::Corrupt { path, message },

@@ -93,9 +93,10 @@ async fn run(
         let answer: Answer = match api.post("/v1/exchange", &body).await {
             Ok(answer) => answer,
             Err(error) => {
-                let reason = match error {
-                    ClientError::Unreachable { reason, .. } => reason,
-                    other => other.to_string(),
+                let reason = if let ClientError::Unreachable { reason, .. } = error {
+                    reason
+                } else {
+                    error.to_string()
                 };
                 let _gone = incoming.send(Err(Some(reason))).await;
                 return;

@@ -81,10 +81,12 @@ impl Transport {
             Ok(Err(WsError::Http(response))) => {
                 let status = response.status();
                 let body = response.body().clone().unwrap_or_default();
-                match api.failure(status, &body) {
-                    error @ ClientError::NotASyncline { .. } => Err(WebSocketError::Broken(error)),
-                    error => Err(WebSocketError::Refused(error)),
-                }
+                let error = api.failure(status, &body);
+                Err(if matches!(error, ClientError::NotASyncline { .. }) {
+                    WebSocketError::Broken(error)
+                } else {
+                    WebSocketError::Refused(error)
+                })
             }
             Ok(Err(WsError::Io(error))) => {
                 let url = connection.url.clone();

@@ -12,7 +12,7 @@ use crate::{
     output::{Output, counted, grouped},
 };
 
-pub fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let request = AttachRequest {
         connection: connection_if_given(&args.server)?,
@@ -118,7 +118,7 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-pub fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
     let replica = syncline::open_replica(&args.file)?;
     let status = replica.status().map_err(|source| ClientError::Replica {
         path: args.file.clone(),

@@ -23,7 +23,7 @@ use crate::{
 const OWN_ROWS: &str = "_owner = auth.uid()";
 
 /// Reads and checks a configuration; every mistake is in the error.
-pub fn read_config(path: &Path) -> anyhow::Result<Config> {
+pub(crate) fn read_config(path: &Path) -> anyhow::Result<Config> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let hint = "`syncline init --from APP.db` writes one";
@@ -52,7 +52,7 @@ fn mistakes_of(mistakes: &[syncline_core::config::ConfigError]) -> anyhow::Error
     Failure::new(Exit::Config, lines.join("\n")).into()
 }
 
-pub fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
     if args.output.exists() && !args.force {
         let sentence = format!(
             "{} is there already; --force replaces it",
@@ -123,7 +123,7 @@ fn example() -> anyhow::Result<Config> {
     Config::parse("example.toml", EXAMPLE).map_err(|mistakes| mistakes_of(&mistakes))
 }
 
-pub fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
     let config = read_config(&args.config)?;
     let rules = Rules::compile(&config.schema, &[0; 32]);
     for table in &config.schema.tables {
@@ -146,7 +146,7 @@ pub fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     let default = Path::new("syncline.toml");
     let config = match &args.config {
         Some(path) => read_config(path)?,

@@ -11,7 +11,7 @@ use crate::{
     output::{Output, counted},
 };
 
-pub fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = syncline::open_replica(&args.file)?;
     let failed = |source| ClientError::Replica {
         path: args.file.clone(),
@@ -109,7 +109,9 @@ fn parse(text: &str) -> anyhow::Result<Value> {
             None => Value::Real(number.as_f64().unwrap_or_default()),
         },
         serde_json::Value::String(text) => Value::Text(text),
-        array_or_object => Value::Text(array_or_object.to_string()),
+        array_or_object @ (serde_json::Value::Array(_) | serde_json::Value::Object(_)) => {
+            Value::Text(array_or_object.to_string())
+        }
     })
 }
 

@@ -15,7 +15,7 @@ const PAGE: usize = 100;
 /// Changes shown of each changeset.
 const CHANGES_SHOWN: usize = 5;
 
-pub fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = syncline::open_replica(&args.file)?;
     let failed = |source| ClientError::Replica {
         path: args.file.clone(),

@@ -21,7 +21,7 @@ const DEFAULT_CONFIG: &str = "syncline.toml";
 /// A token printed by `--dev` is good for this long.
 const DEV_TOKEN_DAYS: u64 = 30;
 
-pub fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(&args, verbose);
     let config = configuration(&args)?;
     let data = token::data_folder(args.data.clone(), &config);

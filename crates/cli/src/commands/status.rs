@@ -11,7 +11,7 @@ use crate::{
     output::{Output, counted, grouped},
 };
 
-pub fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
     let replica = syncline::open_replica(file)?;
     let status = replica.status().map_err(|source| ClientError::Replica {
         path: file.to_owned(),

@@ -14,7 +14,7 @@ use crate::{
     progress::{Progress, describe},
 };
 
-pub fn sync(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn sync(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     let goal = if args.watch {
         Goal::Forever
     } else {
@@ -23,7 +23,7 @@ pub fn sync(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     attached(args, goal, verbose, output)
 }
 
-pub fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     let goal = if args.watch {
         Goal::Forever
     } else {
@@ -66,7 +66,7 @@ async fn attach_first(
     Ok(())
 }
 
-pub fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     runtime()?.block_on(async {
         let resumed = args.file.exists();

@@ -11,7 +11,7 @@ use crate::{
     output::{Output, counted, grouped},
 };
 
-pub fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let found = runtime()?.block_on(async {
         let connection = connection(&args.file, &args.server)?;
