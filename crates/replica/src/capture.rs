@@ -1,9 +1,9 @@
 //! Notices what any program changes in the app's tables, and says what changed.
 //!
-//! Triggers only mark ([`install`]): the first time that a row is touched under a transaction
+//! Triggers only mark ([`install()`]): the first time that a row is touched under a transaction
 //! number, its image goes to the table's mark table. [`take_drafts`] empties the marks and
 //! computes each change as the difference between that image and the next one, or the row as it
-//! is. [`check`] notices when the app's schema changed under the triggers, and [`rescan`] then
+//! is. [`check`] notices when the app's schema changed under the triggers, and [`rescan()`] then
 //! finds what went unmarked by comparing content hashes.
 //!
 //! Marking knows nothing of servers or outboxes; it is rules CA1–CA9, SL1, SL2, SL7 and SL10 of

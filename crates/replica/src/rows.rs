@@ -90,12 +90,11 @@ impl TableSql {
     /// SQL's REPLACE it never evicts one. Nothing is written then.
     pub fn insert_or_replace(&self, conn: &Connection, row: &Row) -> Result<(), RowError> {
         let key = self.key_of(row)?;
-        if self.keeps(row) && !self.text.has_uuid_key {
-            if self.run(conn, &self.text.upsert, self.writable(row))? > 0 {
-                return Ok(());
-            }
-            // The place is taken: by this row under another spelling, or by another one.
+        let may_upsert = self.keeps(row) && !self.text.has_uuid_key;
+        if may_upsert && self.run(conn, &self.text.upsert, self.writable(row))? > 0 {
+            return Ok(());
         }
+        // The place may be taken: by this row under another spelling, or by another one.
         match self.find(conn, &key)? {
             Some(image) => self.update_stored(conn, &image, row, &self.text.value_positions),
             None => self.insert(conn, row),

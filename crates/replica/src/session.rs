@@ -200,11 +200,10 @@ impl Events {
             .position(|event| matches!(event, Event::RowsChanged(_)));
         let removed = self.0.remove(oldest.unwrap_or(0));
         if let Some(Event::RowsChanged(removed)) = removed {
-            let later = self.0.iter_mut().find_map(|event| match event {
-                Event::RowsChanged(rows) if rows.table == removed.table => Some(rows),
-                _ => None,
-            });
-            if let Some(rows) = later {
+            let later = self.0.iter_mut().find(
+                |event| matches!(event, Event::RowsChanged(rows) if rows.table == removed.table),
+            );
+            if let Some(Event::RowsChanged(rows)) = later {
                 rows.keys = None;
                 rows.author = None;
             } else if let Some(last) = self.0.back_mut() {

@@ -225,7 +225,7 @@ impl<'c> Work<'c> {
     }
 
     /// From here on freed pages of this connection are overwritten (spec AP8); the driver of the
-    /// transaction ends it with [`Work::finish_erasing`].
+    /// transaction ends it with [`crate::db::finish_erasing`].
     pub(crate) fn erase(&mut self) -> Result<(), ReplicaError> {
         use crate::db::Doing;
         if !self.erases {

@@ -233,7 +233,7 @@ fn compare_digests(
             continue;
         };
         let part = buckets::part(work.conn, b, table.number())?;
-        let is_live = part.as_ref().map_or(true, |part| part.live);
+        let is_live = part.as_ref().is_none_or(|part| part.live);
         let (count, sum) = part.map_or((0, 0), |part| (part.count, part.sum));
         if is_live && (count, sum) != (digest.count, digest.sum) {
             differing.insert((b, table.number()));

@@ -71,7 +71,7 @@ pub(super) fn steps(
                 key,
                 before,
                 after,
-            })
+            });
         };
         match after {
             Image::Inexpressible(_, problem) => problems.push(problem),

@@ -39,9 +39,13 @@ pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError
     let mut rows = statement.query([]).doing(READING)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
-        let seed_after = match row.get_ref(4).doing(READING)? {
-            rusqlite::types::ValueRef::Null => None,
-            stored => Some(row_key(stored)?),
+        let stored = row.get_ref(4).doing(READING)?;
+        let seed_after = match stored.data_type() {
+            rusqlite::types::Type::Null => None,
+            rusqlite::types::Type::Blob
+            | rusqlite::types::Type::Integer
+            | rusqlite::types::Type::Real
+            | rusqlite::types::Type::Text => Some(row_key(stored)?),
         };
         found.push(TableRecord {
             t: TableNumber(row.get(0).doing(READING)?),

@@ -52,7 +52,7 @@ impl Replica {
             .iter()
             .fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
         let cursors = cursors::list(conn)?;
-        let text = |key| Ok::<_, ReplicaError>(settings::get::<String>(conn, key)?);
+        let text = |key| settings::get::<String>(conn, key);
         Ok(Hello {
             protocol: PROTOCOL,
             device: DeviceId(settings::get_id(conn, Key::Device)?.unwrap_or_default()),

@@ -104,7 +104,10 @@ pub(crate) fn dump(conn: &Connection, tables: &[Table]) -> Vec<(String, Vec<Stri
             let values: Vec<String> = (0..width)
                 .map(|i| match row.get_ref(i).unwrap() {
                     ValueRef::Text(bytes) => format!("t{bytes:?}"),
-                    other => format!("{other:?}"),
+                    other @ (ValueRef::Null
+                    | ValueRef::Integer(_)
+                    | ValueRef::Real(_)
+                    | ValueRef::Blob(_)) => format!("{other:?}"),
                 })
                 .collect();
             out.push(values.join("|"));
