@@ -16,7 +16,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use body::{LentBody, LentState, RowBody, RowState};
+pub use body::{BodyError, LentBody, LentState, RowBody, RowState};
 pub use changeset::{ChangesetError, decode_changeset, decode_op, encode_changeset, encode_op};
 pub use edit::EDITS_MAX;
 pub use frame::{
