@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use syncline_replica::{Closing, Event, Replica, Status};
+use syncline_replica::{Closing, Event, Replica, Status, TableState};
 use tokio::sync::watch;
 
 use crate::{
@@ -316,7 +316,11 @@ impl Driver {
 
     fn is_reached(&mut self, goal: Goal) -> Result<bool, ClientError> {
         let is = |status: &Status| {
-            let sent = status.connected && status.waiting == 0;
+            // Rows of a file that was just attached are sealed bit by bit: there may be more.
+            let seeding = status.tables.iter().any(|table| {
+                table.seeding && !matches!(table.state, TableState::LeftOut { .. })
+            });
+            let sent = status.connected && status.waiting == 0 && !seeding;
             match goal {
                 Goal::Forever => false,
                 Goal::Sent => sent,
@@ -328,7 +332,7 @@ impl Driver {
         if goal == Goal::Forever || !is(&self.check(self.replica.status())?) {
             return Ok(false);
         }
-        // Rows of a file that was just attached are sealed bit by bit: there may be more.
+        // What was written since the file was last looked at belongs to it too.
         let woken = self.replica.wake(now());
         self.check(woken)?;
         Ok(is(&self.check(self.replica.status())?))

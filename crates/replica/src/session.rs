@@ -72,6 +72,8 @@ pub(crate) struct Session {
     tables: Option<Vec<TableNumber>>,
     hello_sent: Timestamp,
     is_live: bool,
+    /// This session's last checkpoint said that the server had nothing more.
+    pub(crate) caught_up: bool,
     pub(crate) closing: Option<Closing>,
     reconnect: Reconnect,
     pub(crate) wake_at: Option<Timestamp>,

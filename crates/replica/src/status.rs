@@ -26,7 +26,7 @@ pub struct Status {
     pub unstorable: u64,
     /// The version of the last checkpoint.
     pub checkpoint: Option<Version>,
-    /// The server had nothing more at the last checkpoint.
+    /// The server had nothing more at the last checkpoint; while connected: of this session.
     pub caught_up: bool,
     /// `None` when everything is live.
     pub loading: Option<LoadProgress>,

@@ -53,6 +53,7 @@ pub(crate) struct Stream {
     /// Since the last checkpoint.
     records_sent: usize,
     bytes_sent: usize,
+    /// Something was sent since the last checkpoint, or there was none yet.
     anything_sent: bool,
     /// A checkpoint of at least this version is owed to this device's own changesets.
     owed: Version,
@@ -80,7 +81,8 @@ impl Stream {
             changes: ChangesBuilder::default(),
             records_sent: 0,
             bytes_sent: 0,
-            anything_sent: false,
+            // Every stream says once where it is: only then does the replica know that it is in step.
+            anything_sent: true,
             owed: Version::ZERO,
             last_checkpoint: now,
         }

@@ -79,7 +79,10 @@ impl Replica {
             conflicts: self.count_conflicts()?,
             unstorable: shadow::count_hidden(conn)?,
             checkpoint,
-            caught_up: settings::get(conn, Key::CaughtUp)?.unwrap_or(false),
+            caught_up: match self.session.phase {
+                Phase::Closed => settings::get(conn, Key::CaughtUp)?.unwrap_or(false),
+                Phase::Greeting | Phase::Streaming => self.session.caught_up,
+            },
             loading: if is_loading {
                 Some(progress(conn)?)
             } else {

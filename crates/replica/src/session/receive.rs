@@ -203,6 +203,7 @@ impl Replica {
             }]);
         }
         self.session.is_live = applied.is_live;
+        self.session.caught_up = checkpoint.caught_up;
         Ok(())
     }
 
