@@ -317,9 +317,10 @@ impl Driver {
     fn is_reached(&mut self, goal: Goal) -> Result<bool, ClientError> {
         let is = |status: &Status| {
             // Rows of a file that was just attached are sealed bit by bit: there may be more.
-            let seeding = status.tables.iter().any(|table| {
-                table.seeding && !matches!(table.state, TableState::LeftOut { .. })
-            });
+            let seeding = status
+                .tables
+                .iter()
+                .any(|table| table.seeding && !matches!(table.state, TableState::LeftOut { .. }));
             let sent = status.connected && status.waiting == 0 && !seeding;
             match goal {
                 Goal::Forever => false,
