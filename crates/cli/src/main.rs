@@ -3,6 +3,7 @@
 mod args;
 mod backend;
 mod commands;
+mod dev_tables;
 mod exit;
 mod output;
 mod progress;

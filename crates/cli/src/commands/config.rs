@@ -47,7 +47,7 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn mistakes_of(mistakes: &[syncline_core::config::ConfigError]) -> anyhow::Error {
+pub(crate) fn mistakes_of(mistakes: &[syncline_core::config::ConfigError]) -> anyhow::Error {
     let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     Failure::new(Exit::Config, lines.join("\n")).into()
 }

@@ -11,6 +11,7 @@ use super::config::read_config;
 use crate::{
     args::Serve,
     backend::SqliteBackend,
+    dev_tables::DevTables,
     exit::{Exit, Failure},
     output::Output,
     token,
@@ -23,8 +24,13 @@ const DEV_TOKEN_DAYS: u64 = 30;
 
 pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(&args, verbose);
-    let config = configuration(&args)?;
+    let mut config = configuration(&args)?;
     let data = token::data_folder(args.data.clone(), &config);
+    let declared = config.schema.tables.len();
+    let remember = args.dev.then(|| DevTables::in_folder(&data));
+    if let Some(tables) = &remember {
+        tables.add_to(&mut config)?;
+    }
     let listen = match args.listen {
         Some(listen) => listen,
         None => config.server.listen.parse().map_err(|_| {
@@ -47,12 +53,12 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
         Some(database) => PathBuf::from(database),
         None => data.join(DATABASE),
     };
-    let tables = config.schema.tables.len();
     let options = Options {
         listen,
         config,
         allow: args.allow.clone(),
         dev: args.dev,
+        remember: remember.map(DevTables::remember),
         auth,
         connections_max: CONNECTIONS_MAX,
     };
@@ -76,7 +82,7 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
                 "\n  --dev: this machine only; {}; every row private to who made it.\n\n  \
                  export SYNCLINE_URL={url}\n  export SYNCLINE_TOKEN={token}\n\n  \
                  Next: syncline attach APP.db   (a token for somebody else: syncline token --user NAME --data {})\n",
-                if tables == 0 { "tables of devices are added".to_owned() } else { format!("{tables} tables declared, others are added") },
+                if declared == 0 { "tables of devices are added".to_owned() } else { format!("{declared} tables declared, others are added") },
                 data.display(),
             ));
         }

@@ -2,4 +2,6 @@
 
 mod support;
 
+mod many_devices;
 mod two_devices;
+mod watch;

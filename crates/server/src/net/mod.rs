@@ -68,8 +68,10 @@ pub trait Backend: Send + Sync + 'static {
     fn reader(storage: &Self::Storage) -> Result<Self::Reader, StorageError>;
 }
 
+/// Keeps the tables that devices added where the next start finds them.
+pub type Remember = Box<dyn Fn(&Config) -> std::io::Result<()> + Send + Sync>;
+
 /// How a server behaves.
-#[derive(Debug)]
 pub struct Options {
     pub listen: SocketAddr,
     pub config: Config,
@@ -77,9 +79,23 @@ pub struct Options {
     pub allow: Vec<String>,
     /// Loopback only, tables of devices are added, localhost origins.
     pub dev: bool,
+    /// Called with all tables before devices' tables are added (`--dev`).
+    pub remember: Option<Remember>,
     pub auth: Auth,
     /// Connections at once; more are told to come back.
     pub connections_max: usize,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("listen", &self.listen)
+            .field("config", &self.config)
+            .field("allow", &self.allow)
+            .field("dev", &self.dev)
+            .field("connections_max", &self.connections_max)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Connections at once unless configured.
@@ -121,6 +137,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
     pub(crate) dev: bool,
+    remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
     generation: watch::Sender<u64>,
     stop: watch::Sender<bool>,
@@ -136,6 +153,11 @@ impl<B: Backend> Shared<B> {
     pub(crate) fn replace_context(&self, context: Arc<SessionContext>) {
         *self.context.write() = context;
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Keeps the tables of `config` for the next start.
+    pub(crate) fn remember(&self, config: &Config) -> std::io::Result<()> {
+        self.remember.as_ref().map_or(Ok(()), |keep| keep(config))
     }
 
     /// Changes when sessions have to connect again.
@@ -309,6 +331,7 @@ impl Server {
             readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
             dev: options.dev,
+            remember: options.remember,
             exchanges: Exchanges::default(),
             generation: watch::channel(0).0,
             stop: stop.clone(),

@@ -75,6 +75,9 @@ pub(crate) async fn offer<B: Backend>(
         };
         config.schema.tables.push(table);
     }
+    // Kept before they are made: after a crash the next start makes them, and never finds tables
+    // that nobody declares.
+    shared.remember(&config).map_err(unkept)?;
     let (answered, applied) = oneshot::channel();
     shared
         .request(Request::Schema(Box::new(config.clone()), answered))
@@ -86,14 +89,29 @@ pub(crate) async fn offer<B: Backend>(
             "the server is stopping",
         )
     };
-    let context = applied
-        .await
-        .map_err(died)?
-        .map_err(|sentence| ApiError::new(StatusCode::BAD_REQUEST, code::SCHEMA, sentence))?;
+    let context = match applied.await.map_err(died)? {
+        Ok(context) => context,
+        Err(sentence) => {
+            let before = shared.config.read().clone();
+            shared.remember(&before).map_err(unkept)?;
+            let status = StatusCode::BAD_REQUEST;
+            return Err(ApiError::new(status, code::SCHEMA, sentence));
+        }
+    };
     *shared.config.write() = config;
     let response = answer(&context.info);
     shared.replace_context(context);
     Ok(response)
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
+fn unkept(error: std::io::Error) -> ApiError {
+    tracing::error!(%error, "the added tables cannot be kept in the data folder");
+    let sentence = "the server cannot write into its data folder; its log says why";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, code::STORAGE, sentence)
 }
 
 fn answer(info: &SchemaInfo) -> Response {

@@ -5,7 +5,7 @@ mod process;
 mod server;
 
 pub(crate) use device::{Device, sync_all};
-pub(crate) use process::{Outcome, Process};
+pub(crate) use process::{Outcome, Process, wait_until};
 pub(crate) use server::Server;
 
 use std::{
