@@ -139,3 +139,64 @@ pub struct Cursor {
     pub tag: Tag,
     pub mac: Tag,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn id1_versions_grow_strictly_and_are_the_time_where_it_moves_on(
+            start in 0..Version::LIMIT - 2000,
+            clock in prop::collection::vec(0..Version::LIMIT - 2000, 1..1000),
+        ) {
+            let mut last = Version(start);
+            for now in clock {
+                let next = last.next(Timestamp(now));
+                prop_assert!(next > last);
+                prop_assert!(next.0 < Version::LIMIT);
+                prop_assert_eq!(next.0, if now > last.0 { now } else { last.0 + 1 });
+                last = next;
+            }
+        }
+
+        #[test]
+        fn id1_a_version_survives_a_double(version in 0..Version::LIMIT) {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "that none happens is what is shown"
+            )]
+            let again = version as f64 as u64;
+            prop_assert_eq!(again, version);
+        }
+
+        #[test]
+        fn id4_an_id_is_read_as_it_is_shown_and_in_no_other_spelling(bytes: [u8; 16]) {
+            let id = ChangesetId(bytes);
+            let shown = id.to_string();
+            prop_assert_eq!(ChangesetId::from_hex(&shown), Some(id));
+            prop_assert_eq!(ChangesetId::from_slice(&bytes), Some(id));
+            let upper = shown.to_uppercase();
+            prop_assert_eq!(ChangesetId::from_hex(&upper), (upper == shown).then_some(id));
+            for other in [&shown[1..], &format!("{shown}0"), &format!("+{}", &shown[1..]), ""] {
+                prop_assert_eq!(ChangesetId::from_hex(other), None, "{}", other);
+            }
+        }
+    }
+
+    #[test]
+    fn id1_zero_comes_before_every_version() {
+        assert_eq!(Version::default(), Version::ZERO);
+        assert_eq!(Version::ZERO.next(Timestamp(0)), Version(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "versions end at 2^53")]
+    fn id1_there_is_no_version_2_to_the_53() {
+        let _ = Version(Version::LIMIT - 1).next(Timestamp(0));
+    }
+}

@@ -340,3 +340,53 @@ fn di2_a_digest_forgets_order_and_what_was_taken_out() {
     other.remove(TableNumber(1), &key(3), Version(8));
     assert_eq!(one, other);
 }
+
+#[test]
+fn di1_a_receipt_is_the_hash_of_table_version_and_key() {
+    let key = RowKey::encode(&[Value::Integer(1), text("a")]).unwrap();
+    let mut bytes = vec![0x11, 0, 0, 0];
+    bytes.extend([0x08, 0x07, 0x06, 0x05, 0x04, 0x03, 0x02, 0x00]);
+    bytes.extend(key.as_bytes());
+    let hash = blake3::hash(&bytes);
+    let expected = u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap());
+    let version = Version(0x0002_0304_0506_0708);
+    assert_eq!(receipt(TableNumber(0x11), &key, version), expected);
+
+    let other = RowKey::encode(&[Value::Integer(1), text("b")]).unwrap();
+    assert_ne!(receipt(TableNumber(0x11), &other, version), expected);
+    assert_ne!(receipt(TableNumber(0x12), &key, version), expected);
+    assert_ne!(
+        receipt(TableNumber(0x11), &key, Version(version.0 + 1)),
+        expected
+    );
+}
+
+#[test]
+fn di4_receipts_and_content_hashes_tell_different_things() {
+    let table = table();
+    let row = |title: &str| {
+        let values = [
+            text(title),
+            Value::Integer(42),
+            Value::Null,
+            Value::Null,
+            Value::Null,
+        ];
+        Row(values.to_vec())
+    };
+    let received = |row: &Row, version| {
+        let mut digest = Digest::default();
+        digest.add(table.number, &row.key(&table).unwrap(), Version(version));
+        digest
+    };
+    let (sent, flipped) = (row("milk"), row("silk"));
+    // A flipped bit is in no receipt: only the content hash knows.
+    assert_eq!(received(&sent, 7), received(&flipped, 7));
+    assert_ne!(content_hash(&table, &sent), content_hash(&table, &flipped));
+    // A row that was written again with the same values was received again: only receipts know.
+    assert_ne!(received(&sent, 7), received(&sent, 8));
+    assert_eq!(
+        content_hash(&table, &sent),
+        content_hash(&table, &row("milk"))
+    );
+}

@@ -9,6 +9,7 @@ mod convert;
 mod edit;
 mod frame;
 mod ids;
+mod limits;
 mod message;
 mod schema;
 mod value;

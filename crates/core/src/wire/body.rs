@@ -3,7 +3,7 @@
 use minicbor::{Decoder, Encoder, data::Type};
 
 use super::{
-    IN_MEMORY, MemoryEncoder,
+    IN_MEMORY, MemoryEncoder, limits,
     value::{decode_value, encode_value},
 };
 use crate::{
@@ -196,7 +196,7 @@ impl RowBody {
             .ok_or_else(|| BodyError("an array of unknown length".into()))?;
         let table = TableNumber(d.u32()?);
         let key = RowKey::from_bytes(d.bytes()?).map_err(|error| BodyError(error.to_string()))?;
-        let version = Version(d.u64()?);
+        let version: Version = d.decode()?;
         let author = d.str()?.to_owned();
         let changeset = if d.datatype()? == Type::Null {
             d.null()?;
@@ -213,7 +213,7 @@ impl RowBody {
                     RowState::Whole {
                         columns,
                         owner,
-                        created: Version(d.u64()?),
+                        created: d.decode()?,
                     },
                     3,
                 )
@@ -227,7 +227,7 @@ impl RowBody {
             return Err(BodyError("the array is too short".into()));
         };
         for _ in 0..more {
-            d.skip()?;
+            limits::skip(d)?;
         }
         Ok(Self {
             table,

@@ -5,6 +5,7 @@ use minicbor::{Decoder, Encoder, decode::Error};
 use super::{
     IN_MEMORY, MemoryEncoder,
     edit::{self, Budget},
+    limits,
     message::{CHANGES_MAX, CHANGESET_BYTES_MAX, code},
 };
 use crate::{
@@ -189,7 +190,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
             CHANGES => changes = Some(decode_changes(&mut d, &mut budget)?),
             REQUIRE_UNCHANGED => require_unchanged = d.bool()?,
             MAY_BE_APPLIED => may_be_applied_already = d.bool()?,
-            _ => d.skip()?,
+            _ => limits::skip(&mut d)?,
         }
     }
     if d.position() != bytes.len() {
@@ -248,10 +249,10 @@ fn decode_change(d: &mut Decoder<'_>, budget: &mut Budget) -> Result<Change, Cha
                 let bytes = d.bytes()?;
                 key = Some(RowKey::from_bytes(bytes).map_err(|e| malformed(&e.to_string()))?);
             }
-            BASE => base = Some(Version(d.u64()?)),
+            BASE => base = Some(d.decode::<Version>()?),
             OP => op = Some(d.u32()?),
             EDITS => edits = Some(edit::decode_edits(d, budget)?),
-            _ => d.skip()?,
+            _ => limits::skip(d)?,
         }
     }
     let missing = || malformed("a change has a table, a key, a base and an operation");
@@ -265,14 +266,10 @@ fn decode_change(d: &mut Decoder<'_>, budget: &mut Budget) -> Result<Change, Cha
             ));
         }
     };
-    let base = base.ok_or_else(missing)?;
-    if base.0 >= Version::LIMIT {
-        return Err(malformed("a version is below 2^53"));
-    }
     Ok(Change {
         table: table.ok_or_else(missing)?,
         key: key.ok_or_else(missing)?,
-        base,
+        base: base.ok_or_else(missing)?,
         op,
     })
 }

@@ -3,7 +3,10 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::message::{ClientMessage, ServerMessage};
+use super::{
+    limits,
+    message::{ClientMessage, ServerMessage},
+};
 
 /// Longest payload of a server's frame, inflated: the largest changeset and room around it.
 pub const INFLATED_BYTES_MAX: usize = 80 * 1024 * 1024;
@@ -26,6 +29,11 @@ pub enum FrameError {
     TooLarge { limit: usize },
     #[error("the compressed payload is damaged or cut short")]
     Deflate,
+    #[error(
+        "the peer speaks protocol {theirs}, this version {}: upgrade the older of the two",
+        super::PROTOCOL
+    )]
+    Protocol { theirs: u32 },
     #[error("the payload is no message of kind {kind:?}: {reason}")]
     Malformed {
         /// The message's kind where it could be read.
@@ -40,6 +48,7 @@ impl FrameError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => super::code::TOO_LARGE,
+            Self::Protocol { .. } => super::code::PROTOCOL,
             Self::Empty | Self::UnknownFlag(_) | Self::Deflate | Self::Malformed { .. } => {
                 super::code::MALFORMED
             }
@@ -107,23 +116,21 @@ pub fn encode_server(message: &ServerMessage) -> Vec<u8> {
 ///
 /// # Errors
 /// [`FrameError`] for anything that is not exactly one message within
-/// [`CLIENT_INFLATED_BYTES_MAX`].
+/// [`CLIENT_INFLATED_BYTES_MAX`]; [`FrameError::Protocol`] for a Hello of another protocol that
+/// looks different from ours.
 pub fn decode_client(frame: &[u8]) -> Result<ClientMessage, FrameError> {
     use kind::client as k;
     let mut inflated = Vec::new();
     let (kind, d) = open(frame, CLIENT_INFLATED_BYTES_MAX, &mut inflated)?;
     Ok(match kind {
-        k::HELLO => ClientMessage::Hello(body(kind, d)?),
+        k::HELLO => ClientMessage::Hello(opening(kind, d)?),
         k::PUSH => ClientMessage::Push(body(kind, d)?),
         k::PUSH_PART => ClientMessage::PushPart(body(kind, d)?),
         k::CREDIT => ClientMessage::Credit(body(kind, d)?),
         k::TOKEN => ClientMessage::Token(body(kind, d)?),
         k::PING => ClientMessage::Ping(body(kind, d)?),
         k::LOAD => ClientMessage::Load(body(kind, d)?),
-        unknown => {
-            skipped(kind, d)?;
-            ClientMessage::Unknown(unknown)
-        }
+        unknown => ClientMessage::Unknown(unknown),
     })
 }
 
@@ -136,7 +143,7 @@ pub fn decode_server(frame: &[u8]) -> Result<ServerMessage, FrameError> {
     let mut inflated = Vec::new();
     let (kind, d) = open(frame, INFLATED_BYTES_MAX, &mut inflated)?;
     Ok(match kind {
-        k::WELCOME => ServerMessage::Welcome(body(kind, d)?),
+        k::WELCOME => ServerMessage::Welcome(opening(kind, d)?),
         k::PUSH_RESULT => ServerMessage::PushResult(body(kind, d)?),
         k::GRANTS => ServerMessage::Grants(body(kind, d)?),
         k::PAGE => ServerMessage::Page(body(kind, d)?),
@@ -144,10 +151,7 @@ pub fn decode_server(frame: &[u8]) -> Result<ServerMessage, FrameError> {
         k::CHECKPOINT => ServerMessage::Checkpoint(body(kind, d)?),
         k::REFUSAL => ServerMessage::Refusal(body(kind, d)?),
         k::PONG => ServerMessage::Pong(body(kind, d)?),
-        unknown => {
-            skipped(kind, d)?;
-            ServerMessage::Unknown(unknown)
-        }
+        unknown => ServerMessage::Unknown(unknown),
     })
 }
 
@@ -218,7 +222,19 @@ fn open<'b>(
         Err(error) => return Err(malformed(error.to_string())),
     }
     let kind = d.u32().map_err(|error| malformed(error.to_string()))?;
+    walk(kind, d.clone())?;
     Ok((kind, d))
+}
+
+/// Checks that `d` is at one item, no deeper than it may be, and nothing after it.
+fn walk(kind: u32, mut d: Decoder<'_>) -> Result<(), FrameError> {
+    // The array around it is a level too.
+    limits::skip_within(&mut d, limits::NESTING_MAX - 1)
+        .map_err(|error| malformed(kind, error.to_string()))?;
+    if d.position() != d.input().len() {
+        return Err(malformed(kind, "bytes follow the message".into()));
+    }
+    Ok(())
 }
 
 /// Inflates all of `payload` into `out`, whose length never passes `limit` by more than a byte.
@@ -248,29 +264,33 @@ fn inflate(payload: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), FrameE
 }
 
 fn body<'b, T: Decode<'b, ()>>(kind: u32, mut d: Decoder<'b>) -> Result<T, FrameError> {
-    let message = d
-        .decode()
-        .map_err(|error| malformed(kind, &error.to_string()))?;
-    ended(kind, &d)?;
-    Ok(message)
+    d.decode()
+        .map_err(|error| malformed(kind, error.to_string()))
 }
 
-fn skipped(kind: u32, mut d: Decoder<'_>) -> Result<(), FrameError> {
-    d.skip()
-        .map_err(|error| malformed(kind, &error.to_string()))?;
-    ended(kind, &d)
+/// A message that begins a session. One that cannot be read may be of a protocol that gives its
+/// fields another meaning; then that is what its sender has to know.
+fn opening<'b, T: Decode<'b, ()>>(kind: u32, d: Decoder<'b>) -> Result<T, FrameError> {
+    body(kind, d.clone()).map_err(|error| match protocol(d) {
+        Some(theirs) if theirs != super::PROTOCOL => FrameError::Protocol { theirs },
+        Some(_) | None => error,
+    })
 }
 
-fn ended(kind: u32, d: &Decoder<'_>) -> Result<(), FrameError> {
-    if d.position() == d.input().len() {
-        return Ok(());
+/// Field 0 of a Hello or Welcome, in this and every other protocol.
+fn protocol(mut d: Decoder<'_>) -> Option<u32> {
+    for _ in 0..d.map().ok()?? {
+        if d.u32().ok()? == 0 {
+            return d.u32().ok();
+        }
+        limits::skip(&mut d).ok()?;
     }
-    Err(malformed(kind, "bytes follow the message"))
+    None
 }
 
-fn malformed(kind: u32, reason: &str) -> FrameError {
+fn malformed(kind: u32, reason: String) -> FrameError {
     FrameError::Malformed {
         kind: Some(kind),
-        reason: reason.to_owned(),
+        reason,
     }
 }

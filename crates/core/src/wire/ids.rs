@@ -47,7 +47,27 @@ macro_rules! number_on_the_wire {
         }
     )*};
 }
-number_on_the_wire!(Version u64, Timestamp u64, TableNumber u32, ColumnNumber u32);
+number_on_the_wire!(Timestamp u64, TableNumber u32, ColumnNumber u32);
+
+impl<C> Encode<C> for Version {
+    fn encode<W: encode::Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), encode::Error<W::Error>> {
+        e.u64(self.0)?.ok()
+    }
+}
+impl<'b, C> Decode<'b, C> for Version {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        let at = d.position();
+        let version = Self(d.u64()?);
+        if version.0 >= Self::LIMIT {
+            return Err(decode::Error::message("a version is below 2^53").at(at));
+        }
+        Ok(version)
+    }
+}
 
 impl<C> Encode<C> for Cursor {
     fn encode<W: encode::Write>(

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::schema::SchemaInfo;
+use super::{limits, schema::SchemaInfo};
 use crate::ids::{BucketId, ChangesetId, Cursor, DeviceId, Lease, TableNumber, Timestamp, Version};
 
 /// The protocol this build speaks; a peer with another major number is refused by name.
@@ -64,9 +64,11 @@ pub struct Hello {
     pub schema_hash: u64,
     /// Newest first, at most [`CURSORS_MAX`]; empty on first contact.
     #[n(8)]
+    #[cbor(decode_with = "limits::cursors")]
     pub cursors: Vec<Cursor>,
-    /// Tables to sync; `None` means all the user may see.
+    /// Tables to sync, at most [`TABLES_MAX`]; `None` means all the user may see.
     #[n(9)]
+    #[cbor(decode_with = "limits::tables", default)]
     pub tables: Option<Vec<TableNumber>>,
     /// The buckets this replica holds, live or loading: count and sum mod 2^64 of the first
     /// eight bytes (little endian) of their ids.
@@ -74,8 +76,9 @@ pub struct Hello {
     pub buckets_count: u64,
     #[n(11)]
     pub buckets_sum: u64,
-    /// What is still loading and how far it came.
+    /// What is still loading and how far it came; at most [`LOAD_POSITIONS_MAX`].
     #[n(12)]
+    #[cbor(decode_with = "limits::positions")]
     pub loading: Vec<LoadPosition>,
     /// Credit for the first messages, in bytes.
     #[n(13)]
@@ -87,6 +90,10 @@ pub struct Hello {
 
 /// At most this many cursors are kept and sent.
 pub const CURSORS_MAX: usize = 32;
+/// At most this many tables are named; a device that wants more takes all.
+pub const TABLES_MAX: usize = 10_000;
+/// At most this many positions are sent; tables with more load from the start.
+pub const LOAD_POSITIONS_MAX: usize = 20_000;
 
 /// A table of a bucket that is still loading: pages after `after` are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -108,8 +115,10 @@ pub struct LoadPosition {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Load {
-    /// These become loading; what was loading already and is not named goes on.
+    /// These become loading; what was loading already and is not named goes on. At most
+    /// [`LOAD_POSITIONS_MAX`].
     #[n(0)]
+    #[cbor(decode_with = "limits::positions")]
     pub positions: Vec<LoadPosition>,
 }
 

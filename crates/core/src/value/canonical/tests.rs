@@ -98,6 +98,17 @@ fn stored(value: &Value, ty: ColumnType) -> Value {
     })
 }
 
+/// What CE1 compares.
+fn class_and_bytes(value: &Value) -> (u8, Vec<u8>) {
+    match value {
+        Value::Null => (1, Vec::new()),
+        Value::Integer(n) => (2, n.to_le_bytes().to_vec()),
+        Value::Real(x) => (3, x.to_bits().to_le_bytes().to_vec()),
+        Value::Text(text) => (4, text.clone().into_bytes()),
+        Value::Blob(bytes) => (5, bytes.clone()),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -125,6 +136,129 @@ proptest! {
     }
 
     #[test]
+    fn ce1_values_are_the_same_exactly_when_class_and_bytes_are(
+        a in any_value(),
+        b in any_value(),
+        ty in any_type(),
+    ) {
+        for (a, b) in [(a.clone(), b.clone()), (a.clone().canonical(ty), b.canonical(ty)), (a.clone(), a)] {
+            prop_assert_eq!(a == b, class_and_bytes(&a) == class_and_bytes(&b), "{:?} {:?}", a, b);
+        }
+    }
+
+    #[test]
+    fn ce3_no_canonical_value_is_nan_or_minus_zero(value in any_value(), ty in any_type()) {
+        if let Value::Real(x) = value.canonical(ty) {
+            prop_assert!(!x.is_nan());
+            prop_assert!(x != 0.0 || x.is_sign_positive());
+        }
+    }
+
+    #[test]
+    fn ce4_whole_numbers_are_integers_however_they_are_written(
+        n in prop_oneof![any::<i64>(), -1000..1000i64],
+        spaces in "[ \\t\\n\\r]{0,2}",
+        ty in prop::sample::select(vec![
+            ColumnType::Integer,
+            ColumnType::Boolean,
+            ColumnType::Timestamp,
+        ]),
+    ) {
+        let integer = Value::Integer(n);
+        prop_assert_eq!(integer.clone().canonical(ty), integer.clone());
+        let texts = [
+            format!("{spaces}{n}{spaces}"),
+            format!("{n:+}"),
+            format!("{n}\0 and more"),
+        ];
+        for text in texts {
+            prop_assert_eq!(Value::from(text).canonical(ty), integer.clone());
+        }
+        // As a double only where the double is that number.
+        #[expect(clippy::cast_precision_loss, reason = "compared with what it became")]
+        let x = n as f64;
+        let expected = if x < 9_223_372_036_854_775_808.0 && x > -9_223_372_036_854_775_808.0 {
+            #[expect(clippy::cast_possible_truncation, reason = "in range")]
+            Value::Integer(x as i64)
+        } else {
+            Value::Real(x)
+        };
+        prop_assert_eq!(Value::Real(x).canonical(ty), expected);
+    }
+
+    #[test]
+    fn ce5_a_real_column_holds_reals(n in any::<i64>(), x in any::<f64>()) {
+        #[expect(clippy::cast_precision_loss, reason = "what the column does")]
+        let nearest = n as f64;
+        for written in [Value::Integer(n), Value::from(n.to_string())] {
+            prop_assert_eq!(written.canonical(ColumnType::Real), Value::Real(nearest));
+        }
+        prop_assume!(x.is_finite());
+        for text in [format!("{x}"), format!(" {x:e} "), format!("{x:?}")] {
+            prop_assert_eq!(Value::from(text).canonical(ColumnType::Real), Value::Real(x + 0.0));
+        }
+    }
+
+    #[test]
+    fn ce7_text_is_never_normalised(value in ".{0,12}", spaces in "[ \\t\\x00\u{a0}]{0,2}") {
+        let text = format!("{spaces}{value}{spaces}");
+        for ty in [ColumnType::Text, ColumnType::Json, ColumnType::Blob, ColumnType::Any] {
+            prop_assert_eq!(Value::from(&*text).canonical(ty), Value::from(&*text));
+        }
+    }
+
+    #[test]
+    fn ce8_every_spelling_of_a_uuid_is_one_value(
+        bytes in any::<[u8; 16]>(),
+        hyphens in prop::collection::vec(any::<bool>(), 7),
+        upper in prop::collection::vec(any::<bool>(), 32),
+        braces in any::<bool>(),
+    ) {
+        let digits = crate::ids::ChangesetId(bytes).to_string();
+        let mut spelled = String::new();
+        for (i, digit) in digits.chars().enumerate() {
+            if i % 4 == 0 && i > 0 && hyphens[i / 4 - 1] {
+                spelled.push('-');
+            }
+            spelled.push(if upper[i] { digit.to_ascii_uppercase() } else { digit });
+        }
+        let expected = format!(
+            "{}-{}-{}-{}-{}",
+            &digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]
+        );
+        if braces {
+            spelled = format!("{{{spelled}}}");
+        }
+        prop_assert_eq!(Value::from(&*spelled).canonical(ColumnType::Uuid), Value::from(expected));
+        // What is nearly one stays as it is.
+        for other in [
+            format!("{spelled}0"),
+            format!(" {spelled}"),
+            format!("{{{spelled}"),
+            format!("-{spelled}"),
+            spelled.replacen(['0', '1', '2', '3', '4', '5', '6', '7'], "g", 1),
+        ] {
+            if other != spelled {
+                prop_assert_eq!(Value::from(&*other).canonical(ColumnType::Uuid), Value::from(other));
+            }
+        }
+        let blob = Value::Blob(bytes.to_vec());
+        prop_assert_eq!(blob.clone().canonical(ColumnType::Uuid), blob);
+    }
+
+    #[test]
+    fn ce9_blob_and_any_change_nothing_but_nan_and_minus_zero(value in any_value()) {
+        let expected = match &value {
+            Value::Real(x) if x.is_nan() => Value::Null,
+            Value::Real(x) if *x == 0.0 => Value::Real(0.0),
+            other => other.clone(),
+        };
+        for ty in [ColumnType::Blob, ColumnType::Any] {
+            prop_assert_eq!(value.clone().canonical(ty), expected.clone());
+        }
+    }
+
+    #[test]
     fn ce6_reals_as_text_read_as_the_same_real(x in any::<f64>()) {
         prop_assume!(x.is_finite());
         let text = real_text(x);
@@ -139,6 +273,97 @@ proptest! {
     ) {
         let real = Value::Real(f64::from(n) * factor + 0.0);
         prop_assert_eq!(stored(&real, ColumnType::Text), real.canonical(ColumnType::Text));
+    }
+}
+
+#[test]
+fn ce3_nan_is_null_and_minus_zero_is_zero_in_every_type() {
+    for &ty in ColumnType::ALL {
+        assert_eq!(Value::Real(f64::NAN).canonical(ty), Value::Null);
+        assert_eq!(Value::Real(-f64::NAN).canonical(ty), Value::Null);
+        let zero = Value::Real(0.0).canonical(ty);
+        assert_eq!(Value::Real(-0.0).canonical(ty), zero);
+        assert_eq!(stored(&zero, ty), zero);
+        let infinite = [f64::INFINITY, f64::NEG_INFINITY].map(|x| Value::Real(x).canonical(ty));
+        if declared_type(ty) == "TEXT" {
+            assert_eq!(infinite, [Value::from("Inf"), Value::from("-Inf")]);
+        } else {
+            assert_eq!(
+                infinite,
+                [f64::INFINITY, f64::NEG_INFINITY].map(Value::Real)
+            );
+        }
+    }
+}
+
+#[test]
+fn ce4_what_is_no_number_stays() {
+    let texts = [
+        "",
+        " ",
+        ".",
+        "e5",
+        "1e",
+        "1e+",
+        "+",
+        "--1",
+        "+-1",
+        "1 2",
+        "0x10",
+        "0b1",
+        "1_000",
+        "inf",
+        "nan",
+        "Infinity",
+        "\u{a0}1",
+        "\u{661}",
+        "½",
+        "1,5",
+        "true",
+        "\01",
+        "2026-11-21",
+        "2026-11-21T00:00:00Z",
+        "10:00",
+    ];
+    for ty in [
+        ColumnType::Integer,
+        ColumnType::Boolean,
+        ColumnType::Timestamp,
+        ColumnType::Real,
+    ] {
+        for text in texts {
+            let value = Value::from(text);
+            assert_eq!(value.clone().canonical(ty), value, "{}", ty.as_str());
+            assert_eq!(stored(&value, ty), value, "{}", ty.as_str());
+        }
+    }
+    // Just past the integers on either side.
+    for x in [
+        9_223_372_036_854_775_808.0,
+        -9_223_372_036_854_775_808.0,
+        1e300,
+        0.5,
+    ] {
+        let real = Value::Real(x);
+        assert_eq!(real.clone().canonical(ColumnType::Integer), real);
+        assert_eq!(stored(&real, ColumnType::Integer), real);
+    }
+}
+
+#[test]
+fn ce7_the_same_json_and_the_same_letter_are_different_texts() {
+    for (ty, one, other) in [
+        (ColumnType::Json, "{\"a\":1}", "{\"a\": 1}"),
+        (ColumnType::Json, "1", "1.0"),
+        (ColumnType::Text, "\u{e9}", "e\u{301}"),
+        (ColumnType::Text, "a", "A"),
+        (ColumnType::Text, "a", "a "),
+        (ColumnType::Text, "a", "a\0"),
+    ] {
+        assert_ne!(
+            Value::from(one).canonical(ty),
+            Value::from(other).canonical(ty)
+        );
     }
 }
 

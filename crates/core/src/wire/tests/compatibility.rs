@@ -98,3 +98,29 @@ fn wi8_fields_of_a_changeset_that_are_not_known_are_skipped() {
     bytes.extend([0x18, 0x63, 0x81, 0x01]);
     assert_eq!(decode_changeset(&bytes), Ok(changeset));
 }
+
+/// A Hello or Welcome of a protocol that moved everything but the number that says so.
+fn of_protocol(theirs: u32) -> Vec<u8> {
+    let mut frame = vec![0];
+    let mut e = Encoder::new(&mut frame);
+    e.array(2).unwrap().u32(1).unwrap().map(3).unwrap();
+    e.u32(900).unwrap().array(1).unwrap().str("new").unwrap();
+    e.u32(0).unwrap().u32(theirs).unwrap();
+    e.u32(1).unwrap().str("no device id").unwrap();
+    frame
+}
+
+#[test]
+fn wi2_another_protocol_is_named_whatever_its_hello_looks_like() {
+    for theirs in [0, 2, u32::MAX] {
+        for error in [
+            decode_client(&of_protocol(theirs)).expect_err("another protocol"),
+            decode_server(&of_protocol(theirs)).expect_err("another protocol"),
+        ] {
+            assert_eq!(error, FrameError::Protocol { theirs });
+            assert_eq!(error.code(), code::PROTOCOL);
+        }
+    }
+    let ours = decode_client(&of_protocol(PROTOCOL)).expect_err("no Hello of ours");
+    assert_eq!(ours.code(), code::MALFORMED);
+}

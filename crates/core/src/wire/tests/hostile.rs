@@ -109,6 +109,116 @@ fn wi6_a_false_length_allocates_nothing() {
     ));
 }
 
+/// A frame of this kind whose one field, which no version knows, is `value`.
+fn with_field(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[0, 0x82, kind, 0xA1, 0x19, 0x03, 0x84][..], value].concat()
+}
+
+#[test]
+fn wi5_nothing_lies_deeper_than_the_limit() {
+    // Message, map and 30 arrays are the 32 levels that there may be.
+    let nested = |levels: usize| [vec![0x81; levels], vec![0x00]].concat();
+    assert_eq!(
+        decode_server(&with_field(20, &nested(30))),
+        Ok(ServerMessage::Unknown(20))
+    );
+    assert!(decode_server(&with_field(20, &nested(31))).is_err());
+    for value in [
+        nested(1_000_000),
+        vec![0x9F; 1_000_000],
+        vec![0xBF; 1_000_000],
+        vec![0xC1; 1_000_000],
+        [0xA1, 0x00].repeat(1_000),
+    ] {
+        for kind in [6, 8, 20] {
+            for error in [
+                decode_client(&with_field(kind, &value)).expect_err("too deep"),
+                decode_server(&with_field(kind, &value)).expect_err("too deep"),
+            ] {
+                assert!(
+                    error.to_string().contains("nested deeper than 32"),
+                    "{error}"
+                );
+            }
+        }
+        // Where a changeset or a row body skips what it does not know.
+        let changeset = [&[0xA1, 0x18, 0x63][..], &value].concat();
+        let error = decode_changeset(&changeset).expect_err("too deep");
+        assert!(
+            error.to_string().contains("nested deeper than 32"),
+            "{error}"
+        );
+        let mut body = vec![0x88, 0x10, 0x4B, 0x02, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        body.extend([0x01, 0x60, 0xF6, 0x00, 0x02]);
+        body.extend(&value);
+        let error = RowBody::decode(&body).expect_err("too deep");
+        assert!(
+            error.to_string().contains("nested deeper than 32"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn wi5_a_list_from_a_client_has_its_limit() {
+    let ClientMessage::Hello(hello) = super::golden::client_messages()
+        .into_iter()
+        .find_map(|(_, message)| matches!(message, ClientMessage::Hello(_)).then_some(message))
+        .expect("there is a Hello")
+    else {
+        unreachable!("it was a Hello")
+    };
+    let position = LoadPosition {
+        bucket: None,
+        table: TableNumber(16),
+        after: None,
+    };
+    let sent = |cursors: usize, tables: usize, positions: usize| {
+        let mut hello = hello.clone();
+        hello.cursors = vec![crate::Cursor::default(); cursors];
+        hello.tables = Some(vec![TableNumber(1); tables]);
+        hello.loading = vec![position.clone(); positions];
+        decode_client(&encode_client(&ClientMessage::Hello(hello)))
+    };
+    assert!(sent(CURSORS_MAX, TABLES_MAX, LOAD_POSITIONS_MAX).is_ok());
+    for (answer, what) in [
+        (sent(CURSORS_MAX + 1, 0, 0), "32 cursors"),
+        (sent(0, TABLES_MAX + 1, 0), "10000 tables"),
+        (sent(0, 0, LOAD_POSITIONS_MAX + 1), "20000 positions"),
+    ] {
+        let error = answer.expect_err(what).to_string();
+        assert!(error.contains(&format!("more than {what}")), "{error}");
+    }
+    let load = |count| {
+        let positions = vec![position.clone(); count];
+        decode_client(&encode_client(&ClientMessage::Load(Load { positions })))
+    };
+    assert!(load(LOAD_POSITIONS_MAX).is_ok());
+    assert!(load(LOAD_POSITIONS_MAX + 1).is_err());
+}
+
+#[test]
+fn wi5_versions_stay_below_their_limit() {
+    let checkpoint = |version| {
+        ServerMessage::Checkpoint(Checkpoint {
+            cursor: crate::Cursor {
+                version,
+                ..crate::Cursor::default()
+            },
+            digests: Vec::new(),
+            live: Vec::new(),
+            caught_up: true,
+            now: crate::Timestamp(0),
+            loading: 0,
+        })
+    };
+    let largest = checkpoint(Version(Version::LIMIT - 1));
+    assert_eq!(decode_server(&encode_server(&largest)), Ok(largest));
+    let error = decode_server(&encode_server(&checkpoint(Version(Version::LIMIT))))
+        .expect_err("2^53 is no version");
+    assert!(error.to_string().contains("below 2^53"), "{error}");
+}
+
 #[test]
 fn wi5_unusual_frames_are_named() {
     assert_eq!(decode_client(&[]), Err(FrameError::Empty));
