@@ -23,10 +23,10 @@ const FORMAT: u8 = 1;
 /// What [`check`] found for one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
-    /// Every write since [`install`](super::install) was marked.
+    /// Every write since [`install`](super::install()) was marked.
     Intact,
     /// The table or our triggers changed: writes may have gone unmarked. Take the drafts that
-    /// there are, install anew, then compare all rows ([`rescan`](super::rescan)).
+    /// there are, install anew, then compare all rows ([`rescan`](super::rescan())).
     Changed,
     /// The app dropped or renamed the table.
     Gone,
