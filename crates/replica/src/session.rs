@@ -152,6 +152,11 @@ impl Session {
         self.out.iter().map(bytes).sum()
     }
 
+    /// Has the whole outbox looked at again for what can be sent.
+    fn look_again(&mut self) {
+        self.pushed_to = 0;
+    }
+
     /// Ends the session; the first reason counts.
     pub(crate) fn close(&mut self, code: &str, message: impl Into<String>, retry: bool) {
         if self.closing.is_none() {

@@ -207,12 +207,16 @@ impl Work<'_> {
         entry.message = None;
         entry.parked_at = None;
         outbox::put(self.conn, &entry)?;
-        self.replay(to)?;
+        self.make_dirty(to)?;
+        for (t, key) in outbox::keys(self.conn, to)? {
+            self.refresh(t, key);
+        }
         Ok(to)
     }
 
-    /// Makes the rows of a changeset that is pending again dirty, and shows it.
-    pub(crate) fn replay(&mut self, seq: Seq) -> Result<(), ReplicaError> {
+    /// Makes the rows of a changeset that is pending again dirty. What is visible stays: where
+    /// it has the effect already, it must not be shown twice.
+    pub(crate) fn make_dirty(&mut self, seq: Seq) -> Result<(), ReplicaError> {
         for (t, key) in outbox::keys(self.conn, seq)? {
             let Some(table) = self.table(t) else { continue };
             if self.shadow(table, &key)?.is_none() {
@@ -226,7 +230,6 @@ impl Work<'_> {
                     },
                 )?;
             }
-            self.refresh(t, key);
         }
         Ok(())
     }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version};
 
-use super::ledger::row_key;
+use super::{
+    ledger::row_key,
+    settings::{self, Key},
+};
 use crate::{codec, db::Doing, error::ReplicaError};
 
 /// A changeset's place in the order of this file: never reused, never sent.
@@ -153,14 +156,11 @@ pub(crate) fn last(conn: &Connection) -> Result<Option<Entry>, ReplicaError> {
     Ok(entries(conn, "ORDER BY seq DESC LIMIT 1", [])?.pop())
 }
 
-/// A number for the next changeset, above all that are or were there.
+/// A place for the next changeset, above all that are or were there: sessions remember places.
 pub(crate) fn next_seq(conn: &Connection) -> Result<Seq, ReplicaError> {
-    conn.prepare_cached(
-        "SELECT max(ifnull((SELECT max(seq) FROM syncline_outbox), 0),
-                    ifnull((SELECT max(seq) FROM syncline_acknowledged), 0)) + 1",
-    )
-    .and_then(|mut s| s.query_row([], |row| row.get(0)))
-    .doing(READING)
+    let seq = settings::get::<Seq>(conn, Key::LastSeq)?.unwrap_or(0) + 1;
+    settings::put(conn, Key::LastSeq, seq)?;
+    Ok(seq)
 }
 
 /// How many changesets are in this state.

@@ -31,6 +31,8 @@ pub(crate) enum Key {
     Schema,
     /// The number the next changeset gets when it is first sent.
     NextNumber,
+    /// The last place in the order of changesets that was given out.
+    LastSeq,
     /// Server's clock minus device's, microseconds.
     ClockOffset,
     /// The last HLC given out or seen.
@@ -62,6 +64,7 @@ impl Key {
             Self::Seeding => "seeding",
             Self::Schema => "schema",
             Self::NextNumber => "next_number",
+            Self::LastSeq => "last_seq",
             Self::ClockOffset => "clock_offset",
             Self::Hlc => "hlc",
             Self::CaughtUp => "caught_up",

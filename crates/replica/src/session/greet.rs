@@ -236,7 +236,7 @@ fn diverge(work: &mut Work<'_>, common: Version) -> Result<u64, ReplicaError> {
             entry.bytes += outbox::put_change(conn, kept.seq, &stored)?;
         }
         outbox::put(conn, &entry)?;
-        work.replay(kept.seq)?;
+        work.make_dirty(kept.seq)?;
         resent += 1;
     }
     outbox::clamp_bases(conn, common)?;

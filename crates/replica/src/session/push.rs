@@ -69,7 +69,7 @@ impl Replica {
     fn push_ready(&mut self, now: Timestamp) -> Result<bool, ReplicaError> {
         if self.session.again.values().any(|at| *at <= now) {
             self.session.again.retain(|_, at| *at > now);
-            self.session.pushed_to = 0;
+            self.session.look_again();
         }
         loop {
             let from = self.session.pushed_to;

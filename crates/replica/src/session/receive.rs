@@ -27,6 +27,15 @@ use crate::{
     verdict::Refused,
 };
 
+/// What an answer to a push came to.
+enum Answered {
+    /// The changeset was moved or settled meanwhile.
+    Void,
+    Settled,
+    /// To be sent again.
+    Again(outbox::Seq, Refusal),
+}
+
 impl Replica {
     /// Takes one frame of the server.
     ///
@@ -220,31 +229,31 @@ impl Replica {
                 .close(code::MALFORMED, "an answer to nothing that was sent", true);
             return Ok(());
         };
-        let refused = self.transact(now, |work, entropy| {
-            let entry = outbox::by_id(work.conn, result.id)?.filter(|entry| {
-                // An answer is void when the changeset was moved or settled meanwhile.
-                entry.seq == flight.seq && entry.state == State::Sealed
-            });
-            let Some(entry) = entry else { return Ok(None) };
+        let outcome = self.transact(now, |work, entropy| {
+            let entry = outbox::by_id(work.conn, result.id)?
+                .filter(|entry| entry.seq == flight.seq && entry.state == State::Sealed);
+            let Some(entry) = entry else {
+                return Ok(Answered::Void);
+            };
             let outcome = match &result.verdict {
                 Verdict::Accepted(version) => {
                     work.accept(entry, *version, now)?;
-                    None
+                    Answered::Settled
                 }
-                Verdict::Refused(refusal) => {
-                    Some((entry.seq, work.refuse(&entry, refusal, entropy, now)?))
-                }
+                Verdict::Refused(refusal) => match work.refuse(&entry, refusal, entropy, now)? {
+                    Refused::Again => Answered::Again(entry.seq, refusal.clone()),
+                    Refused::Settled => Answered::Settled,
+                },
             };
             work.settle()?;
             Ok(outcome)
         })?;
         self.session.in_flight.remove(&result.id);
-        match (refused.flatten(), &result.verdict) {
-            (Some((seq, Refused::Again)), Verdict::Refused(refusal)) => {
-                self.push_again(seq, refusal, now);
-            }
-            (Some((_, Refused::Again)), Verdict::Accepted(_)) => {}
-            (Some((_, Refused::Settled)), _) | (None, _) => self.session.push_failures = 0,
+        match outcome {
+            Some(Answered::Again(seq, refusal)) => self.push_again(seq, &refusal, now),
+            Some(Answered::Settled) | None => self.session.push_failures = 0,
+            // It may have been passed over while this answer was awaited.
+            Some(Answered::Void) => self.session.look_again(),
         }
         self.events.extend(lost(&self.tables, result));
         self.pump(now)

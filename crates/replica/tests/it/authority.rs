@@ -1,20 +1,19 @@
 //! A server in a few lines: one log, rows in buckets, everything that arrives takes effect in
 //! order of arrival. Frames in, frames out; tests look inside and make it misbehave.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod stream;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::{
-    BucketId, Change, Changeset, ChangesetId, ColumnNumber, Cursor, DeviceId, Hlc, Lease, Row,
-    RowKey, Schema, Table, TableNumber, Tag, Timestamp, Value, Version,
-    digest::{Digest, next_tag},
+    BucketId, Change, Changeset, ChangesetId, Cursor, DeviceId, Edit, Hlc, Lease, Op, Row, RowKey,
+    Schema, Table, TableNumber, Tag, Timestamp, Value, Version,
+    digest::next_tag,
     merge,
-    wire::{
-        BucketDigest, Changes, Checkpoint, ClientMessage, Grants, Hello, LiveBucket, Load,
-        LoadPosition, Page, PagePart, PushResult, Record, Refusal, ReloadReason, Resume, RowBody,
-        RowState, SchemaInfo, ServerMessage, Verdict, Welcome, decode_changeset, decode_client,
-        encode_server,
-    },
+    wire::{Refusal, ReloadReason, Verdict},
 };
+
+pub(crate) use stream::Link;
 
 /// The bucket that everything lies in unless a test says otherwise.
 pub(crate) const HOME: BucketId = BucketId([7; 16]);
@@ -56,6 +55,7 @@ struct Device {
     previous: Lease,
     current: Lease,
     last_number: u64,
+    refused: BTreeSet<u64>,
 }
 
 type Judge = Box<dyn FnMut(&Changeset) -> Option<Refusal>>;
@@ -75,27 +75,20 @@ pub(crate) struct Authority {
     pub(crate) now: Timestamp,
     pub(crate) horizon: Version,
     forked: u8,
+    /// Every row that ever was.
+    born: BTreeSet<(TableNumber, RowKey)>,
+    /// What the next Welcome says instead of Continue.
+    pub(crate) reload: Option<ReloadReason>,
+    /// Refused with `retry` from now on.
+    pub(crate) is_busy: bool,
 }
 
-/// One session.
-#[derive(Default)]
-pub(crate) struct Link {
-    device: DeviceId,
-    tables: Option<Vec<TableNumber>>,
-    position: Version,
-    granted: BTreeSet<BucketId>,
-    /// Told to be loading, with the position.
-    loading: BTreeMap<(BucketId, TableNumber), Option<Vec<u8>>>,
-    /// Complete, waiting for a checkpoint.
-    complete: BTreeSet<(BucketId, TableNumber)>,
-    pub(crate) out: VecDeque<Vec<u8>>,
-    /// Everything the device sent.
-    pub(crate) received: Vec<ClientMessage>,
-    /// Rows of one page.
-    pub(crate) page_rows: usize,
-    is_open: bool,
-    waits_for_load: bool,
-    parts: BTreeMap<ChangesetId, Vec<u8>>,
+/// What a restored server has of its past.
+pub(crate) struct Backup {
+    rows: BTreeMap<(TableNumber, RowKey), Kept>,
+    log: Vec<Entry>,
+    ids: BTreeMap<ChangesetId, Version>,
+    devices: BTreeMap<DeviceId, Device>,
 }
 
 impl Authority {
@@ -113,6 +106,9 @@ impl Authority {
             now: Timestamp(1_700_000_000_000_000),
             horizon: Version::ZERO,
             forked: 0,
+            born: BTreeSet::new(),
+            reload: None,
+            is_busy: false,
         }
     }
 
@@ -164,18 +160,22 @@ impl Authority {
         self.append(ChangesetId([9; 16]), record.into_iter().collect())
     }
 
-    /// Forgets everything after `version`: a restored backup.
-    pub(crate) fn restore(
-        &mut self,
-        version: Version,
-        rows: BTreeMap<(TableNumber, RowKey), Kept>,
-    ) {
-        self.log.retain(|entry| entry.version <= version);
-        self.ids.retain(|_, at| *at <= version);
-        self.rows = rows;
-        for device in self.devices.values_mut() {
-            device.last_number = 0;
+    /// Everything as it is now, for [`Authority::restore`].
+    pub(crate) fn backup(&self) -> Backup {
+        Backup {
+            rows: self.rows.clone(),
+            log: self.log.clone(),
+            ids: self.ids.clone(),
+            devices: self.devices.clone(),
         }
+    }
+
+    /// Everything as it was: a restored backup.
+    pub(crate) fn restore(&mut self, backup: Backup) {
+        self.rows = backup.rows;
+        self.log = backup.log;
+        self.ids = backup.ids;
+        self.devices = backup.devices;
     }
 
     fn set(
@@ -187,6 +187,7 @@ impl Authority {
         hlc: Hlc,
     ) -> Option<Logged> {
         let place = (table.number, key.clone());
+        self.born.insert(place.clone());
         let old = self.rows.get(&place).cloned();
         if old.as_ref().map(|kept| &kept.row) == row.as_ref() {
             return None;
@@ -259,450 +260,93 @@ impl Authority {
     }
 
     /// The answer to a pushed changeset.
-    fn judge(&mut self, device: DeviceId, changeset: &Changeset) -> Verdict {
+    fn judge(&mut self, author: DeviceId, changeset: &Changeset) -> Verdict {
         if let Some(version) = self.ids.get(&changeset.id) {
             return Verdict::Accepted(*version);
         }
-        let counted = &mut self.devices.get_mut(&device).unwrap().last_number;
-        if changeset.number > *counted + 1 {
+        if self.is_busy {
+            return Verdict::Refused(refusal("busy", true));
+        }
+        let device = self.devices.get_mut(&author).unwrap();
+        if changeset.number > device.last_number + 1 {
             return Verdict::Refused(refusal("gap", true));
         }
-        *counted = (*counted).max(changeset.number);
-        if let Some(refusal) = (self.judge)(changeset) {
+        device.last_number = device.last_number.max(changeset.number);
+        device.refused.remove(&changeset.number);
+        let needs_refused = changeset.depends.iter().any(|n| device.refused.contains(n));
+        let fault = if needs_refused {
+            Some(refusal("depends_on", false))
+        } else {
+            (self.judge)(changeset).or_else(|| self.fault(changeset))
+        };
+        if let Some(refusal) = fault {
+            let device = self.devices.get_mut(&author).unwrap();
+            device.refused.insert(changeset.number);
             return Verdict::Refused(refusal);
         }
+        let version = self.commit(changeset);
+        Verdict::Accepted(version)
+    }
+
+    /// What any server finds wrong with a changeset.
+    fn fault(&self, changeset: &Changeset) -> Option<Refusal> {
+        for (i, change) in changeset.changes.iter().enumerate() {
+            let table = self.schema.by_number(change.table)?;
+            let place = (change.table, change.key.clone());
+            let live = self.rows.get(&place);
+            let mut refused = None;
+            if changeset.require_unchanged
+                && live.map_or(Version::ZERO, |kept| kept.version) != change.base
+            {
+                refused = Some(refusal("changed", false));
+            } else if change.base > self.end() {
+                refused = Some(refusal("base_in_future", false));
+            } else if live.is_some() && matches!(change.op, Op::Insert(_)) && is_integer(table) {
+                refused = Some(refusal("id_taken", false));
+            } else if !self.born.contains(&place) && matches!(change.op, Op::Update(_)) {
+                refused = Some(refusal("row_gone", false));
+            }
+            if let Some(mut refusal) = refused {
+                refusal.change = Some(u32::try_from(i).unwrap());
+                return Some(refusal);
+            }
+        }
+        None
+    }
+
+    fn commit(&mut self, changeset: &Changeset) -> Version {
         let mut records = Vec::new();
         for Change { table, key, op, .. } in &changeset.changes {
-            let Some(table) = self.schema.by_number(*table).cloned() else {
-                return Verdict::Refused(refusal("schema", false));
+            let table = self.schema.by_number(*table).unwrap().clone();
+            let place = (table.number, key.clone());
+            let current = self.rows.get(&place).map(|kept| kept.row.clone());
+            let next = match (&current, op) {
+                // Columns that an insert leaves NULL stay as they are.
+                (Some(row), Op::Insert(edits)) => {
+                    let mut row = row.clone();
+                    for edit in edits {
+                        if let Edit::Set(value) = &edit.edit
+                            && !value.is_null()
+                        {
+                            row.0[table.position_of(edit.column).unwrap()] = value.clone();
+                        }
+                    }
+                    Some(row)
+                }
+                _ => merge::apply_op(&table, current.as_ref(), op).unwrap(),
             };
-            let current = self
-                .rows
-                .get(&(table.number, key.clone()))
-                .map(|kept| kept.row.clone());
-            let next = merge::apply_op(&table, current.as_ref(), op).unwrap();
             let (id, hlc) = (changeset.id, changeset.hlc);
             records.extend(self.set(&table, key.clone(), next, id, hlc));
         }
         let version = self.append(changeset.id, records);
         self.ids.insert(changeset.id, version);
-        Verdict::Accepted(version)
-    }
-
-    /// Takes one frame of a device.
-    pub(crate) fn receive(&mut self, link: &mut Link, frame: &[u8]) {
-        let message = decode_client(frame).unwrap();
-        link.received.push(message.clone());
-        match message {
-            ClientMessage::Hello(hello) => self.hello(link, &hello),
-            ClientMessage::Push(push) if push.parts == 0 => self.push(link, push.id, &push.body),
-            ClientMessage::Push(push) => drop(link.parts.insert(push.id, Vec::new())),
-            ClientMessage::PushPart(part) => {
-                let body = link.parts.get_mut(&part.id).unwrap();
-                body.extend(&part.bytes);
-                if part.bytes.len() < syncline_core::wire::PUSH_PART_BYTES {
-                    let body = link.parts.remove(&part.id).unwrap();
-                    self.push(link, part.id, &body);
-                }
-            }
-            ClientMessage::Load(Load { positions }) => {
-                link.waits_for_load = false;
-                self.load(link, &positions);
-            }
-            ClientMessage::Credit(_)
-            | ClientMessage::Token(_)
-            | ClientMessage::Ping(_)
-            | ClientMessage::Unknown(_) => {}
-        }
-    }
-
-    fn push(&mut self, link: &mut Link, id: ChangesetId, body: &[u8]) {
-        let changeset = decode_changeset(body).unwrap();
-        assert_eq!(changeset.id, id);
-        let verdict = self.judge(link.device, &changeset);
-        link.send(&ServerMessage::PushResult(PushResult {
-            id,
-            verdict,
-            lost: Vec::new(),
-        }));
-    }
-
-    fn hello(&mut self, link: &mut Link, hello: &Hello) {
-        let mut device = hello.device;
-        let known = self.devices.get(&device).cloned();
-        let is_known = match &known {
-            None => hello.lease == Lease::default(),
-            Some(state) => {
-                hello.lease == state.current
-                    || (hello.lease == state.previous && hello.next_lease == state.current)
-            }
-        };
-        if !is_known {
-            self.forked += 1;
-            device = DeviceId([0xF0 + self.forked; 16]);
-        }
-        let state = self.devices.entry(device).or_default();
-        state.previous = hello.lease;
-        state.current = hello.next_lease;
-        let next_number = state.last_number + 1;
-        link.device = device;
-        link.tables.clone_from(&hello.tables);
-        link.granted.clone_from(&self.granted);
-        link.is_open = true;
-        let in_log = |cursor: &&Cursor| self.cursor(cursor.version) == **cursor;
-        let info = SchemaInfo::from_schema(&self.schema);
-        let resume = match hello.cursors.first() {
-            None => Resume::Reload {
-                reason: ReloadReason::New,
-                common: None,
-            },
-            Some(cursor) if cursor.version < self.horizon => Resume::Reload {
-                reason: ReloadReason::Horizon,
-                common: None,
-            },
-            Some(cursor) if cursor.version == Version::ZERO || in_log(&cursor) => Resume::Continue,
-            Some(_) => Resume::Reload {
-                reason: ReloadReason::Diverged,
-                common: hello.cursors.iter().find(in_log).copied(),
-            },
-        };
-        link.send(&ServerMessage::Welcome(Box::new(Welcome {
-            protocol: syncline_core::wire::PROTOCOL,
-            server: self.id,
-            device,
-            lease: hello.next_lease,
-            user: USER.into(),
-            now: self.now,
-            schema: (info.hash() != hello.schema_hash).then_some(info),
-            resume: resume.clone(),
-            next_number,
-            pushes_max: 16,
-            horizon: self.horizon,
-        })));
-        match resume {
-            Resume::Continue => {
-                link.position = hello.cursors[0].version;
-                let sum = link.granted.iter().fold(0_u64, |sum, b| {
-                    sum.wrapping_add(u64::from_le_bytes(b.0[..8].try_into().unwrap()))
-                });
-                let same =
-                    hello.buckets_count == link.granted.len() as u64 && hello.buckets_sum == sum;
-                if same {
-                    self.load(link, &hello.loading);
-                } else {
-                    link.grants(true, link.granted.iter().copied().collect(), Vec::new());
-                    link.waits_for_load = true;
-                }
-            }
-            Resume::Reload { .. } => {
-                link.position = self.end();
-                link.grants(true, link.granted.iter().copied().collect(), Vec::new());
-                self.load_all(link);
-                self.checkpoint(link);
-            }
-        }
-    }
-
-    fn wants(&self, link: &Link, table: TableNumber) -> bool {
-        link.tables
-            .as_ref()
-            .is_none_or(|tables| tables.contains(&table))
-    }
-
-    fn load_all(&self, link: &mut Link) {
-        for bucket in link.granted.clone() {
-            self.load_bucket(link, bucket);
-        }
-    }
-
-    fn load_bucket(&self, link: &mut Link, bucket: BucketId) {
-        let wanted = self
-            .schema
-            .tables
-            .iter()
-            .filter(|t| self.wants(link, t.number));
-        let wanted: Vec<_> = wanted.map(|table| table.number).collect();
-        link.loading
-            .extend(wanted.into_iter().map(|table| ((bucket, table), None)));
-    }
-
-    fn load(&self, link: &mut Link, positions: &[LoadPosition]) {
-        for LoadPosition {
-            bucket,
-            table,
-            after,
-        } in positions
-        {
-            let buckets: Vec<_> = match bucket {
-                Some(bucket) => vec![*bucket],
-                None => link.granted.iter().copied().collect(),
-            };
-            for bucket in buckets.into_iter().filter(|b| self.granted.contains(b)) {
-                link.complete.remove(&(bucket, *table));
-                link.loading.insert((bucket, *table), after.clone());
-            }
-        }
-    }
-
-    /// Gives or takes a bucket, in the stream.
-    pub(crate) fn grant(&mut self, link: &mut Link, bucket: BucketId, is_granted: bool) {
-        self.advance(link);
-        if is_granted {
-            self.granted.insert(bucket);
-            link.granted.insert(bucket);
-            link.grants(false, vec![bucket], Vec::new());
-            self.load_bucket(link, bucket);
-        } else {
-            self.granted.remove(&bucket);
-            link.granted.remove(&bucket);
-            link.loading.retain(|(b, _), _| *b != bucket);
-            link.complete.retain(|(b, _)| *b != bucket);
-            link.grants(false, Vec::new(), vec![bucket]);
-        }
-        self.checkpoint(link);
-    }
-
-    /// Sends what is new in the log, without a checkpoint.
-    pub(crate) fn send_changes(&mut self, link: &mut Link) {
-        let entries: Vec<_> = self
-            .log
-            .iter()
-            .filter(|entry| entry.version > link.position)
-            .cloned()
-            .collect();
-        for entry in entries {
-            link.position = entry.version;
-            let mut message = Changes {
-                buckets: Vec::new(),
-                records: Vec::new(),
-            };
-            for record in &entry.records {
-                if self.wants(link, record.table) {
-                    link.record(&self.schema, record, &mut message);
-                }
-            }
-            if !message.records.is_empty() {
-                link.send(&ServerMessage::Changes(message));
-            }
-        }
-    }
-
-    /// Sends what is new and a checkpoint, if anything is new.
-    pub(crate) fn advance(&mut self, link: &mut Link) -> bool {
-        if !link.is_open || link.waits_for_load {
-            return false;
-        }
-        let has_news = link.position < self.end() || !link.complete.is_empty();
-        if has_news {
-            self.send_changes(link);
-            self.checkpoint(link);
-        }
-        has_news
-    }
-
-    pub(crate) fn checkpoint(&mut self, link: &mut Link) {
-        let live: Vec<_> = std::mem::take(&mut link.complete).into_iter().collect();
-        let mut digests = Vec::new();
-        for bucket in &link.granted {
-            for table in self
-                .schema
-                .tables
-                .iter()
-                .filter(|t| self.wants(link, t.number))
-            {
-                if link.loading.contains_key(&(*bucket, table.number)) {
-                    continue;
-                }
-                let mut digest = Digest::default();
-                for ((t, key), kept) in &self.rows {
-                    if *t == table.number && kept.buckets.contains(bucket) {
-                        digest.add(*t, key, kept.version);
-                    }
-                }
-                let Digest { count, sum } = digest;
-                digests.push(BucketDigest {
-                    bucket: *bucket,
-                    table: table.number,
-                    count,
-                    sum,
-                });
-            }
-        }
-        link.send(&ServerMessage::Checkpoint(Checkpoint {
-            cursor: self.cursor(link.position),
-            digests,
-            live: live
-                .into_iter()
-                .map(|(bucket, table)| LiveBucket { bucket, table })
-                .collect(),
-            caught_up: true,
-            now: self.now,
-            loading: link.loading.len() as u64,
-        }));
-    }
-
-    /// Sends the next page, if anything is loading.
-    pub(crate) fn page(&mut self, link: &mut Link) -> bool {
-        if link.waits_for_load {
-            return false;
-        }
-        let Some(((bucket, table), after)) = link
-            .loading
-            .iter()
-            .next()
-            .map(|(place, after)| (*place, after.clone()))
-        else {
-            return false;
-        };
-        let limit = if link.page_rows == 0 {
-            1_000
-        } else {
-            link.page_rows
-        };
-        let mut rows = Vec::new();
-        let mut last = None;
-        let mut count = 0;
-        let structure = self.schema.by_number(table).unwrap();
-        let after_key = after.clone().unwrap_or_default();
-        for ((t, key), kept) in &self.rows {
-            let is_next = *t == table
-                && key.as_bytes() > after_key.as_slice()
-                && kept.buckets.contains(&bucket);
-            if !is_next {
-                continue;
-            }
-            if count as usize == limit {
-                break;
-            }
-            body(structure, key, kept, ChangesetId::default(), Hlc::default())
-                .encode_into(&mut rows);
-            last = Some(key.as_bytes().to_vec());
-            count += 1;
-        }
-        let to = if count as usize == limit { last } else { None };
-        match &to {
-            Some(to) => drop(link.loading.insert((bucket, table), Some(to.clone()))),
-            None => {
-                link.loading.remove(&(bucket, table));
-                link.complete.insert((bucket, table));
-            }
-        }
-        let part = PagePart {
-            bucket,
-            table,
-            after,
-            to,
-            rows,
-            count,
-        };
-        let page = Page {
-            version: self.end(),
-            parts: vec![part],
-            remaining: None,
-        };
-        link.send(&ServerMessage::Page(page));
-        true
+        version
     }
 }
 
-impl Link {
-    pub(crate) fn send(&mut self, message: &ServerMessage) {
-        self.out.push_back(encode_server(message));
-    }
-
-    fn grants(&mut self, full: bool, add: Vec<BucketId>, drop: Vec<BucketId>) {
-        self.send(&ServerMessage::Grants(Grants {
-            full,
-            add,
-            drop,
-            reload: Vec::new(),
-        }));
-    }
-
-    /// The changesets that were pushed, in order.
-    pub(crate) fn pushed(&self) -> Vec<Changeset> {
-        let pushes = self.received.iter().filter_map(|message| match message {
-            ClientMessage::Push(push) if push.parts == 0 => Some(&push.body),
-            _ => None,
-        });
-        pushes.map(|body| decode_changeset(body).unwrap()).collect()
-    }
-
-    fn record(&self, schema: &Schema, record: &Logged, message: &mut Changes) {
-        let before = record.before.intersection(&self.granted).next().is_some();
-        let after: Vec<_> = record.after.intersection(&self.granted).copied().collect();
-        let table = schema.by_number(record.table).unwrap();
-        let whole = record
-            .row
-            .as_ref()
-            .map(|kept| body(table, &record.key, kept, record.changeset, record.hlc));
-        let gone = |state| RowBody {
-            table: record.table,
-            key: record.key.clone(),
-            version: record.version,
-            state,
-            author: USER.into(),
-            changeset: record.changeset,
-            hlc: record.hlc,
-        };
-        let body = match (before, after.is_empty(), whole) {
-            (true, false, Some(mut whole)) => {
-                let RowState::Whole { columns, .. } = &whole.state else {
-                    unreachable!()
-                };
-                let changed: Vec<(ColumnNumber, Value)> = columns
-                    .iter()
-                    .filter(|(number, _)| {
-                        record
-                            .changed
-                            .contains(&table.position_of(*number).unwrap())
-                    })
-                    .cloned()
-                    .collect();
-                whole.state = RowState::Columns(changed);
-                whole
-            }
-            (false, false, Some(whole)) => whole,
-            (true, true, None) => gone(RowState::Deleted),
-            (true, true, Some(_)) => gone(RowState::Removed),
-            _ => return,
-        };
-        let buckets = after
-            .into_iter()
-            .map(|bucket| {
-                let known = message.buckets.iter().position(|b| *b == bucket);
-                let position = known.unwrap_or_else(|| {
-                    message.buckets.push(bucket);
-                    message.buckets.len() - 1
-                });
-                u32::try_from(position).unwrap()
-            })
-            .collect();
-        message.records.push(Record {
-            body: body.encode(),
-            buckets,
-        });
-    }
-}
-
-fn body(table: &Table, key: &RowKey, kept: &Kept, changeset: ChangesetId, hlc: Hlc) -> RowBody {
-    let columns = table.columns.iter().zip(&kept.row.0);
-    RowBody {
-        table: table.number,
-        key: key.clone(),
-        version: kept.version,
-        state: RowState::Whole {
-            columns: columns
-                .filter(|(column, _)| !column.generated)
-                .map(|(column, value)| (column.number, value.clone()))
-                .collect(),
-            owner: USER.into(),
-            created: kept.created,
-        },
-        author: USER.into(),
-        changeset,
-        hlc,
-    }
+fn is_integer(table: &Table) -> bool {
+    matches!(table.primary_key.as_slice(),
+        [one] if table.columns[*one].ty == syncline_core::ColumnType::Integer)
 }
 
 pub(crate) fn refusal(code: &str, retry: bool) -> Refusal {

@@ -1,8 +1,13 @@
 //! A replica, an app that writes through the same file, and a wire to the authority.
 
+use std::path::Path;
+
 use rusqlite::Connection;
-use syncline_core::{Schema, TableNumber, Timestamp, wire::SchemaInfo};
-use syncline_replica::{AttachOptions, Closing, Event, Replica, Seeding, introspect::introspect};
+use syncline_core::{Changeset, Schema, TableNumber, Timestamp, wire::SchemaInfo};
+use syncline_replica::{
+    AttachOptions, Closing, Event, QueueState, QueuedChangeset, Replica, Seeding,
+    introspect::introspect,
+};
 
 use crate::authority::{Authority, Link};
 
@@ -69,6 +74,23 @@ impl Device {
     pub(crate) fn open(conn: Connection, seed: u64) -> Self {
         let now = Timestamp(1_700_000_000_000_000);
         Self::with(Replica::open(conn, entropy(seed), now).unwrap(), seed)
+    }
+
+    /// A new file at `path` with these tables, attached.
+    pub(crate) fn create(path: &Path, sql: &str, seed: u64) -> Self {
+        let conn = Connection::open(path).unwrap();
+        conn.execute_batch(sql).unwrap();
+        Self::attach(conn, AttachOptions::default(), seed)
+    }
+
+    /// The process dies and another one opens the same file.
+    pub(crate) fn restart(self, path: &Path) -> Self {
+        let (now, seed) = (self.now, self.seed + 1_000);
+        drop(self);
+        let mut device = Self::open(Connection::open(path).unwrap(), seed);
+        device.now = now;
+        device.collect();
+        device
     }
 
     fn with(replica: Replica, seed: u64) -> Self {
@@ -235,9 +257,41 @@ impl Device {
         }
     }
 
-    /// A fresh seed for another life of the same device.
-    pub(crate) fn reseed(&self) -> u64 {
-        self.seed + 1_000
+    /// States of the outbox in order, as one letter each: s(ealed), t (sent), a(ccepted),
+    /// p(arked).
+    pub(crate) fn outbox(&self) -> String {
+        let queue = self.replica.queue(None, 1_000).unwrap();
+        queue
+            .iter()
+            .map(|changeset| match changeset.state {
+                QueueState::Sealed => 's',
+                QueueState::Sent => 't',
+                QueueState::Accepted { .. } => 'a',
+                QueueState::Parked { .. } => 'p',
+            })
+            .collect()
+    }
+
+    /// Codes of what is parked, in order.
+    pub(crate) fn parked(&self) -> Vec<String> {
+        let queue = self.replica.queue(None, 1_000).unwrap();
+        let code = |changeset: QueuedChangeset| match changeset.state {
+            QueueState::Parked { code, .. } => Some(code),
+            QueueState::Sealed | QueueState::Sent | QueueState::Accepted { .. } => None,
+        };
+        queue.into_iter().filter_map(code).collect()
+    }
+
+    /// Every changeset pushed on this connection.
+    pub(crate) fn pushed(&self) -> Vec<Changeset> {
+        self.link.as_ref().unwrap().pushed()
+    }
+
+    /// Seals, and sends what there is to send, without receiving anything.
+    pub(crate) fn push(&mut self, authority: &mut Authority) {
+        self.tick();
+        self.replica.wake(self.now).unwrap();
+        self.upload(authority);
     }
 }
 

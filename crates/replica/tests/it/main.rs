@@ -14,5 +14,7 @@ mod capture_traps;
 mod device;
 mod fixture;
 mod introspect;
+mod outbox;
 mod rows;
+mod sealing;
 mod spine;
