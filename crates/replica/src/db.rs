@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, config::DbConfig};
 
 use crate::{
-    capture::CaptureError, error::ReplicaError, introspect::IntrospectError, rows::RowError,
+    capture::CaptureError, error::ReplicaError, introspect::IntrospectError, repeat, rows::RowError,
 };
 
 /// Says what was being done when the database failed.
@@ -31,7 +31,10 @@ pub(crate) fn prepare_connection(conn: &Connection) -> Result<(), ReplicaError> 
     if waits == 0 {
         conn.busy_timeout(BUSY).doing("setting the busy timeout")?;
     }
-    Ok(())
+    // Images of rows pass through marks, shadows and the outbox: what is deleted there must not
+    // stay in free pages once a row may not be seen any more (spec AP8).
+    conn.pragma_update(None, "secure_delete", true)
+        .doing("having deleted rows overwritten")
 }
 
 /// Runs `work` in one immediate transaction.
@@ -75,21 +78,18 @@ pub(crate) fn untriggered<T, E: From<ReplicaError>>(
         Ok(())
     };
     switch(false, false)?;
-    let done = work();
+    let done = repeat::awake(conn, work);
     switch(triggers, foreign_keys)?;
     done
 }
 
-/// Ends what [`crate::work::Work::erase`] began: freed pages are left as they are again, and old
-/// content leaves the write-ahead log too where nobody reads it at the moment.
-pub(crate) fn finish_erasing(conn: &Connection, committed: bool) -> Result<(), ReplicaError> {
+/// Has old content leave the write-ahead log too, where nobody reads it at the moment.
+pub(crate) fn empty_log(conn: &Connection) -> Result<(), ReplicaError> {
     const DOING: &str = "erasing rows";
-    conn.pragma_update(None, "secure_delete", false)
-        .doing(DOING)?;
     let mode: String = conn
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .doing(DOING)?;
-    if committed && mode.eq_ignore_ascii_case("wal") {
+    if mode.eq_ignore_ascii_case("wal") {
         let waits: i64 = conn
             .query_row("PRAGMA busy_timeout", [], |row| row.get(0))
             .doing(DOING)?;

@@ -20,6 +20,7 @@ pub mod introspect;
 mod meta;
 mod queue;
 mod rekey;
+mod repeat;
 mod replica;
 pub mod rows;
 mod seal;

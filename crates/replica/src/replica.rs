@@ -21,7 +21,7 @@ use crate::{
         outbox::{self, State},
         settings::{self, Key},
     },
-    seal,
+    repeat, seal,
     session::{Closing, Events, Session},
     tables::{Tables, load},
     work::Work,
@@ -89,6 +89,7 @@ impl Replica {
         })?;
         let schema_version = Some(capture::schema_version(&conn)?);
         let (session, events) = (Session::default(), Events::default());
+        db::untriggered(&conn, || repeat::install(&conn, &tables))?;
         let mut replica = Self {
             conn,
             entropy,
@@ -140,6 +141,7 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn detach(self) -> Result<Connection, ReplicaError> {
+        repeat::remove(&self.conn)?;
         db::immediate(&self.conn, || {
             capture::remove_everything(&self.conn).map_err(ReplicaError::from)
         })?;
@@ -220,9 +222,8 @@ impl Replica {
                 Ok(done)
             })
         });
-        let has_erased = transaction.has_erased();
-        if has_erased {
-            db::finish_erasing(conn, outcome.is_ok())?;
+        if transaction.erases && outcome.is_ok() {
+            db::empty_log(conn)?;
         }
         match outcome {
             Ok(done) => {
@@ -266,6 +267,7 @@ impl Replica {
                 let mut work = Work::new(conn, &tables);
                 adopt::adopt(&mut work, old, &mut **entropy, now)?;
                 work.settle()?;
+                repeat::install(conn, &tables)?;
                 let events = work.into_events();
                 Ok::<_, ReplicaError>((tables, events))
             })

@@ -8,7 +8,7 @@ mod timers;
 use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
-    ChangesetId, TableNumber, Timestamp,
+    BucketId, ChangesetId, TableNumber, Timestamp,
     wire::{
         Changes, ClientMessage, PUSH_PART_BYTES, PushPart, ReloadReason, TokenRenewal,
         encode_client,
@@ -68,6 +68,8 @@ pub(crate) struct Session {
     pinged: Option<Timestamp>,
     /// Set while the stream of a Reload begins.
     reload: Option<ReloadReason>,
+    /// (Bucket, table)s that were loaded again because their digests differed, and how often.
+    reloaded: BTreeMap<(BucketId, TableNumber), u32>,
     /// Tables named in Hello.
     tables: Option<Vec<TableNumber>>,
     hello_sent: Timestamp,

@@ -37,7 +37,8 @@ pub(crate) struct Work<'c> {
     changed: BTreeMap<TableNumber, ChangedRows>,
     /// Whether a table has any shadow, as far as it was asked.
     shadowed: BTreeMap<TableNumber, bool>,
-    erases: bool,
+    /// Rows went that may not be seen any more: old pages have to leave the write-ahead log.
+    pub(crate) erases: bool,
     conflicts: Option<TableNumber>,
     /// Tables with rows whose server image is not known: to be loaded again.
     pub(crate) distrusted: BTreeSet<TableNumber>,
@@ -222,24 +223,6 @@ impl<'c> Work<'c> {
             Some(known) => ledger::put(self.conn, t, key, known),
             None => ledger::delete(self.conn, t, key),
         }
-    }
-
-    /// From here on freed pages of this connection are overwritten (spec AP8); the driver of the
-    /// transaction ends it with [`crate::db::finish_erasing`].
-    pub(crate) fn erase(&mut self) -> Result<(), ReplicaError> {
-        use crate::db::Doing;
-        if !self.erases {
-            self.conn
-                .pragma_update(None, "secure_delete", true)
-                .doing("erasing rows")?;
-            self.erases = true;
-        }
-        Ok(())
-    }
-
-    /// Whether rows were erased, so that their old pages have to leave the write-ahead log.
-    pub(crate) fn has_erased(&self) -> bool {
-        self.erases
     }
 
     /// Remembers a changed row for the app.

@@ -21,7 +21,7 @@ use crate::{
         ahead,
         buckets::{self, BucketState},
         cursors,
-        ledger::Bucket,
+        ledger::{self, Bucket},
         names,
         outbox::{self, State},
         settings::{self, Key},
@@ -33,11 +33,15 @@ use crate::{
 const AHEAD_TAKEN: usize = 1_000;
 /// Accepted changesets finished at a time.
 const FINISHED: usize = 100;
+/// How often one (bucket, table) is loaded again in one session.
+const RELOADS: u32 = 3;
 
 /// A checkpoint and what was received before it.
 pub(crate) struct CheckpointInput<'a> {
     pub(crate) changes: &'a [Changes],
     pub(crate) checkpoint: &'a Checkpoint,
+    /// What differed already in this session, and how often.
+    pub(crate) reloaded: &'a BTreeMap<(BucketId, TableNumber), u32>,
 }
 
 /// What came of it.
@@ -88,7 +92,7 @@ pub(crate) fn apply_checkpoint(
             buckets::set_part(work.conn, b, table.number(), true, None)?;
         }
     }
-    applied.reload = compare_digests(work, stream.mismatched, input.checkpoint)?;
+    applied.reload = compare_digests(work, stream.mismatched, input)?;
     cursors::add(work.conn, cursor)?;
     settings::put(work.conn, Key::CaughtUp, input.checkpoint.caught_up)?;
     applied.is_live = input.checkpoint.caught_up && !buckets::is_loading(work.conn)?;
@@ -219,15 +223,15 @@ fn end_loading(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaEr
 fn compare_digests(
     work: &mut Work<'_>,
     missing: Vec<(Bucket, TableNumber)>,
-    checkpoint: &Checkpoint,
+    input: &CheckpointInput<'_>,
 ) -> Result<Vec<LoadPosition>, ReplicaError> {
-    let mut differing: BTreeSet<(Bucket, TableNumber)> = BTreeSet::new();
+    let mut differing: BTreeMap<TableNumber, BTreeSet<Bucket>> = BTreeMap::new();
     for (b, t) in missing {
         if buckets::part(work.conn, b, t)?.is_some_and(|part| part.live) {
-            differing.insert((b, t));
+            differing.entry(t).or_default().insert(b);
         }
     }
-    for digest in &checkpoint.digests {
+    for digest in &input.checkpoint.digests {
         let table = work.tables.remote(digest.table);
         let (Some(b), Some(table)) = (buckets::number(work.conn, digest.bucket)?, table) else {
             continue;
@@ -236,30 +240,35 @@ fn compare_digests(
         let is_live = part.as_ref().is_none_or(|part| part.live);
         let (count, sum) = part.map_or((0, 0), |part| (part.count, part.sum));
         if is_live && (count, sum) != (digest.count, digest.sum) {
-            differing.insert((b, table.number()));
+            differing.entry(table.number()).or_default().insert(b);
         }
     }
     let mut reload = Vec::new();
-    let mut told: BTreeSet<TableNumber> = BTreeSet::new();
-    for (b, t) in differing {
-        let (Some(table), Some(bucket)) = (work.table(t), buckets::name(work.conn, b)?) else {
-            continue;
-        };
+    for (t, of_table) in differing {
+        let Some(table) = work.table(t) else { continue };
         let Some(remote) = &table.remote else {
             continue;
         };
-        buckets::set_part(work.conn, b, t, false, None)?;
         let number = remote.table.number;
-        reload.push(LoadPosition {
-            bucket: Some(bucket),
-            table: number,
-            after: None,
-        });
-        if told.insert(t) {
-            work.events.push(Event::DigestMismatch {
-                table: table.name().to_owned(),
-            });
+        // What goes wrong may be the sums and not the rows: both are made sound.
+        ledger::recount(work.conn, table, &of_table)?;
+        for b in of_table {
+            let Some(bucket) = buckets::name(work.conn, b)? else {
+                continue;
+            };
+            let times = input.reloaded.get(&(bucket, number)).copied();
+            if times.unwrap_or(0) < RELOADS {
+                buckets::set_part(work.conn, b, t, false, None)?;
+                reload.push(LoadPosition {
+                    bucket: Some(bucket),
+                    table: number,
+                    after: None,
+                });
+            }
         }
+        work.events.push(Event::DigestMismatch {
+            table: table.name().to_owned(),
+        });
     }
     Ok(reload)
 }

@@ -205,6 +205,8 @@ pub(crate) fn apply_page_absence(
     let mut next = known.clone();
     next.buckets.retain(|other| *other != b);
     if next.buckets.is_empty() {
+        // Deleted, or out of sight: pages do not tell.
+        work.erases = true;
         return delete(work, table, key, &known, "");
     }
     work.set_known(table, key, Some(&known), Some(&next))
@@ -236,7 +238,7 @@ pub(crate) fn unsee(
     key: &RowKey,
     known: &Known,
 ) -> Result<(), ReplicaError> {
-    work.erase()?;
+    work.erases = true;
     work.set_known(table, key, Some(known), None)?;
     if work.shadow(table, key)?.is_some() {
         work.park_unseen(table.number(), key, stream.now)?;

@@ -275,12 +275,21 @@ pub(crate) fn add_to_digest(
     ensure_part(conn, b, t)?;
     // SQLite turns an integer sum that overflows into a real: add here, modulo 2^64.
     let part = part(conn, b, t)?.expect("made just above");
+    let (count, sum) = (part.count.wrapping_add(count), part.sum.wrapping_add(sum));
+    set_digest(conn, b, t, count, sum)
+}
+
+/// Sets a (bucket, table)'s receipt digest.
+pub(crate) fn set_digest(
+    conn: &Connection,
+    b: Bucket,
+    t: TableNumber,
+    count: u64,
+    sum: u64,
+) -> Result<(), ReplicaError> {
+    ensure_part(conn, b, t)?;
     conn.prepare_cached("UPDATE syncline_parts SET count = ?3, sum = ?4 WHERE b = ?1 AND t = ?2")
-        .and_then(|mut s| {
-            let count = part.count.wrapping_add(count).cast_signed();
-            let sum = part.sum.wrapping_add(sum).cast_signed();
-            s.execute((b, t.0, count, sum))
-        })
+        .and_then(|mut s| s.execute((b, t.0, count.cast_signed(), sum.cast_signed())))
         .map(drop)
         .doing(WRITING)
 }

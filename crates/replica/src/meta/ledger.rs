@@ -1,11 +1,11 @@
 //! What the replica knows of each row the server gave (spec AP3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, types::ValueRef};
 use syncline_core::{RowKey, TableNumber, Version};
 
-use crate::{db::Doing, error::ReplicaError};
+use crate::{db::Doing, error::ReplicaError, tables::SyncedTable};
 
 /// A bucket's number in this file.
 pub(crate) type Bucket = i64;
@@ -238,6 +238,43 @@ pub(crate) fn distrust_after(
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Makes memberships and receipt digests of some buckets of a table anew from the rows.
+pub(crate) fn recount(
+    conn: &Connection,
+    table: &SyncedTable,
+    of: &BTreeSet<Bucket>,
+) -> Result<(), ReplicaError> {
+    let t = table.number();
+    for b in of {
+        conn.prepare_cached("DELETE FROM syncline_members WHERE b = ?1 AND t = ?2")
+            .and_then(|mut s| s.execute((*b, t.0)))
+            .doing(WRITING)?;
+    }
+    let mut sums: BTreeMap<Bucket, (u64, u64)> = of.iter().map(|b| (*b, (0, 0))).collect();
+    let mut after: Option<RowKey> = None;
+    loop {
+        let keys = keys_after(conn, t, after.as_ref(), 1_000)?;
+        let Some(last) = keys.last() else { break };
+        after = Some(last.clone());
+        for key in keys {
+            let Some(known) = get(conn, t, &key)? else {
+                continue;
+            };
+            for b in known.buckets {
+                if let Some((count, sum)) = sums.get_mut(&b) {
+                    *count += 1;
+                    *sum = sum.wrapping_add(table.receipt(&key, known.version));
+                    join(conn, b, t, &key)?;
+                }
+            }
+        }
+    }
+    for (b, (count, sum)) in sums {
+        super::buckets::set_digest(conn, b, t, count, sum)?;
     }
     Ok(())
 }

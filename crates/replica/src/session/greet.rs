@@ -30,10 +30,18 @@ impl Replica {
     pub fn connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.seal(now)?;
         self.session.reset();
-        let mut next_lease = Lease::default();
-        self.entropy.fill(&mut next_lease.0);
+        let mut fresh = Lease::default();
+        self.entropy.fill(&mut fresh.0);
         let hello = db::immediate(&self.conn, || {
             acknowledged::expire(&self.conn, now)?;
+            // Without a Welcome to the last Hello the server may have taken its lease or not:
+            // the same is offered again.
+            let lease = settings::get_id(&self.conn, Key::Lease)?;
+            let offered = settings::get_id(&self.conn, Key::NextLease)?;
+            let next_lease = match offered.filter(|offered| lease != Some(*offered)) {
+                Some(offered) => Lease(offered),
+                None => fresh,
+            };
             settings::put(&self.conn, Key::NextLease, next_lease.0)?;
             self.hello(next_lease, now)
         })?;

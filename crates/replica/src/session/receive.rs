@@ -184,13 +184,16 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         // Taken only once the transaction is through: an error leaves them for another try.
         let changes = std::mem::take(&mut self.session.changes);
+        let reloaded = std::mem::take(&mut self.session.reloaded);
         let input = CheckpointInput {
             changes: &changes,
             checkpoint,
+            reloaded: &reloaded,
         };
         let applied = self.transact(now, |work, entropy| {
             apply_checkpoint(work, &input, entropy, now)
         });
+        self.session.reloaded = reloaded;
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
@@ -204,6 +207,10 @@ impl Replica {
         };
         self.session.reload = None;
         if !applied.reload.is_empty() {
+            for LoadPosition { bucket, table, .. } in &applied.reload {
+                let bucket = bucket.unwrap_or_default();
+                *self.session.reloaded.entry((bucket, *table)).or_default() += 1;
+            }
             self.ask_again(applied.reload);
         }
         if applied.is_live && !self.session.is_live {

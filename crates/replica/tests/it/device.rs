@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use syncline_core::{Changeset, Schema, TableNumber, Timestamp, wire::SchemaInfo};
 use syncline_replica::{
-    AttachOptions, Closing, Event, QueueState, QueuedChangeset, Replica, Seeding,
+    AttachOptions, Closing, Event, QueueState, QueuedChangeset, Replica, ReplicaError, Seeding,
     introspect::introspect,
 };
 
@@ -117,7 +117,7 @@ impl Device {
         self.replica
             .write(|conn| {
                 conn.execute_batch(sql).unwrap();
-                Ok::<_, syncline_replica::ReplicaError>(())
+                Ok::<_, ReplicaError>(())
             })
             .unwrap();
     }
@@ -138,10 +138,15 @@ impl Device {
 
     /// Opens a session; nothing has arrived yet.
     pub(crate) fn connect(&mut self) {
+        self.try_connect().unwrap();
+    }
+
+    fn try_connect(&mut self) -> Result<(), ReplicaError> {
         self.tick();
-        self.replica.connect(self.now).unwrap();
+        self.replica.connect(self.now)?;
         self.link = Some(Link::default());
         self.closed = None;
+        Ok(())
     }
 
     /// Moves everything the device has to say to the authority.
@@ -157,13 +162,17 @@ impl Device {
 
     /// Hands one frame of the authority to the device; whether there was one.
     pub(crate) fn download(&mut self) -> bool {
+        self.try_download().unwrap()
+    }
+
+    fn try_download(&mut self) -> Result<bool, ReplicaError> {
         self.tick();
         let Some(frame) = self.link.as_mut().and_then(|link| link.out.pop_front()) else {
-            return false;
+            return Ok(false);
         };
-        self.replica.handle(&frame, self.now).unwrap();
+        self.replica.handle(&frame, self.now)?;
         self.collect();
-        true
+        Ok(true)
     }
 
     pub(crate) fn collect(&mut self) {
@@ -185,6 +194,11 @@ impl Device {
     /// Seals, pushes, receives until nothing moves any more; connects first if need be, and
     /// again where the schema asks for it.
     pub(crate) fn sync(&mut self, authority: &mut Authority) {
+        self.try_sync(authority).unwrap();
+    }
+
+    /// As [`Device::sync`], up to an error of the database.
+    pub(crate) fn try_sync(&mut self, authority: &mut Authority) -> Result<(), ReplicaError> {
         for _ in 0..10_000 {
             if self.link.is_none() {
                 assert!(
@@ -192,13 +206,13 @@ impl Device {
                     "closed for good: {:?}",
                     self.closed
                 );
-                self.connect();
+                self.try_connect()?;
             }
             self.tick();
-            self.replica.wake(self.now).unwrap();
+            self.replica.wake(self.now)?;
             self.collect();
             let mut moved = self.upload(authority) > 0;
-            while self.download() {
+            while self.try_download()? {
                 moved = true;
                 self.upload(authority);
             }
@@ -208,7 +222,7 @@ impl Device {
                 moved = true;
             }
             if !moved {
-                return;
+                return Ok(());
             }
         }
         panic!("nothing comes to rest");

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod apply;
 mod authority;
 mod capture_fixture;
 mod capture_model;
