@@ -120,6 +120,7 @@ fn of_server(error: &ServeError) -> Exit {
         ServeError::Listen { .. } | ServeError::DevNotLoopback(_) => Exit::CannotListen,
         ServeError::Schema(SchemaError::Storage(_)) | ServeError::Storage(_) => Exit::ServerData,
         ServeError::Schema(SchemaError::Destructive { .. } | SchemaError::Unsupported(_))
+        | ServeError::AdminAddress(_)
         | ServeError::Rules(_) => Exit::Config,
         ServeError::Stopped(_) => Exit::Unexpected,
     }

@@ -25,6 +25,7 @@ struct Window {
     /// The version before the first entry.
     start: Version,
     head: (Version, Tag),
+    bytes_max: usize,
 }
 
 /// What [`Recent::after`] knows.
@@ -42,11 +43,18 @@ impl Recent {
     /// An empty window at the end of a log.
     #[must_use]
     pub fn new(version: Version, tag: Tag) -> Self {
+        Self::with_limit(version, tag, RECENT_BYTES_MAX)
+    }
+
+    /// An empty window that keeps at most about so many bytes, and always the last entry.
+    #[must_use]
+    pub fn with_limit(version: Version, tag: Tag, bytes_max: usize) -> Self {
         let window = Window {
             entries: VecDeque::new(),
             bytes: 0,
             start: version,
             head: (version, tag),
+            bytes_max,
         };
         Self {
             window: RwLock::new(window),
@@ -62,7 +70,7 @@ impl Recent {
             window.head = (entry.version, entry.tag);
             window.entries.push_back((Arc::clone(entry), bytes));
         }
-        while window.bytes > RECENT_BYTES_MAX && window.entries.len() > 1 {
+        while window.bytes > window.bytes_max && window.entries.len() > 1 {
             if let Some((entry, bytes)) = window.entries.pop_front() {
                 window.bytes -= bytes;
                 window.start = entry.version;

@@ -34,6 +34,11 @@ pub(crate) enum UploadError {
 const PARTS_MAX: u32 = (CHANGESET_BYTES_MAX / PUSH_PART_BYTES) as u32;
 
 impl Upload {
+    /// Bytes that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.current.as_ref().map_or(0, |parts| parts.body.len())
+    }
+
     /// A Push arrived: its whole body, or `None` when parts follow.
     pub(crate) fn push(
         &mut self,

@@ -1,6 +1,6 @@
 //! Who somebody is: tokens signed with this server's secret (HS256, `sub`, `exp`, claims).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,8 @@ use syncline_core::{
     rules::Identity,
     wire::{Refusal, code},
 };
+
+use crate::session::Proof;
 
 /// Shortest secret in bytes that is taken.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -108,11 +110,11 @@ impl Auth {
             .map_err(|error| AuthError::Sign(error.to_string()))
     }
 
-    /// The identity that `token` proves at this moment.
+    /// The identity that `token` proves at this moment, and until when.
     ///
     /// # Errors
     /// A refusal that says what is wrong with the token and what to do.
-    pub fn verify(&self, token: &str) -> Result<Identity, Refusal> {
+    pub fn verify(&self, token: &str) -> Result<Proof, Refusal> {
         use jsonwebtoken::errors::ErrorKind;
         if token.len() > TOKEN_BYTES_MAX {
             return Err(unauthorized("the token is too long"));
@@ -133,9 +135,13 @@ impl Auth {
         if user.is_empty() || user.len() > USER_BYTES_MAX {
             return Err(unauthorized("the token names no user (`sub`)"));
         }
-        Ok(Identity {
-            user: Some(UserId(user)),
-            claims: data.claims.others,
+        let seconds = data.claims.exp.saturating_add(LEEWAY_SECONDS);
+        Ok(Proof {
+            identity: Arc::new(Identity {
+                user: Some(UserId(user)),
+                claims: data.claims.others,
+            }),
+            expires: Some(Timestamp(seconds.saturating_mul(1_000_000))),
         })
     }
 }

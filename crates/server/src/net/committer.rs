@@ -1,7 +1,8 @@
 //! The one writer: a thread that gathers what all sessions sent into groups and commits them.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use syncline_core::{
     DeviceId, Timestamp, UserId,
     config::Config,
@@ -35,12 +36,20 @@ pub(crate) enum Request {
         Box<Config>,
         oneshot::Sender<Result<Arc<SessionContext>, String>>,
     ),
-    /// Look for writes of other programs now, and answer when they are committed.
-    Flush(oneshot::Sender<()>),
+    /// Finish what came before, and end.
+    Stop,
 }
 
-/// What the committer tells the rest of the server after each durable commit.
-pub(crate) type Publish = Box<dyn Fn(&GroupOutcome) + Send>;
+/// What the committer tells the rest of the server, before it goes on.
+pub(crate) enum News<'a> {
+    /// A group, durably committed.
+    Group(&'a GroupOutcome),
+    /// Tables or rules changed: later groups are of this context, whose window on the log starts
+    /// here.
+    Context(&'a Arc<SessionContext>),
+}
+
+pub(crate) type Publish = Box<dyn Fn(News<'_>) + Send>;
 
 pub(crate) struct Committer<B: Backend> {
     pub(crate) storage: B::Storage,
@@ -50,7 +59,7 @@ pub(crate) struct Committer<B: Backend> {
 }
 
 impl<B: Backend> Committer<B> {
-    /// Serves requests until every sender is gone.
+    /// Serves requests until it is told to stop, or every sender is gone.
     pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut next_trim = clock::now();
         loop {
@@ -60,55 +69,83 @@ impl<B: Backend> Committer<B> {
                 Err(_) => None,
             };
             let batch = gather(first, &mut requests);
-            let idle = batch.is_empty();
-            if !idle || self.storage.changed_elsewhere() {
-                self.serve(batch).await;
+            if (!batch.is_empty() || self.storage.changed_elsewhere())
+                && self.serve(batch).await.is_break()
+            {
+                return;
             }
             let now = clock::now();
-            if idle && now >= next_trim {
+            if now >= next_trim {
                 next_trim = now.plus_millis(TRIM_EVERY_MILLIS);
                 self.trim(now).await;
             }
         }
     }
 
-    async fn serve(&mut self, batch: Vec<Request>) {
+    async fn serve(&mut self, batch: Vec<Request>) -> ControlFlow<()> {
         let mut submissions = Vec::new();
         let mut answers = Vec::new();
-        let mut flushes = Vec::new();
+        let mut flow = ControlFlow::Continue(());
         for request in batch {
             match request {
                 Request::Commit(submission, answer) => {
                     submissions.push(*submission);
                     answers.push(answer);
                 }
+                // Whoever has gone meanwhile does not miss the answer.
                 Request::Open(hello, user, answer) => {
-                    let _ = answer.send(self.open(&hello, user).await);
+                    drop(answer.send(self.open(&hello, user).await));
                 }
                 Request::Schema(config, answer) => {
-                    let _ = answer.send(self.apply(&config).await);
+                    drop(answer.send(self.apply(&config).await));
                 }
-                Request::Flush(answer) => flushes.push(answer),
+                Request::Stop => flow = ControlFlow::Break(()),
             }
         }
-        let ids: Vec<_> = submissions.iter().map(|s| s.changeset.id).collect();
+        let count = submissions.len();
+        if let Ok(results) = self.commit(&submissions).await {
+            answer_all(results, answers);
+            return flow;
+        }
+        // One of them is poison: the others go on without it.
+        for (submission, answer) in submissions.iter().zip(answers) {
+            match self.commit(std::slice::from_ref(submission)).await {
+                Ok(results) => answer_all(results, vec![answer]),
+                Err(Panicked) => {
+                    let (device, id) = (submission.device, submission.changeset.id);
+                    tracing::error!(?device, ?id, count, "a changeset made the planner panic");
+                    let result = PushResult {
+                        id,
+                        verdict: Verdict::Refused(poison()),
+                        lost: Vec::new(),
+                    };
+                    answer_all(vec![result], vec![answer]);
+                }
+            }
+        }
+        flow
+    }
+
+    /// Commits as one group and publishes it. A panic leaves nothing behind: the transaction is
+    /// rolled back when it is dropped.
+    async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<PushResult>, Panicked> {
         let started = std::time::Instant::now();
-        let outcome =
-            commit_group(&mut self.storage, &self.context, &submissions, clock::now()).await;
+        let group = commit_group(&mut self.storage, &self.context, submissions, clock::now());
+        let outcome = AssertUnwindSafe(group)
+            .catch_unwind()
+            .await
+            .map_err(|_| Panicked)?;
         if let Some(error) = &outcome.failure {
-            tracing::error!(%error, "the storage failed; {} changesets waited", ids.len());
+            let count = submissions.len();
+            tracing::error!(%error, "the storage failed; {count} changesets waited");
             metrics::commit_failed();
         }
         let refused = outcome.results.iter().filter(|r| is_refused(r)).count();
-        metrics::committed(ids.len(), refused, &outcome.entries, started.elapsed());
+        let took = started.elapsed();
+        metrics::committed(submissions.len(), refused, &outcome.entries, took);
         // Published first: a checkpoint for the acknowledged version can follow at once.
-        (self.publish)(&outcome);
-        for (result, answer) in outcome.results.into_iter().zip(answers) {
-            let _ = answer.send(result);
-        }
-        for flush in flushes {
-            let _ = flush.send(());
-        }
+        (self.publish)(News::Group(&outcome));
+        Ok(outcome.results)
     }
 
     async fn open(&mut self, hello: &Hello, user: UserId) -> Result<Opened, Refusal> {
@@ -143,12 +180,13 @@ impl<B: Backend> Committer<B> {
             managed: true,
             allow: Vec::new(),
         };
-        let prepared = super::prepare(&mut self.storage, config, &options).await;
+        let prepared = super::start::prepare(&mut self.storage, config, &options).await;
         let prepared = prepared.map_err(|error| error.to_string())?;
         for note in prepared.notes {
             tracing::info!("{note}");
         }
         self.context = Arc::clone(&prepared.session.plan);
+        (self.publish)(News::Context(&prepared.session));
         Ok(prepared.session)
     }
 
@@ -158,6 +196,28 @@ impl<B: Backend> Committer<B> {
         if let Err(error) = self.storage.trim(horizon).await {
             tracing::warn!(%error, "old log entries could not be trimmed; trying again later");
         }
+    }
+}
+
+/// The planner panicked.
+struct Panicked;
+
+fn answer_all(results: Vec<PushResult>, answers: Vec<oneshot::Sender<PushResult>>) {
+    for (result, answer) in results.into_iter().zip(answers) {
+        // Whoever has gone asks again with the same id.
+        drop(answer.send(result));
+    }
+}
+
+/// The refusal of a changeset that the server cannot plan.
+fn poison() -> Refusal {
+    Refusal {
+        code: code::STORAGE.into(),
+        message: "the server failed on this changeset; its log says where".into(),
+        retry: false,
+        retry_after_ms: None,
+        change: None,
+        fatal: false,
     }
 }
 
@@ -182,7 +242,7 @@ fn gather(first: Option<Request>, requests: &mut mpsc::Receiver<Request>) -> Vec
 fn changes_of(request: &Request) -> usize {
     match request {
         Request::Commit(submission, _) => submission.changeset.changes.len(),
-        Request::Open(..) | Request::Schema(..) | Request::Flush(_) => 0,
+        Request::Open(..) | Request::Schema(..) | Request::Stop => 0,
     }
 }
 

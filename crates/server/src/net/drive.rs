@@ -1,102 +1,191 @@
 //! Drives one [`Session`]: between a pair of frame channels, the committer and the readers.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
-use syncline_core::{
-    rules::Identity,
-    wire::{PushResult, Refusal},
-};
+use syncline_core::wire::{PushResult, Refusal};
 use syncline_store::{StorageError, Submission};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
 
-use super::{Backend, Shared, clock, committer::Request, no_reader::NoReader};
-use crate::{Action, Session, SessionId, session::Opened};
+use super::{
+    Backend, clock,
+    committer::Request,
+    metrics,
+    no_reader::NoReader,
+    shared::{Registered, STOPPING, Shared},
+};
+use crate::{
+    Action, Session,
+    session::{Opened, Proof},
+};
 
 /// Frames that may wait between session and socket: the socket's own buffers come on top.
-pub(crate) const FRAMES_WAITING: usize = 8;
+pub(crate) const FRAMES_OUT_MAX: usize = 8;
+/// Frames that may wait to be heard.
+pub(crate) const FRAMES_IN_MAX: usize = 1;
+/// When the server stops, changesets that were taken are answered within this.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
+/// A session that has ended waits so long for its last frames to be taken.
+const FAREWELL_MAX: Duration = Duration::from_secs(3);
+/// After a failed read the next one waits.
+const READ_AGAIN: Duration = Duration::from_millis(200);
+/// Bytes of changesets that all sessions together may keep. Beyond it those that keep more than
+/// their share are told to come back.
+const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
+const HELD_BYTES_SHARE: usize = 1024 * 1024;
 
 /// The two ends of a transport.
 pub(crate) struct Frames {
-    pub(crate) incoming: mpsc::Receiver<Vec<u8>>,
+    pub(crate) incoming: mpsc::Receiver<Incoming>,
     pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+}
+
+/// What a transport hands over.
+pub(crate) enum Incoming {
+    Frame(Vec<u8>),
+    /// A frame longer than the transport takes; it has been skipped.
+    TooLong,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The replica left, or was silent for too long.
+    Left,
+    /// It was refused.
+    Refused,
+    /// It was told to come back.
+    GoneAway,
 }
 
 /// What a session waits for from the committer, in order.
 enum Pending {
     Open(oneshot::Receiver<Result<Opened, Refusal>>),
-    Commit(syncline_core::ChangesetId, oneshot::Receiver<PushResult>),
+    Commit(oneshot::Receiver<PushResult>),
 }
 
 /// Runs a session until either side ends it. The caller has counted the connection.
 pub(crate) async fn drive<B: Backend>(
     shared: Arc<Shared<B>>,
-    identity: Arc<Identity>,
+    proof: Proof,
     mut frames: Frames,
-) {
-    let id = shared.next_session();
+) -> End {
+    metrics::session_opened();
     let wake = Arc::new(Notify::new());
-    shared.register(id, Arc::clone(&wake));
-    let mut session = Session::new(shared.context(), Arc::clone(&identity), clock::now());
     let mut run = Run {
+        registered: shared.register(Arc::clone(&wake)),
+        held: Held::new(Arc::clone(&shared.held_bytes)),
         shared: Arc::clone(&shared),
-        id,
         pending: VecDeque::new(),
     };
     let mut stop = shared.stopping();
     let mut generation = shared.generation();
+    let mut session =
+        Session::new(shared.context(), proof.identity, clock::now()).until(proof.expires);
+    drop(shared);
+    let mut end = End::Left;
     let mut more = false;
+    // Once set, nothing more is heard, and it is the end whatever is still to be done.
+    let mut deadline: Option<Instant> = None;
     loop {
-        if run.act(&mut session).await.is_break() {
-            break;
+        run.act(&mut session).await;
+        if run.held.is_too_much(session.held_bytes()) {
+            session.go_away(
+                "more changes are on their way than this server can keep",
+                2_000,
+            );
+            end = End::GoneAway;
+        }
+        if deadline.is_some() && run.pending.is_empty() && !session.is_closed() {
+            session.go_away(STOPPING, 1_000);
+        }
+        if session.is_closed() {
+            if !session.has_frames() {
+                break;
+            }
+            deadline.get_or_insert_with(|| Instant::now() + FAREWELL_MAX);
         }
         let timeout = clock::until(session.poll_timeout());
         let has_frame = session.has_frames();
+        let is_listening = session.is_listening() && deadline.is_none();
+        let is_open = !session.is_closed();
+        let at_last = deadline.unwrap_or_else(Instant::now);
         tokio::select! {
             permit = frames.outgoing.reserve(), if has_frame => {
                 let Ok(permit) = permit else { break };
                 if let Some(frame) = session.poll_frame() {
+                    metrics::frame_out(frame.len());
                     permit.send(frame);
                 }
                 if session.has_frames() { continue }
             }
-            frame = frames.incoming.recv(), if !session.is_closed() => match frame {
-                Some(frame) => session.receive(&frame, clock::now()),
+            frame = frames.incoming.recv(), if is_listening => match frame {
+                Some(Incoming::Frame(frame)) => {
+                    metrics::frame_in(frame.len());
+                    session.receive(&frame, clock::now());
+                }
+                Some(Incoming::TooLong) => session.too_long(),
                 None => break,
             },
             answered = run.next_answer(), if !run.pending.is_empty() => answered.give(&mut session),
-            () = wake.notified() => {}
-            () = std::future::ready(()), if more && !has_frame => {}
-            _ = stop.changed() => session.go_away(1_000),
-            _ = generation.changed() => session.go_away(1),
-            () = tokio::time::sleep(timeout) => session.timeout(clock::now()),
+            () = wake.notified(), if is_open => {}
+            () = std::future::ready(()), if more && !has_frame && is_open => {}
+            _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
+                end = End::GoneAway;
+                deadline = Some(Instant::now() + ANSWERS_MAX);
+            }
+            _ = generation.changed(), if is_open => {
+                end = End::GoneAway;
+                session.go_away("tables or rules have changed", 1);
+            }
+            () = tokio::time::sleep(timeout), if is_open => session.timeout(clock::now()),
+            () = tokio::time::sleep_until(at_last), if deadline.is_some() => {
+                if session.is_closed() { break }
+                session.go_away(STOPPING, 1_000);
+                deadline = Some(Instant::now() + FAREWELL_MAX);
+            }
         }
-        if session.is_closed() && !session.has_frames() {
-            break;
+        if session.is_closed() {
+            if session.has_frames() && end == End::Left {
+                end = End::Refused;
+            }
+            more = false;
+            continue;
         }
         match run.pump(&mut session).await {
             Ok(again) => more = again,
             Err(error) => {
                 tracing::warn!(%error, "a session could not read; trying again");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(READ_AGAIN).await;
                 more = true;
             }
         }
     }
-    shared.unregister(id);
+    end
 }
 
 struct Run<B: Backend> {
     shared: Arc<Shared<B>>,
-    id: SessionId,
+    registered: Registered<B>,
+    held: Held,
     pending: VecDeque<Pending>,
 }
 
 enum Answer {
     Opened(Result<Opened, Refusal>),
     Committed(PushResult),
-    /// The committer is gone: the server stops.
-    Stopping,
+    /// The committer is gone, or gave up on this request.
+    None,
 }
 
 impl Answer {
@@ -104,33 +193,27 @@ impl Answer {
         match self {
             Self::Opened(result) => session.opened(result),
             Self::Committed(result) => session.committed(&result),
-            Self::Stopping => session.go_away(1_000),
+            Self::None => session.go_away("the server could not do this now", 1_000),
         }
     }
 }
 
 impl<B: Backend> Run<B> {
-    /// Does what the session asks for; breaks when the server is stopping.
-    async fn act(&mut self, session: &mut Session) -> std::ops::ControlFlow<()> {
-        use std::ops::ControlFlow::{Break, Continue};
+    /// Does what the session asks for.
+    async fn act(&mut self, session: &mut Session) {
         while let Some(action) = session.poll_action() {
             match action {
                 Action::Open(hello) => {
                     let (answer, answered) = oneshot::channel();
                     let user = session.user().clone();
-                    if self
-                        .shared
-                        .request(Request::Open(hello, user, answer))
-                        .await
-                        .is_err()
-                    {
-                        return Break(());
+                    let request = Request::Open(hello, user, answer);
+                    if self.shared.request(request).await.is_err() {
+                        return session.go_away(STOPPING, 1_000);
                     }
                     self.pending.push_back(Pending::Open(answered));
                 }
                 Action::Commit(request) => {
                     let (answer, answered) = oneshot::channel();
-                    let id = request.changeset.id;
                     let submission = Submission {
                         identity: Arc::clone(session.identity()),
                         device: session.device(),
@@ -140,35 +223,28 @@ impl<B: Backend> Run<B> {
                     };
                     let request = Request::Commit(Box::new(submission), answer);
                     if self.shared.request(request).await.is_err() {
-                        return Break(());
+                        return session.go_away(STOPPING, 1_000);
                     }
-                    self.pending.push_back(Pending::Commit(id, answered));
+                    self.pending.push_back(Pending::Commit(answered));
                 }
-                Action::Renew(token) => {
-                    session.renewed(self.shared.auth.verify(&token).map(Arc::new));
-                }
+                Action::Renew(token) => session.renewed(self.shared.auth.verify(&token)),
                 Action::Watch => {
                     if let Some(sight) = session.sight() {
-                        self.shared
-                            .hub
-                            .lock()
-                            .watch(self.id, session.device(), sight);
+                        let mut hub = self.shared.hub.lock();
+                        hub.watch(self.registered.id, session.device(), sight);
                     }
                 }
                 Action::Close => {}
             }
         }
-        Continue(())
     }
 
     async fn next_answer(&mut self) -> Answer {
         // Awaiting by reference keeps this safe to cancel.
         let answer = match self.pending.front_mut() {
-            Some(Pending::Open(answered)) => {
-                answered.await.map_or(Answer::Stopping, Answer::Opened)
-            }
-            Some(Pending::Commit(_, answered)) => {
-                answered.await.map_or(Answer::Stopping, Answer::Committed)
+            Some(Pending::Open(answered)) => answered.await.map_or(Answer::None, Answer::Opened),
+            Some(Pending::Commit(answered)) => {
+                answered.await.map_or(Answer::None, Answer::Committed)
             }
             None => std::future::pending().await,
         };
@@ -181,7 +257,11 @@ impl<B: Backend> Run<B> {
         let now = clock::now();
         if !session.needs_storage() {
             let pumped = session.pump(&mut NoReader, now).now_or_never();
-            return pumped.unwrap_or(Ok(true));
+            return match pumped {
+                // What it needs has left memory since: with a reader, then.
+                None | Some(Err(StorageError::Busy)) => Ok(true),
+                Some(pumped) => pumped,
+            };
         }
         let mut moved = session.take();
         let runtime = tokio::runtime::Handle::current();
@@ -195,5 +275,34 @@ impl<B: Backend> Run<B> {
             .await?;
         *session = moved;
         pumped
+    }
+}
+
+/// This session's part of what all sessions keep.
+struct Held {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Held {
+    fn new(all: Arc<AtomicUsize>) -> Self {
+        Self { all, own: 0 }
+    }
+
+    /// Counts `own` bytes as kept; whether that has to end.
+    fn is_too_much(&mut self, own: usize) -> bool {
+        if own == self.own {
+            return false;
+        }
+        self.all.fetch_add(own, Ordering::Relaxed);
+        let all = self.all.fetch_sub(self.own, Ordering::Relaxed) - self.own;
+        self.own = own;
+        all > HELD_BYTES_MAX && own > HELD_BYTES_SHARE
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@
 //! and answers `{"session", "frames", "closed"}`: what the session has to say by then. One request
 //! at a time per session.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -19,9 +19,12 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::{
     Backend, Shared,
-    drive::{FRAMES_WAITING, Frames, drive},
+    body::Body,
+    drive::{FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
     error::ApiError,
+    ws::FRAME_BYTES_MAX,
 };
+use crate::session::Proof;
 
 /// A session nobody asks for is dropped after this.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -62,21 +65,23 @@ struct Exchange {
 }
 
 struct Ends {
-    to_session: mpsc::Sender<Vec<u8>>,
+    to_session: mpsc::Sender<Incoming>,
     from_session: mpsc::Receiver<Vec<u8>>,
 }
 
 pub(crate) async fn exchange<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
     headers: HeaderMap,
-    Json(request): Json<ExchangeRequest>,
+    Body(request): Body<ExchangeRequest>,
 ) -> Result<Json<ExchangeResponse>, ApiError> {
-    let identity = shared.identify(&headers)?;
+    let identity = shared.identify(&headers)?.identity;
+    let given = decoded(&request.frames)?;
     let (name, session) = match request.session {
         None => open(&shared, identity)?,
         Some(name) => {
             let found = shared.exchanges.sessions.lock().get(&name).cloned();
-            let known = found.filter(|session| session.identity.user == identity.user);
+            // Rules may look at any claim: the session goes on for exactly the same identity.
+            let known = found.filter(|session| session.identity == identity);
             let gone = || {
                 let sentence = "this exchange has ended: start a new one";
                 ApiError::new(StatusCode::GONE, code::UNAVAILABLE, sentence)
@@ -94,23 +99,17 @@ pub(crate) async fn exchange<B: Backend>(
     };
     *session.last_used.lock() = std::time::Instant::now();
     let mut frames = Vec::new();
-    for frame in &request.frames {
-        let frame = BASE64_STANDARD.decode(frame).map_err(|error| {
-            let sentence = format!("a frame is not base64: {error}");
-            ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
-        })?;
+    for frame in given {
         // Never wait for a session that itself waits for room in the answer.
         let Ends {
             to_session,
             from_session,
         } = &mut *ends;
-        let mut given = std::pin::pin!(to_session.send(frame));
+        let mut taken = pin!(to_session.send(Incoming::Frame(frame)));
         loop {
             tokio::select! {
-                sent = &mut given => {
-                    if sent.is_err() { break }
-                    break;
-                }
+                // A session that has ended says why below.
+                _ = &mut taken => break,
                 Some(frame) = from_session.recv() => frames.push(frame),
             }
         }
@@ -130,6 +129,25 @@ pub(crate) async fn exchange<B: Backend>(
         frames,
         closed,
     }))
+}
+
+fn decoded(frames: &[String]) -> Result<Vec<Vec<u8>>, ApiError> {
+    let decode = |frame: &String| {
+        let frame = BASE64_STANDARD.decode(frame).map_err(|error| {
+            let sentence = format!("a frame is not base64: {error}");
+            ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
+        })?;
+        if frame.len() > FRAME_BYTES_MAX {
+            let sentence = format!("a frame has at most {FRAME_BYTES_MAX} bytes");
+            return Err(ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                code::TOO_LARGE,
+                sentence,
+            ));
+        }
+        Ok(frame)
+    };
+    frames.iter().map(decode).collect()
 }
 
 /// Takes frames until `wait` is over or there is enough; `true` when the session has ended.
@@ -173,8 +191,8 @@ fn open<B: Backend>(
         )
     })?;
     let name = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(random);
-    let (to_session, incoming) = mpsc::channel(FRAMES_WAITING);
-    let (outgoing, from_session) = mpsc::channel(FRAMES_WAITING);
+    let (to_session, incoming) = mpsc::channel(FRAMES_IN_MAX);
+    let (outgoing, from_session) = mpsc::channel(FRAMES_OUT_MAX);
     let session = Arc::new(Exchange {
         identity: Arc::clone(&identity),
         ends: AsyncMutex::new(Ends {
@@ -188,7 +206,12 @@ fn open<B: Backend>(
         .sessions
         .lock()
         .insert(name.clone(), Arc::clone(&session));
-    let driven = drive(Arc::clone(shared), identity, Frames { incoming, outgoing });
+    // Each request proves its identity anew: the first token's end ends nothing.
+    let proof = Proof {
+        identity,
+        expires: None,
+    };
+    let driven = drive(Arc::clone(shared), proof, Frames { incoming, outgoing });
     tokio::spawn(async move {
         let _connection = connection;
         driven.await;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use syncline_core::{BucketId, RowKey, TableNumber, rules::Identity, wire::code};
 use syncline_store::{Reader, StorageError};
 
-use super::{Backend, Shared, error::ApiError};
+use super::{Backend, Shared, body::Body, error::ApiError};
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 10_000;
@@ -38,9 +38,9 @@ pub(crate) struct HashesResponse {
 pub(crate) async fn hashes<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
     headers: HeaderMap,
-    Json(request): Json<HashesRequest>,
+    Body(request): Body<HashesRequest>,
 ) -> Result<Json<HashesResponse>, ApiError> {
-    let identity = shared.identify(&headers)?;
+    let identity = shared.identify(&headers)?.identity;
     let context = shared.context();
     let Some(table) = context
         .plan
@@ -84,7 +84,7 @@ pub(crate) async fn hashes<B: Backend>(
 }
 
 /// The buckets of `table` that `identity` is granted now.
-async fn visible<R: Reader>(
+pub(crate) async fn visible<R: Reader>(
     context: &crate::SessionContext,
     identity: &Identity,
     table: TableNumber,

@@ -20,39 +20,46 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use super::{Backend, Shared, exchange, hashes, schema, ws};
+use super::{Backend, Limits, Shared, error::ApiError, exchange, hashes, listen, schema, ws};
+
+/// The code of an error about an address, which the wire does not know.
+const NOT_FOUND: &str = "not_found";
 
 /// Largest body of a request: an exchange of frames in base64.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Longer than the longest wait of an exchange.
-const REQUEST_MAX: Duration = Duration::from_secs(60);
 /// How often exchanges that nobody asks for are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked whether the last session has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Serves until the server stops and its requests have been answered.
+/// Serves until the server stops, its requests have been answered and its sessions have gone.
 pub(crate) async fn serve<B: Backend>(
     listener: TcpListener,
     shared: Arc<Shared<B>>,
-    mut stopped: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+) {
     let sweeper = tokio::spawn(sweep(Arc::downgrade(&shared)));
-    let listener = axum::serve::ListenerExt::tap_io(listener, |socket| {
-        // Without it a small answer waits 40 ms for the next packet.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let served = axum::serve(listener, router(Arc::clone(&shared)))
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        })
-        .await;
+    let router = router(Arc::clone(&shared), &limits);
+    let has_admin = shared.config.read().server.admin_listen.is_some();
+    let router = if has_admin {
+        router
+    } else {
+        router.merge(operators(&shared))
+    };
+    let router = dressed(router, &shared);
+    listen::serve(listener, router, limits, stopped).await;
     sweeper.abort();
-    // Upgraded connections outlive `serve`: their sessions have been told to go.
+    // Upgraded connections outlive the listener: their sessions have been told to go.
     while shared.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    served
+}
+
+/// What operators ask, at an address of its own.
+pub(crate) fn admin_router<B: Backend>(shared: Arc<Shared<B>>) -> Router {
+    let router = probes(&shared).merge(operators(&shared));
+    dressed(router, &shared)
 }
 
 async fn sweep<B: Backend>(shared: std::sync::Weak<Shared<B>>) {
@@ -65,36 +72,51 @@ async fn sweep<B: Backend>(shared: std::sync::Weak<Shared<B>>) {
     }
 }
 
-fn router<B: Backend>(shared: Arc<Shared<B>>) -> Router {
+fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
     let timed = Router::new()
         .route("/", get(hello))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready::<B>))
-        .route("/metrics", get(metrics::<B>))
         .route("/v1/exchange", post(exchange::exchange::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
-            REQUEST_MAX,
+            limits.request_max,
         ));
     Router::new()
         .route("/v1/sync", get(ws::sync::<B>))
         .merge(timed)
-        .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(cors(&shared))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::REFERRER_POLICY,
-            HeaderValue::from_static("no-referrer"),
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
+        .with_state(Arc::clone(&shared))
+        .merge(probes(&shared))
+}
+
+/// For load balancers: where requests go.
+fn probes<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready::<B>))
+        .with_state(Arc::clone(shared))
+}
+
+fn operators<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::<B>))
+        .with_state(Arc::clone(shared))
+}
+
+/// What every answer has.
+fn dressed<B: Backend>(router: Router, shared: &Shared<B>) -> Router {
+    let header =
+        |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(cors(shared))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header(
             header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+            "default-src 'none'; frame-ancestors 'none'",
         ))
         .layer(CatchPanicLayer::new())
         .layer(TraceLayer::new_for_http())
@@ -102,7 +124,6 @@ fn router<B: Backend>(shared: Arc<Shared<B>>) -> Router {
             header::AUTHORIZATION,
             header::COOKIE,
         ]))
-        .with_state(shared)
 }
 
 /// Exactly the configured origins; any localhost one with `--dev`.
@@ -149,18 +170,23 @@ async fn hello() -> &'static str {
     )
 }
 
-async fn not_found() -> Response {
-    (
-        StatusCode::NOT_FOUND,
-        "nothing here; / lists what there is\n",
-    )
-        .into_response()
+async fn not_found() -> ApiError {
+    let sentence = "there is nothing at this address; / lists what there is";
+    ApiError::new(StatusCode::NOT_FOUND, NOT_FOUND, sentence)
+}
+
+async fn not_allowed() -> ApiError {
+    let sentence = "this address takes another method; / lists what there is";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, NOT_FOUND, sentence)
 }
 
 /// Ready when the storage answers and the server is not stopping.
 async fn ready<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
     if shared.is_stopping() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if !shared.is_committing() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the storage has died\n").into_response();
     }
     match head(&shared).await {
         Ok(_) => "ready\n".into_response(),

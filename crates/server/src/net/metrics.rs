@@ -21,7 +21,7 @@ impl Metrics {
             let recorder = PrometheusBuilder::new().build_recorder();
             let handle = recorder.handle();
             // Somebody else's recorder in this process: ours then renders nothing.
-            let _ = metrics::set_global_recorder(recorder);
+            drop(metrics::set_global_recorder(recorder));
             describe();
             handle
         });

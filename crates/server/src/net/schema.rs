@@ -14,7 +14,7 @@ use syncline_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{Backend, Shared, committer::Request, error::ApiError};
+use super::{Backend, Shared, committer::Request, error::ApiError, shared::stopping};
 
 const CBOR: &str = "application/cbor";
 /// The rule of a table that a device added: every row private to its owner.
@@ -39,6 +39,7 @@ pub(crate) async fn offer<B: Backend>(
     let offered: SchemaInfo = minicbor::decode(&body).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, error.to_string())
     })?;
+    let _alone = shared.adding_tables.lock().await;
     let context = shared.context();
     let unknown: Vec<_> = offered
         .to_schema()
@@ -82,14 +83,7 @@ pub(crate) async fn offer<B: Backend>(
     shared
         .request(Request::Schema(Box::new(config.clone()), answered))
         .await?;
-    let died = |_| {
-        ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            code::UNAVAILABLE,
-            "the server is stopping",
-        )
-    };
-    let context = match applied.await.map_err(died)? {
+    let context = match applied.await.map_err(|_| stopping())? {
         Ok(context) => context,
         Err(sentence) => {
             let before = shared.config.read().clone();
@@ -99,9 +93,7 @@ pub(crate) async fn offer<B: Backend>(
         }
     };
     *shared.config.write() = config;
-    let response = answer(&context.info);
-    shared.replace_context(context);
-    Ok(response)
+    Ok(answer(&context.info))
 }
 
 #[expect(

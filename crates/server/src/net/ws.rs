@@ -1,29 +1,32 @@
 //! `/v1/sync`: one WebSocket, one session.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket},
+        ws::{CloseFrame, Message, WebSocket, close_code},
     },
     http::HeaderMap,
     response::Response,
 };
 use futures_util::{SinkExt, StreamExt};
-use syncline_core::rules::Identity;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite;
 
 use super::{
     Backend, Shared,
-    drive::{FRAMES_WAITING, Frames, drive},
+    drive::{End, FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
     error::ApiError,
 };
+use crate::session::Proof;
 
 /// Largest frame a client may send: a part of a changeset with its envelope.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// A reader that takes nothing for this long is disconnected; it comes back with its cursor.
 const SEND_MAX: Duration = Duration::from_secs(60);
+/// What a session has said last is sent within this.
+const FLUSH_MAX: Duration = Duration::from_secs(3);
 const SUBPROTOCOL: &str = "syncline.v1";
 
 /// Upgrades, after the token has been checked.
@@ -32,7 +35,7 @@ pub(crate) async fn sync<B: Backend>(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
-    let identity = shared.identify(&headers)?;
+    let proof = shared.identify(&headers)?;
     let connection = shared.connection()?;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
@@ -42,50 +45,77 @@ pub(crate) async fn sync<B: Backend>(
         .max_write_buffer_size(2 * FRAME_BYTES_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {
         let _connection = connection;
-        serve(shared, identity, socket).await;
+        serve(shared, proof, socket).await;
     }))
 }
 
-async fn serve<B: Backend>(shared: Arc<Shared<B>>, identity: Arc<Identity>, socket: WebSocket) {
+async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
-    let (to_session, incoming) = mpsc::channel(FRAMES_WAITING);
-    let (outgoing, mut from_session) = mpsc::channel::<Vec<u8>>(FRAMES_WAITING);
-    let receive = async {
-        while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(frame) => {
-                    if to_session.send(frame.to_vec()).await.is_err() {
-                        break;
-                    }
-                }
-                Message::Close(_) | Message::Text(_) => break,
-                Message::Ping(_) | Message::Pong(_) => {}
-            }
-        }
-        drop(to_session);
-    };
-    let send = async {
-        while let Some(frame) = from_session.recv().await {
-            let sent = tokio::time::timeout(SEND_MAX, sink.send(Message::Binary(frame.into())));
-            if !matches!(sent.await, Ok(Ok(()))) {
+    let (to_session, incoming) = mpsc::channel(FRAMES_IN_MAX);
+    let (outgoing, mut from_session) = mpsc::channel::<Vec<u8>>(FRAMES_OUT_MAX);
+    let receive = async move {
+        while let Some(message) = stream.next().await {
+            let frame = match message {
+                Ok(Message::Binary(frame)) => Incoming::Frame(frame.into()),
+                // No frame at all: the session says so.
+                Ok(Message::Text(text)) => Incoming::Frame(text.as_bytes().to_vec()),
+                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+                Ok(Message::Close(_)) => return,
+                Err(error) if is_too_long(&error) => Incoming::TooLong,
+                Err(_) => return,
+            };
+            if to_session.send(frame).await.is_err() {
                 return;
             }
         }
+    };
+    let send = async move {
+        while let Some(frame) = from_session.recv().await {
+            let sent = tokio::time::timeout(SEND_MAX, sink.send(Message::Binary(frame.into())));
+            if !matches!(sent.await, Ok(Ok(()))) {
+                return None;
+            }
+        }
+        Some(sink)
+    };
+    let driven = drive(shared, proof, Frames { incoming, outgoing });
+    let (mut receive, mut send, mut driven) = (pin!(receive), pin!(send), pin!(driven));
+    let mut is_receiving = true;
+    let end = loop {
+        tokio::select! {
+            end = &mut driven => break end,
+            () = &mut receive, if is_receiving => is_receiving = false,
+            // The socket takes nothing any more.
+            _ = &mut send => return,
+        }
+    };
+    let farewell = async {
+        let Some(mut sink) = send.await else { return };
         let close = CloseFrame {
-            code: 1000,
+            code: match end {
+                End::Left => close_code::NORMAL,
+                End::Refused => close_code::POLICY,
+                End::GoneAway => close_code::RESTART,
+            },
             reason: "".into(),
         };
-        let closed = sink.send(Message::Close(Some(close)));
-        let _ = tokio::time::timeout(Duration::from_secs(1), closed).await;
+        // Whether it still arrives or not, this is the end.
+        drop(sink.send(Message::Close(Some(close))).await);
+        // Until the other side has closed too: data that nobody has read would cut the farewell.
+        if is_receiving {
+            receive.await;
+        }
     };
-    let session = drive(shared, identity, Frames { incoming, outgoing });
-    // The session ends when either direction does; what it still has to say is sent first.
-    let session_and_send = async {
-        tokio::join!(session, send);
-    };
-    tokio::pin!(receive, session_and_send);
-    tokio::select! {
-        () = &mut session_and_send => {}
-        () = &mut receive => session_and_send.await,
-    }
+    drop(tokio::time::timeout(FLUSH_MAX, farewell).await);
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let error = source.and_then(|source| source.downcast_ref::<tungstenite::Error>());
+    matches!(
+        error,
+        Some(tungstenite::Error::Capacity(
+            tungstenite::error::CapacityError::MessageTooLong { .. }
+        ))
+    )
 }

@@ -1,0 +1,205 @@
+//! Starting and stopping.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::{
+    net::{TcpListener, ToSocketAddrs},
+    sync::{Mutex as AsyncMutex, mpsc, watch},
+};
+
+use super::{
+    Backend, Limits, Options, ServeError, Shared,
+    committer::{self, Request},
+    exchange::Exchanges,
+    http, listen, metrics,
+    readers::Readers,
+    start::{Started, spawn_committer},
+};
+use crate::Hub;
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    notes: Vec<String>,
+    limits: Limits,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+    requests: mpsc::Sender<Request>,
+    committing: std::thread::JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the storage, brings its schema up to date and listens.
+    ///
+    /// # Errors
+    /// [`ServeError`]: nothing listens then.
+    pub async fn start<B: Backend>(backend: Arc<B>, options: Options) -> Result<Self, ServeError> {
+        Self::start_with(backend, options, Limits::default()).await
+    }
+
+    /// As [`Server::start`], with other limits than the usual ones.
+    ///
+    /// # Errors
+    /// [`ServeError`]: nothing listens then.
+    pub async fn start_with<B: Backend>(
+        backend: Arc<B>,
+        options: Options,
+        limits: Limits,
+    ) -> Result<Self, ServeError> {
+        let (listener, address) = bind(options.listen, options.dev).await?;
+        let admin = match &options.config.server.admin_listen {
+            Some(admin) => Some(bind_admin(admin, options.dev).await?),
+            None => None,
+        };
+        let admin_address = admin.as_ref().map(|(_, address)| *address);
+        let (requests, queue) = mpsc::channel(committer::QUEUE_MAX);
+        let (stop, stopped) = watch::channel(false);
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let committing = spawn_committer(Arc::clone(&backend), &options, queue, ready)?;
+        let died = || ServeError::Stopped("the storage thread died".into());
+        let Started {
+            context,
+            notes,
+            publish_to,
+            rules_since,
+            readers,
+        } = is_ready.await.map_err(|_| died())??;
+        let shared = Arc::new(Shared::<B> {
+            context: RwLock::new(context),
+            config: RwLock::new(options.config),
+            adding_tables: AsyncMutex::new(()),
+            hub: Mutex::new(Hub::default()),
+            wakers: Mutex::new(BTreeMap::new()),
+            sessions: AtomicU64::new(1),
+            rules_since: AtomicU64::new(rules_since.0),
+            connections: Arc::new(AtomicUsize::new(0)),
+            connections_max: options.connections_max,
+            held_bytes: Arc::default(),
+            requests: requests.clone(),
+            readers: Arc::new(Readers::new(readers)),
+            auth: options.auth,
+            dev: options.dev,
+            remember: options.remember,
+            exchanges: Exchanges::default(),
+            generation: watch::channel(0).0,
+            stop: stop.clone(),
+            metrics: metrics::Metrics::install(),
+        });
+        let publisher = Arc::downgrade(&shared);
+        let publish: committer::Publish = Box::new(move |news| {
+            if let Some(shared) = publisher.upgrade() {
+                shared.publish(news);
+            }
+        });
+        publish_to.send(publish).map_err(|_| died())?;
+        let admin = admin.map(|(listener, _)| {
+            let router = http::admin_router(Arc::clone(&shared));
+            listen::serve(listener, router, limits.clone(), stopped.clone())
+        });
+        let public = http::serve(listener, shared, limits.clone(), stopped);
+        let serving = tokio::spawn(async move {
+            match admin {
+                Some(admin) => {
+                    tokio::join!(public, admin);
+                }
+                None => public.await,
+            }
+        });
+        Ok(Self {
+            address,
+            admin_address,
+            notes,
+            limits,
+            stop,
+            serving,
+            requests,
+            committing,
+        })
+    }
+
+    /// Where it listens, with the port that the system chose for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens for operators, if that is a place of its own.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// What starting changed in the schema, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Tells every session to come back later, finishes what was accepted, and closes the storage.
+    ///
+    /// # Errors
+    /// [`ServeError::Stopped`] if a part had died before.
+    pub async fn stop(self) -> Result<(), ServeError> {
+        let Self {
+            limits,
+            stop,
+            mut serving,
+            requests,
+            committing,
+            ..
+        } = self;
+        stop.send_replace(true);
+        let stopped = |what: &dyn std::fmt::Display| ServeError::Stopped(what.to_string());
+        // Requests first, sessions then.
+        match tokio::time::timeout(2 * limits.goodbye_max, &mut serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(stopped(&error)),
+            Err(_) => {
+                tracing::warn!("some sessions did not end in time and were cut");
+                serving.abort();
+            }
+        }
+        // Nobody is left to be answered; a committer that has stopped already is just as well.
+        drop(requests.send(Request::Stop).await);
+        let joined = tokio::task::spawn_blocking(move || committing.join());
+        match tokio::time::timeout(limits.goodbye_max, joined).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(_) => Err(stopped(&"the storage thread panicked")),
+            Err(_) => Err(stopped(&"the storage is still busy")),
+        }
+    }
+}
+
+async fn bind(address: SocketAddr, dev: bool) -> Result<(TcpListener, SocketAddr), ServeError> {
+    if dev && !address.ip().is_loopback() {
+        return Err(ServeError::DevNotLoopback(address));
+    }
+    listener(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+async fn bind_admin(text: &str, dev: bool) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let no_address = |_| ServeError::AdminAddress(text.to_owned());
+    let mut found = tokio::net::lookup_host(text).await.map_err(no_address)?;
+    let address = found
+        .next()
+        .ok_or_else(|| ServeError::AdminAddress(text.to_owned()))?;
+    bind(address, dev).await
+}
+
+async fn listener(address: impl ToSocketAddrs) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

@@ -1,0 +1,211 @@
+//! What all handlers and sessions of a server share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use axum::http::{HeaderMap, StatusCode, header};
+use parking_lot::{Mutex, RwLock};
+use syncline_core::{config::Config, wire::code};
+use syncline_store::GroupOutcome;
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
+
+use super::{
+    Backend, Remember,
+    auth::{self, Auth},
+    committer::{News, Request},
+    error::ApiError,
+    exchange::Exchanges,
+    metrics::Metrics,
+    readers::Readers,
+};
+use crate::{Hub, SessionContext, SessionId, session::Proof};
+
+/// One for each server, behind an `Arc`.
+pub(crate) struct Shared<B: Backend> {
+    pub(super) context: RwLock<Arc<SessionContext>>,
+    pub(crate) config: RwLock<Config>,
+    /// Held while tables are added, so that two additions do not undo each other.
+    pub(crate) adding_tables: AsyncMutex<()>,
+    pub(crate) hub: Mutex<Hub>,
+    pub(super) wakers: Mutex<BTreeMap<SessionId, Arc<Notify>>>,
+    pub(super) sessions: AtomicU64,
+    pub(super) rules_since: AtomicU64,
+    pub(super) connections: Arc<AtomicUsize>,
+    pub(super) connections_max: usize,
+    /// Bytes of changesets that all sessions keep.
+    pub(crate) held_bytes: Arc<AtomicUsize>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(crate) readers: Arc<Readers<B::Reader>>,
+    pub(crate) auth: Auth,
+    pub(crate) dev: bool,
+    pub(super) remember: Option<Remember>,
+    pub(crate) exchanges: Exchanges,
+    pub(super) generation: watch::Sender<u64>,
+    pub(super) stop: watch::Sender<bool>,
+    pub(crate) metrics: Metrics,
+}
+
+impl<B: Backend> Shared<B> {
+    pub(crate) fn context(&self) -> Arc<SessionContext> {
+        Arc::clone(&self.context.read())
+    }
+
+    /// Keeps the tables of `config` for the next start.
+    pub(crate) fn remember(&self, config: &Config) -> std::io::Result<()> {
+        self.remember.as_ref().map_or(Ok(()), |keep| keep(config))
+    }
+
+    /// Changes when sessions have to connect again.
+    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Makes a session known, to be woken by `wake`, until the guard is dropped.
+    pub(crate) fn register(self: &Arc<Self>, wake: Arc<Notify>) -> Registered<B> {
+        let id = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
+        self.wakers.lock().insert(id, wake);
+        Registered {
+            shared: Arc::clone(self),
+            id,
+        }
+    }
+
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Whether the storage's thread is there to commit.
+    pub(crate) fn is_committing(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Gives a request to the committer; an error means that the server stops.
+    pub(crate) async fn request(&self, request: Request) -> Result<(), ApiError> {
+        self.requests.send(request).await.map_err(|_| stopping())
+    }
+
+    /// Who asks: the bearer token of the request, if it is good.
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Proof, ApiError> {
+        let header = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.split_once(' '));
+        match token {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
+                Ok(self.auth.verify(token.trim())?)
+            }
+            Some(_) | None => {
+                Err(auth::unauthorized("a token is needed: `Authorization: Bearer …`").into())
+            }
+        }
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(crate) fn connection(&self) -> Result<ConnectionGuard, ApiError> {
+        if self.is_stopping() {
+            return Err(stopping());
+        }
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            let mut error = ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                code::UNAVAILABLE,
+                "this server has as many connections as it may have",
+            );
+            error.refusal.retry_after_ms = Some(5_000);
+            return Err(error);
+        }
+        Ok(ConnectionGuard(Arc::clone(&self.connections)))
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What the committer has to tell; called by it alone, in the order of the log.
+    pub(super) fn publish(&self, news: News<'_>) {
+        match news {
+            News::Group(outcome) => self.publish_group(outcome),
+            News::Context(context) => {
+                *self.context.write() = Arc::clone(context);
+                self.begin_again();
+            }
+        }
+    }
+
+    /// Sessions of the old tables and rules are told to connect again.
+    fn begin_again(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Makes committed entries readable and wakes those they concern.
+    fn publish_group(&self, outcome: &GroupOutcome) {
+        let entries = &outcome.entries;
+        if let Some(head) = outcome.head
+            && self
+                .rules_since
+                .fetch_max(head.rules_since.0, Ordering::AcqRel)
+                < head.rules_since.0
+        {
+            // Another program changed so much that buckets were computed anew.
+            self.begin_again();
+        }
+        if entries.is_empty() {
+            return;
+        }
+        self.context().recent.push(entries);
+        let mut concerned = BTreeSet::new();
+        let hub = self.hub.lock();
+        for entry in entries {
+            concerned.extend(hub.concerned(entry));
+        }
+        drop(hub);
+        let wakers = self.wakers.lock();
+        for session in concerned {
+            if let Some(wake) = wakers.get(&session) {
+                wake.notify_one();
+            }
+        }
+    }
+}
+
+/// What is said when the server stops.
+pub(crate) const STOPPING: &str = "the server is stopping";
+
+pub(crate) fn stopping() -> ApiError {
+    let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, STOPPING);
+    error.refusal.retry_after_ms = Some(1_000);
+    error
+}
+
+/// A session that the hub may wake.
+pub(crate) struct Registered<B: Backend> {
+    shared: Arc<Shared<B>>,
+    pub(crate) id: SessionId,
+}
+
+impl<B: Backend> Drop for Registered<B> {
+    fn drop(&mut self) {
+        self.shared.hub.lock().forget(self.id);
+        self.shared.wakers.lock().remove(&self.id);
+    }
+}
+
+/// One counted connection.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard(Arc<AtomicUsize>);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

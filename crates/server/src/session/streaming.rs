@@ -1,0 +1,230 @@
+//! The stream while it flows: log entries, pages and checkpoints (spec SE8–SE15).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use syncline_core::{
+    BucketId, RowKey, TableNumber, Timestamp,
+    wire::{LoadPosition, code},
+};
+use syncline_store::{PageWant, Reader, StorageError, sign_cursor};
+
+use super::{Phase, Session, SessionContext};
+use crate::{recent::After, sight::Sight, stream::PAGE_BYTES};
+
+/// Entries taken from the window, or bytes read from the log, in one go.
+const ENTRIES_AT_ONCE: usize = 64;
+const LOG_BYTES_AT_ONCE: usize = 512 * 1024;
+
+impl Session {
+    pub(super) fn load(&mut self, positions: &[LoadPosition]) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let mut stream = match phase {
+            Phase::AwaitLoad(stream) | Phase::Streaming(stream) => stream,
+            phase @ (Phase::AwaitHello
+            | Phase::Opening(_)
+            | Phase::Welcoming(..)
+            | Phase::Closed) => {
+                self.phase = phase;
+                return self.fail(code::MALFORMED, "Load before the welcome", false);
+            }
+        };
+        let parts = resolve(&self.context, &stream.sight, positions);
+        if let Ok(parts) = &parts {
+            for (part, after) in parts {
+                stream.load(*part, after.clone());
+            }
+        }
+        self.phase = Phase::Streaming(stream);
+        if let Err(sentence) = parts {
+            self.fail(code::MALFORMED, sentence, false);
+        }
+    }
+
+    /// Sends what is to be sent, as far as credit and the bound on unsent bytes go. Returns
+    /// whether there is more to do at once; call it again when the frames have left.
+    ///
+    /// # Errors
+    /// [`StorageError`] of the reader: the session can be pumped again later.
+    pub async fn pump<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        if let Phase::Welcoming(..) = self.phase {
+            self.welcome(reader, now).await?;
+        }
+        let Phase::Streaming(_) = self.phase else {
+            return Ok(false);
+        };
+        loop {
+            if !self.out.has_credit() {
+                return Ok(false);
+            }
+            if self.out.is_full() {
+                return Ok(true);
+            }
+            let caught_up = self.follow_log(reader, now).await?;
+            if !caught_up {
+                continue;
+            }
+            let Some(stream) = self.stream_mut() else {
+                return Ok(false);
+            };
+            if stream.has_pages_to_read() {
+                if stream.is_checkpoint_due() || now >= stream.next_checkpoint() {
+                    self.send_checkpoint(false, now);
+                } else {
+                    self.send_page(reader).await?;
+                }
+                continue;
+            }
+            if stream.is_checkpoint_wanted(now) {
+                self.send_checkpoint(true, now);
+            }
+            return Ok(false);
+        }
+    }
+
+    /// Whether the next [`Session::pump`] may read the storage rather than only memory.
+    #[must_use]
+    pub fn needs_storage(&self) -> bool {
+        match &self.phase {
+            Phase::Welcoming(..) => true,
+            Phase::Streaming(stream) => {
+                self.out.has_credit()
+                    && (stream.has_pages_to_read()
+                        || matches!(
+                            self.context.recent.after(stream.position(), 1),
+                            After::TooOld
+                        ))
+            }
+            Phase::AwaitHello | Phase::Opening(_) | Phase::AwaitLoad(_) | Phase::Closed => false,
+        }
+    }
+
+    /// Handles log entries; `true` when none is left.
+    async fn follow_log<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        now: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let Some(stream) = self.stream_mut() else {
+            return Ok(true);
+        };
+        let entries = if let Some(unfinished) = stream.unfinished() {
+            vec![unfinished]
+        } else {
+            let position = stream.position();
+            match self.context.recent.after(position, ENTRIES_AT_ONCE) {
+                After::UpToDate => return Ok(true),
+                After::Entries(entries) => entries,
+                After::TooOld => reader.log_after(position, LOG_BYTES_AT_ONCE).await?,
+            }
+        };
+        if entries.is_empty() {
+            return Ok(true);
+        }
+        for entry in entries {
+            let context = Arc::clone(&self.context);
+            let Some(stream) = self.stream_mut() else {
+                return Ok(true);
+            };
+            let before = stream.sight.generation();
+            let mut frames = Vec::new();
+            let finished = stream.entry(
+                &entry,
+                |bucket| context.plan.rules().tables_of(bucket),
+                &mut frames,
+            );
+            let due = finished && stream.is_checkpoint_due();
+            let sight_changed = before != stream.sight.generation();
+            let position = stream.position();
+            self.sent = self.sent.max(position);
+            self.out.stream(frames);
+            if sight_changed {
+                self.actions.push_back(super::Action::Watch);
+            }
+            if due {
+                self.send_checkpoint(false, now);
+            }
+            if !finished || !self.out.has_credit() || self.out.is_full() {
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn send_page<R: Reader>(&mut self, reader: &mut R) -> Result<(), StorageError> {
+        let Some(stream) = self.stream_mut() else {
+            return Ok(());
+        };
+        let wants: Vec<PageWant> = stream.page_wants();
+        let read = reader.pages(&wants, PAGE_BYTES).await?;
+        let Some(stream) = self.stream_mut() else {
+            return Ok(());
+        };
+        let version = read.version;
+        let mut frames = Vec::new();
+        stream.page(read, &mut frames);
+        self.sent = self.sent.max(version);
+        self.out.stream(frames);
+        Ok(())
+    }
+
+    pub(super) fn send_checkpoint(&mut self, caught_up: bool, now: Timestamp) {
+        let context = Arc::clone(&self.context);
+        let (user, device) = (self.user.clone(), self.device);
+        let Some(stream) = self.stream_mut() else {
+            return;
+        };
+        let cursor = sign_cursor(
+            &context.secret,
+            &user,
+            device,
+            stream.position(),
+            stream.tag(),
+        );
+        let mut frames = Vec::new();
+        stream.checkpoint(cursor, caught_up, now, &mut frames);
+        self.out.stream(frames);
+    }
+}
+
+/// Load positions as parts; a position without a bucket stands for every granted one. Those that
+/// the reader cannot see or that do not exist are left out: there is nothing to load.
+pub(super) fn resolve(
+    context: &SessionContext,
+    sight: &Sight,
+    positions: &[LoadPosition],
+) -> Result<BTreeMap<(BucketId, TableNumber), Option<RowKey>>, String> {
+    let rules = context.plan.rules();
+    let mut parts = BTreeMap::new();
+    let mut everywhere = BTreeSet::new();
+    for position in positions {
+        let after = match &position.after {
+            Some(bytes) => Some(RowKey::from_bytes(bytes).map_err(|error| error.to_string())?),
+            None => None,
+        };
+        match position.bucket {
+            Some(bucket) => {
+                if sight.sees(&bucket) && rules.tables_of(bucket).contains(&position.table) {
+                    parts.insert((bucket, position.table), after);
+                }
+            }
+            None => {
+                everywhere.insert(position.table);
+            }
+        }
+    }
+    if everywhere.is_empty() {
+        return Ok(parts);
+    }
+    for bucket in sight.buckets() {
+        let tables = rules.tables_of(bucket).iter();
+        for table in tables.filter(|table| everywhere.contains(table)) {
+            parts.insert((bucket, *table), None);
+        }
+    }
+    Ok(parts)
+}
