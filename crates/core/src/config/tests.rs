@@ -4,6 +4,7 @@ mod documents;
 mod mistakes;
 mod reading;
 mod round_trip;
+mod targets;
 
 use super::*;
 

@@ -106,7 +106,11 @@ impl Lowerer<'_> {
             .position(|t| t.name.eq_ignore_ascii_case(&parent.value))
         else {
             let message = format!("there is no table `{}`", parent.value);
-            return Err(self.refuse(sql, message, "name a table that syncs"));
+            let usage = format!(
+                "add [tables.{}] to the file, or name one that is there",
+                parent.value
+            );
+            return Err(self.refuse(sql, message, &usage));
         };
         let [key] = tables[at].primary_key[..] else {
             return Err(self.refuse(

@@ -95,7 +95,10 @@ impl<'a> Scopes<'a> {
             return Err(Refusal::new(
                 clause.clone(),
                 format!("there is no table `{}`", name.value),
-                format!("name a table that syncs: {tables}"),
+                format!(
+                    "add [tables.{}] to the file, or name one that is there: {tables}",
+                    name.value
+                ),
             ));
         };
         let name = alias.unwrap_or(name).value.clone();

@@ -251,7 +251,7 @@ proptest! {
         let expected = match &value {
             Value::Real(x) if x.is_nan() => Value::Null,
             Value::Real(x) if *x == 0.0 => Value::Real(0.0),
-            other => other.clone(),
+            Value::Real(_) | Value::Null | Value::Integer(_) | Value::Text(_) | Value::Blob(_) => value.clone(),
         };
         for ty in [ColumnType::Blob, ColumnType::Any] {
             prop_assert_eq!(value.clone().canonical(ty), expected.clone());
@@ -320,7 +320,7 @@ fn ce4_what_is_no_number_stays() {
         "½",
         "1,5",
         "true",
-        "\01",
+        "\x001",
         "2026-11-21",
         "2026-11-21T00:00:00Z",
         "10:00",
