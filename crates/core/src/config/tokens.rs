@@ -22,14 +22,15 @@ impl<'a> Tokens<'a> {
         let tokens = Tokenizer::new(&dialect, text)
             .tokenize_with_location()
             .map_err(|error| {
+                let at = places(text, [error.location]).first().copied();
                 Mistake::new(
-                    offset(text, error.location),
+                    at.unwrap_or(text.len()),
                     error.message.to_lowercase(),
                     "SQL words",
                     "close what was opened: quotes with quotes, `(` with `)`",
                 )
             })?;
-        let starts: Vec<_> = tokens.iter().map(|t| offset(text, t.span.start)).collect();
+        let starts = places(text, tokens.iter().map(|token| token.span.start));
         let ends = starts.iter().skip(1).copied().chain([text.len()]);
         let tokens = tokens
             .into_iter()
@@ -169,21 +170,26 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The byte at a line and column, both from 1 and the column in characters.
-fn offset(text: &str, at: Location) -> usize {
-    let line = usize::try_from(at.line).unwrap_or(1).saturating_sub(1);
-    let column = usize::try_from(at.column).unwrap_or(1).saturating_sub(1);
-    let start = match line {
-        0 => 0,
-        _ => text
-            .match_indices('\n')
-            .nth(line - 1)
-            .map_or(text.len(), |(at, _)| at + 1),
-    };
-    let rest = &text[start..];
-    start
-        + rest
-            .char_indices()
-            .nth(column)
-            .map_or(rest.len(), |(at, _)| at)
+/// The bytes at lines and columns, both from 1 and columns in characters; the places ascend.
+fn places(text: &str, at: impl IntoIterator<Item = Location>) -> Vec<usize> {
+    let mut chars = text.char_indices().peekable();
+    let mut here = Location { line: 1, column: 1 };
+    let bytes = at.into_iter().map(|at| {
+        while here < at
+            && let Some((_, c)) = chars.next()
+        {
+            here = match c {
+                '\n' => Location {
+                    line: here.line + 1,
+                    column: 1,
+                },
+                _ => Location {
+                    column: here.column + 1,
+                    ..here
+                },
+            };
+        }
+        chars.peek().map_or(text.len(), |&(at, _)| at)
+    });
+    bytes.collect()
 }

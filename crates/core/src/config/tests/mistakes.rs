@@ -248,3 +248,55 @@ fn cf10_a_rule_that_does_not_compile_has_a_place() {
     syncline.toml:6:16: tables.t.force: this function cannot be used in rules: `nope()` (expected a rule in one of the forms that can be synced; functions are auth.uid(), auth.role(), auth.email(), auth.claim('name') and auth.jwt() ->> 'name')
     ");
 }
+
+/// Deep in one of the ways that a text can be.
+#[test]
+fn cf1_no_depth_makes_the_reader_crash() {
+    let deep = |open: &str, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(20_000), close.repeat(20_000))
+    };
+    for text in [
+        format!("a = {}", deep("[", "1", "]")),
+        format!("a = {}", deep("[", "", "")),
+        format!("a = {}", deep("{ a = ", "1", " }")),
+        format!("[{}]", deep("a.", "a", "")),
+        format!("{} = 1", deep("a.", "a", "")),
+        deep("[", "a", "]"),
+    ] {
+        assert!(Config::parse("syncline.toml", &text).is_err());
+    }
+    for column in [
+        format!("text check {}", deep("(", "1", ")")),
+        format!("text default {}", deep("(", "1", ")")),
+        format!("text default {}", deep("-", "1", "")),
+        deep("text ", "", ""),
+        format!("text references t {}", deep("(", "id", ")")),
+    ] {
+        let text =
+            format!("[tables.t]\ncolumns = {{ id = \"uuid primary key\", a = \"{column}\" }}");
+        let _read = Config::parse("syncline.toml", &text).is_ok();
+    }
+    for rule in [
+        deep("(", "true", ")"),
+        deep("NOT ", "true", ""),
+        deep("true AND ", "true", ""),
+        deep("true OR (", "true", ")"),
+        deep("id IN (SELECT id FROM t WHERE ", "true", ")"),
+        deep("CASE WHEN ", "true", " THEN true END"),
+        deep("- ", "1", ""),
+        deep("id = ", "1", ""),
+        deep("id::", "text", ""),
+        deep("f(", "1", ")"),
+        deep("[", "1", "]"),
+        deep("'' || ", "''", ""),
+    ] {
+        for rule in [&*rule, &rule[..rule.floor_char_boundary(8_000)]] {
+            let text = format!(
+                "[tables.t]\ncolumns = {{ id = \"uuid primary key\" }}\nread = \"{rule}\"\nupdate = \"{rule}\""
+            );
+            let config = parse(&text);
+            let errors = crate::rules::Rules::compile(&config.schema, &[0; 32]).expect_err("deep");
+            assert!(!errors.is_empty());
+        }
+    }
+}
