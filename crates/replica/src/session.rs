@@ -9,10 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     BucketId, ChangesetId, TableNumber, Timestamp,
-    wire::{
-        Changes, ClientMessage, PUSH_PART_BYTES, PushPart, ReloadReason, TokenRenewal,
-        encode_client,
-    },
+    wire::{Changes, ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
 };
 
 use crate::{event::Event, meta::outbox::Seq};
@@ -67,7 +64,7 @@ pub(crate) struct Session {
     last_heard: Timestamp,
     pinged: Option<Timestamp>,
     /// Set while the stream of a Reload begins.
-    reload: Option<ReloadReason>,
+    reloads: bool,
     /// (Bucket, table)s that were loaded again because their digests differed, and how often.
     reloaded: BTreeMap<(BucketId, TableNumber), u32>,
     /// Tables named in Hello.

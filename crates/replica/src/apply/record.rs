@@ -157,34 +157,35 @@ pub(crate) fn apply_page_row(
     if let Err(place) = buckets.binary_search(&b) {
         buckets.insert(place, b);
     }
+    if known.as_ref().is_some_and(|k| k.version > body.version) {
+        return Ok(());
+    }
+    let received = table.receive(columns);
+    let mut next = Known {
+        version: body.version,
+        buckets,
+        owner: names::user(work.conn, &owner)?,
+        created,
+        author: names::user(work.conn, &body.author)?,
+        ..Known::default()
+    };
     match known {
-        Some(known) if known.version > body.version => Ok(()),
         Some(known) if known.version == body.version => {
-            join(work, table, &body.key, &known, &buckets)?;
-            let received = table.receive(columns);
+            next.hash = table.hash(&received.row, &received.extra);
+            next.extra = pack_extra(&received.extra);
+            work.set_known(table, &body.key, Some(&known), Some(&next))?;
             mend(work, table, &body.key, &received, &body.author)
         }
-        known => {
-            let next = Known {
-                version: body.version,
-                buckets,
-                owner: names::user(work.conn, &owner)?,
-                created,
-                author: names::user(work.conn, &body.author)?,
-                ..Known::default()
-            };
-            let received = table.receive(columns);
-            write(
-                work,
-                stream,
-                table,
-                &body.key,
-                known.as_ref(),
-                next,
-                received,
-                &body.author,
-            )
-        }
+        known => write(
+            work,
+            stream,
+            table,
+            &body.key,
+            known.as_ref(),
+            next,
+            received,
+            &body.author,
+        ),
     }
 }
 
@@ -334,8 +335,8 @@ fn keep_unsent(
     Ok(())
 }
 
-/// Brings a row back to what the server sent if it differs without a pending change: a flipped
-/// bit, or a write that nothing caught.
+/// Brings a row of this version back to what the server sent if it differs without a pending
+/// change: a flipped bit, a write that nothing caught, columns that came over an old row.
 fn mend(
     work: &mut Work<'_>,
     table: &SyncedTable,

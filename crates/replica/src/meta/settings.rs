@@ -43,6 +43,8 @@ pub(crate) enum Key {
     LoadedRows,
     /// Rows to come.
     RemainingRows,
+    /// New rules renamed the buckets, and what has new names is not all loaded yet.
+    Renamed,
     /// The oldest version the server's log has.
     Horizon,
 }
@@ -70,6 +72,7 @@ impl Key {
             Self::CaughtUp => "caught_up",
             Self::LoadedRows => "loaded_rows",
             Self::RemainingRows => "remaining_rows",
+            Self::Renamed => "renamed",
             Self::Horizon => "horizon",
         }
     }

@@ -110,9 +110,9 @@ impl Replica {
         }
         self.session.phase = Phase::Streaming;
         self.session.pushes_max = (welcome.pushes_max as usize).clamp(1, PUSHES_MAX);
-        self.session.reload = match welcome.resume {
-            Resume::Continue => None,
-            Resume::Reload { reason, .. } => Some(reason),
+        self.session.reloads = match welcome.resume {
+            Resume::Continue => false,
+            Resume::Reload { .. } => true,
         };
         self.session.reconnect.succeeded();
         if self.wanted()? != self.session.tables {
@@ -178,7 +178,11 @@ fn take_welcome(
                 let resent = diverge(work, common)?;
                 work.events.push(Event::Diverged { resent });
             }
-            ReloadReason::Horizon | ReloadReason::Rules => work.events.push(Event::Resynced),
+            ReloadReason::Horizon => work.events.push(Event::Resynced),
+            ReloadReason::Rules => {
+                settings::put(conn, Key::Renamed, true)?;
+                work.events.push(Event::Resynced);
+            }
             ReloadReason::New => {}
         }
         buckets::reload_all(conn)?;

@@ -4,7 +4,7 @@ use syncline_core::{
     Timestamp,
     wire::{
         Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
-        PushResult, Refusal, ReloadReason, ServerMessage, Verdict, code, decode_server,
+        PushResult, Refusal, ServerMessage, Verdict, code, decode_server,
     },
 };
 
@@ -143,10 +143,10 @@ impl Replica {
     }
 
     fn grants(&mut self, grants: &Grants, now: Timestamp) -> Result<(), ReplicaError> {
-        let renamed = self.session.reload == Some(ReloadReason::Rules);
         let is_full = grants.full;
         self.transact(now, |work, entropy| {
             if is_full {
+                let renamed = settings::get(work.conn, Key::Renamed)?.unwrap_or(false);
                 full_grants(work.conn, &grants.add, &grants.reload, renamed)?;
                 let stream = Stream {
                     now,
@@ -161,7 +161,7 @@ impl Replica {
             }
             Ok(())
         })?;
-        if is_full && self.session.reload.is_none() {
+        if is_full && !self.session.reloads {
             let positions = db::immediate(&self.conn, || load_positions(&self.conn, &self.tables))?;
             self.session.send(&ClientMessage::Load(Load { positions }));
         }
@@ -205,7 +205,7 @@ impl Replica {
         let Some(applied) = applied else {
             return Ok(());
         };
-        self.session.reload = None;
+        self.session.reloads = false;
         if !applied.reload.is_empty() {
             for LoadPosition { bucket, table, .. } in &applied.reload {
                 let bucket = bucket.unwrap_or_default();

@@ -160,6 +160,18 @@ impl Authority {
         self.append(ChangesetId([9; 16]), record.into_iter().collect())
     }
 
+    /// Other rules, under which a bucket has another name.
+    pub(crate) fn rename(&mut self, from: BucketId, to: BucketId) {
+        for kept in self.rows.values_mut() {
+            if kept.buckets.remove(&from) {
+                kept.buckets.insert(to);
+            }
+        }
+        self.granted.remove(&from);
+        self.granted.insert(to);
+        self.buckets = |_, _| [BucketId([8; 16])].into();
+    }
+
     /// Everything as it is now, for [`Authority::restore`].
     pub(crate) fn backup(&self) -> Backup {
         Backup {

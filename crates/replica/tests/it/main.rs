@@ -16,6 +16,7 @@ mod capture_traps;
 mod device;
 mod fixture;
 mod introspect;
+mod loading;
 mod outbox;
 mod rows;
 mod sealing;
