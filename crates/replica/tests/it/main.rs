@@ -20,4 +20,6 @@ mod loading;
 mod outbox;
 mod rows;
 mod sealing;
+mod session;
 mod spine;
+mod traps;
