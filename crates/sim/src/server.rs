@@ -266,6 +266,7 @@ fn open(
     let report = now_or_panic(storage.apply_schema(config, &options))?;
     let rules = Rules::compile(&report.schema, storage.secret())
         .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    now_or_panic(storage.prepare_lookups(&rules.lookups()))?;
     let fingerprint = rules.fingerprint();
     let info = SchemaInfo::from_schema(&report.schema);
     let plan = Arc::new(Context::new(report.schema, rules));

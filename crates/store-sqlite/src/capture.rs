@@ -71,6 +71,7 @@ fn evictions(text: &MarkText, table: &Table, found: &Found) -> String {
         collation: "BINARY".into(),
     });
     let key = FoundIndex {
+        made_as: None,
         unique: true,
         of_key: true,
         terms: rowid_key.collect(),

@@ -9,6 +9,9 @@ use syncline_core::{
 
 use crate::fault::Result;
 
+/// How the names of indexes begin that are made for lookups of rules.
+pub(crate) const LOOKUP_INDEX: &str = "syncline_ix_";
+
 /// A table as found, with what a [`Table`] does not hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -37,6 +40,8 @@ pub(crate) struct FoundColumn {
 
 #[derive(Debug, Clone)]
 pub(crate) struct FoundIndex {
+    /// Of an index that a statement of its own made; `None`: it belongs to the table's text.
+    pub(crate) made_as: Option<String>,
     pub(crate) unique: bool,
     /// It enforces the primary key.
     pub(crate) of_key: bool,
@@ -66,6 +71,20 @@ pub(crate) struct FoundKey {
 }
 
 impl FoundIndex {
+    /// Whether one of its terms is the column at this position.
+    pub(crate) fn is_over(&self, column: usize) -> bool {
+        let is_it =
+            |term: &Term| matches!(term, Term::Column { position, .. } if *position == column);
+        self.terms.iter().any(is_it)
+    }
+
+    /// Whether it was made for lookups of rules: nothing that devices should have too.
+    fn is_ours(&self) -> bool {
+        self.made_as
+            .as_deref()
+            .is_some_and(|name| name.starts_with(LOOKUP_INDEX))
+    }
+
     /// Positions when it is over nothing but columns and holds every row.
     pub(crate) fn plain_columns(&self) -> Option<Vec<usize>> {
         if self.condition.is_some() {
@@ -157,6 +176,7 @@ fn indexes(conn: &Connection, table: &str) -> Result<Vec<FoundIndex>> {
         let sql: Option<String> = row.get(3)?;
         let text = sql.as_deref().map(index_text).unwrap_or_default();
         out.push(FoundIndex {
+            made_as: sql.is_some().then(|| name.clone()),
             unique: row.get(1)?,
             of_key: origin == "pk",
             terms: terms(conn, &name, &text)?,
@@ -275,7 +295,7 @@ impl Found {
         let wanted = self
             .indexes
             .iter()
-            .filter(|index| index.unique == unique && !index.of_key);
+            .filter(|index| index.unique == unique && !index.of_key && !index.is_ours());
         wanted.filter_map(FoundIndex::plain_columns).collect()
     }
 

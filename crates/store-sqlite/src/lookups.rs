@@ -6,7 +6,7 @@ use syncline_core::{TableNumber, rules::RuleColumn, sql::quote};
 use crate::{
     catalog::{Catalog, Entry},
     fault::Result,
-    introspect::{self, Term},
+    introspect::{self, LOOKUP_INDEX, Term},
 };
 
 /// Makes what is missing; a sentence for each index made.
@@ -23,7 +23,7 @@ pub(crate) fn prepare(
             RuleColumn::Owner => {
                 transaction.execute_batch(
                     "CREATE INDEX IF NOT EXISTS syncline_rows_owner
-                     ON syncline_rows(table_no, owner, key) WHERE owner IS NOT NULL",
+                     ON syncline_rows(table_no, owner, key) WHERE deleted = 0",
                 )?;
             }
             RuleColumn::Column(position) => {
@@ -53,7 +53,7 @@ fn column_index(conn: &Connection, entry: &Entry, position: usize) -> Result<Opt
     if serves {
         return Ok(None);
     }
-    let name = format!("syncline_ix_{}_{}", entry.table.number.0, column.number.0);
+    let name = format!("{LOOKUP_INDEX}{}_{}", entry.table.number.0, column.number.0);
     conn.execute_batch(&format!(
         "CREATE INDEX IF NOT EXISTS {} ON {}({})",
         quote(&name),

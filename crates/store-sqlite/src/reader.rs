@@ -175,10 +175,12 @@ fn log_after(conn: &Connection, after: Version, bytes_max: usize) -> Result<Vec<
     let mut rows = statement.query([signed(after.0)])?;
     let mut entries = Vec::new();
     let mut read = 0;
-    while read < bytes_max || entries.is_empty() {
-        let Some(row) = rows.next()? else { break };
+    while let Some(row) = rows.next()? {
         let body = row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?;
         read += body.len();
+        if read > bytes_max && !entries.is_empty() {
+            break;
+        }
         let mut entry = LogEntry {
             version: version(row, 0)?,
             tag: Tag(bytes(row, 1)?),

@@ -29,8 +29,8 @@ pub trait Bed {
     type Reader: Reader;
     /// Opens the database. Called again after the first storage was dropped: a restart.
     fn open(&mut self) -> Self::Storage;
-    /// A reader beside the open storage; may be called several times.
-    fn reader(&mut self) -> Self::Reader;
+    /// A reader beside `storage`; may be called several times.
+    fn reader(&mut self, storage: &Self::Storage) -> Self::Reader;
     /// One transaction of another program, committed.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ macro_rules! storage_contract {
                 id8_additive_changes_keep_rows,
                 id8_destructive_changes_need_leave,
                 id8_renames_keep_numbers_and_rows,
-                id8_an_unknown_row_waits_to_be_adopted;
+                pl13_marks_wait_over_a_restart;
             values:
                 ce2_every_value_comes_back_exactly,
                 ce10_keys_of_every_kind_are_found,

@@ -70,8 +70,9 @@ pub trait Storage {
     fn secret(&self) -> &[u8; 32];
 
     /// Brings the tables to what `config` declares, numbers tables and columns for ever, and
-    /// installs capture. Tables declared without columns are read from the database. Every live
-    /// row without metadata is marked, as if another program had inserted it just now.
+    /// installs capture. Tables declared without columns are read from the database. Rows that
+    /// a table has when it is declared first are marked, as if another program had inserted them
+    /// just now; so is whatever changed while capture was not installed.
     ///
     /// # Errors
     /// [`SchemaError`]; then nothing was changed.
@@ -315,8 +316,8 @@ pub trait Reader {
     /// # Errors
     /// As every read.
     async fn head(&mut self) -> Result<Head, StorageError>;
-    /// Entries after `after`, oldest first: at least one if there is one, then until
-    /// `bytes_max` encoded bytes are reached.
+    /// Entries after `after`, oldest first: at least one if there is one, else as many as fit
+    /// into `bytes_max` encoded bytes.
     ///
     /// # Errors
     /// As every read.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     capture,
     fault::{Fault, Result},
-    introspect::{self, Found},
+    introspect::{self, Found, FoundKey},
 };
 
 impl Applier<'_> {
@@ -41,11 +41,12 @@ impl Applier<'_> {
             return as_declared(declared, found);
         }
         let known = self.numbers.by_name(&declared.name).cloned();
-        self.drop_columns(declared, found, known.as_ref())?;
+        let held = self.drop_columns(declared, found, known.as_ref())?;
         self.add_columns(declared, found)?;
-        if let Some(known) = known.filter(|known| has_changed(known, declared)) {
+        if let Some(known) = known.filter(|known| !held.is_empty() || has_changed(known, declared))
+        {
             let found = self.find(&declared.name)?;
-            self.rebuild(declared, &found, &known)?;
+            self.rebuild(declared, &found, &known, &held)?;
         }
         let found = self.find(&declared.name)?;
         self.add_indexes(declared, &found)?;
@@ -62,20 +63,24 @@ impl Applier<'_> {
             .ok_or_else(|| Fault::corrupt(format!("the table {table} is missing")))
     }
 
+    /// Drops columns that are not declared any more; returns those that constraints of the table
+    /// hold, for which it has to be made anew.
     fn drop_columns(
         &mut self,
         declared: &Table,
         found: &Found,
         known: Option<&KnownTable>,
-    ) -> Applied<()> {
+    ) -> Applied<Vec<String>> {
         let table = &declared.name;
-        let Some(known) = known else { return Ok(()) };
+        let mut held = Vec::new();
+        let Some(known) = known else { return Ok(held) };
         let gone: Vec<_> = known
             .columns()
             .filter(|column| declared.position(&column.name).is_none())
-            .filter(|column| column.definition.is_some() && found.position(&column.name).is_some())
+            .filter(|column| column.definition.is_some())
+            .filter_map(|column| Some((column, found.position(&column.name)?)))
             .collect();
-        for column in gone {
+        for (column, position) in gone {
             let name = &column.name;
             self.allow(
                 &format!("dropping {table}.{name}"),
@@ -83,17 +88,25 @@ impl Applier<'_> {
             )?;
             // Our triggers name the column; they are installed anew afterwards.
             capture::drop_triggers(self.conn, table)?;
-            self.execute(&format!(
-                "ALTER TABLE {} DROP COLUMN {}",
-                quote(table),
-                quote(name)
-            ))?;
+            let over = found.indexes.iter().filter(|index| index.is_over(position));
+            for index in over.clone().filter_map(|index| index.made_as.as_deref()) {
+                self.execute(&format!("DROP INDEX IF EXISTS {}", quote(index)))?;
+            }
+            let refers = |key: &FoundKey| key.columns.iter().any(|c| c.eq_ignore_ascii_case(name));
+            if over.clone().any(|index| index.made_as.is_none())
+                || found.foreign_keys.iter().any(refers)
+            {
+                held.push(name.clone());
+            } else {
+                let (table, name) = (quote(table), quote(name));
+                self.execute(&format!("ALTER TABLE {table} DROP COLUMN {name}"))?;
+            }
             self.numbers
                 .drop_column(self.conn, known.number, column.number)?;
             self.notes
                 .push(format!("dropped the column {table}.{name}"));
         }
-        Ok(())
+        Ok(held)
     }
 
     fn add_columns(&mut self, declared: &Table, found: &Found) -> Applied<()> {

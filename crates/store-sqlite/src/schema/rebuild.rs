@@ -18,17 +18,20 @@ use crate::{
 };
 
 impl Applier<'_> {
-    /// Foreign keys are off: the rows of other tables that refer to this one stay.
+    /// Foreign keys are off: the rows of other tables that refer to this one stay. `dropped`:
+    /// columns that are left behind.
     pub(super) fn rebuild(
         &mut self,
         declared: &Table,
         found: &Found,
         known: &KnownTable,
+        dropped: &[String],
     ) -> Applied<()> {
         let name = &declared.name;
         if let Some(other) = found
             .columns
             .iter()
+            .filter(|c| !dropped.iter().any(|d| d.eq_ignore_ascii_case(&c.name)))
             .find(|c| declared.position(&c.name).is_none())
         {
             return Err(SchemaError::Unsupported(format!(
@@ -62,7 +65,7 @@ impl Applier<'_> {
         self.check_references(name)?;
         self.notes.push(format!(
             "made the table {name} anew: {}",
-            changes(known, declared)
+            changes(known, declared, dropped)
         ));
         Ok(())
     }
@@ -96,7 +99,10 @@ impl Applier<'_> {
     }
 }
 
-fn changes(known: &KnownTable, declared: &Table) -> String {
+fn changes(known: &KnownTable, declared: &Table, dropped: &[String]) -> String {
+    if let Some(first) = dropped.first() {
+        return format!("constraints held {first}");
+    }
     let changed = declared.columns.iter().enumerate().find_map(|(i, column)| {
         let before = known.column(&column.name)?.definition.clone()?;
         let now = sql::column_definition(declared, i);

@@ -1,8 +1,10 @@
 //! The storage from outside: on real files, beside real foreign programs.
 
 mod capture;
+mod contract;
 mod crash;
 mod ledger;
+mod lookups;
 mod open;
 mod reader;
 mod schema;

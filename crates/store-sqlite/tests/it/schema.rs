@@ -187,6 +187,55 @@ fn what_loses_data_is_refused_until_it_is_allowed_by_name() {
 }
 
 #[test]
+fn a_dropped_column_takes_its_constraints_and_indexes_along() {
+    let mut wide = table(
+        "t",
+        &[
+            ("id", Text),
+            ("a", Text),
+            ("b", Text),
+            ("p", Text),
+            ("c", Text),
+        ],
+    );
+    wide.uniques = vec![vec![1]];
+    wide.indexes = vec![vec![2, 4], vec![4]];
+    wide.foreign_keys = vec![reference(3, "p", OnDelete::Cascade)];
+    let parent = table("p", &[("id", Text)]);
+    let mut world = World::new(&[parent.clone(), wide]);
+    world.shell("INSERT INTO p VALUES ('p'); INSERT INTO t VALUES ('1', 'a', 'b', 'p', 'c')");
+    world.marks();
+    let mut narrow = table("t", &[("id", Text), ("c", Text)]);
+    narrow.indexes = vec![vec![1]];
+    let report = world
+        .apply_config(
+            &config(&[parent, narrow]),
+            true,
+            &["drop:t.a", "drop:t.b", "drop:t.p"],
+        )
+        .unwrap();
+    assert_eq!(
+        report.notes,
+        [
+            "dropped the column t.a",
+            "dropped the column t.b",
+            "dropped the column t.p",
+            "made the table t anew: constraints held a"
+        ]
+    );
+    assert_eq!(world.told(), Vec::<String>::new());
+    world.shell("UPDATE t SET c = 'still caught'; DELETE FROM p WHERE id = 'p'");
+    assert_eq!(world.told().len(), 2);
+    let indexes = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't'
+                   AND sql IS NOT NULL";
+    let left: i64 = world
+        .other()
+        .query_row(indexes, [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 1, "the one over what is still there");
+}
+
+#[test]
 fn dropping_a_parent_table_leaves_the_rows_that_refer_to_it() {
     let mut child = table("c", &[("id", Text), ("p", Text)]);
     child.foreign_keys = vec![reference(1, "p", OnDelete::Cascade)];

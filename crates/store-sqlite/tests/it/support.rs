@@ -21,6 +21,7 @@ use syncline_core::{
     config::Config,
     schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
 };
+use syncline_store::testkit::External;
 use syncline_store::{
     Group, Ledger, Mark, RowMeta, RowWrite, SchemaError, SchemaOptions, SchemaReport, Storage,
     StorageError,
@@ -360,4 +361,27 @@ fn run(command: &mut Command, input: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// One transaction of another program, by statements; what the database said if it refused.
+pub(crate) fn execute(path: &Path, statements: &[External<'_>]) -> Result<(), String> {
+    let run = || -> rusqlite::Result<()> {
+        let mut conn = rusqlite::Connection::open(path)?;
+        conn.busy_timeout(std::time::Duration::from_secs(5))?;
+        conn.pragma_update(None, "foreign_keys", true)?;
+        let transaction = conn.transaction()?;
+        for statement in statements {
+            let (sql, parameters) = statement.sql();
+            let parameters = parameters.into_iter().map(|value| match value {
+                Value::Null => rusqlite::types::Value::Null,
+                Value::Integer(n) => n.into(),
+                Value::Real(x) => x.into(),
+                Value::Text(text) => text.into(),
+                Value::Blob(bytes) => bytes.into(),
+            });
+            transaction.execute(&sql, rusqlite::params_from_iter(parameters))?;
+        }
+        transaction.commit()
+    };
+    run().map_err(|error| error.to_string())
 }

@@ -161,7 +161,8 @@ pub fn pl11_grant_counts_are_absolute_and_keep_their_since<B: Bed>(bed: &mut B) 
         &[Want::GrantCount(one), Want::GrantCount(two)],
     );
     assert_eq!((loaded.grants[&one], loaded.grants[&two]), (3, 0));
-    let (_, granted) = block_on(bed.reader().grants(&[one.grantee])).expect("grants are read");
+    let (_, granted) =
+        block_on(bed.reader(&storage).grants(&[one.grantee])).expect("grants are read");
     assert_eq!(granted, [(one, Version(10))], "a count of zero is no grant");
     write(
         &mut storage,
@@ -170,7 +171,8 @@ pub fn pl11_grant_counts_are_absolute_and_keep_their_since<B: Bed>(bed: &mut B) 
             ..Ledger::default()
         },
     );
-    let (_, mut granted) = block_on(bed.reader().grants(&[one.grantee])).expect("grants are read");
+    let (_, mut granted) =
+        block_on(bed.reader(&storage).grants(&[one.grantee])).expect("grants are read");
     granted.sort_unstable();
     assert_eq!(granted, [(one, Version(10)), (two, Version(12))]);
 }
@@ -219,7 +221,7 @@ pub fn pl15_a_rules_fingerprint_moves_rules_since<B: Bed>(bed: &mut B) {
     };
     write(&mut storage, ledger);
     append(&mut storage, &[200]);
-    let head = block_on(bed.reader().head()).expect("the head is read");
+    let head = block_on(bed.reader(&storage).head()).expect("the head is read");
     assert_eq!(
         (head.rules_since, head.version),
         (Version(100), Version(200))

@@ -81,7 +81,7 @@ pub fn pl3_a_changeset_is_applied_once_also_over_a_restart<B: Bed>(bed: &mut B) 
             .iter()
             .all(|result| result.verdict == accepted)
     );
-    assert_eq!(log(&mut bed.reader()).len(), 2);
+    assert_eq!(log(&mut bed.reader(&world.storage)).len(), 2);
 }
 
 pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {
@@ -89,7 +89,7 @@ pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {
     world.push("ada", |draw| {
         draw.insert("projects", "p", &[("name", "Garden".into())])
     });
-    let before = log(&mut bed.reader());
+    let before = log(&mut bed.reader(&world.storage));
     let refused = world.push("eve", |draw| {
         draw.insert("labels", "l", &[("name", "red".into())])
             .insert(
@@ -99,14 +99,14 @@ pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {
             )
     });
     assert_eq!(refused.code(), "forbidden");
-    assert_eq!(log(&mut bed.reader()), before);
+    assert_eq!(log(&mut bed.reader(&world.storage)), before);
     let labels = table(&world, "labels");
     assert_eq!(stored(&mut world.storage, labels, &key("l")), None);
     world
         .push("eve", |draw| {
             draw.insert("labels", "l", &[("name", "red".into())])
         })
-        .version();
+        .accepted();
 }
 
 pub fn pl12_the_log_has_cascades_and_defaults<B: Bed>(bed: &mut B) {
@@ -213,9 +213,13 @@ pub fn pl13_what_another_program_wrote_is_in_the_log<B: Bed>(bed: &mut B) {
         (key("m"), vec![("id".to_owned(), "m".into()), name("blue")]),
     ];
     assert_eq!(rows, expected, "only what differs travels");
-    assert_eq!(log(&mut bed.reader()).len(), 3);
+    assert_eq!(log(&mut bed.reader(&world.storage)).len(), 3);
     let labels = table(&world, "labels");
-    let rows = block_on(bed.reader().rows(labels, &[key("l"), key("m")])).expect("rows are read");
+    let rows = block_on(
+        bed.reader(&world.storage)
+            .rows(labels, &[key("l"), key("m")]),
+    )
+    .expect("rows are read");
     let owners: Vec<_> = rows.iter().map(|(_, _, meta)| meta.owner.clone()).collect();
     assert_eq!(owners, [Some(UserId("ada".into())), None]);
     assert_eq!(rows[0].1, label("l", "rose"));
@@ -252,7 +256,7 @@ pub fn pl14_the_culprit_alone_is_refused<B: Bed>(bed: &mut B) {
     let (yes, no) = ("accepted", "constraint");
     assert_eq!(verdicts, [yes, yes, no, yes, yes, no, yes]);
     assert_eq!(outcome.entries.len(), 5);
-    let versions: Vec<_> = log(&mut bed.reader())
+    let versions: Vec<_> = log(&mut bed.reader(&world.storage))
         .iter()
         .map(|entry| entry.version)
         .collect();
@@ -285,12 +289,12 @@ pub fn pl15_digests_and_grants_are_those_computed_anew<B: Bed>(bed: &mut B) {
                     &[("project_id", "p".into()), ("title", "dig".into())],
                 )
         })
-        .version();
+        .accepted();
     world
         .push("ben", |draw| {
             draw.set("tasks", "t", Version(0), &[("done", 1.into())])
         })
-        .version();
+        .accepted();
     bed.external(&[External::Delete {
         table: "members",
         key: vec![("id", "m".into())],
@@ -298,7 +302,7 @@ pub fn pl15_digests_and_grants_are_those_computed_anew<B: Bed>(bed: &mut B) {
     .expect("the program may write");
     world
         .push("ada", |draw| draw.delete("tasks", "t", Version(0)))
-        .version();
+        .accepted();
     world
         .push("ada", |draw| {
             draw.insert(
@@ -307,8 +311,9 @@ pub fn pl15_digests_and_grants_are_those_computed_anew<B: Bed>(bed: &mut B) {
                 &[("project_id", "p".into()), ("title", "again".into())],
             )
         })
-        .version();
-    let audit = Audit::of(&mut world, &mut bed.reader(), &["ada", "ben"]);
+        .accepted();
+    let mut reader = bed.reader(&world.storage);
+    let audit = Audit::of(&mut world, &mut reader, &["ada", "ben"]);
     assert_eq!(audit.maintained, audit.anew);
     assert!(!audit.anew.digests.is_empty());
 }
@@ -322,16 +327,17 @@ pub fn pl17_a_restart_keeps_everything<B: Bed>(bed: &mut B) {
         crate::Storage::server_id(&world.storage),
         *crate::Storage::secret(&world.storage),
     );
-    let before = log(&mut bed.reader());
+    let before = log(&mut bed.reader(&world.storage));
     world = world.restart(|storage| {
         drop(storage);
         bed.open()
     });
     assert_eq!(crate::Storage::server_id(&world.storage), server);
     assert_eq!(*crate::Storage::secret(&world.storage), secret);
-    assert_eq!(log(&mut bed.reader()), before);
+    assert_eq!(log(&mut bed.reader(&world.storage)), before);
     let projects = table(&world, "projects");
-    let rows = block_on(bed.reader().rows(projects, &[key("p")])).expect("rows are read");
+    let rows =
+        block_on(bed.reader(&world.storage).rows(projects, &[key("p")])).expect("rows are read");
     assert_eq!(rows[0].1, project("p", "Garden"));
     assert_eq!(rows[0].2.version, pushed.version());
     let next = world.push("ada", |draw| {

@@ -16,7 +16,7 @@ use crate::{Group, Ledger, PageWant, Reader, RowMeta, Storage, Want, testkit::bl
 pub fn se8_the_log_is_read_in_order_and_in_portions<B: Bed>(bed: &mut B) {
     let (mut storage, _) = opened(bed);
     let entries = append(&mut storage, &[10, 20, 35, 40]);
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     let mut after = |version, bytes_max| {
         block_on(reader.log_after(Version(version), bytes_max)).expect("the log is read")
     };
@@ -38,7 +38,7 @@ pub fn se8_the_log_is_read_in_order_and_in_portions<B: Bed>(bed: &mut B) {
 
 pub fn id3_tags_are_found_at_exactly_their_version<B: Bed>(bed: &mut B) {
     let (mut storage, _) = opened(bed);
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     let at = |reader: &mut B::Reader, version| {
         block_on(reader.tag_at(Version(version))).expect("the tag is read")
     };
@@ -77,7 +77,7 @@ pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
     .expect("the ledger is written");
 
     block_on(storage.trim(Version(9))).expect("the log is trimmed");
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     assert_eq!(
         block_on(reader.head()).expect("the head is read").horizon,
         Version::ZERO
@@ -169,7 +169,7 @@ pub fn se11_pages_are_in_key_order_with_the_digest_at_the_end<B: Bed>(bed: &mut 
     let labels = number(&context, "labels");
     let digest = with_members(&mut storage, labels);
     append(&mut storage, &[60]);
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     let mut read = |after, bytes_max| {
         block_on(reader.pages(&[want(labels, 1, after)], bytes_max)).expect("pages are read")
     };
@@ -232,7 +232,7 @@ pub fn se11_a_page_is_one_snapshot_of_several_buckets<B: Bed>(bed: &mut B) {
         want(labels, 1, Some(key("d"))),
         want(labels, 9, None),
     ];
-    let page = block_on(bed.reader().pages(&wants, usize::MAX)).expect("pages are read");
+    let page = block_on(bed.reader(&storage).pages(&wants, usize::MAX)).expect("pages are read");
     let found: Vec<_> = page
         .parts
         .iter()
@@ -271,7 +271,7 @@ pub fn se10_grants_are_found_by_grantee<B: Bed>(bed: &mut B) {
             .await
     })
     .expect("the ledger is written");
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     let asked = [GranteeId([1; 16]), GranteeId([2; 16]), GranteeId([8; 16])];
     let (head, mut found) = block_on(reader.grants(&asked)).expect("grants are read");
     found.sort_unstable();
@@ -294,7 +294,7 @@ pub fn di3_hashes_are_those_of_the_content<B: Bed>(bed: &mut B) {
         .by_number(labels)
         .expect("declared")
         .clone();
-    let mut reader = bed.reader();
+    let mut reader = bed.reader(&storage);
     let mut hashes = |buckets: &[u8], after: Option<&str>, max| {
         let buckets: Vec<_> = buckets.iter().map(|&n| bucket(n)).collect();
         let after = after.map(key);
@@ -327,7 +327,7 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
     let entries = append(&mut storage, &[10]);
-    let (mut one, mut two) = (bed.reader(), bed.reader());
+    let (mut one, mut two) = (bed.reader(&storage), bed.reader(&storage));
     let (k, row) = (key("a"), label("a", "red"));
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");

@@ -1,11 +1,31 @@
-use crate::{memory::MemoryStorage, testkit::World};
+//! The contract that every storage keeps.
 
-#[test]
-fn pl1_smoke() {
-    let mut world = World::new(MemoryStorage::new());
-    let pushed = world.push("ada", |draw| {
-        draw.insert("projects", "p1", &[("name", "Garden".into())])
-    });
-    dbg!(&pushed.outcome);
-    assert!(pushed.version().0 > 0);
+use crate::{
+    contract::Bed,
+    memory::{MemoryReader, MemoryStorage},
+    testkit::External,
+};
+
+/// Storages that share one database.
+struct MemoryBed(MemoryStorage);
+
+impl Bed for MemoryBed {
+    type Storage = MemoryStorage;
+    type Reader = MemoryReader;
+
+    fn open(&mut self) -> MemoryStorage {
+        self.0.clone()
+    }
+
+    fn reader(&mut self, storage: &MemoryStorage) -> MemoryReader {
+        storage.reader()
+    }
+
+    fn external(&mut self, statements: &[External<'_>]) -> Result<(), String> {
+        self.0
+            .external(statements)
+            .map_err(|error| error.to_string())
+    }
 }
+
+crate::storage_contract!(MemoryBed(MemoryStorage::new()));

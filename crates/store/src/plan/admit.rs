@@ -15,7 +15,7 @@ use crate::want::Missing;
 /// Asks the rules about every effect of `submission`, on the state before it.
 ///
 /// Deletions of rows that the user may not see are dropped: a row that is not there is deleted
-/// with the same answer.
+/// with the same answer. What is only to be asked about is gone afterwards.
 pub(crate) fn admit(
     context: &Context,
     state: &State,
@@ -45,6 +45,7 @@ pub(crate) fn admit(
             }));
         }
     }
+    effects.settle_idle();
     Ok(None)
 }
 
@@ -114,7 +115,8 @@ fn drop_unseen_deletions(
     }
     for i in unseen.into_iter().rev() {
         effects.proposed.remove(i);
-        effects.effects.remove(i);
+        let dropped = effects.effects.remove(i).change;
+        effects.lost.retain(|(change, _)| Some(*change) != dropped);
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl<'a> Incident<'a> {
         }
         for (position, value) in row.0.iter().enumerate() {
             if !defaults.contains(&position) {
-                self.check_null(position, value)?;
+                self.check_null(position, value, effects);
             }
         }
         let user = self.submission.identity.user.as_ref();
@@ -157,8 +157,15 @@ impl<'a> Incident<'a> {
             &self.change.op,
             &incoming,
         );
-        let merged = merged.map_err(|e| self.schema(e.to_string()))?;
-        self.note_lost(live, merged.lost, effects);
+        let merged = match merged {
+            Ok(merged) => merged,
+            Err(error) => {
+                self.ask(live, Some(live.row), false, effects);
+                effects.refuse(self.schema(error.to_string()));
+                return Ok(());
+            }
+        };
+        let is_contested = self.note_lost(live, merged.lost, effects);
         let mut row = merged.row;
         let mut meta = RowMeta {
             version: effects.upcoming(),
@@ -178,12 +185,15 @@ impl<'a> Incident<'a> {
                 columns.push(position);
             }
         }
+        // A conflict shows the author the server's value, a merged insert that there is a row.
+        let must_see = is_contested || matches!(self.change.op, Op::Insert(_));
         if !effective {
+            self.ask(live, Some(live.row), must_see, effects);
             return Ok(());
         }
         self.force(&mut row, &mut meta, &mut columns);
         for &position in &columns {
-            self.check_null(position, &row.0[position])?;
+            self.check_null(position, &row.0[position], effects);
         }
         meta.author = self.author.user.clone();
         meta.fold_columns(self.table);
@@ -193,13 +203,25 @@ impl<'a> Incident<'a> {
             after: Some(stored(table, key, row, &meta)),
         };
         let mut effect = Effect::changed(Some(self.position), live.meta, meta, columns);
-        effect.must_see = matches!(self.change.op, Op::Insert(_));
+        effect.must_see = must_see;
         effects.push(proposed, effect);
         Ok(())
     }
 
-    /// Tells the author what had no effect, and opens conflicts where a person has to decide.
-    fn note_lost(self, live: Live<'_>, lost: BTreeMap<usize, Lost>, effects: &mut Effects) {
+    /// Asks whether the change, of which nothing comes, would be allowed.
+    fn ask(self, live: Live<'_>, after: Option<&Row>, must_see: bool, effects: &mut Effects) {
+        let image = |row: &Row| stored(self.change.table, &self.change.key, row.clone(), live.meta);
+        let proposed = Proposed {
+            before: Some(image(live.row)),
+            after: after.map(image),
+        };
+        effects.ask(self.position, proposed, live.meta, must_see);
+    }
+
+    /// Tells the author what had no effect, and opens conflicts where a person has to decide;
+    /// whether there are any.
+    fn note_lost(self, live: Live<'_>, lost: BTreeMap<usize, Lost>, effects: &mut Effects) -> bool {
+        let conflicts = effects.conflicts.len();
         for (position, lost) in lost {
             let reason = match lost {
                 Lost::Older => "older",
@@ -218,8 +240,15 @@ impl<'a> Incident<'a> {
                     "conflict"
                 }
             };
-            effects.lose(self.table, &self.change.key, Some(position), reason);
+            effects.lose(
+                self.position,
+                self.table,
+                &self.change.key,
+                Some(position),
+                reason,
+            );
         }
+        effects.conflicts.len() > conflicts
     }
 
     /// Sets the columns that the server decides.
@@ -247,7 +276,8 @@ impl<'a> Incident<'a> {
     fn delete(self, live: Live<'_>, effects: &mut Effects) {
         let key = &self.change.key;
         if self.table.table.update_wins && self.is_rivalled(live.meta) {
-            effects.lose(self.table, key, None, "older");
+            effects.lose(self.position, self.table, key, None, "older");
+            self.ask(live, None, false, effects);
             return;
         }
         let meta = buried(
@@ -278,7 +308,8 @@ impl<'a> Incident<'a> {
         if self.table.table.update_wins && !tombstone.remains.is_empty() {
             return self.revive(tombstone, edits, effects);
         }
-        effects.lose(self.table, &self.change.key, None, "deleted");
+        let key = &self.change.key;
+        effects.lose(self.position, self.table, key, None, "deleted");
         let kind = ConflictKind::Deleted {
             edits: edits.to_vec(),
             by: tombstone.author.clone(),
@@ -315,7 +346,7 @@ impl<'a> Incident<'a> {
             row.0[position] = value;
         }
         for (position, value) in row.0.iter().enumerate() {
-            self.check_null(position, value)?;
+            self.check_null(position, value, effects);
         }
         let user = self.submission.identity.user.as_ref();
         let mut meta = born(self.author, user, Some(tombstone), effects.upcoming());
@@ -357,13 +388,12 @@ impl<'a> Incident<'a> {
             .forced(&self.submission.identity, self.change.table)
     }
 
-    fn check_null(self, position: usize, value: &Value) -> Result<(), Refused> {
+    fn check_null(self, position: usize, value: &Value, effects: &mut Effects) {
         let column = &self.table.table.columns[position];
-        if !column.not_null || column.generated || !value.is_null() {
-            return Ok(());
+        if column.not_null && !column.generated && value.is_null() {
+            let message = format!("column {} of {} may not be NULL", column.name, self.name());
+            effects.refuse(self.refused(code::CONSTRAINT, message));
         }
-        let message = format!("column {} of {} may not be NULL", column.name, self.name());
-        Err(self.refused(code::CONSTRAINT, message))
     }
 
     /// The row is not there, or not for this user: one answer for both.

@@ -49,7 +49,7 @@ pub(crate) fn plan_changeset(
         }));
     }
     if submission.changeset.require_unchanged
-        && let Some(refused) = require_unchanged(state, submission)?
+        && let Some(refused) = require_unchanged(context, state, submission)?
     {
         return Ok(Planned::Refused(refused));
     }
@@ -65,6 +65,9 @@ pub(crate) fn plan_changeset(
         Err(refused) => return Ok(Planned::Refused(refused)),
     };
     if let Some(refused) = admit(context, state, submission, &author, &mut effects)? {
+        return Ok(Planned::Refused(refused));
+    }
+    if let Some(refused) = effects.take_refused() {
         return Ok(Planned::Refused(refused));
     }
     open_conflicts(context, state, submission, &author, &mut effects)?;

@@ -1,7 +1,10 @@
 //! What can be refused without looking at rows (spec PL5, first half).
 
+use std::collections::BTreeSet;
+
 use syncline_core::{
     Change, Hlc, Op, Timestamp, Version,
+    rules::Facts as _,
     wire::{CHANGES_MAX, code},
 };
 
@@ -120,7 +123,12 @@ fn may_be_applied(state: &State, submission: &Submission, last: u64) -> Option<R
 
 fn schema(context: &Context, submission: &Submission) -> Option<Refused> {
     let changes = submission.changeset.changes.iter().enumerate();
+    let mut rows = BTreeSet::new();
     changes.into_iter().find_map(|(i, change)| {
+        if !rows.insert((change.table, &change.key)) {
+            let message = format!("row {} is named twice", change.key);
+            return Some(Refused::change(code::MALFORMED, i, message));
+        }
         let Some(table) = context.table(change.table) else {
             let message = format!("table number {} does not sync", change.table.0);
             return Some(Refused::change(code::SCHEMA, i, message));
@@ -174,24 +182,23 @@ fn base(submission: &Submission) -> Option<Refused> {
         })
 }
 
-/// Whether every row that the changeset names is as its author saw it (spec PL7).
+/// Whether every row that the changeset names is as its author saw it (spec PL7). A row that the
+/// author may not see is not there.
 pub(crate) fn require_unchanged(
+    context: &Context,
     state: &State,
     submission: &Submission,
 ) -> Result<Option<Refused>, Missing> {
     let mut wants = Vec::new();
     let mut changed = None;
     for (i, change) in submission.changeset.changes.iter().enumerate() {
-        match state.row(change.table, &change.key) {
+        match version_seen(context, state, submission, change) {
             Err(missing) => wants.extend(missing.0),
-            Ok(row) => {
-                let live = row.filter(|row| row.row.is_some());
-                let version = live.map_or(Version::ZERO, |row| row.meta.version);
-                if version != change.base && changed.is_none() {
-                    let message = "the row is not what it was when this was written".into();
-                    changed = Some(Refused::change(code::CHANGED, i, message));
-                }
+            Ok(version) if version != change.base && changed.is_none() => {
+                let message = "the row is not what it was when this was written".into();
+                changed = Some(Refused::change(code::CHANGED, i, message));
             }
+            Ok(_) => {}
         }
     }
     if wants.is_empty() {
@@ -199,4 +206,23 @@ pub(crate) fn require_unchanged(
     } else {
         Err(Missing(wants))
     }
+}
+
+fn version_seen(
+    context: &Context,
+    state: &State,
+    submission: &Submission,
+    change: &Change,
+) -> Result<Version, Missing> {
+    let live = state.stored(change.table, &change.key)?;
+    let Some(live) = live else {
+        return Ok(Version::ZERO);
+    };
+    if live.version == change.base {
+        return Ok(live.version);
+    }
+    let sees = context
+        .rules()
+        .may_read(&submission.identity, &live, state)?;
+    Ok(if sees { live.version } else { Version::ZERO })
 }

@@ -6,7 +6,7 @@ use syncline_core::{
     wire::LostEdit,
 };
 
-use super::{conflict::Conflict, context::TableContext};
+use super::{conflict::Conflict, context::TableContext, submission::Refused};
 use crate::meta::RowMeta;
 
 /// The effects of one changeset so far, at most one for each row.
@@ -15,8 +15,11 @@ pub(crate) struct Effects {
     /// Images as rules judge them, in the order of `effects`.
     pub(crate) proposed: Vec<Proposed>,
     pub(crate) effects: Vec<Effect>,
-    pub(crate) lost: Vec<LostEdit>,
+    /// With the change that each was part of.
+    pub(crate) lost: Vec<(usize, LostEdit)>,
     pub(crate) conflicts: Vec<Conflict>,
+    /// Why what the rules admit is refused all the same: said to nobody who may not write here.
+    refused: Option<Refused>,
     last: Version,
     now: Timestamp,
 }
@@ -35,6 +38,9 @@ pub(crate) struct Effect {
     pub(crate) columns: Vec<usize>,
     /// Admitted only if the author may see what was there before.
     pub(crate) must_see: bool,
+    /// Nothing comes of the change, but that may be told only to somebody whom the rules allow
+    /// it: gone once it is admitted.
+    pub(crate) idle: bool,
 }
 
 impl Effects {
@@ -44,6 +50,7 @@ impl Effects {
             effects: Vec::new(),
             lost: Vec::new(),
             conflicts: Vec::new(),
+            refused: None,
             last,
             now,
         }
@@ -76,19 +83,56 @@ impl Effects {
         self.effects.push(effect);
     }
 
+    /// Adds what is only to be admitted, for the change at `position`.
+    pub(crate) fn ask(
+        &mut self,
+        position: usize,
+        proposed: Proposed,
+        before: &RowMeta,
+        must_see: bool,
+    ) {
+        let effect = Effect {
+            idle: true,
+            must_see,
+            ..Effect::changed(Some(position), before, before.clone(), Vec::new())
+        };
+        self.proposed.push(proposed);
+        self.effects.push(effect);
+    }
+
+    /// Refuses the changeset if the rules do not; the first reason counts.
+    pub(crate) fn refuse(&mut self, refused: Refused) {
+        self.refused.get_or_insert(refused);
+    }
+
+    /// What [`Effects::refuse`] was told.
+    pub(crate) fn take_refused(&mut self) -> Option<Refused> {
+        self.refused.take()
+    }
+
+    /// Takes out everything that is idle.
+    pub(crate) fn settle_idle(&mut self) {
+        let mut idle = self.effects.iter().map(|effect| effect.idle);
+        self.proposed.retain(|_| !idle.next().unwrap_or(false));
+        self.effects.retain(|effect| !effect.idle);
+    }
+
+    /// Tells the author of the change at `change` what of it had no effect.
     pub(crate) fn lose(
         &mut self,
+        change: usize,
         table: &TableContext,
         key: &RowKey,
         position: Option<usize>,
         reason: &str,
     ) {
-        self.lost.push(LostEdit {
+        let edit = LostEdit {
             table: table.table.number,
             key: key.as_bytes().to_vec(),
             column: position.map(|position| table.table.columns[position].number.0),
             reason: reason.to_owned(),
-        });
+        };
+        self.lost.push((change, edit));
     }
 }
 
@@ -103,6 +147,7 @@ impl Effect {
             before_version,
             columns,
             must_see: false,
+            idle: false,
         }
     }
 
@@ -121,6 +166,7 @@ impl Effect {
             before_version: version,
             columns,
             must_see: false,
+            idle: false,
         }
     }
 }

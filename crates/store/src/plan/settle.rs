@@ -68,7 +68,9 @@ pub(crate) fn settle(
         .into_iter()
         .map(|change| (change.before, change.after));
     let mut rows: Vec<RowDraft> = Vec::with_capacity(effects.effects.len() + below.len());
-    let (last, lost) = (effects.last(), std::mem::take(&mut effects.lost));
+    let last = effects.last();
+    let lost = std::mem::take(&mut effects.lost).into_iter();
+    let lost = lost.map(|(_, edit)| edit).collect();
     rows.extend(
         images
             .zip(effects.effects)
