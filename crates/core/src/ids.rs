@@ -175,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn id4_an_id_is_read_as_it_is_shown_and_in_no_other_spelling(bytes: [u8; 16]) {
+        fn an_id_is_read_as_it_is_shown_and_in_no_other_spelling(bytes: [u8; 16]) {
             let id = ChangesetId(bytes);
             let shown = id.to_string();
             prop_assert_eq!(ChangesetId::from_hex(&shown), Some(id));

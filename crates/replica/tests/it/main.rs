@@ -15,6 +15,7 @@ mod capture_schema;
 mod capture_traps;
 mod device;
 mod fixture;
+mod identities;
 mod introspect;
 mod loading;
 mod outbox;
