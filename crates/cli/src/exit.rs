@@ -13,6 +13,7 @@ use syncline_store::SchemaError;
 pub enum Exit {
     Done = 0,
     Unexpected = 1,
+    Usage = 2,
     Config = 3,
     NotFound = 4,
     NotADatabase = 5,

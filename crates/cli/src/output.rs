@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::exit::Exit;
 
+/// Names listed in one line.
+const NAMES_MAX: usize = 10;
+
 /// How to print.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -43,6 +46,25 @@ impl Output {
         if !self.json && !self.quiet {
             put(std::io::stderr(), &printable(text));
         }
+    }
+
+    /// Tables that a server with `--dev` took from this file.
+    pub(crate) fn added_there(&self, tables: &[String]) {
+        if tables.is_empty() {
+            return;
+        }
+        let mut names = tables
+            .iter()
+            .take(NAMES_MAX)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        if tables.len() > NAMES_MAX {
+            names += &format!(" and {} more", tables.len() - NAMES_MAX);
+        }
+        self.note(&format!(
+            "the server did not have {names}: added there (--dev), each row for who made it"
+        ));
     }
 
     /// Why the command failed.

@@ -103,20 +103,7 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
             .collect();
         return Ok(plan);
     };
-    let api = Api::new(connection)?;
-    let remote = tables_there(&api, &local, &mut plan).await?;
-    for table in local {
-        let Some(there) = remote.table(&table.name) else {
-            let reason = "the server does not sync it".to_owned();
-            plan.left_out.push((table.name.clone(), reason));
-            continue;
-        };
-        let comparison = compare_table(&conn, path, &common(table, there), &api).await?;
-        plan.tables.push(TablePlan {
-            name: table.name.clone(),
-            comparison: Some(comparison),
-        });
-    }
+    compare_all(&conn, path, &local, connection, &mut plan).await?;
     if plan.tables.is_empty() {
         let message = format!(
             "none of the tables of {} can sync with this server: {}",
@@ -128,20 +115,37 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
     Ok(plan)
 }
 
+/// Compares each table with the server's rows of it, into `plan`.
+async fn compare_all(
+    conn: &Sqlite,
+    path: &Path,
+    local: &[&Table],
+    connection: &Connection,
+    plan: &mut AttachPlan,
+) -> Result<(), ClientError> {
+    let api = Api::new(connection)?;
+    let remote = tables_there(&api, local, plan).await?;
+    for table in local {
+        let Some(there) = remote.table(&table.name) else {
+            let reason = "the server does not sync it".to_owned();
+            plan.left_out.push((table.name.clone(), reason));
+            continue;
+        };
+        let comparison = compare_table(conn, path, &common(table, there), &api).await?;
+        plan.tables.push(TablePlan {
+            name: table.name.clone(),
+            comparison: Some(comparison),
+        });
+    }
+    Ok(())
+}
+
 /// Attaches the file as planned.
 ///
 /// # Errors
 /// [`ClientError::Doubt`] if rows differ, or the file cannot be written; then nothing changed.
 pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result<(), ClientError> {
-    if plan.different() > 0 {
-        return Err(ClientError::Doubt(format!(
-            "{} rows of {} have the same key as a row on the server and another content; nothing \
-             was changed. If the server is right, hydrate a new file; if they are different \
-             things, give one side other keys",
-            plan.different(),
-            path.display()
-        )));
-    }
+    in_no_doubt(path, plan)?;
     let conn = database::open(path)?;
     let nothing_to_send = request.connection.is_some() && plan.only_here() == 0;
     let options = AttachOptions {
@@ -162,17 +166,47 @@ pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result
     }
 }
 
-/// Makes a new file a replica: its tables come with the first session.
+fn in_no_doubt(path: &Path, plan: &AttachPlan) -> Result<(), ClientError> {
+    let different = plan.different();
+    if different == 0 {
+        return Ok(());
+    }
+    Err(ClientError::Doubt(format!(
+        "{different} {} of {} {} the same key as a row on the server and other content; nothing \
+         was changed. If the server is right, hydrate a new file; if they are different things, \
+         give one side other keys",
+        if different == 1 { "row" } else { "rows" },
+        path.display(),
+        if different == 1 { "has" } else { "have" },
+    )))
+}
+
+/// Makes a new file a replica: its tables come with the first session. The server is asked
+/// before, so a wrong token or table leaves nothing behind.
 ///
 /// # Errors
-/// [`ClientError::Exists`] if there is a file already, or it cannot be made.
-pub fn hydrate(
+/// [`ClientError::Exists`] if there is a file already, or it cannot be made; the server's.
+pub async fn hydrate(
     path: &Path,
     connection: &Connection,
     tables: Vec<String>,
 ) -> Result<Replica, ClientError> {
     if path.exists() {
         return Err(ClientError::Exists(path.to_owned()));
+    }
+    let there = Api::new(connection)?.schema().await?.to_schema();
+    if let Some(name) = tables.iter().find(|name| there.table(name).is_none()) {
+        let known: Vec<&str> = there
+            .tables
+            .iter()
+            .map(|table| table.name.as_str())
+            .filter(|name| !name.starts_with("syncline_"))
+            .collect();
+        let message = format!(
+            "the server has no table {name}; it has: {}",
+            known.join(", ")
+        );
+        return Err(ClientError::TableUnfit { message });
     }
     let conn = database::create(path)?;
     let options = AttachOptions {
@@ -189,6 +223,44 @@ pub fn hydrate(
         .map_err(|error| ClientError::replica(path, error))?;
     connection.save(path)?;
     Ok(replica)
+}
+
+/// What attaching leaves undone when no server is known: compares the rows with the server's, and
+/// offers it tables that it lacks. To be called before the first session of a file; does nothing
+/// later. Returns the tables that the server added.
+///
+/// # Errors
+/// [`ClientError::Doubt`] if rows differ; the server's.
+pub async fn meet(
+    path: &Path,
+    replica: &Replica,
+    connection: &Connection,
+) -> Result<Vec<String>, ClientError> {
+    let status = replica
+        .status()
+        .map_err(|error| ClientError::replica(path, error))?;
+    let is_compared = status.url.as_deref() == Some(connection.url.as_str());
+    if status.server.is_some() || status.tables.is_empty() || is_compared {
+        return Ok(Vec::new());
+    }
+    let conn = replica.connection();
+    let found = introspect(conn).map_err(|error| ClientError::TableUnfit {
+        message: error.to_string(),
+    })?;
+    let attached = |name: &str| {
+        let mut names = status.tables.iter().map(|table| table.name.as_str());
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let local: Vec<&Table> = found
+        .tables
+        .iter()
+        .map(|table| &table.table)
+        .filter(|table| attached(&table.name))
+        .collect();
+    let mut plan = AttachPlan::default();
+    compare_all(conn, path, &local, connection, &mut plan).await?;
+    in_no_doubt(path, &plan)?;
+    Ok(plan.added_there)
 }
 
 /// Takes everything of Syncline out of the file again, and forgets its credentials.

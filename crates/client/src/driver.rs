@@ -62,8 +62,6 @@ impl Interrupt {
 pub struct Summary {
     /// Rows that changed here because of the server.
     pub rows_received: u64,
-    /// Changesets that the server took.
-    pub changesets_sent: u64,
     /// Changesets that it refused; they are in the queue with their reasons.
     pub refused: u64,
     /// Edits that lost against somebody else's.
@@ -342,8 +340,21 @@ impl Driver {
     fn drain(&mut self, on_event: &mut impl FnMut(&Event, &Status)) -> Result<(), ClientError> {
         while let Some(event) = self.replica.poll_event() {
             self.count(&event);
+            if matches!(event, Event::Connected { .. }) {
+                self.remember_url()?;
+            }
             let status = self.check(self.replica.status())?;
             on_event(&event, &status);
+        }
+        Ok(())
+    }
+
+    /// The address where the server was met last.
+    fn remember_url(&mut self) -> Result<(), ClientError> {
+        let url = &self.connection.url;
+        let failed = |error| ClientError::replica(&self.path, error);
+        if self.replica.url().map_err(failed)?.as_deref() != Some(url.as_str()) {
+            self.replica.set_url(url).map_err(failed)?;
         }
         Ok(())
     }

@@ -19,7 +19,9 @@ mod transport;
 mod verify;
 
 pub use api::Api;
-pub use attach::{AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, plan_attach};
+pub use attach::{
+    AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
+};
 pub use compare::{Comparison, Difference, DifferenceKind, compare_table};
 pub use credentials::{Connection, Token};
 pub use database::{is_attached, open_replica};

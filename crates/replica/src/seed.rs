@@ -22,15 +22,15 @@ use crate::{
 };
 
 /// Rows of one changeset.
-const ROWS: usize = 1_000;
+pub(crate) const ROWS: usize = 1_000;
 /// Bytes of one changeset, about.
 const BYTES: usize = 1024 * 1024;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seeded {
-    /// Rows were sealed, or looked at and passed over.
-    Rows,
+    /// This many rows were sealed, or looked at and passed over.
+    Rows(usize),
     /// The table has no more.
     Done(TableNumber),
 }
@@ -48,7 +48,7 @@ pub(crate) fn seal_next(
     let Some(record) = parents_first(work, &waiting) else {
         // Memory and disk disagree: another process finished it.
         let stale = work.tables.iter().find(|table| table.seeding);
-        return Ok(stale.map_or(Seeded::Rows, |table| Seeded::Done(table.number())));
+        return Ok(stale.map_or(Seeded::Rows(0), |table| Seeded::Done(table.number())));
     };
     let Some(table) = work.table(record.t) else {
         return Ok(Seeded::Done(record.t));
@@ -58,7 +58,9 @@ pub(crate) fn seal_next(
         .scan(work.conn, record.seed_after.as_ref(), ROWS)?;
     let mut chunk = Chunk::default();
     let mut last = None;
+    let mut looked_at = 0;
     for row in rows {
+        looked_at += 1;
         let key = row.key(&table.table).map_err(|error| ReplicaError::Row {
             reason: format!("a row of table {}: {error}", table.name()),
         })?;
@@ -76,7 +78,7 @@ pub(crate) fn seal_next(
     // One of its own each time: as if it were marked, it is never joined with edits.
     chunk.sealed.marked = true;
     seal::store(work, chunk.sealed, entropy, now)?;
-    Ok(Seeded::Rows)
+    Ok(Seeded::Rows(looked_at))
 }
 
 /// A table that references no other waiting one, so that the server never sees a child first;

@@ -40,11 +40,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
 }
 
 fn show(plan: &AttachPlan, output: &Output) {
-    for name in &plan.added_there {
-        output.note(&format!(
-            "the server now has a table {name} (--dev): rows private to who made them"
-        ));
-    }
+    output.added_there(&plan.added_there);
     let width = plan
         .tables
         .iter()

@@ -158,7 +158,7 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     for claim in &args.claims {
         let Some((name, value)) = claim.split_once('=') else {
             let sentence = format!("--claim {claim}: write NAME=VALUE");
-            return Err(Failure::new(Exit::Config, sentence).into());
+            return Err(Failure::new(Exit::Usage, sentence).into());
         };
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         claims.insert(name.to_owned(), value);
@@ -167,7 +167,7 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     let expires = Timestamp::from_millis(now.as_millis() + args.ttl * 1_000);
     let token = token::auth(&data)?
         .issue(&args.user, claims, now, expires)
-        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     output.result(&token, &json!({
         "type": "token", "token": token, "user": args.user, "expires": expires.as_millis() / 1_000,
     }));

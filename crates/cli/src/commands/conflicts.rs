@@ -97,7 +97,7 @@ fn find(
 fn parse(text: &str) -> anyhow::Result<Value> {
     let json: serde_json::Value = serde_json::from_str(text).map_err(|error| {
         Failure::new(
-            Exit::Config,
+            Exit::Usage,
             format!("--value: {error}; text needs quotes: --value '\"like this\"'"),
         )
     })?;

@@ -40,9 +40,10 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
             attach_first(&args, &connection, output).await?;
         }
         let replica = syncline::open_replica(&args.file)?;
-        connection.save(&args.file)?;
-        let driver = Driver::new(replica, args.file.clone(), connection)?;
-        run(driver, &args.file, goal, output).await
+        let added = syncline::meet(&args.file, &replica, &connection).await?;
+        output.added_there(&added);
+        let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
+        run(driver, &args.file, &connection, goal, output).await
     })
 }
 
@@ -57,6 +58,7 @@ async fn attach_first(
         tables: args.tables.clone(),
     };
     let plan = syncline::plan_attach(&args.file, &request).await?;
+    output.added_there(&plan.added_there);
     syncline::attach(&args.file, &request, &plan)?;
     output.note(&format!(
         "attached {}: {} to send",
@@ -71,26 +73,35 @@ pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Re
     runtime()?.block_on(async {
         let resumed = args.file.exists();
         let connection = connection(&args.file, &args.server)?;
-        // Asked before a file is made: a wrong token leaves nothing behind.
-        syncline::Api::new(&connection)?.schema().await?;
         let replica = if resumed && syncline::is_attached(&args.file)? {
             output.note(&format!("going on with {}", args.file.display()));
             syncline::open_replica(&args.file)?
         } else {
-            syncline::hydrate(&args.file, &connection, args.tables)?
+            syncline::hydrate(&args.file, &connection, args.tables).await?
         };
-        let driver = Driver::new(replica, args.file.clone(), connection)?;
-        run(driver, &args.file, Goal::InStep, output).await
+        let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
+        run(driver, &args.file, &connection, Goal::InStep, output).await
     })
 }
 
-async fn run(mut driver: Driver, file: &Path, goal: Goal, output: &Output) -> anyhow::Result<Exit> {
+async fn run(
+    mut driver: Driver,
+    file: &Path,
+    connection: &Connection,
+    goal: Goal,
+    output: &Output,
+) -> anyhow::Result<Exit> {
     let interrupt = interrupt_on_signals()?;
     let mut progress = Progress::new(output);
     let watching = goal == Goal::Forever;
     let started = std::time::Instant::now();
+    let mut saved = Ok(());
     let ran = driver
         .run(goal, &interrupt, |event, status| {
+            // Remembered once the server has taken it: a wrong token never replaces a good one.
+            if matches!(event, Event::Connected { .. }) && saved.is_ok() {
+                saved = connection.save(file);
+            }
             progress.update(event, status);
             let (object, sentence) = describe(event);
             output.object(&object);
@@ -103,6 +114,7 @@ async fn run(mut driver: Driver, file: &Path, goal: Goal, output: &Output) -> an
         .await;
     progress.finish();
     let summary = ran?;
+    saved?;
     let status = driver
         .replica()
         .status()
@@ -112,6 +124,7 @@ async fn run(mut driver: Driver, file: &Path, goal: Goal, output: &Output) -> an
         })?;
     let rows: u64 = status.tables.iter().map(|table| table.rows).sum();
     report(
+        goal,
         &summary,
         rows,
         status.parked,
@@ -130,6 +143,7 @@ fn is_worth_a_line(event: &Event) -> bool {
 }
 
 fn report(
+    goal: Goal,
     summary: &Summary,
     rows: u64,
     parked: u64,
@@ -138,8 +152,12 @@ fn report(
     output: &Output,
 ) {
     let mut sentence = format!(
-        "in step: {} here, {} sent and {} received in {:.1} s",
-        counted(rows, "row"),
+        "{}, {} sent and {} received in {:.1} s",
+        match goal {
+            Goal::Sent => "the server has everything".to_owned(),
+            Goal::InStep => format!("in step: {} here", counted(rows, "row")),
+            Goal::Forever => format!("stopped: {} here", counted(rows, "row")),
+        },
         size(summary.bytes_sent),
         size(summary.bytes_received),
         took.as_secs_f64()

@@ -2,6 +2,11 @@
 
 mod support;
 
+mod crash;
+mod fallback;
+mod files;
 mod many_devices;
+mod refused;
+mod sharing;
 mod two_devices;
 mod watch;

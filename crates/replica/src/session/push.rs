@@ -1,5 +1,7 @@
 //! Pushing the outbox in order, within a window (spec SE16–SE19).
 
+use std::collections::BTreeSet;
+
 use syncline_core::{
     Changeset, Timestamp,
     wire::{
@@ -26,6 +28,8 @@ use crate::{
 const QUEUED_BYTES: usize = 4 * 1024 * 1024;
 /// Unanswered changesets that leave room for sealing rows that were here before.
 const SEEDS_IN_FLIGHT: usize = 4;
+/// Tables whose seeding is ended in one transaction.
+const SEEDED_AT_ONCE: usize = 64;
 /// Entries looked at together.
 const LOOKED_AT: usize = 64;
 
@@ -45,24 +49,32 @@ impl Replica {
         }
     }
 
-    /// Seals the next rows that were here before attaching; whether there were any.
+    /// Seals the next rows that were here before attaching; whether there were any. A changeset
+    /// is of one table, a transaction of many: small tables would cost a flush of the disk each.
     fn seed(&mut self, now: Timestamp) -> Result<bool, ReplicaError> {
         if !self.tables.iter().any(|table| table.seeding) {
             return Ok(false);
         }
         let seeded = self.transact(now, |work, entropy| {
-            let seeded = seed::seal_next(work, entropy, now)?;
-            work.settle()?;
-            Ok(seeded)
-        })?;
-        match seeded {
-            Some(seed::Seeded::Rows) => Ok(true),
-            Some(seed::Seeded::Done(t)) => {
-                self.tables.set_seeded(t);
-                Ok(true)
+            let mut done = BTreeSet::new();
+            let mut rows = 0;
+            while rows < seed::ROWS && done.len() < SEEDED_AT_ONCE {
+                match seed::seal_next(work, entropy, now)? {
+                    seed::Seeded::Rows(looked_at) => rows += looked_at.max(1),
+                    seed::Seeded::Done(t) if done.insert(t) => {}
+                    seed::Seeded::Done(_) => break,
+                }
             }
-            None => Ok(false),
+            work.settle()?;
+            Ok(done)
+        })?;
+        let Some(done) = seeded else {
+            return Ok(false);
+        };
+        for t in done {
+            self.tables.set_seeded(t);
         }
+        Ok(true)
     }
 
     /// Pushes from the outbox as far as the window allows; whether the window is full.

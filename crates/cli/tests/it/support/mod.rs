@@ -2,10 +2,12 @@
 
 mod device;
 mod process;
+mod proxy;
 mod server;
 
 pub(crate) use device::{Device, sync_all};
 pub(crate) use process::{Outcome, Process, wait_until};
+pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;
 
 use std::{
