@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -159,6 +159,7 @@ pub(crate) struct FileArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Attach {
+    /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -185,6 +186,7 @@ pub(crate) struct Hydrate {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Sync {
+    /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -199,6 +201,7 @@ pub(crate) struct Sync {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Conflicts {
+    /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(subcommand)]
@@ -213,10 +216,14 @@ pub(crate) enum ConflictAction {
         all: bool,
     },
     /// Show one, with base, mine and theirs.
-    Show { id: String },
+    Show {
+        /// From the list; its beginning is enough.
+        id: String,
+    },
     /// Decide one.
     #[command(group = clap::ArgGroup::new("decision").required(true))]
     Resolve {
+        /// From the list; its beginning is enough.
         id: String,
         /// Keep what you wrote.
         #[arg(long, group = "decision")]
@@ -232,6 +239,7 @@ pub(crate) enum ConflictAction {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Queue {
+    /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(subcommand)]
@@ -243,13 +251,20 @@ pub(crate) enum QueueAction {
     /// List what waits and what was refused, with the reason.
     List,
     /// Send a refused change again, with what depends on it.
-    Retry { id: String },
+    Retry {
+        /// From the list; its beginning is enough.
+        id: String,
+    },
     /// Forget a refused change for good.
-    Discard { id: String },
+    Discard {
+        /// From the list; its beginning is enough.
+        id: String,
+    },
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Verify {
+    /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
     #[command(flatten)]
@@ -257,4 +272,63 @@ pub(crate) struct Verify {
     /// Load again what differs.
     #[arg(long)]
     pub repair: bool,
+}
+
+/// `conflicts list APP.db` for `conflicts APP.db list`: both orders come naturally, so both work.
+/// With an id there too, the file is the one of the two that exists, else the first.
+pub(crate) fn file_first(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let positional: Vec<usize> = (1..args.len())
+        .filter(|&i| !args[i].as_encoded_bytes().starts_with(b"-"))
+        .filter(|&i| args[i - 1] != "--value")
+        .collect();
+    let [command, action, _, ..] = positional[..] else {
+        return args;
+    };
+    let actions: &[&str] = match args[command].to_str() {
+        Some("conflicts") => &["list", "show", "resolve"],
+        Some("queue") => &["list", "retry", "discard"],
+        _ => return args,
+    };
+    if actions.iter().any(|name| args[action] == *name) {
+        let rest = &positional[2..];
+        let exists = |i: &&usize| std::path::Path::new(&args[**i]).exists();
+        let file = *rest.iter().find(exists).unwrap_or(&rest[0]);
+        let file = args.remove(file);
+        args.insert(action, file);
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_first;
+
+    #[test]
+    fn the_file_may_follow_the_action() {
+        let order = |line: &str| {
+            let words = file_first(line.split(' ').map(Into::into));
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            words.join(" ")
+        };
+        for (typed, wanted) in [
+            ("s conflicts list a.db", "s conflicts a.db list"),
+            ("s conflicts a.db list", "s conflicts a.db list"),
+            ("s --json queue list a.db", "s --json queue a.db list"),
+            ("s queue retry a.db 17", "s queue a.db retry 17"),
+            // This crate's own manifest stands for a file that exists.
+            (
+                "s queue discard 17 Cargo.toml",
+                "s queue Cargo.toml discard 17",
+            ),
+            (
+                "s conflicts resolve a.db 17 --value list",
+                "s conflicts a.db resolve 17 --value list",
+            ),
+            ("s conflicts a.db", "s conflicts a.db"),
+            ("s sync list a.db", "s sync list a.db"),
+        ] {
+            assert_eq!(order(typed), wanted);
+        }
+    }
 }

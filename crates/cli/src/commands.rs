@@ -9,7 +9,7 @@ pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod verify;
 
-use std::path::Path;
+use std::{io::IsTerminal as _, path::Path};
 
 use syncline::{ClientError, Connection, Interrupt, Token};
 
@@ -32,6 +32,7 @@ fn log(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::new(level);
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call in one process (tests) changes nothing.
     let _already = logger.try_init();

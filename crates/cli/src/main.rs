@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     {
         eprintln!("another TLS provider was installed before");
     }
-    let args = Args::parse();
+    let args = Args::parse_from(args::file_first(std::env::args_os()));
     let output = Output {
         json: args.json,
         quiet: args.quiet,

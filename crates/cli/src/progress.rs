@@ -1,57 +1,113 @@
-//! Progress of long work: a bar for a terminal, JSON lines for programs, else nothing.
+//! What long work tells: a bar for a terminal, lines and JSON for everybody else.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use syncline::Notice;
 use syncline_replica::{Event, Status};
 
-use crate::output::{Output, grouped};
+use crate::output::{Output, counted, grouped};
+
+const SPINNER: &str = "{spinner} {msg}";
+const BAR: &str = "{spinner} {msg} {bar:30} {percent:>3} % {eta}";
 
 /// Shows how far a run has come.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    /// Most changesets that waited at once: what is left is counted down from there.
-    waiting_max: u64,
+    /// Rows of tables that are still to be sent as a whole; 0 when there are none.
+    to_seed: u64,
+    /// An outage is told once, not with every attempt.
+    is_cut: bool,
 }
 
 impl Progress {
-    pub(crate) fn new(output: &Output) -> Self {
+    /// `to_seed`: how many rows tables have that are to be sent as a whole.
+    pub(crate) fn new(output: &Output, to_seed: u64) -> Self {
         let bar = output.is_interactive().then(|| {
-            let bar = ProgressBar::new_spinner();
-            bar.set_style(ProgressStyle::with_template("{spinner} {msg}").expect("a constant"));
+            let bar = ProgressBar::no_length().with_style(style(SPINNER));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar.set_message("connecting");
             bar
         });
+        let is_cut = false;
         Self {
             bar,
-            waiting_max: 0,
+            to_seed,
+            is_cut,
         }
     }
 
-    pub(crate) fn update(&mut self, event: &Event, status: &Status) {
-        self.waiting_max = self.waiting_max.max(status.waiting);
-        let Some(bar) = &self.bar else { return };
-        if let Event::Loading(progress) = event {
-            let total = progress
-                .remaining
-                .map(|remaining| progress.done + remaining);
-            bar.set_message(match total {
-                Some(total) => format!(
-                    "loading {} of {} rows",
-                    grouped(progress.done),
-                    grouped(total)
-                ),
-                None => format!("loading, {} rows so far", grouped(progress.done)),
-            });
-        } else if status.waiting > 0 {
-            bar.set_message(format!(
-                "sending, {} changesets to go",
-                grouped(status.waiting)
-            ));
-        } else if status.caught_up {
-            bar.set_message("in step");
+    /// Draws the notice; returns the sentence for people, if it is worth one.
+    pub(crate) fn update(&mut self, notice: &Notice<'_>, status: &Status) -> Option<String> {
+        match notice {
+            Notice::Event(Event::Loading(progress)) => {
+                let total = progress.remaining.map(|left| progress.done + left);
+                self.draw("loading", progress.done, total);
+                None
+            }
+            Notice::Event(Event::Connected { .. }) => {
+                self.is_cut = false;
+                None
+            }
+            Notice::Event(_) => None,
+            Notice::Sending => {
+                let done = rows_sent(status);
+                match self.to_seed {
+                    0 => self.say(&format!("sending {}", counted(status.waiting, "changeset"))),
+                    total => self.draw("sending", done, Some(total)),
+                }
+                None
+            }
+            Notice::Disconnected { error, .. } => {
+                self.say("not connected, trying again");
+                let first = !std::mem::replace(&mut self.is_cut, true);
+                first.then(|| format!("not connected, trying again: {error}"))
+            }
+        }
+    }
+
+    /// The notice as a JSON line (docs/events.md).
+    pub(crate) fn object(&self, notice: &Notice<'_>, status: &Status) -> serde_json::Value {
+        match notice {
+            Notice::Event(event) => describe(event).0,
+            Notice::Sending => json!({
+                "type": "sending", "waiting": status.waiting, "accepted": status.accepted,
+                "rows": rows_sent(status), "rows_total": (self.to_seed > 0).then_some(self.to_seed),
+            }),
+            Notice::Disconnected { error, pause } => json!({
+                "type": "disconnected", "message": error.to_string(),
+                "retry_after_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    fn say(&self, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_style(style(SPINNER));
+            bar.set_message(message.to_owned());
+        }
+    }
+
+    fn draw(&self, verb: &str, done: u64, total: Option<u64>) {
+        let (Some(bar), Some(total)) = (&self.bar, total) else {
+            return self.say(&format!("{verb}, {} so far", counted(done, "row")));
+        };
+        bar.set_style(style(BAR));
+        bar.set_length(total.max(done));
+        bar.set_position(done);
+        bar.set_message(format!(
+            "{verb} {} of {} rows",
+            grouped(done),
+            grouped(total)
+        ));
+    }
+
+    /// Prints above the bar, so that neither disturbs the other.
+    pub(crate) fn suspend(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 
@@ -60,6 +116,15 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are constants")
+}
+
+/// Rows that the server has of this file's tables that are being sent as a whole, or were.
+fn rows_sent(status: &Status) -> u64 {
+    status.tables.iter().map(|table| table.rows).sum()
 }
 
 /// An event as a JSON line (docs/events.md), or as a sentence.
@@ -78,10 +143,13 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             let listed: Option<Vec<String>> =
                 keys.map(|k| k.iter().map(ToString::to_string).collect());
             let who = rows.author.as_deref().unwrap_or("several people");
-            let many = keys.map_or_else(|| "many".to_owned(), |keys| grouped(keys.len() as u64));
+            let many = keys.map_or_else(
+                || "many rows".to_owned(),
+                |keys| counted(keys.len() as u64, "row"),
+            );
             (
                 json!({ "type": "rows_changed", "table": rows.table, "keys": listed, "author": rows.author }),
-                Some(format!("{}: {many} rows changed by {who}", rows.table)),
+                Some(format!("{}: {many} changed by {who}", rows.table)),
             )
         }
         Event::ChangeRefused {
@@ -107,7 +175,7 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
         } => (
             json!({ "type": "edit_lost", "table": table, "key": key.to_string(), "column": column, "reason": reason }),
             Some(format!(
-                "{table} {key}{}: somebody else's edit won ({reason})",
+                "{table} {key}{}: another edit won ({reason})",
                 column.as_ref().map(|c| format!(".{c}")).unwrap_or_default()
             )),
         ),

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection as Sqlite, OpenFlags};
+use syncline_core::sql;
 use syncline_replica::Replica;
 
 use crate::{error::ClientError, system};
@@ -71,4 +72,24 @@ pub fn open_replica(path: &Path) -> Result<Replica, ClientError> {
     let conn = open(path)?;
     Replica::open(conn, Box::new(system::entropy), system::now())
         .map_err(|error| ClientError::replica(path, error))
+}
+
+/// How many rows there are in the tables that are still to be sent as a whole.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn rows_to_seed(replica: &Replica, path: &Path) -> Result<u64, ClientError> {
+    let status = replica
+        .status()
+        .map_err(|error| ClientError::replica(path, error))?;
+    let mut rows = 0;
+    for table in status.tables.iter().filter(|table| table.seeding) {
+        let count = format!("SELECT count(*) FROM {}", sql::quote(&table.name));
+        let count: i64 = replica
+            .connection()
+            .query_row(&count, [], |row| row.get(0))
+            .map_err(|error| database_error(path, error))?;
+        rows += count.unsigned_abs();
+    }
+    Ok(rows)
 }

@@ -23,6 +23,8 @@ const BUSY_FOR: Duration = Duration::from_secs(5);
 const WEB_SOCKET_FAILURES_MAX: u32 = 3;
 /// How long the exchange is used before a WebSocket is tried again.
 const EXCHANGE_FOR: Duration = Duration::from_secs(60);
+/// Progress is told this often at most.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Connection attempts of an errand that has an end, before it gives up.
 const ATTEMPTS_MAX: u32 = 5;
 
@@ -72,6 +74,20 @@ pub struct Summary {
     pub bytes_received: u64,
 }
 
+/// What a run tells while it lasts.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// The replica's own.
+    Event(&'a Event),
+    /// Changes are on their way to the server: time to look at the status again.
+    Sending,
+    /// There is no connection; another attempt is made after the pause.
+    Disconnected {
+        error: &'a ClientError,
+        pause: Duration,
+    },
+}
+
 /// A replica with a server.
 #[derive(Debug)]
 pub struct Driver {
@@ -84,6 +100,7 @@ pub struct Driver {
     exchange_until: Option<std::time::Instant>,
     attempts: u32,
     last_write_seen: std::time::Instant,
+    progress_told: std::time::Instant,
     data_version: i64,
 }
 
@@ -116,6 +133,7 @@ impl Driver {
             exchange_until: None,
             attempts: 0,
             last_write_seen: std::time::Instant::now(),
+            progress_told: std::time::Instant::now(),
             data_version: 0,
         })
     }
@@ -131,7 +149,7 @@ impl Driver {
         self.replica
     }
 
-    /// Connects, and connects again, until `goal` is reached; `on_event` hears everything.
+    /// Connects, and connects again, until `goal` is reached; `on_notice` hears everything.
     ///
     /// # Errors
     /// What makes going on pointless: a refusal that does not go away by itself, the file; for
@@ -141,7 +159,7 @@ impl Driver {
         &mut self,
         goal: Goal,
         interrupt: &Interrupt,
-        mut on_event: impl FnMut(&Event, &Status),
+        mut on_notice: impl FnMut(&Notice<'_>, &Status),
     ) -> Result<Summary, ClientError> {
         self.summary = Summary::default();
         self.attempts = 0;
@@ -150,11 +168,11 @@ impl Driver {
             let error = match self.open().await {
                 Ok(mut transport) => {
                     let end = self
-                        .converse(&mut transport, goal, &mut interrupted, &mut on_event)
+                        .converse(&mut transport, goal, &mut interrupted, &mut on_notice)
                         .await;
                     transport.close().await;
                     let again = self.replica.disconnected(now());
-                    self.drain(&mut on_event)?;
+                    self.drain(&mut on_notice)?;
                     match end? {
                         End::Goal => return Ok(self.summary.clone()),
                         End::Interrupted => return self.interrupted(goal),
@@ -179,6 +197,9 @@ impl Driver {
             }
             tracing::info!(%error, "not connected; trying again");
             let pause = again.map_or(Duration::from_secs(1), until);
+            let status = self.check(self.replica.status())?;
+            let error = &error;
+            on_notice(&Notice::Disconnected { error, pause }, &status);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = interrupted.wait_for(|stop| *stop) => return self.interrupted(goal),
@@ -242,7 +263,7 @@ impl Driver {
         transport: &mut Transport,
         goal: Goal,
         interrupted: &mut watch::Receiver<bool>,
-        on_event: &mut impl FnMut(&Event, &Status),
+        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<End, ClientError> {
         self.data_version = self.read_data_version()?;
         self.last_write_seen = std::time::Instant::now();
@@ -255,13 +276,14 @@ impl Driver {
                     return Ok(End::Lost(Some(reason)));
                 }
             }
-            self.drain(on_event)?;
+            self.drain(on_notice)?;
             if let Some(closing) = self.replica.closing() {
                 return Ok(End::Closing(closing.clone()));
             }
             if self.is_reached(goal)? {
                 return Ok(End::Goal);
             }
+            self.tell_progress(on_notice)?;
             let timeout = self
                 .replica
                 .poll_timeout()
@@ -337,14 +359,31 @@ impl Driver {
         Ok(is(&self.check(self.replica.status())?))
     }
 
-    fn drain(&mut self, on_event: &mut impl FnMut(&Event, &Status)) -> Result<(), ClientError> {
+    fn tell_progress(
+        &mut self,
+        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
+    ) -> Result<(), ClientError> {
+        if self.progress_told.elapsed() >= PROGRESS_EVERY {
+            self.progress_told = std::time::Instant::now();
+            let status = self.check(self.replica.status())?;
+            if status.waiting > 0 || status.accepted > 0 {
+                on_notice(&Notice::Sending, &status);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(
+        &mut self,
+        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
+    ) -> Result<(), ClientError> {
         while let Some(event) = self.replica.poll_event() {
             self.count(&event);
             if matches!(event, Event::Connected { .. }) {
                 self.remember_url()?;
             }
             let status = self.check(self.replica.status())?;
-            on_event(&event, &status);
+            on_notice(&Notice::Event(&event), &status);
         }
         Ok(())
     }

@@ -24,8 +24,8 @@ pub use attach::{
 };
 pub use compare::{Comparison, Difference, DifferenceKind, compare_table};
 pub use credentials::{Connection, Token};
-pub use database::{is_attached, open_replica};
-pub use driver::{Driver, Goal, Interrupt, Summary};
+pub use database::{is_attached, open_replica, rows_to_seed};
+pub use driver::{Driver, Goal, Interrupt, Notice, Summary};
 pub use error::ClientError;
 pub use system::{new_id, now};
 pub use verify::{Verification, verify};

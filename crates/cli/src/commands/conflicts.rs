@@ -123,7 +123,7 @@ fn headline(conflict: &Conflict) -> String {
         .map(|column| format!(".{column}"))
         .unwrap_or_default();
     let kind = match conflict.kind {
-        ConflictKind::Manual => "changed by two people",
+        ConflictKind::Manual => "changed in two places",
         ConflictKind::Deleted => "edited here, deleted there",
     };
     let state = if conflict.open { "" } else { ", decided" };

@@ -1,6 +1,6 @@
 //! `syncline serve`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use serde_json::json;
@@ -118,6 +118,7 @@ fn log(args: &Serve, verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let logger = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let _already = if args.log_json {
         logger.json().try_init()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Summary};
+use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary};
 use syncline_replica::Event;
 
 use super::{connection, interrupt_on_signals, log, runtime};
@@ -35,8 +35,10 @@ pub(crate) fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<E
 fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     runtime()?.block_on(async {
+        // The file first: what is wrong with it is wrong with any server.
+        let is_attached = syncline::is_attached(&args.file)?;
         let connection = connection(&args.file, &args.server)?;
-        if !syncline::is_attached(&args.file)? {
+        if !is_attached {
             attach_first(&args, &connection, output).await?;
         }
         let replica = syncline::open_replica(&args.file)?;
@@ -92,24 +94,28 @@ async fn run(
     output: &Output,
 ) -> anyhow::Result<Exit> {
     let interrupt = interrupt_on_signals()?;
-    let mut progress = Progress::new(output);
+    let mut progress = Progress::new(output, syncline::rows_to_seed(driver.replica(), file)?);
     let watching = goal == Goal::Forever;
     let started = std::time::Instant::now();
     let mut saved = Ok(());
     let ran = driver
-        .run(goal, &interrupt, |event, status| {
+        .run(goal, &interrupt, |notice, status| {
+            let mut sentence = progress.update(notice, status);
             // Remembered once the server has taken it: a wrong token never replaces a good one.
-            if matches!(event, Event::Connected { .. }) && saved.is_ok() {
+            if matches!(notice, Notice::Event(Event::Connected { .. })) && saved.is_ok() {
                 saved = connection.save(file);
             }
-            progress.update(event, status);
-            let (object, sentence) = describe(event);
-            output.object(&object);
-            if let Some(sentence) = sentence
+            if let Notice::Event(event) = notice
                 && (watching || is_worth_a_line(event))
             {
-                output.note(&sentence);
+                sentence = describe(event).1;
             }
+            progress.suspend(|| {
+                output.object(&progress.object(notice, status));
+                if let Some(sentence) = sentence {
+                    output.note(&sentence);
+                }
+            });
         })
         .await;
     progress.finish();

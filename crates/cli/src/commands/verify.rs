@@ -14,8 +14,8 @@ use crate::{
 pub(crate) fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let found = runtime()?.block_on(async {
-        let connection = connection(&args.file, &args.server)?;
         let replica = syncline::open_replica(&args.file)?;
+        let connection = connection(&args.file, &args.server)?;
         let mut driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         let interrupt = interrupt_on_signals()?;
         let found = syncline::verify(
