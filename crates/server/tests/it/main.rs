@@ -1,0 +1,16 @@
+//! Tests of the server crate: sessions on a storage in memory, and a real server on a real socket.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test that goes wrong is to stop where it does"
+)]
+
+mod bed;
+mod client;
+mod hostile;
+mod opening;
+mod pushing;
+mod streaming;
