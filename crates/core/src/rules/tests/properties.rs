@@ -148,6 +148,38 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn ru7_a_bucket_begins_with_its_family(
+        schema in readable_schema(),
+        steps in steps(30),
+        people in vec(identity(), 1..4),
+    ) {
+        let mut db = Db::new(schema);
+        let mut kept = Kept::default();
+        run(&mut db, &mut kept, &steps);
+        let mut heads: BTreeMap<&[u8], &[TableNumber]> = BTreeMap::new();
+        for ((table, _), buckets) in &kept.buckets {
+            for bucket in buckets {
+                let tables = db.rules.tables_of(*bucket);
+                prop_assert!(tables.contains(table), "its rows are found: {bucket} {table:?}");
+                prop_assert!(tables.is_sorted());
+                prop_assert_eq!(*heads.entry(&bucket.0[..4]).or_insert(tables), tables);
+            }
+        }
+        let granted = kept.grants.keys().map(|grant| grant.bucket);
+        let fixed = people.iter().flat_map(|identity| db.rules.reader(identity).fixed);
+        for bucket in granted.chain(fixed) {
+            prop_assert!(!db.rules.tables_of(bucket).is_empty(), "what is granted can be loaded");
+        }
+        let mut unknown = [0; 16];
+        while heads.contains_key(&unknown[..4]) {
+            unknown[0] += 1;
+        }
+        prop_assert_eq!(db.rules.tables_of(BucketId(unknown)), &[]);
+    }
+}
+
 /// One change for each row drawn: a put, or the deletion of what is there.
 fn changeset(db: &Db, draws: &[(Draw, bool)]) -> Vec<Proposed> {
     let mut changes: BTreeMap<(TableNumber, RowKey), Proposed> = BTreeMap::new();
