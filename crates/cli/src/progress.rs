@@ -48,6 +48,7 @@ impl Progress {
             }
             Notice::Event(Event::Connected { .. }) => {
                 self.is_cut = false;
+                self.say("in step");
                 None
             }
             Notice::Event(_) => None,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use syncline_replica::{Closing, Event, Replica, Status, TableState};
+use syncline_replica::{Closing, Event, Replica, SCHEMA_CHANGED, Status, TableState};
 use tokio::sync::watch;
 
 use crate::{
@@ -197,9 +197,12 @@ impl Driver {
             }
             tracing::info!(%error, "not connected; trying again");
             let pause = again.map_or(Duration::from_secs(1), until);
-            let status = self.check(self.replica.status())?;
-            let error = &error;
-            on_notice(&Notice::Disconnected { error, pause }, &status);
+            // The replica's own wish to begin again with other tables is no outage.
+            if !matches!(&error, ClientError::Refused { code, .. } if code == SCHEMA_CHANGED) {
+                let status = self.check(self.replica.status())?;
+                let error = &error;
+                on_notice(&Notice::Disconnected { error, pause }, &status);
+            }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = interrupted.wait_for(|stop| *stop) => return self.interrupted(goal),

@@ -42,6 +42,8 @@ pub(crate) struct Stream {
     tag: Tag,
     /// What is still to be read, in the order it is read, and after which key.
     queue: VecDeque<Part>,
+    /// Rows to come of what is loading; `None` before they were counted.
+    remaining: Option<u64>,
     loading: BTreeMap<Part, Option<RowKey>>,
     /// Read to the end at this version, live at the next checkpoint from there.
     ended: BTreeMap<Part, (Version, Digest)>,
@@ -74,6 +76,7 @@ impl Stream {
             position,
             tag,
             queue: VecDeque::new(),
+            remaining: None,
             loading: BTreeMap::new(),
             ended: BTreeMap::new(),
             digests: BTreeMap::new(),
@@ -103,6 +106,7 @@ impl Stream {
         }
         self.ended.remove(&part);
         self.digests.remove(&part);
+        self.remaining = None;
         if self.loading.insert(part, after).is_none() {
             self.queue.push_back(part);
         }
@@ -126,18 +130,31 @@ impl Stream {
 
     /// The next page to read, in loading order.
     pub(crate) fn page_wants(&self) -> Vec<PageWant> {
+        self.wants_in_order().take(PAGE_WANTS_MAX).collect()
+    }
+
+    /// What is to be counted with [`Stream::count`], if it was not yet.
+    pub(crate) fn wants_to_count(&self) -> Option<Vec<PageWant>> {
+        self.remaining
+            .is_none()
+            .then(|| self.wants_in_order().collect())
+    }
+
+    /// Remembers how many rows are to come.
+    pub(crate) fn count(&mut self, rows: u64) {
+        self.remaining = Some(rows);
+    }
+
+    fn wants_in_order(&self) -> impl Iterator<Item = PageWant> {
         let parts = self
             .queue
             .iter()
             .filter(|part| self.loading.contains_key(part));
-        parts
-            .take(PAGE_WANTS_MAX)
-            .map(|part| PageWant {
-                bucket: part.0,
-                table: part.1,
-                after: self.loading.get(part).cloned().flatten(),
-            })
-            .collect()
+        parts.map(|part| PageWant {
+            bucket: part.0,
+            table: part.1,
+            after: self.loading.get(part).cloned().flatten(),
+        })
     }
 
     /// Handles `entry` as far as one frame's size allows; `true` when it is finished.
@@ -263,6 +280,8 @@ impl Stream {
         let mut parts = Vec::new();
         for part in read.parts {
             let id = (part.bucket, part.table);
+            let count = u64::from(part.count);
+            self.remaining = self.remaining.map(|rows| rows.saturating_sub(count));
             match (&part.to, part.digest) {
                 (Some(to), _) => {
                     self.loading.insert(id, Some(to.clone()));
@@ -286,7 +305,7 @@ impl Stream {
         let page = Page {
             version: read.version,
             parts,
-            remaining: None,
+            remaining: self.remaining,
         };
         self.emit(&ServerMessage::Page(page), out);
     }

@@ -84,6 +84,26 @@ pub(crate) fn read(
     Ok(page)
 }
 
+/// How many rows are to come: kept with the digest, counted only for a part that is under way.
+pub(crate) fn rows_to_come(conn: &Connection, wants: &[PageWant]) -> Result<u64> {
+    let sql = "SELECT count(*) FROM syncline_members
+               WHERE bucket = ?1 AND table_no = ?2 AND key > ?3";
+    let mut rows = 0;
+    for want in wants {
+        rows += match &want.after {
+            None => load::digest(conn, want.bucket, want.table)?.count,
+            Some(after) => conn
+                .prepare_cached(sql)?
+                .query_row(
+                    (&want.bucket.0[..], want.table.0, after.as_bytes()),
+                    |row| row.get::<_, i64>(0),
+                )?
+                .unsigned_abs(),
+        };
+    }
+    Ok(rows)
+}
+
 /// `true`: an unsettled row stopped it.
 fn read_part(
     conn: &Connection,

@@ -142,6 +142,10 @@ impl Reader for SqliteReader {
         self.snapshot(|conn, catalog| pages::read(conn, catalog, wants, bytes_max))
     }
 
+    async fn rows_to_come(&mut self, wants: &[PageWant]) -> Result<u64, StorageError> {
+        self.snapshot(|conn, _| pages::rows_to_come(conn, wants))
+    }
+
     async fn grants(
         &mut self,
         grantees: &[GranteeId],

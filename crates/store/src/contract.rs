@@ -70,6 +70,7 @@ macro_rules! storage_contract {
                 pl3_trim_forgets_up_to_the_horizon,
                 se11_pages_are_in_key_order_with_the_digest_at_the_end,
                 se11_a_page_is_one_snapshot_of_several_buckets,
+                se11_rows_to_come_are_those_of_the_pages,
                 se10_grants_are_found_by_grantee,
                 di3_hashes_are_those_of_the_content,
                 pl17_readers_see_only_what_is_committed;

@@ -340,6 +340,11 @@ pub trait Reader {
         wants: &[PageWant],
         bytes_max: usize,
     ) -> Result<PageRead, StorageError>;
+    /// How many rows `wants` have to come, to tell how far loading is.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn rows_to_come(&mut self, wants: &[PageWant]) -> Result<u64, StorageError>;
     /// Every bucket granted to any of `grantees`, with the version since when, and the head of
     /// the same snapshot.
     ///

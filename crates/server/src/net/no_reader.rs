@@ -29,6 +29,9 @@ impl Reader for NoReader {
     async fn pages(&mut self, _: &[PageWant], _: usize) -> Result<PageRead, StorageError> {
         Err(StorageError::Busy)
     }
+    async fn rows_to_come(&mut self, _: &[PageWant]) -> Result<u64, StorageError> {
+        Err(StorageError::Busy)
+    }
     async fn grants(
         &mut self,
         _: &[GranteeId],

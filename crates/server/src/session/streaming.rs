@@ -159,6 +159,9 @@ impl Session {
         let Some(stream) = self.stream_mut() else {
             return Ok(());
         };
+        if let Some(wants) = stream.wants_to_count() {
+            stream.count(reader.rows_to_come(&wants).await?);
+        }
         let wants: Vec<PageWant> = stream.page_wants();
         let read = reader.pages(&wants, PAGE_BYTES).await?;
         let Some(stream) = self.stream_mut() else {

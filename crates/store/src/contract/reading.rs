@@ -11,7 +11,10 @@ use super::{
     Bed,
     support::{append, bucket, grant, in_group, insert, key, label, meta, number, opened, store},
 };
-use crate::{Group, Ledger, PageWant, Reader, RowMeta, Storage, Want, testkit::block_on};
+use crate::{
+    Group, Ledger, PageWant, Reader, RowMeta, Storage, Want,
+    testkit::{World, block_on},
+};
 
 pub fn se8_the_log_is_read_in_order_and_in_portions<B: Bed>(bed: &mut B) {
     let (mut storage, _) = opened(bed);
@@ -251,6 +254,37 @@ pub fn se11_a_page_is_one_snapshot_of_several_buckets<B: Bed>(bed: &mut B) {
         Some(Digest::default()),
         "nothing has an empty digest"
     );
+}
+
+pub fn se11_rows_to_come_are_those_of_the_pages<B: Bed>(bed: &mut B) {
+    let mut world = World::new(bed.open());
+    for n in 0..5 {
+        world.push("ada", |draw| {
+            draw.insert("notes", n, &[("body", "one".into())])
+        });
+    }
+    let notes = number(&world.context, "notes");
+    let mut reader = bed.reader(&world.storage);
+    let entries = block_on(reader.log_after(Version::ZERO, usize::MAX)).expect("the log is read");
+    let mut records = entries.iter().flat_map(|entry| &entry.records);
+    let home = records.next().expect("rows were inserted").after[0];
+    let part = |after| PageWant {
+        bucket: home,
+        table: notes,
+        after,
+    };
+    for (wants, rows) in [
+        (vec![], 0),
+        (vec![part(None)], 5),
+        (vec![part(Some(key(1)))], 3),
+        (vec![part(Some(key(4))), want(notes, 9, None)], 0),
+    ] {
+        let found = block_on(reader.rows_to_come(&wants)).expect("rows are counted");
+        assert_eq!(found, rows);
+        let page = block_on(reader.pages(&wants, usize::MAX)).expect("pages are read");
+        let counts = page.parts.iter().map(|part| u64::from(part.count));
+        assert_eq!(counts.sum::<u64>(), rows);
+    }
 }
 
 pub fn se10_grants_are_found_by_grantee<B: Bed>(bed: &mut B) {

@@ -92,6 +92,12 @@ impl Reader for MemoryReader {
         Ok(read)
     }
 
+    async fn rows_to_come(&mut self, wants: &[PageWant]) -> Result<u64, StorageError> {
+        let data = lock(&self.data);
+        let count = |want: &PageWant| data.to_come(want).count() as u64;
+        Ok(wants.iter().map(count).sum())
+    }
+
     async fn grants(
         &mut self,
         grantees: &[GranteeId],
@@ -156,6 +162,13 @@ impl Data {
             })
     }
 
+    fn to_come(&self, want: &PageWant) -> impl Iterator<Item = (&RowKey, &Row, &RowMeta)> {
+        let after = |key: &RowKey| want.after.as_ref().is_none_or(|after| key > after);
+        self.live(want.table).filter(move |(key, _, meta)| {
+            after(key) && meta.buckets.binary_search(&want.bucket).is_ok()
+        })
+    }
+
     fn page(
         &self,
         want: &PageWant,
@@ -177,12 +190,8 @@ impl Data {
             count: 0,
             digest: Some(digest),
         };
-        let after = |key: &RowKey| want.after.as_ref().is_none_or(|after| key > after);
-        let rows = self.live(want.table).filter(|(key, _, meta)| {
-            after(key) && meta.buckets.binary_search(&want.bucket).is_ok()
-        });
         let mut last = None;
-        for (key, row, meta) in rows {
+        for (key, row, meta) in self.to_come(want) {
             if part.rows.len() >= bytes_max && (part.count > 0 || !one_at_least) {
                 part.to = last.or_else(|| want.after.clone());
                 part.digest = None;
