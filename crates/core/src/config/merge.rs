@@ -177,6 +177,7 @@ pub(super) fn apply(
     for rest in chosen.iter().filter(|chosen| chosen.what == What::Rest) {
         whole_table(table, rest, path, m);
     }
+    let mut given: Vec<(usize, Option<String>)> = Vec::new();
     for chosen in chosen {
         let place = format!("{path}.merge.{}", chosen.what.shown());
         let (column, members) = match &chosen.what {
@@ -201,7 +202,18 @@ pub(super) fn apply(
                 }
             },
         };
-        give(table, column, members, chosen, &place, adopted, m);
+        let what = (column, members);
+        if given.contains(&what) {
+            m.add(
+                chosen.at.0,
+                format!("{place} has a strategy already"),
+                "one strategy for each column and path",
+                "keep one of the two",
+            );
+            continue;
+        }
+        given.push(what.clone());
+        give(table, what, chosen, &place, adopted, m);
     }
 }
 
@@ -229,8 +241,7 @@ fn whole_table(table: &mut Table, chosen: &Chosen, path: &str, m: &mut Mistakes)
 
 fn give(
     table: &mut Table,
-    position: usize,
-    members: Option<String>,
+    (position, members): (usize, Option<String>),
     chosen: &Chosen,
     place: &str,
     adopted: bool,

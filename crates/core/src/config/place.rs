@@ -147,7 +147,9 @@ impl Source {
         let before = &self.text[..self.text.floor_char_boundary(at)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
-        (line, before[line_start..].chars().count() + 1)
+        // No editor counts a byte order mark.
+        let text = before[line_start..].trim_start_matches('\u{feff}');
+        (line, text.chars().count() + 1)
     }
 }
 

@@ -300,3 +300,20 @@ fn cf1_no_depth_makes_the_reader_crash() {
         }
     }
 }
+
+#[test]
+fn cf11_each_column_and_path_has_one_strategy() {
+    let table =
+        "[tables.t]\ncolumns = { id = \"uuid primary key\", tags = \"json\", s = \"json\" }\n";
+    assert_snapshot!(mistakes(&format!("{table}merge = {{ tags = \"set\", TAGS = \"append\", \"s.a\" = \"set\", s.a = \"append\" }}")), @"
+    syncline.toml:3:25: tables.t.merge.TAGS has a strategy already (expected one strategy for each column and path; keep one of the two)
+    syncline.toml:3:63: tables.t.merge.s.a has a strategy already (expected one strategy for each column and path; keep one of the two)
+    ");
+}
+
+#[test]
+fn cf1_a_byte_order_mark_says_nothing() {
+    let config = parse("\u{feff}[server]\r\nretention_days = 7\r\n");
+    assert_eq!(config.server.retention_days, 7);
+    assert_snapshot!(mistakes("\u{feff}[sever]\r\n"), @"syncline.toml:1:2: unknown key `sever` (expected `server` or `tables`; write `server`)");
+}
