@@ -158,7 +158,7 @@ impl TableSql {
     }
 
     /// At most `limit` rows after the row with the key `after`, in the order of the table's own
-    /// key index. That is the order of [`RowKey`]s for keys of one storage class with the BINARY
+    /// key index; rows with a NULL key are left out. That is the order of [`RowKey`]s for keys of one storage class with the BINARY
     /// collation; for others it is another, but a total one, so paging sees every row.
     ///
     /// # Errors
@@ -170,6 +170,19 @@ impl TableSql {
         after: Option<&RowKey>,
         limit: usize,
     ) -> Result<Vec<Row>, RowError> {
+        let rows = self.scan_keyed(conn, after, limit)?;
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// As [`TableSql::scan`], with the key of each row, if it has a canonical one; a row without
+    /// canonical form does not hide the others.
+    #[expect(clippy::type_complexity, reason = "a key and what came of its row")]
+    pub(crate) fn scan_keyed(
+        &self,
+        conn: &Connection,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(Option<RowKey>, Result<Row, RowError>)>, RowError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut binds: Vec<Raw> = Vec::new();
         let sql = match after {
@@ -190,7 +203,8 @@ impl TableSql {
         let mut out = Vec::new();
         while let Some(row) = rows.next().map_err(self.db())? {
             let image = self.image(row, 0).map_err(self.db())?;
-            out.push(self.canonical_row(image)?);
+            let key = self.canonical_key(self.stored_key(&image));
+            out.push((key, self.canonical_row(image)));
         }
         Ok(out)
     }

@@ -11,11 +11,13 @@ use crate::{
     capture::Before,
     entropy::Entropy,
     error::ReplicaError,
+    event::Event,
     meta::{
         ledger,
         names::{self, TableRecord},
         outbox::StoredChange,
     },
+    rows::RowError,
     seal::{self, Sealed, parents},
     tables::SyncedTable,
     work::{Place, Work},
@@ -55,17 +57,25 @@ pub(crate) fn seal_next(
     };
     let rows = table
         .sql
-        .scan(work.conn, record.seed_after.as_ref(), ROWS)?;
+        .scan_keyed(work.conn, record.seed_after.as_ref(), ROWS)?;
     let mut chunk = Chunk::default();
     let mut last = None;
     let mut looked_at = 0;
-    for row in rows {
+    for (key, row) in rows {
         looked_at += 1;
-        let key = row.key(&table.table).map_err(|error| ReplicaError::Row {
-            reason: format!("a row of table {}: {error}", table.name()),
-        })?;
-        chunk.add(work, table, &key, &row, now)?;
-        last = Some(key);
+        match (&key, row) {
+            (Some(key), Ok(row)) => chunk.add(work, table, key, &row, now)?,
+            (_, Err(error @ RowError::Database { .. })) => return Err(error.into()),
+            (_, unfit) => work.events.push(Event::RowUnfit {
+                table: table.name().to_owned(),
+                row: key.as_ref().map(ToString::to_string).unwrap_or_default(),
+                reason: match unfit {
+                    Err(error) => error.to_string(),
+                    Ok(_) => "its key is too long".to_owned(),
+                },
+            }),
+        }
+        last = key.or(last);
         if chunk.bytes >= BYTES || chunk.sealed.changes.len() >= ROWS {
             break;
         }

@@ -75,6 +75,10 @@ impl Statements {
                 format!("{0} = excluded.{0}", column(p))
             })
         };
+        // SQLite lets keys be NULL; such rows cannot sync.
+        let has_key = all(&table.primary_key, |p| {
+            format!("r.{} IS NOT NULL", column(p))
+        });
         let same_spelling = all(&table.primary_key, |p| {
             let k = column(p);
             format!(
@@ -96,10 +100,10 @@ impl Statements {
                 let any: Vec<_> = table.primary_key.iter().map(null).collect();
                 format!("{} LIMIT ?1", read_where(format!("({})", any.join(" OR "))))
             },
-            scan: format!("{read_all} ORDER BY {keys} LIMIT ?1"),
+            scan: format!("{} ORDER BY {keys} LIMIT ?1", read_where(has_key.clone())),
             scan_after: format!(
                 "{} ORDER BY {keys} LIMIT ?{}",
-                read_where(format!("({keys}) > ({})", marks(1, count))),
+                read_where(format!("({keys}) > ({}) AND {has_key}", marks(1, count))),
                 count + 1
             ),
             read_all,

@@ -323,7 +323,40 @@ impl Authority {
                 return Some(refusal);
             }
         }
-        None
+        self.twin(changeset).then(|| refusal("constraint", false))
+    }
+
+    /// Whether two rows would have the same values in a unique index.
+    fn twin(&self, changeset: &Changeset) -> bool {
+        let touches_unique = |change: &Change| {
+            let table = self.schema.by_number(change.table);
+            table.is_some_and(|table| !table.uniques.is_empty())
+        };
+        if !changeset.changes.iter().any(touches_unique) {
+            return false;
+        }
+        let mut after: BTreeMap<_, _> = self
+            .rows
+            .iter()
+            .map(|(place, kept)| (place.clone(), kept.row.clone()))
+            .collect();
+        for Change { table, key, op, .. } in &changeset.changes {
+            let place = (*table, key.clone());
+            let structure = self.schema.by_number(*table).unwrap();
+            match next(structure, after.get(&place), op) {
+                Some(row) => drop(after.insert(place, row)),
+                None => drop(after.remove(&place)),
+            }
+        }
+        let mut seen = BTreeSet::new();
+        after.iter().any(|((t, _), row)| {
+            let uniques = &self.schema.by_number(*t).unwrap().uniques;
+            uniques.iter().enumerate().any(|(i, positions)| {
+                let values: Vec<_> = positions.iter().map(|&p| row.0[p].clone()).collect();
+                !values.iter().any(Value::is_null)
+                    && !seen.insert((*t, i, RowKey::encode(&values).unwrap()))
+            })
+        })
     }
 
     fn commit(&mut self, changeset: &Changeset) -> Version {
@@ -332,21 +365,7 @@ impl Authority {
             let table = self.schema.by_number(*table).unwrap().clone();
             let place = (table.number, key.clone());
             let current = self.rows.get(&place).map(|kept| kept.row.clone());
-            let next = match (&current, op) {
-                // Columns that an insert leaves NULL stay as they are.
-                (Some(row), Op::Insert(edits)) => {
-                    let mut row = row.clone();
-                    for edit in edits {
-                        if let Edit::Set(value) = &edit.edit
-                            && !value.is_null()
-                        {
-                            row.0[table.position_of(edit.column).unwrap()] = value.clone();
-                        }
-                    }
-                    Some(row)
-                }
-                _ => merge::apply_op(&table, current.as_ref(), op).unwrap(),
-            };
+            let next = next(&table, current.as_ref(), op);
             let (id, hlc) = (changeset.id, changeset.hlc);
             records.extend(self.set(&table, key.clone(), next, id, hlc));
         }
@@ -354,6 +373,22 @@ impl Authority {
         self.ids.insert(changeset.id, version);
         version
     }
+}
+
+/// The row after `op`; columns that an insert leaves NULL stay as they are.
+fn next(table: &Table, current: Option<&Row>, op: &Op) -> Option<Row> {
+    let (Some(row), Op::Insert(edits)) = (current, op) else {
+        return merge::apply_op(table, current, op).unwrap();
+    };
+    let mut row = row.clone();
+    for edit in edits {
+        if let Edit::Set(value) = &edit.edit
+            && !value.is_null()
+        {
+            row.0[table.position_of(edit.column).unwrap()] = value.clone();
+        }
+    }
+    Some(row)
 }
 
 fn is_integer(table: &Table) -> bool {

@@ -18,6 +18,7 @@ mod fixture;
 mod identities;
 mod introspect;
 mod loading;
+mod model;
 mod outbox;
 mod rows;
 mod sealing;

@@ -1,7 +1,7 @@
 //! What went wrong elsewhere, from the app's statement to the other device.
 
 use syncline_core::{MergeStrategy, Value};
-use syncline_replica::{Replica, ReplicaError};
+use syncline_replica::{Event, Replica, ReplicaError};
 
 use crate::{
     authority::Authority,
@@ -214,6 +214,29 @@ fn ca10_a_file_of_a_newer_program_is_left_alone() {
     let text = error.to_string();
     assert!(text.contains("99") && text.contains('1'), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn sl10_rows_that_cannot_sync_hold_nothing_up() {
+    const TABLE: &str = "CREATE TABLE t(a INTEGER, b TEXT, x TEXT, PRIMARY KEY(a, b));";
+    let mut server = Authority::new(schema(TABLE));
+    let mut device = Device::new(TABLE, 1);
+    // Written before the first contact, so found again when rows from before are sent.
+    device.write(
+        "INSERT INTO t VALUES(NULL, 'k', 'no key'), (1, NULL, 'no key'), (2, 'k', 'fine'),
+           (3, 'k', CAST(x'ff' AS TEXT))",
+    );
+    device.sync(&mut server);
+    assert_eq!(server.rows.len(), 1);
+    let unfit = |device: &Device| {
+        let told = |e: &&Event| matches!(e, Event::RowUnfit { .. });
+        device.events.iter().filter(told).count()
+    };
+    assert!(unfit(&device) >= 3, "{:?}", device.events);
+    device.write("UPDATE t SET x = 'by now' WHERE a = 3");
+    device.sync(&mut server);
+    assert_eq!(server.rows.len(), 2);
+    assert_eq!(device.outbox(), "");
 }
 
 #[test]
