@@ -1,5 +1,7 @@
 //! Another key for an unsent row whose integer key was taken (spec OB10).
 
+use std::collections::BTreeSet;
+
 use rusqlite::OptionalExtension;
 use syncline_core::{ColumnEdit, ColumnNumber, Edit, Op, RowKey, Value, schema::ForeignKey};
 
@@ -146,6 +148,8 @@ fn move_references(
     new: i64,
 ) -> Result<Vec<Seq>, ReplicaError> {
     let mut moved = Vec::new();
+    // Rows that moved with their insert: what was changed of them later follows.
+    let mut followed = BTreeSet::new();
     let mut after = 0;
     loop {
         let entries = outbox::in_state(work.conn, State::Sealed, after, 100)?;
@@ -158,7 +162,19 @@ fn move_references(
                 let Some(child) = work.table(stored.change.table) else {
                     continue;
                 };
-                if move_reference(work, child, parent, entry.seq, stored, old, new)? {
+                let place = (child.number(), stored.change.key.clone());
+                if followed.contains(&place) || is_inserted_here(work, child, &place.1)? {
+                    followed.insert(place.clone());
+                }
+                let is_ours = followed.contains(&place);
+                if move_reference(
+                    work,
+                    child,
+                    parent,
+                    (entry.seq, stored),
+                    is_ours,
+                    (old, new),
+                )? {
                     moved.push(entry.seq);
                 }
             }
@@ -167,25 +183,28 @@ fn move_references(
 }
 
 /// Rewrites one change that references the row; its own key too, where the reference is part of
-/// it and the row is unsent as well.
+/// it and the row was inserted here as well. A change of the server's row of that key stays: it
+/// is about the row that has the old key.
 fn move_reference(
     work: &mut Work<'_>,
     child: &SyncedTable,
     parent: &SyncedTable,
-    seq: Seq,
-    mut stored: StoredChange,
-    old: i64,
-    new: i64,
+    (seq, mut stored): (Seq, StoredChange),
+    is_ours: bool,
+    (old, new): (i64, i64),
 ) -> Result<bool, ReplicaError> {
     let positions = references(child, parent);
     let columns: Vec<_> = positions
         .iter()
         .map(|&p| child.table.columns[p].number)
         .collect();
-    let mut found = point_elsewhere(&mut stored.change.op, &columns, old, new);
     let from = stored.change.key.clone();
-    let is_unsent = ledger::version_of(work.conn, child.number(), &from)?.is_none();
-    if let Some(to) = moved_key(child, &from, &positions, old, new).filter(|_| is_unsent) {
+    let moved = moved_key(child, &from, &positions, old, new);
+    if moved.is_some() && !is_ours {
+        return Ok(false);
+    }
+    let mut found = point_elsewhere(&mut stored.change.op, &columns, old, new);
+    if let Some(to) = moved {
         stored.change.key = to.clone();
         work.put_shadow(
             child,
@@ -203,6 +222,22 @@ fn move_reference(
         work.refresh(child.number(), from);
     }
     Ok(found)
+}
+
+/// Whether an insert of this row waits to be sent.
+fn is_inserted_here(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+) -> Result<bool, ReplicaError> {
+    for pending in outbox::touching(work.conn, table.number(), key)? {
+        let change = outbox::changes(work.conn, pending.seq, pending.pos, 1)?;
+        let inserts = change.iter().any(|stored| is_insert(&stored.change.op));
+        if inserts && pending.state == State::Sealed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The key with the reference in it moved; `None` if it has none.

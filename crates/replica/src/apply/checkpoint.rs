@@ -79,6 +79,7 @@ pub(crate) fn apply_checkpoint(
     };
     apply_changes(work, &mut stream, input)?;
     take_ahead(work, &mut stream, cursor.version)?;
+    let missing = live_ones(work, &stream.mismatched)?;
     erase_gone(work, &stream)?;
     finish_accepted(work, cursor.version, now)?;
     if input.checkpoint.loading == 0 {
@@ -92,7 +93,7 @@ pub(crate) fn apply_checkpoint(
             buckets::set_part(work.conn, b, table.number(), true, None)?;
         }
     }
-    applied.reload = compare_digests(work, stream.mismatched, input)?;
+    applied.reload = compare_digests(work, missing, input)?;
     cursors::add(work.conn, cursor)?;
     settings::put(work.conn, Key::CaughtUp, input.checkpoint.caught_up)?;
     applied.is_live = input.checkpoint.caught_up && !buckets::is_loading(work.conn)?;
@@ -219,18 +220,31 @@ fn end_loading(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaEr
     erase_gone(work, stream)
 }
 
+/// Those of the (bucket, table)s that were live already when a row turned out to be missing: in
+/// those that become live with this checkpoint its page has brought it since (spec AP9).
+fn live_ones(
+    work: &Work<'_>,
+    found: &[(Bucket, TableNumber)],
+) -> Result<BTreeSet<(Bucket, TableNumber)>, ReplicaError> {
+    let mut live = BTreeSet::new();
+    for &(b, t) in found {
+        if buckets::part(work.conn, b, t)?.is_some_and(|part| part.live) {
+            live.insert((b, t));
+        }
+    }
+    Ok(live)
+}
+
 /// Compares the receipt digests at exactly this version; what differs is loaded again, and
 /// nothing is dropped meanwhile (spec AP7).
 fn compare_digests(
     work: &mut Work<'_>,
-    missing: Vec<(Bucket, TableNumber)>,
+    missing: BTreeSet<(Bucket, TableNumber)>,
     input: &CheckpointInput<'_>,
 ) -> Result<Vec<LoadPosition>, ReplicaError> {
     let mut differing: BTreeMap<TableNumber, BTreeSet<Bucket>> = BTreeMap::new();
     for (b, t) in missing {
-        if buckets::part(work.conn, b, t)?.is_some_and(|part| part.live) {
-            differing.entry(t).or_default().insert(b);
-        }
+        differing.entry(t).or_default().insert(b);
     }
     for digest in &input.checkpoint.digests {
         let table = work.tables.remote(digest.table);

@@ -43,8 +43,14 @@ pub(crate) fn apply_record(
     };
     buckets.sort_unstable();
     buckets.dedup();
+    // Buckets that pages told of for this very version: the record is silent about those that
+    // were granted after it, but it knows all others, also those that the row left.
+    let mut told = None;
     if stream.any_ahead {
         for ahead in ahead::take(work.conn, table.number(), &body.key, body.version)? {
+            if ahead.version == body.version && ahead.body.is_some() {
+                told.get_or_insert_with(Vec::new).push(ahead.b);
+            }
             apply_ahead(work, stream, table, ahead)?;
         }
     }
@@ -55,7 +61,15 @@ pub(crate) fn apply_record(
         (RowState::Whole { .. } | RowState::Columns(_), Some(known))
             if known.version == body.version =>
         {
-            join(work, table, &body.key, &known, &buckets)
+            let Some(told) = told else {
+                return join(work, table, &body.key, &known, &buckets);
+            };
+            let only = Known {
+                buckets: told,
+                ..known.clone()
+            };
+            let next = joined(&only, &buckets);
+            work.set_known(table, &body.key, Some(&known), Some(&next))
         }
         (RowState::Deleted, Some(known)) => delete(work, table, &body.key, &known, &body.author),
         (RowState::Removed, Some(known)) => unsee(work, stream, table, &body.key, &known),
@@ -270,11 +284,16 @@ fn join(
     known: &Known,
     buckets: &[Bucket],
 ) -> Result<(), ReplicaError> {
+    let next = joined(known, buckets);
+    work.set_known(table, key, Some(known), Some(&next))
+}
+
+fn joined(known: &Known, buckets: &[Bucket]) -> Known {
     let mut next = known.clone();
     next.buckets.extend(buckets);
     next.buckets.sort_unstable();
     next.buckets.dedup();
-    work.set_known(table, key, Some(known), Some(&next))
+    next
 }
 
 /// Writes a row's new version.
