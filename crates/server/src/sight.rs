@@ -14,6 +14,9 @@ pub struct Sight {
     grantees: BTreeSet<GranteeId>,
     /// Bucket → number of grantees that have it (a fixed bucket counts one).
     buckets: BTreeMap<BucketId, u32>,
+    /// Since when buckets are granted that were not always: what happened to their rows before
+    /// is not for this reader.
+    since: BTreeMap<BucketId, Version>,
     /// Grant changes up to here are in `buckets`.
     as_of: Version,
     generation: u64,
@@ -30,6 +33,14 @@ impl Sight {
     /// The sight of `reader` as the storage told its grants at `as_of`.
     #[must_use]
     pub fn new(reader: Reader, grants: &[(Grant, Version)], as_of: Version) -> Self {
+        let mut since: BTreeMap<BucketId, Version> = BTreeMap::new();
+        for (grant, version) in grants {
+            let first = since.entry(grant.bucket).or_insert(*version);
+            *first = (*first).min(*version);
+        }
+        for bucket in &reader.fixed {
+            since.remove(bucket);
+        }
         let mut buckets = BTreeMap::new();
         for bucket in reader
             .fixed
@@ -41,6 +52,7 @@ impl Sight {
         Self {
             grantees: reader.grantees.into_iter().collect(),
             buckets,
+            since,
             as_of,
             generation: 0,
         }
@@ -60,6 +72,13 @@ impl Sight {
     #[must_use]
     pub fn sees(&self, bucket: &BucketId) -> bool {
         self.buckets.contains_key(bucket)
+    }
+
+    /// Whether what happened to rows of `bucket` in the entry that ends at `version` may be seen:
+    /// the bucket is granted now and was granted then.
+    #[must_use]
+    pub fn saw(&self, bucket: &BucketId, version: Version) -> bool {
+        self.sees(bucket) && self.since.get(bucket).is_none_or(|since| *since <= version)
     }
 
     /// Changes exactly when [`Sight::follow`] gained or lost a bucket.
@@ -108,8 +127,14 @@ impl Sight {
         }
         for (bucket, before) in touched {
             match (before, self.sees(&bucket)) {
-                (false, true) => change.gained.push(bucket),
-                (true, false) => change.lost.push(bucket),
+                (false, true) => {
+                    self.since.insert(bucket, entry.version);
+                    change.gained.push(bucket);
+                }
+                (true, false) => {
+                    self.since.remove(&bucket);
+                    change.lost.push(bucket);
+                }
                 (false, false) | (true, true) => {}
             }
         }

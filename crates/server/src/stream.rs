@@ -230,21 +230,18 @@ impl Stream {
         self.emit(&ServerMessage::Grants(grants), out);
     }
 
-    /// Spec SE9. A bucket that is still loading proves nothing about what the reader has: there
+    /// Spec SE9, by the grants of that place of the log: what a row went through before its bucket
+    /// was granted is not told to a reader who catches up; a page brings what came of it. A bucket that is still loading proves nothing about what the reader has: there
     /// the whole row is sent if it is at hand.
     fn record(&mut self, entry: &LogEntry, record: &LogRecord) {
         let part = |bucket: &BucketId| (*bucket, record.table);
         let live = |bucket: &&BucketId| {
-            self.sight.sees(bucket) && !self.loading.contains_key(&part(bucket))
+            self.sight.saw(bucket, entry.version) && !self.loading.contains_key(&part(bucket))
         };
-        let saw_before = record.before.iter().any(|b| self.sight.sees(b));
+        let sees = |bucket: &&BucketId| self.sight.saw(bucket, entry.version);
+        let saw_before = record.before.iter().any(|b| sees(&b));
         let has_before = record.before.iter().any(|b| live(&b));
-        let after: Vec<BucketId> = record
-            .after
-            .iter()
-            .filter(|b| self.sight.sees(b))
-            .copied()
-            .collect();
+        let after: Vec<BucketId> = record.after.iter().filter(sees).copied().collect();
         let body: Arc<[u8]> = match (after.is_empty(), &record.whole, &record.columns) {
             (true, ..) if !saw_before => return,
             (true, ..) => gone(entry, record).into(),
