@@ -9,7 +9,7 @@ use syncline_core::{
 };
 
 use super::{World, block_on};
-use crate::{Group, LoadedRow, PageWant, Reader, Storage};
+use crate::{Context, Group, LoadedRow, PageWant, Reader, Storage};
 
 /// Kept and computed anew; equal in a storage that is as it should be (spec PL11, PL15).
 #[derive(Debug)]
@@ -39,8 +39,18 @@ struct Rows {
 impl Audit {
     /// Looks at everything in `world`'s storage, and at the grants of `users`.
     pub fn of<S: Storage, R: Reader>(world: &mut World<S>, reader: &mut R, users: &[&str]) -> Self {
-        let loaded = block_on(live_rows(world));
-        let rules = world.context.rules();
+        Self::over(&mut world.storage, &world.context, reader, users)
+    }
+
+    /// The same for any storage with its schema and rules.
+    pub fn over<S: Storage, R: Reader>(
+        storage: &mut S,
+        context: &Context,
+        reader: &mut R,
+        users: &[&str],
+    ) -> Self {
+        let loaded = block_on(live_rows(storage, context));
+        let rules = context.rules();
         let readers = users.iter().map(|user| {
             let user = Some(UserId((*user).to_owned()));
             rules.reader(&Identity {
@@ -91,15 +101,18 @@ impl Audit {
                 *anew.grants.entry(grant).or_insert(0) += 1;
             }
         }
-        let maintained = maintained(world, reader, &anew, &loaded, &grantees);
+        let maintained = maintained(storage, reader, &anew, &loaded, &grantees);
         Self { maintained, anew }
     }
 }
 
-async fn live_rows<S: Storage>(world: &mut World<S>) -> BTreeMap<(TableNumber, RowKey), LoadedRow> {
+async fn live_rows<S: Storage>(
+    storage: &mut S,
+    context: &Context,
+) -> BTreeMap<(TableNumber, RowKey), LoadedRow> {
     let mut found = BTreeMap::new();
-    let mut group = world.storage.begin().await.expect("a group begins");
-    for table in &world.context.schema().tables {
+    let mut group = storage.begin().await.expect("a group begins");
+    for table in &context.schema().tables {
         let rows = group
             .scan(table.number, None, usize::MAX)
             .await
@@ -114,7 +127,7 @@ async fn live_rows<S: Storage>(world: &mut World<S>) -> BTreeMap<(TableNumber, R
 }
 
 fn maintained<S: Storage, R: Reader>(
-    world: &mut World<S>,
+    storage: &mut S,
     reader: &mut R,
     anew: &Derived,
     loaded: &BTreeMap<(TableNumber, RowKey), LoadedRow>,
@@ -155,7 +168,7 @@ fn maintained<S: Storage, R: Reader>(
         .collect();
     let mut counts = crate::Loaded::default();
     block_on(async {
-        let mut group = world.storage.begin().await.expect("a group begins");
+        let mut group = storage.begin().await.expect("a group begins");
         group
             .load(&wants, &mut counts)
             .await
