@@ -1,189 +1,250 @@
 //! A device: a real replica on a database in memory, an app that writes through a connection of
-//! its own, a clock that is wrong, and a connection that may be cut.
-
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+//! its own, and a clock that is wrong.
 
 use anyhow::{Context as _, bail};
-use rusqlite::{Connection, functions::FunctionFlags};
+use rusqlite::Connection;
 use syncline_core::{Timestamp, Version};
-use syncline_replica::{AttachOptions, Event, Replica, Seeding};
-use syncline_server::SessionId;
+use syncline_replica::{AttachOptions, Event, Replica, ReplicaError, Seeding};
 
-use crate::{link::Link, rng::Rng, schema::LOCAL, server::{Server, open_memory}};
+use crate::{
+    database::{Clock, Fuse, fresh_name, open_memory, transfer},
+    link::Link,
+    rng::Rng,
+    schema::LOCAL,
+};
 
 pub(crate) struct Device {
     pub(crate) name: String,
-    pub(crate) user: String,
+    pub(crate) user: &'static str,
     /// Another program on the same file. It also keeps the database alive over a kill.
     pub(crate) app: Connection,
     database: String,
     pub(crate) replica: Option<Replica>,
     pub(crate) link: Option<Link>,
-    pub(crate) session: Option<SessionId>,
     pub(crate) rng: Rng,
     /// How far this clock is ahead of true time, in microseconds.
-    skew: i64,
-    /// What this clock shows, for SQLite's own functions.
-    clock: Arc<AtomicU64>,
+    pub(crate) skew: i64,
+    clock: Clock,
+    fuse: Fuse,
     /// When to connect, or to start again after a kill.
     pub(crate) next_try: Timestamp,
+    /// When the engine looks at what the app wrote.
+    pub(crate) wake_at: Option<Timestamp>,
     pub(crate) checkpoint: Version,
-    pub(crate) events: u64,
+    /// Whether the checkpoint may go back: the server lost its end, or this file is an old copy.
+    pub(crate) may_go_back: bool,
+    /// A codeless number that makes ids of this device's edits its own.
+    pub(crate) next_id: u64,
+}
+
+/// How a device comes to life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// An empty file that takes its tables from the server.
+    Empty,
+    /// A file whose app created its tables, with these statements on top.
+    Filled(&'static str),
 }
 
 impl Device {
-    /// A device whose app created its tables already, or an empty file that takes them from the
-    /// server.
     pub(crate) fn new(
-        database: &str,
-        (name, user): (String, String),
-        has_tables: bool,
+        name: String,
+        user: &'static str,
+        birth: Birth,
         skew_ms: i64,
         mut rng: Rng,
+        now: Timestamp,
     ) -> anyhow::Result<Self> {
-        let clock = Arc::new(AtomicU64::new(0));
-        let app = open_with_clock(database, &clock)?;
+        let database = fresh_name(&name);
+        let clock = Clock::default();
+        let skew = skew_ms * 1_000;
+        clock.set(now.0.saturating_add_signed(skew));
+        let app = open_memory(&database)?;
+        clock.install(&app)?;
+        if let Birth::Filled(rows) = birth {
+            app.execute_batch(LOCAL)?;
+            app.execute_batch(rows)?;
+        }
         let options = AttachOptions {
-            create_missing: !has_tables,
-            seeding: if has_tables { Seeding::Send } else { Seeding::Skip },
+            create_missing: birth == Birth::Empty,
+            seeding: Seeding::Send,
             device_name: name.clone(),
             ..AttachOptions::default()
         };
-        if has_tables {
-            app.execute_batch(LOCAL)?;
-        }
-        let conn = open_with_clock(database, &clock)?;
+        let (conn, fuse) = connection(&database, &clock)?;
         let replica = Replica::attach(conn, options, entropy(&mut rng))?;
+        if rng.percent(30) {
+            app.pragma_update(None, "foreign_keys", true)?;
+        }
+        if rng.percent(30) {
+            app.pragma_update(None, "recursive_triggers", true)?;
+        }
         Ok(Self {
             name,
             user,
             app,
-            database: database.to_owned(),
+            database,
             replica: Some(replica),
             link: None,
-            session: None,
             rng,
-            skew: skew_ms * 1_000,
+            skew,
             clock,
-            next_try: Timestamp(0),
+            fuse,
+            next_try: now,
+            wake_at: None,
             checkpoint: Version::ZERO,
-            events: 0,
+            may_go_back: false,
+            next_id: 0,
         })
+    }
+
+    /// Another device with this one's file, as a backup restored beside it makes it.
+    pub(crate) fn copied(&mut self, name: String, now: Timestamp) -> anyhow::Result<Self> {
+        let database = fresh_name(&name);
+        let mut app = open_memory(&database)?;
+        self.clock.install(&app)?;
+        transfer(&self.app, &mut app)?;
+        let (_, fuse) = connection(&database, &self.clock)?;
+        Ok(Self {
+            name,
+            user: self.user,
+            app,
+            database,
+            replica: None,
+            link: None,
+            rng: self.rng.fork(),
+            skew: self.skew,
+            clock: self.clock.clone(),
+            fuse,
+            next_try: now,
+            wake_at: None,
+            checkpoint: Version::ZERO,
+            may_go_back: true,
+            next_id: self.next_id,
+        })
+    }
+
+    /// Puts an old copy in place of the file. The engine has to be stopped.
+    pub(crate) fn restore(&mut self, copy: &Connection) -> anyhow::Result<()> {
+        if self.replica.is_some() {
+            bail!("a file in use cannot be restored");
+        }
+        self.may_go_back = true;
+        transfer(copy, &mut self.app)
     }
 
     /// What this device's clock shows.
     pub(crate) fn local(&self, now: Timestamp) -> Timestamp {
         let local = Timestamp(now.0.saturating_add_signed(self.skew));
-        self.clock.store(local.0, Ordering::Relaxed);
+        self.clock.set(local.0);
         local
     }
 
-    /// The app or the phone dies: what is on disk stays.
-    pub(crate) fn kill(&mut self, restart_at: Timestamp) {
+    /// When the true time is `local` on this device's clock.
+    fn truly(&self, local: Timestamp) -> Timestamp {
+        Timestamp(local.0.saturating_add_signed(-self.skew))
+    }
+
+    /// The app or the phone dies: what is on disk stays. Gives the connection that was cut.
+    pub(crate) fn kill(&mut self, restart_at: Timestamp) -> Option<Link> {
         self.replica = None;
-        self.link = None;
         self.next_try = restart_at;
+        self.link.take()
     }
 
-    /// The connection ends, whoever ended it; everything under way is lost.
-    pub(crate) fn disconnect(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        self.link = None;
-        self.session = None;
+    /// Starts the engine on the file.
+    pub(crate) fn open(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let local = self.local(now);
-        let Some(replica) = &mut self.replica else { return Ok(()) };
-        let closing = replica.closing().cloned();
-        let Some(at) = replica.disconnected(local) else {
-            bail!("{} gave up: {closing:?}", self.name);
+        let (conn, fuse) = connection(&self.database, &self.clock)?;
+        self.fuse = fuse;
+        let opened = Replica::open(conn, entropy(&mut self.rng), local);
+        self.replica = Some(opened.with_context(|| format!("{} opens its file", self.name))?);
+        Ok(())
+    }
+
+    /// The next commits succeed, and after them none.
+    pub(crate) fn light_fuse(&mut self, commits: u64) {
+        self.fuse.light(commits);
+    }
+
+    /// Calls the engine. `None`: it is not running, or died in the middle of the call, because
+    /// the fuse burnt down.
+    pub(crate) fn call<T>(
+        &mut self,
+        now: Timestamp,
+        call: impl FnOnce(&mut Replica, Timestamp) -> Result<T, ReplicaError>,
+    ) -> anyhow::Result<Option<T>> {
+        let local = self.local(now);
+        let Some(replica) = &mut self.replica else {
+            return Ok(None);
         };
-        self.next_try = now.plus_millis(at.0.saturating_sub(local.0) / 1_000);
-        Ok(())
+        let called = call(replica, local);
+        if self.fuse.is_burnt() {
+            return Ok(None);
+        }
+        Ok(Some(called.with_context(|| self.name.clone())?))
     }
 
-    /// Does what is due now, up to sending what there is to send.
-    pub(crate) fn turn(&mut self, server: &mut Server, now: Timestamp) -> anyhow::Result<()> {
-        let local = self.local(now);
-        if now < self.next_try && self.link.is_none() {
-            return Ok(());
-        }
-        if self.replica.is_none() {
-            let conn = open_with_clock(&self.database, &self.clock)?;
-            let opened = Replica::open(conn, entropy(&mut self.rng), local);
-            self.replica = Some(opened.context("open after a kill")?);
-        }
-        let replica = self.replica.as_mut().context("opened above")?;
-        if self.link.is_none() {
-            replica.connect(local).context("connect")?;
-            self.link = Some(Link::default());
-            self.session = Some(server.connect(&self.user, now));
-        }
-        if replica.poll_timeout().is_some_and(|at| at <= local) {
-            replica.handle_timeout(local).context("time passes")?;
-        }
-        self.transmit(now);
-        self.settle(now)
+    /// Whether the engine can commit no more, and has to be killed or disconnected.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.fuse.is_burnt()
     }
 
-    /// Takes a frame of the server.
-    pub(crate) fn receive(&mut self, frame: &[u8], now: Timestamp) -> anyhow::Result<()> {
-        let local = self.local(now);
-        if let Some(replica) = &mut self.replica {
-            replica.handle(frame, local).context("take a frame")?;
-        }
-        self.transmit(now);
-        self.settle(now)
+    pub(crate) fn put_out_fuse(&mut self) {
+        self.fuse.put_out();
     }
 
-    /// Looks at what the app wrote.
-    pub(crate) fn wake(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let local = self.local(now);
-        if let Some(replica) = &mut self.replica {
-            replica.wake(local).context("seal")?;
-        }
-        self.transmit(now);
-        Ok(())
-    }
-
-    fn transmit(&mut self, now: Timestamp) {
-        if let (Some(replica), Some(link)) = (&mut self.replica, &mut self.link) {
-            while let Some(frame) = replica.poll_transmit() {
+    /// Puts what the engine wants to send on its way.
+    pub(crate) fn transmit(&mut self, now: Timestamp) {
+        let (Some(replica), Some(link)) = (&mut self.replica, &mut self.link) else {
+            return;
+        };
+        while let Some(frame) = replica.poll_transmit() {
+            if !link.is_dark {
                 link.up.send(frame, now, &mut self.rng);
             }
         }
     }
 
-    /// Judges events, and closes where the replica asks for it.
-    fn settle(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let Some(replica) = &mut self.replica else { return Ok(()) };
-        while let Some(event) = replica.poll_event() {
-            self.events += 1;
-            match event {
-                Event::DigestMismatch { table } => {
-                    bail!("{}: the rows of {table} differ from the server's digest", self.name)
-                }
-                Event::RowUnstorable { table, key, reason } => {
-                    bail!("{}: cannot hold {table} {key:?}: {reason}", self.name)
-                }
-                _ => {}
-            }
-        }
-        let version = replica.checkpoint()?.unwrap_or(Version::ZERO);
-        if version < self.checkpoint {
-            bail!("{}: went back from {:?} to {version:?}", self.name, self.checkpoint);
-        }
-        self.checkpoint = version;
-        if replica.closing().is_some() {
-            self.disconnect(now)?;
-        }
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.replica.as_mut()?.poll_event()
+    }
+
+    /// The connection ended, whoever ended it. An error if the engine gives up for good.
+    pub(crate) fn disconnected(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        self.link = None;
+        let local = self.local(now);
+        let Some(replica) = &mut self.replica else {
+            return Ok(());
+        };
+        let closing = replica.closing().cloned();
+        let Some(at) = replica.disconnected(local) else {
+            bail!("{} gave up: {closing:?}", self.name);
+        };
+        self.next_try = self.truly(at).max(now);
         Ok(())
     }
 
-    /// Whether the promises hold: something arrived, and nothing is loading.
-    pub(crate) fn is_live(&self) -> anyhow::Result<bool> {
-        let Some(replica) = &self.replica else { return Ok(false) };
-        Ok(replica.checkpoint()?.is_some() && replica.status()?.loading.is_none())
+    /// When something is due here that no frame brings.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        if self.replica.is_none() {
+            return Some(self.next_try);
+        }
+        let mut due = self.wake_at;
+        let mut sooner = |at: Timestamp| due = Some(due.map_or(at, |due| due.min(at)));
+        if self.link.is_none() {
+            sooner(self.next_try);
+        }
+        if let Some(link) = &self.link {
+            [link.up.due(), link.down.due()]
+                .into_iter()
+                .flatten()
+                .for_each(&mut sooner);
+        }
+        if let Some(at) = self.replica.as_ref().and_then(Replica::poll_timeout) {
+            sooner(self.truly(at));
+        }
+        due
     }
 
     /// Why this device is not at rest; `None` when it is.
@@ -197,22 +258,26 @@ impl Device {
             && status.waiting == 0
             && status.accepted == 0
             && status.loading.is_none()
-            && status.caught_up;
-        Ok((!quiet).then(|| format!("{} does not come to rest: {status:?}", self.name)))
+            && status.checkpoint.is_some()
+            && status.tables.iter().all(|table| !table.seeding)
+            && status.caught_up
+            && self.wake_at.is_none();
+        Ok((!quiet).then(|| {
+            let queue = replica.queue(None, 5);
+            format!(
+                "{} does not come to rest: {status:#?}, {queue:#?}",
+                self.name
+            )
+        }))
     }
 }
 
-/// A connection on which SQLite's clock is the device's.
-fn open_with_clock(database: &str, clock: &Arc<AtomicU64>) -> anyhow::Result<Connection> {
-    let conn = open_memory(database)?;
-    let clock = Arc::clone(clock);
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
-    conn.create_scalar_function("julianday", 1, flags, move |_| {
-        #[expect(clippy::cast_precision_loss, reason = "a day count has room for milliseconds")]
-        let days = clock.load(Ordering::Relaxed) as f64 / 86_400_000_000.0;
-        Ok(2_440_587.5 + days)
-    })?;
-    Ok(conn)
+/// A connection for the engine, on which SQLite's clock is the device's.
+fn connection(database: &str, clock: &Clock) -> anyhow::Result<(Connection, Fuse)> {
+    let mut conn = open_memory(database)?;
+    clock.install(&conn)?;
+    let fuse = Fuse::install(&mut conn)?;
+    Ok((conn, fuse))
 }
 
 fn entropy(rng: &mut Rng) -> Box<dyn syncline_replica::Entropy> {

@@ -3,49 +3,76 @@
 use std::collections::VecDeque;
 
 use syncline_core::Timestamp;
+use syncline_server::SessionId;
 
 use crate::rng::Rng;
 
 /// Frames under way in both directions. Like TCP: in order or not at all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Link {
+    pub(crate) session: SessionId,
     pub(crate) up: Lane,
     pub(crate) down: Lane,
+    /// Neither side hears of the other any more, and nobody tells them.
+    pub(crate) is_dark: bool,
 }
 
 impl Link {
+    /// `slow_ms`: how long most frames take at most.
+    pub(crate) fn new(session: SessionId, slow_ms: u64) -> Self {
+        Self {
+            session,
+            up: Lane::new(slow_ms),
+            down: Lane::new(slow_ms),
+            is_dark: false,
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.up.frames.is_empty() && self.down.frames.is_empty()
     }
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
     frames: VecDeque<(Timestamp, Vec<u8>)>,
     last: Timestamp,
+    slow_ms: u64,
 }
 
 impl Lane {
+    fn new(slow_ms: u64) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            last: Timestamp(0),
+            slow_ms,
+        }
+    }
+
     pub(crate) fn send(&mut self, frame: Vec<u8>, now: Timestamp, rng: &mut Rng) {
         let delay = if rng.percent(5) {
-            rng.below(2_000)
+            rng.below(50 * self.slow_ms)
         } else {
-            rng.below(40)
+            rng.below(self.slow_ms)
         };
         // Later frames never overtake earlier ones.
         self.last = self.last.max(now.plus_millis(delay));
         self.frames.push_back((self.last, frame));
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+    pub(crate) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// When the next frame arrives.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.frames.front().map(|(at, _)| *at)
     }
 
     /// The next frame, if it has arrived by `now`.
     pub(crate) fn receive(&mut self, now: Timestamp) -> Option<Vec<u8>> {
-        let (at, _) = self.frames.front()?;
-        if *at > now {
+        if self.due()? > now {
             return None;
         }
         self.frames.pop_front().map(|(_, frame)| frame)

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, types::ValueRef};
+use rusqlite::Connection;
 use syncline_core::{RowKey, TableNumber, Value};
 
-/// What the server is told. Projects with members and tasks have owners; the rest is everybody's.
+/// What the server is told.
 ///
 /// `pairs` are written two at a time with values that add up to zero. `tallies` are counted up
 /// together with an inserted row of `steps`, whose ids are also members of the tally's `marks`:
 /// whoever sees one of the three without the others sees half a transaction or one twice.
-pub(crate) const CONFIG: &str = r#"
+const CONFIG: &str = r#"
 [tables.projects]
-columns = { id = "text primary key", name = "text not null", notes = "text", points = "integer not null default 0" }
-merge = { points = "counter" }
+columns = { id = "text primary key", name = "text not null", notes = "text", points = "integer not null default 0", budget = "integer" }
+merge = { points = "counter", budget = "manual" }
 read = "_owner = auth.uid() OR id IN (SELECT project_id FROM members WHERE user_id = auth.uid())"
 write = "_owner = auth.uid() OR id IN (SELECT project_id FROM members WHERE user_id = auth.uid())"
 
@@ -23,10 +23,29 @@ read = "user_id = auth.uid() OR project_id IN readable(projects)"
 write = "project_id IN writable(projects)"
 
 [tables.tasks]
-columns = { id = "text primary key", project_id = "text not null references projects on delete cascade", title = "text not null default ''", done = "boolean", tags = "json" }
-merge = { tags = "set" }
+columns = { id = "text primary key", project_id = "text not null references projects on delete cascade", title = "text not null default ''", done = "boolean", tags = "json", log = "json" }
+merge = { tags = "set", log = "append" }
 read = "project_id IN readable(projects)"
 write = "project_id IN writable(projects)"
+
+[tables.notes]
+columns = { id = "integer primary key", body = "text", shared = "boolean" }
+read = "_owner = auth.uid() OR shared"
+write = "_owner = auth.uid() OR shared"
+
+[tables.note_lines]
+columns = { note_id = "integer references notes on delete cascade", line = "integer", text = "text" }
+primary_key = ["note_id", "line"]
+without_rowid = true
+read = "note_id IN readable(notes)"
+write = "note_id IN writable(notes)"
+
+[tables.docs]
+columns = { id = "text primary key", title = "text collate nocase unique", body = "json", size = "real not null default 0", open = "boolean" }
+merge = { body = "merge-fields", size = "counter" }
+on_delete = "update-wins"
+read = "DOCS_READ"
+write = "auth.uid() IS NOT NULL"
 
 [tables.pairs]
 columns = { id = "text primary key", pair = "text not null", value = "integer not null" }
@@ -53,29 +72,83 @@ write = "auth.uid() IS NOT NULL"
 /// The same tables as an app would have created them before it met a server.
 pub(crate) const LOCAL: &str = "
 CREATE TABLE projects(id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, notes TEXT,
-  points INTEGER NOT NULL DEFAULT 0);
+  points INTEGER NOT NULL DEFAULT 0, budget INTEGER);
 CREATE TABLE members(id TEXT PRIMARY KEY NOT NULL,
   project_id TEXT NOT NULL REFERENCES projects ON DELETE CASCADE, user_id TEXT NOT NULL);
 CREATE TABLE tasks(id TEXT PRIMARY KEY NOT NULL,
   project_id TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
-  title TEXT NOT NULL DEFAULT '', done BOOLEAN, tags JSON);
+  title TEXT NOT NULL DEFAULT '', done BOOLEAN, tags TEXT, log TEXT);
+CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT, shared BOOLEAN);
+CREATE TABLE note_lines(note_id INTEGER REFERENCES notes ON DELETE CASCADE, line INTEGER, text TEXT,
+  PRIMARY KEY(note_id, line)) WITHOUT ROWID;
+CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, title TEXT COLLATE NOCASE UNIQUE, body TEXT,
+  size REAL NOT NULL DEFAULT 0, open BOOLEAN);
 CREATE TABLE pairs(id TEXT PRIMARY KEY NOT NULL, pair TEXT NOT NULL, value INTEGER NOT NULL);
-CREATE TABLE tallies(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, marks JSON);
+CREATE TABLE tallies(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, marks TEXT);
 CREATE TABLE steps(id TEXT PRIMARY KEY NOT NULL, tally TEXT NOT NULL);
 CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);";
 
-/// Names and columns, the key first.
-pub(crate) const TABLES: &[(&str, &[&str])] = &[
-    ("projects", &["id", "name", "notes", "points"]),
-    ("members", &["id", "project_id", "user_id"]),
-    ("tasks", &["id", "project_id", "title", "done", "tags"]),
-    ("pairs", &["id", "pair", "value"]),
-    ("tallies", &["id", "n", "marks"]),
-    ("steps", &["id", "tally"]),
-    ("places", &["id", "place"]),
+/// One table: its key and its other columns.
+pub(crate) struct TableShape {
+    pub(crate) name: &'static str,
+    key: &'static [&'static str],
+    columns: &'static [&'static str],
+}
+
+const fn shape(
+    name: &'static str,
+    key: &'static [&'static str],
+    columns: &'static [&'static str],
+) -> TableShape {
+    TableShape { name, key, columns }
+}
+
+pub(crate) const TABLES: &[TableShape] = &[
+    shape("projects", &["id"], &["name", "notes", "points", "budget"]),
+    shape("members", &["id"], &["project_id", "user_id"]),
+    shape(
+        "tasks",
+        &["id"],
+        &["project_id", "title", "done", "tags", "log"],
+    ),
+    shape("notes", &["id"], &["body", "shared"]),
+    shape("note_lines", &["note_id", "line"], &["text"]),
+    shape("docs", &["id"], &["title", "body", "size", "open"]),
+    shape("pairs", &["id"], &["pair", "value"]),
+    shape("tallies", &["id"], &["n", "marks"]),
+    shape("steps", &["id"], &["tally"]),
+    shape("places", &["id"], &["place"]),
 ];
 
-/// Names a row: table and id.
+/// Which of the two rule sets the server was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum RuleSet {
+    /// Everybody sees every document.
+    #[default]
+    Open,
+    /// Only open documents and one's own.
+    Closed,
+}
+
+impl RuleSet {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Open => Self::Closed,
+            Self::Closed => Self::Open,
+        }
+    }
+
+    /// The configuration's text.
+    pub(crate) fn config(self) -> String {
+        let read = match self {
+            Self::Open => "auth.uid() IS NOT NULL",
+            Self::Closed => "_owner = auth.uid() OR open",
+        };
+        CONFIG.replace("DOCS_READ", read)
+    }
+}
+
+/// Names a row: table and key, as SQL literals with commas.
 pub(crate) type RowName = (&'static str, String);
 
 /// All rows of a database: their columns after the key, as SQL literals.
@@ -84,18 +157,26 @@ pub(crate) type Rows = BTreeMap<RowName, Vec<String>>;
 /// Everything in the app's tables.
 pub(crate) fn read_rows(conn: &Connection) -> rusqlite::Result<Rows> {
     let mut rows = Rows::new();
-    for (table, columns) in TABLES {
-        let quoted: Vec<_> = columns[1..].iter().map(|column| format!("quote({column})")).collect();
-        let sql = format!("SELECT id, {} FROM {table}", quoted.join(", "));
+    for table in TABLES {
+        let quoted = |columns: &[&str]| -> Vec<String> {
+            columns
+                .iter()
+                .map(|column| format!("quote({column})"))
+                .collect()
+        };
+        let key = quoted(table.key).join(" || ',' || ");
+        let sql = format!(
+            "SELECT {key}, {} FROM {}",
+            quoted(table.columns).join(", "),
+            table.name
+        );
         let mut statement = conn.prepare_cached(&sql)?;
         let mut found = statement.query([])?;
         while let Some(row) = found.next()? {
-            let id = match row.get_ref(0)? {
-                ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                other => format!("{other:?}"),
-            };
-            let values = (1..columns.len()).map(|i| row.get(i)).collect::<Result<_, _>>()?;
-            rows.insert((table, id), values);
+            let values = (1..=table.columns.len())
+                .map(|i| row.get(i))
+                .collect::<Result<_, _>>()?;
+            rows.insert((table.name, row.get(0)?), values);
         }
     }
     Ok(rows)
@@ -106,12 +187,14 @@ pub(crate) fn read_rows(conn: &Connection) -> rusqlite::Result<Rows> {
 pub(crate) struct Truth {
     pub(crate) rows: Rows,
     owners: BTreeMap<RowName, String>,
+    rules: RuleSet,
 }
 
 impl Truth {
     pub(crate) fn read(
         conn: &Connection,
         numbers: &BTreeMap<TableNumber, &'static str>,
+        rules: RuleSet,
     ) -> anyhow::Result<Self> {
         let rows = read_rows(conn)?;
         let mut owners = BTreeMap::new();
@@ -121,42 +204,68 @@ impl Truth {
         while let Some(row) = found.next()? {
             let (number, key, owner): (u32, Vec<u8>, Option<String>) =
                 (row.get(0)?, row.get(1)?, row.get(2)?);
-            if let Some(table) = numbers.get(&TableNumber(number)) {
-                owners.insert((*table, id_of(&RowKey::from_bytes(&key)?)), owner.unwrap_or_default());
+            if let (Some(table), Some(owner)) = (numbers.get(&TableNumber(number)), owner) {
+                owners.insert((*table, literal_key(&RowKey::from_bytes(&key)?)), owner);
             }
         }
-        Ok(Self { rows, owners })
+        Ok(Self {
+            rows,
+            owners,
+            rules,
+        })
     }
 
-    /// The rows `user` may see, from the words of [`CONFIG`] and the rows alone.
+    /// The rows `user` may see, from the words of the configuration and the rows alone.
     pub(crate) fn visible(&self, user: &str) -> BTreeSet<RowName> {
-        let literal = |text: &str| format!("'{text}'");
+        let me = literal(&Value::Text(user.to_owned()));
         let shared: BTreeSet<&String> = self
             .rows
             .iter()
-            .filter(|((table, _), values)| *table == "members" && values[1] == literal(user))
+            .filter(|((table, _), values)| *table == "members" && values[1] == me)
             .map(|(_, values)| &values[0])
             .collect();
-        let sees_project = |id: &str| {
-            let name = ("projects", id.to_owned());
-            let owned = self.owners.get(&name).is_some_and(|owner| owner == user);
-            self.rows.contains_key(&name) && (owned || shared.contains(&literal(id)))
+        let owns = |name: &RowName| self.owners.get(name).is_some_and(|owner| owner == user);
+        let sees_project = |id: &String| {
+            let name = ("projects", id.clone());
+            self.rows.contains_key(&name) && (owns(&name) || shared.contains(id))
         };
-        let sees = |(table, id): &RowName, values: &[String]| match *table {
-            "projects" => sees_project(id),
-            "members" => values[1] == literal(user) || sees_project(values[0].trim_matches('\'')),
-            "tasks" => sees_project(values[0].trim_matches('\'')),
+        let sees_note = |id: &str| {
+            let name = ("notes", id.to_owned());
+            let values = self.rows.get(&name);
+            values.is_some_and(|values| owns(&name) || values[1] == "1")
+        };
+        let sees = |name: &RowName, values: &[String]| match name.0 {
+            "projects" => sees_project(&name.1),
+            "members" => values[1] == me || sees_project(&values[0]),
+            "tasks" => sees_project(&values[0]),
+            "notes" => sees_note(&name.1),
+            "note_lines" => name
+                .1
+                .split_once(',')
+                .is_some_and(|(note, _)| sees_note(note)),
+            "docs" => self.rules == RuleSet::Open || owns(name) || values[3] == "1",
             _ => true,
         };
         let seen = self.rows.iter().filter(|(name, values)| sees(name, values));
         seen.map(|(name, _)| name.clone()).collect()
     }
+
+    /// Whether one row is among [`Truth::visible`].
+    pub(crate) fn sees(&self, user: &str, name: &RowName) -> bool {
+        self.visible(user).contains(name)
+    }
 }
 
-/// The id in a key of one text.
-pub(crate) fn id_of(key: &RowKey) -> String {
-    match key.decode().ok().and_then(|mut values| values.pop()) {
-        Some(Value::Text(id)) => id,
+/// A key as [`RowName`] has it.
+pub(crate) fn literal_key(key: &RowKey) -> String {
+    let values = key.decode().unwrap_or_default();
+    values.iter().map(literal).collect::<Vec<_>>().join(",")
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Integer(n) => n.to_string(),
+        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
         other => format!("{other:?}"),
     }
 }

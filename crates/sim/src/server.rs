@@ -1,7 +1,7 @@
 //! The server's real code without its network: storage, pipeline, hub and sessions by hand.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     pin::pin,
     sync::Arc,
@@ -9,23 +9,28 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rusqlite::Connection;
 use syncline_core::{
-    DeviceId, Timestamp, UserId,
+    DeviceId, TableNumber, Timestamp, UserId, Version,
     config::Config,
     rules::{Identity, Rules},
-    wire::{Refusal, SchemaInfo},
+    wire::{PushResult, Refusal, SchemaInfo},
 };
 use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
 use syncline_store::{
     Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, Submission, commit_group,
-    open_device, rebuild_rules,
+    open_device, rebuild_rules, testkit::Audit,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
-use crate::rng::Rng;
+use crate::{
+    database::{copy, fresh_name, open_memory, transfer},
+    rng::Rng,
+    schema::{RuleSet, TABLES},
+};
 
 /// Futures of SQLite are ready at once: one poll is enough.
-pub(crate) fn now_or_panic<T>(future: impl Future<Output = T>) -> T {
+fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     match future
         .as_mut()
@@ -36,78 +41,105 @@ pub(crate) fn now_or_panic<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A running server; restarting it keeps the database and nothing else.
+/// A server; restarting it keeps the database and nothing else.
 pub(crate) struct Server {
     name: String,
-    config: Config,
-    /// Keeps the database in memory alive over a restart.
-    keeper: rusqlite::Connection,
-    storage: Option<SqliteStorage>,
-    reader: Option<SqliteReader>,
-    context: Arc<SessionContext>,
-    hub: Hub,
-    sessions: BTreeMap<SessionId, Session>,
+    pub(crate) rules: RuleSet,
+    /// Another program on the same database, which keeps it alive over a restart.
+    pub(crate) database: Connection,
+    running: Option<Running>,
     next_session: u64,
     rng: Rng,
 }
 
+/// What a kill takes away.
+struct Running {
+    storage: SqliteStorage,
+    reader: SqliteReader,
+    context: Arc<SessionContext>,
+    hub: Hub,
+    sessions: BTreeMap<SessionId, Session>,
+    /// What waits to be committed, in order of arrival; the session may have ended meanwhile.
+    waiting: VecDeque<(SessionId, Submission)>,
+    rules_since: Version,
+}
+
+/// What a commit did, for the checks.
+pub(crate) struct Committed {
+    pub(crate) results: Vec<PushResult>,
+    /// The log's end, and how many entries were added to it.
+    pub(crate) head: Version,
+    pub(crate) entries: usize,
+}
+
 impl Server {
-    pub(crate) fn start(
-        name: &str,
-        config: Config,
-        mut rng: Rng,
-        now: Timestamp,
-    ) -> anyhow::Result<Self> {
-        let keeper = open_memory(name)?;
-        let (storage, reader, context) = open(name, &config, &mut rng, now)?;
+    pub(crate) fn start(mut rng: Rng, now: Timestamp) -> anyhow::Result<Self> {
+        let name = fresh_name("server");
+        let database = open_memory(&name)?;
+        let rules = RuleSet::default();
+        let running = Running::start(&name, rules, &mut rng, now)?;
         Ok(Self {
-            name: name.to_owned(),
-            config,
-            keeper,
-            storage: Some(storage),
-            reader: Some(reader),
-            context,
-            hub: Hub::default(),
-            sessions: BTreeMap::new(),
+            name,
+            rules,
+            database,
+            running: Some(running),
             next_session: 1,
             rng,
         })
     }
 
     /// Loses everything but the database, as a kill does.
-    pub(crate) fn restart(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        self.sessions.clear();
-        self.hub = Hub::default();
-        self.reader = None;
-        self.storage = None;
-        let (storage, reader, context) = open(&self.name, &self.config, &mut self.rng, now)?;
-        (self.storage, self.reader, self.context) = (Some(storage), Some(reader), context);
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
+    }
+
+    pub(crate) fn resume(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let running = Running::start(&self.name, self.rules, &mut self.rng, now)?;
+        self.running = Some(running);
         Ok(())
     }
 
-    pub(crate) fn connect(&mut self, user: &str, now: Timestamp) -> SessionId {
+    pub(crate) fn is_up(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// What a backup would hold.
+    pub(crate) fn backup(&self) -> anyhow::Result<Connection> {
+        copy(&self.database)
+    }
+
+    /// Puts an old copy in place of the database; the server has to be stopped.
+    pub(crate) fn restore(&mut self, backup: &Connection) -> anyhow::Result<()> {
+        if self.is_up() {
+            bail!("a running server cannot be restored");
+        }
+        transfer(backup, &mut self.database)
+    }
+
+    pub(crate) fn connect(&mut self, user: &str, now: Timestamp) -> Option<SessionId> {
+        let running = self.running.as_mut()?;
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        let user = Some(UserId(user.to_owned()));
         let identity = Arc::new(Identity {
-            user,
+            user: Some(UserId(user.to_owned())),
             claims: BTreeMap::new(),
         });
-        self.sessions
-            .insert(id, Session::new(Arc::clone(&self.context), identity, now));
-        id
+        let session = Session::new(Arc::clone(&running.context), identity, now);
+        running.sessions.insert(id, session);
+        Some(id)
     }
 
     pub(crate) fn disconnect(&mut self, id: SessionId) {
-        self.sessions.remove(&id);
-        self.hub.forget(id);
+        if let Some(running) = &mut self.running {
+            running.sessions.remove(&id);
+            running.hub.forget(id);
+        }
     }
 
-    /// Whether the session is still open.
+    /// Whether the session goes on or has something left to say.
     pub(crate) fn has(&self, id: SessionId) -> bool {
-        self.sessions
-            .get(&id)
-            .is_some_and(|session| !session.is_closed() || session.has_frames())
+        let session = self.running.as_ref().and_then(|r| r.sessions.get(&id));
+        session.is_some_and(|session| !session.is_closed() || session.has_frames())
     }
 
     pub(crate) fn receive(
@@ -116,21 +148,178 @@ impl Server {
         frame: &[u8],
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        if let Some(session) = self.sessions.get_mut(&id) {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        if let Some(session) = running.sessions.get_mut(&id) {
             session.receive(frame, now);
-            self.act(id, now)?;
+            running.act(id, &mut self.rng, now)?;
         }
         Ok(())
     }
 
-    /// Does everything that the session asks for, and pumps it and those it concerns.
-    fn act(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
-        while let Some(action) = self.sessions.get_mut(&id).and_then(Session::poll_action) {
+    pub(crate) fn poll_frame(&mut self, id: SessionId) -> Option<Vec<u8>> {
+        self.running.as_mut()?.sessions.get_mut(&id)?.poll_frame()
+    }
+
+    /// Lets a session go on whose frames have left.
+    pub(crate) fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
+        self.running.as_mut().map_or(Ok(()), |r| r.pump(id, now))
+    }
+
+    /// When [`Server::tick`] has something to do.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        let running = self.running.as_ref()?;
+        let open = running.sessions.values().filter(|s| !s.is_closed());
+        open.map(Session::poll_timeout).min()
+    }
+
+    /// Time passed.
+    pub(crate) fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let due: Vec<SessionId> = running
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.is_closed() && session.poll_timeout() <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            running.pump(id, now)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.running.as_ref().is_some_and(|r| !r.waiting.is_empty())
+    }
+
+    /// Commits up to `max` of what waits, after what other programs wrote. `None`: there was
+    /// nothing to do.
+    pub(crate) fn commit(
+        &mut self,
+        max: usize,
+        now: Timestamp,
+    ) -> anyhow::Result<Option<Committed>> {
+        let Some(running) = &mut self.running else {
+            return Ok(None);
+        };
+        if running.waiting.is_empty() && !running.storage.changed_elsewhere() {
+            return Ok(None);
+        }
+        running.commit(max, now).map(Some)
+    }
+
+    /// Forgets what is older.
+    pub(crate) fn trim(&mut self, horizon: Version) -> anyhow::Result<()> {
+        match &mut self.running {
+            Some(running) => Ok(ready(running.storage.trim(horizon))?),
+            None => Ok(()),
+        }
+    }
+
+    /// What the storage keeps of digests, members and grants, against the same computed anew.
+    pub(crate) fn audit(&mut self, users: &[&str]) -> anyhow::Result<()> {
+        let running = self.running.as_mut().context("the server runs")?;
+        let audit = Audit::over(
+            &mut running.storage,
+            &running.context.plan,
+            &mut running.reader,
+            users,
+        );
+        if audit.maintained != audit.anew {
+            bail!(
+                "the server's books are wrong: kept {:#?}, anew {:#?}",
+                audit.maintained,
+                audit.anew
+            );
+        }
+        Ok(())
+    }
+
+    /// The names of the app's tables by number.
+    pub(crate) fn numbers(&self) -> BTreeMap<TableNumber, &'static str> {
+        let Some(running) = &self.running else {
+            return BTreeMap::new();
+        };
+        let schema = running.context.plan.schema();
+        TABLES
+            .iter()
+            .filter_map(|shape| Some((schema.table(shape.name)?.number, shape.name)))
+            .collect()
+    }
+
+    pub(crate) fn head(&mut self) -> anyhow::Result<Version> {
+        let running = self.running.as_mut().context("the server runs")?;
+        Ok(running.head()?.version)
+    }
+}
+
+impl Running {
+    fn start(name: &str, rules: RuleSet, rng: &mut Rng, now: Timestamp) -> anyhow::Result<Self> {
+        let config = Config::parse("syncline.toml", &rules.config())
+            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+        let mut entropy = [0; 32];
+        rng.fill(&mut entropy);
+        let mut storage = SqliteStorage::open_in_memory(name, &entropy)?;
+        let options = SchemaOptions {
+            managed: true,
+            allow: Vec::new(),
+        };
+        let report = ready(storage.apply_schema(&config, &options))?;
+        let rules = Rules::compile(&report.schema, storage.secret())
+            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+        ready(storage.prepare_lookups(&rules.lookups()))?;
+        let fingerprint = rules.fingerprint();
+        let info = SchemaInfo::from_schema(&report.schema);
+        let plan = Arc::new(Context::new(report.schema, rules));
+        if report.rules != Some(fingerprint) {
+            ready(rebuild_rules(&mut storage, &plan, now))?;
+        }
+        let drained = ready(commit_group(&mut storage, &plan, &[], now));
+        if let Some(error) = drained.failure {
+            bail!("the storage failed at start: {error}");
+        }
+        let head = drained
+            .head
+            .context("a group that did not fail has a head")?;
+        let reader = storage.reader()?;
+        let context = Arc::new(SessionContext {
+            server: storage.server_id(),
+            secret: *storage.secret(),
+            info_hash: info.hash(),
+            info,
+            plan,
+            recent: Arc::new(Recent::new(head.version, head.tag)),
+        });
+        Ok(Self {
+            storage,
+            reader,
+            context,
+            hub: Hub::default(),
+            sessions: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            rules_since: head.rules_since,
+        })
+    }
+
+    fn head(&mut self) -> anyhow::Result<syncline_store::Head> {
+        let group = ready(self.storage.begin())?;
+        let head = group.head();
+        ready(group.rollback());
+        Ok(head)
+    }
+
+    /// Does everything that the session asks for, and pumps it.
+    fn act(&mut self, id: SessionId, rng: &mut Rng, now: Timestamp) -> anyhow::Result<()> {
+        while let Some(session) = self.sessions.get_mut(&id)
+            && let Some(action) = session.poll_action()
+        {
             match action {
                 Action::Open(hello) => {
-                    let session = self.sessions.get(&id).context("the session is open")?;
                     let mut fresh = DeviceId::default();
-                    self.rng.fill(&mut fresh.0);
+                    rng.fill(&mut fresh.0);
                     let hello = DeviceHello {
                         device: hello.device,
                         lease: hello.lease,
@@ -139,8 +328,7 @@ impl Server {
                         name: hello.device_name.clone(),
                         platform: hello.platform.clone(),
                     };
-                    let storage = self.storage.as_mut().context("the server runs")?;
-                    let opened = now_or_panic(open_device(storage, &hello, fresh, now));
+                    let opened = ready(open_device(&mut self.storage, &hello, fresh, now));
                     let opened: Result<Opened, Refusal> = match opened {
                         Ok(opened) => Ok(Opened {
                             device: opened.state.id,
@@ -150,12 +338,9 @@ impl Server {
                         Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
                         Err(OpenDeviceError::Storage(error)) => bail!("open a device: {error}"),
                     };
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.opened(opened);
-                    }
+                    session.opened(opened);
                 }
                 Action::Commit(request) => {
-                    let session = self.sessions.get(&id).context("the session is open")?;
                     let submission = Submission {
                         identity: Arc::clone(session.identity()),
                         device: session.device(),
@@ -163,12 +348,10 @@ impl Server {
                         sent: request.sent,
                         refused: request.refused,
                     };
-                    self.commit(&[submission], Some(id), now)?;
+                    self.waiting.push_back((id, submission));
                 }
                 Action::Watch => {
-                    if let Some(session) = self.sessions.get(&id)
-                        && let Some(sight) = session.sight()
-                    {
+                    if let Some(sight) = session.sight() {
                         self.hub.watch(id, session.device(), sight);
                     }
                 }
@@ -178,115 +361,68 @@ impl Server {
         self.pump(id, now)
     }
 
-    /// Commits, answers the submitter and wakes everybody concerned.
-    fn commit(
-        &mut self,
-        submissions: &[Submission],
-        from: Option<SessionId>,
-        now: Timestamp,
-    ) -> anyhow::Result<()> {
-        let storage = self.storage.as_mut().context("the server runs")?;
-        let outcome = now_or_panic(commit_group(storage, &self.context.plan, submissions, now));
+    fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Ok(());
+        };
+        session.timeout(now);
+        ready(session.pump(&mut self.reader, now)).context("pump a session")?;
+        while let Some(action) = session.poll_action() {
+            match action {
+                Action::Watch => {
+                    if let Some(sight) = session.sight() {
+                        self.hub.watch(id, session.device(), sight);
+                    }
+                }
+                Action::Close => {}
+                Action::Open(_) | Action::Commit(_) | Action::Renew(_) => {
+                    bail!("a pump asked for {action:?}")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits, answers the submitters and wakes everybody concerned.
+    fn commit(&mut self, max: usize, now: Timestamp) -> anyhow::Result<Committed> {
+        let group: Vec<_> = self.waiting.drain(..max.min(self.waiting.len())).collect();
+        let (ids, submissions): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+        let outcome = ready(commit_group(
+            &mut self.storage,
+            &self.context.plan,
+            &submissions,
+            now,
+        ));
         if let Some(error) = outcome.failure {
             bail!("the storage failed: {error}");
         }
+        let head = outcome
+            .head
+            .context("a group that did not fail has a head")?;
         self.context.recent.push(&outcome.entries);
-        if let Some(session) = from.and_then(|id| self.sessions.get_mut(&id)) {
-            for result in &outcome.results {
+        let mut concerned = BTreeSet::new();
+        for (id, result) in ids.iter().zip(&outcome.results) {
+            if let Some(session) = self.sessions.get_mut(id) {
                 session.committed(result);
+                concerned.insert(*id);
             }
         }
-        let mut concerned = std::collections::BTreeSet::new();
+        if head.rules_since > self.rules_since {
+            self.rules_since = head.rules_since;
+            for session in self.sessions.values_mut() {
+                session.go_away(1);
+            }
+        }
         for entry in &outcome.entries {
             concerned.extend(self.hub.concerned(entry));
         }
         for id in concerned {
-            if Some(id) != from {
-                self.pump(id, now)?;
-            }
+            self.pump(id, now)?;
         }
-        Ok(())
+        Ok(Committed {
+            results: outcome.results,
+            head: head.version,
+            entries: outcome.entries.len(),
+        })
     }
-
-    /// What another program wrote into the database is found and sent.
-    pub(crate) fn drain(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        self.commit(&[], None, now)
-    }
-
-    pub(crate) fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return Ok(());
-        };
-        let reader = self.reader.as_mut().context("the server runs")?;
-        session.timeout(now);
-        now_or_panic(session.pump(reader, now)).context("pump a session")?;
-        while let Some(action) = session.poll_action() {
-            if matches!(action, Action::Watch)
-                && let Some(sight) = session.sight()
-            {
-                self.hub.watch(id, session.device(), sight);
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn poll_frame(&mut self, id: SessionId) -> Option<Vec<u8>> {
-        self.sessions.get_mut(&id)?.poll_frame()
-    }
-
-    /// The database, for another program and for the checkers.
-    pub(crate) fn database(&self) -> &rusqlite::Connection {
-        &self.keeper
-    }
-
-    pub(crate) fn context(&self) -> &Arc<SessionContext> {
-        &self.context
-    }
-}
-
-pub(crate) fn open_memory(name: &str) -> anyhow::Result<rusqlite::Connection> {
-    let conn = rusqlite::Connection::open(format!("file:/{name}?vfs=memdb"))?;
-    conn.busy_timeout(std::time::Duration::from_secs(1))?;
-    Ok(conn)
-}
-
-fn open(
-    name: &str,
-    config: &Config,
-    rng: &mut Rng,
-    now: Timestamp,
-) -> anyhow::Result<(SqliteStorage, SqliteReader, Arc<SessionContext>)> {
-    let mut entropy = [0; 32];
-    rng.fill(&mut entropy);
-    let mut storage = SqliteStorage::open_in_memory(name, &entropy)?;
-    let options = SchemaOptions {
-        managed: true,
-        allow: Vec::new(),
-    };
-    let report = now_or_panic(storage.apply_schema(config, &options))?;
-    let rules = Rules::compile(&report.schema, storage.secret())
-        .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-    now_or_panic(storage.prepare_lookups(&rules.lookups()))?;
-    let fingerprint = rules.fingerprint();
-    let info = SchemaInfo::from_schema(&report.schema);
-    let plan = Arc::new(Context::new(report.schema, rules));
-    if report.rules != Some(fingerprint) {
-        now_or_panic(rebuild_rules(&mut storage, &plan, now))?;
-    }
-    let head = {
-        let group = now_or_panic(storage.begin())?;
-        let head = group.head();
-        now_or_panic(group.rollback());
-        head
-    };
-    let reader = storage.reader()?;
-    let context = Arc::new(SessionContext {
-        server: storage.server_id(),
-        secret: *storage.secret(),
-        info_hash: info.hash(),
-        info,
-        plan,
-        recent: Arc::new(Recent::new(head.version, head.tag)),
-    });
-    Ok((storage, reader, context))
 }

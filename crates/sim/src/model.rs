@@ -1,0 +1,347 @@
+//! What the checks remember of a run, to judge devices and server by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::bail;
+use syncline_core::{
+    ChangesetId, TableNumber, Timestamp, Version,
+    wire::{PushResult, RowBody, RowState, ServerMessage, Verdict, code, decode_server},
+};
+use syncline_replica::{QueueState, QueuedChangeset};
+
+use crate::{
+    device::Device,
+    schema::{RowName, Truth, literal_key, read_rows},
+};
+
+/// Moments of the server's rows that are remembered.
+const HISTORY_MAX: usize = 600;
+
+/// Who wrote a row of `steps`, and when.
+#[derive(Debug, Clone)]
+struct Step {
+    author: String,
+    at: Timestamp,
+    /// Whoever wrote it went back to a state from before: it may be anywhere or nowhere.
+    may_be_lost: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    /// The server's rows after each group of commits, by the log's end then.
+    history: BTreeMap<Version, Moment>,
+    accepted: BTreeMap<ChangesetId, Version>,
+    steps: BTreeMap<String, Step>,
+    pub(crate) numbers: BTreeMap<TableNumber, &'static str>,
+    /// Ids up to here may have been forgotten by the server.
+    pub(crate) horizon: Version,
+    pub(crate) counts: Counts,
+}
+
+#[derive(Debug)]
+struct Moment {
+    truth: Truth,
+    /// It is the only thing known of more than one entry of the log.
+    is_coarse: bool,
+}
+
+/// What a run did, to see that seeds reach what they are meant to reach.
+#[derive(Debug, Default, Clone)]
+pub struct Counts(pub BTreeMap<String, u64>);
+
+impl Counts {
+    pub(crate) fn add(&mut self, what: impl Into<String>) {
+        *self.0.entry(what.into()).or_insert(0) += 1;
+    }
+}
+
+impl Model {
+    /// The server's rows are these from now on.
+    pub(crate) fn moment(&mut self, version: Version, truth: Truth, entries: usize) {
+        let is_coarse = entries > 1;
+        self.history.insert(version, Moment { truth, is_coarse });
+        if self.history.len() > HISTORY_MAX {
+            self.history.pop_first();
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Truth> {
+        self.history
+            .last_key_value()
+            .map(|(_, moment)| &moment.truth)
+    }
+
+    /// The server answered.
+    pub(crate) fn answered(&mut self, result: &PushResult) -> anyhow::Result<()> {
+        match &result.verdict {
+            Verdict::Accepted(version) => {
+                self.counts.add("accepted");
+                let known = self.accepted.insert(result.id, *version);
+                if let Some(known) = known.filter(|known| *known != *version) {
+                    bail!(
+                        "{} was applied twice, at {known:?} and at {version:?}",
+                        result.id
+                    );
+                }
+            }
+            Verdict::Refused(refusal) => {
+                self.counts.add(format!("refused {}", refusal.code));
+                let blames_us = [code::MALFORMED, code::BASE, code::SCHEMA, code::STORAGE];
+                if blames_us.contains(&refusal.code.as_str()) {
+                    bail!("{} was refused: {refusal:?}", result.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The server lost everything after `version`.
+    pub(crate) fn server_restored(&mut self, version: Version, at: Timestamp) {
+        self.history.retain(|known, _| *known <= version);
+        self.accepted.retain(|_, known| *known <= version);
+        self.forgive("server", at);
+    }
+
+    /// `author` went back to what was there at `at`.
+    pub(crate) fn forgive(&mut self, author: &str, at: Timestamp) {
+        for step in self.steps.values_mut() {
+            step.may_be_lost |= step.author == author && step.at >= at;
+        }
+    }
+
+    /// What waits on this device is given up.
+    pub(crate) fn discarded(&mut self, changeset: &QueuedChangeset) {
+        for id in steps_of(changeset) {
+            if let Some(step) = self.steps.get_mut(&id) {
+                step.may_be_lost = true;
+            }
+        }
+    }
+
+    pub(crate) fn stepped(&mut self, step: String, author: &str, at: Timestamp) {
+        let author = author.to_owned();
+        self.steps.insert(
+            step,
+            Step {
+                author,
+                at,
+                may_be_lost: false,
+            },
+        );
+    }
+
+    /// Nothing in this frame is hidden from the user it goes to (invariant 3).
+    pub(crate) fn check_sent(&mut self, user: &str, frame: &[u8]) -> anyhow::Result<()> {
+        let message = decode_server(frame)?;
+        match message {
+            ServerMessage::Changes(changes) => {
+                for record in &changes.records {
+                    let body = RowBody::decode_all(&record.body).next();
+                    let Some(body) = body.transpose()? else {
+                        bail!("a record without a body");
+                    };
+                    self.check_body(user, &body, body.version, "changes")?;
+                }
+            }
+            ServerMessage::Page(page) => {
+                for part in &page.parts {
+                    for body in RowBody::decode_all(&part.rows) {
+                        self.check_body(user, &body?, page.version, "a page")?;
+                    }
+                }
+            }
+            ServerMessage::Welcome(_)
+            | ServerMessage::PushResult(_)
+            | ServerMessage::Grants(_)
+            | ServerMessage::Checkpoint(_)
+            | ServerMessage::Refusal(_)
+            | ServerMessage::Pong(_)
+            | ServerMessage::Unknown(_) => {}
+        }
+        Ok(())
+    }
+
+    fn check_body(
+        &self,
+        user: &str,
+        body: &RowBody,
+        version: Version,
+        kind: &str,
+    ) -> anyhow::Result<()> {
+        let says_something = match body.state {
+            RowState::Whole { .. } | RowState::Columns(_) => true,
+            RowState::Deleted | RowState::Removed => false,
+        };
+        let Some(table) = self.numbers.get(&body.table).filter(|_| says_something) else {
+            return Ok(());
+        };
+        let name = (*table, literal_key(&body.key));
+        let Some((end, then)) = self.history.range(version..).next() else {
+            return Ok(());
+        };
+        let is_exact = !then.is_coarse || *end == version;
+        let may = then.truth.sees(user, &name)
+            || !is_exact
+            || self.newest().is_some_and(|now| now.sees(user, &name));
+        if !may {
+            bail!("{user} was sent {name:?} of {version:?} in {kind}, which rules forbid");
+        }
+        Ok(())
+    }
+
+    /// The device shows exactly the server's rows of its checkpoint, but for its unsent changes
+    /// (invariant 1). `false`: nothing is known to compare with.
+    pub(crate) fn check_device(
+        &mut self,
+        device: &Device,
+        version: Version,
+    ) -> anyhow::Result<bool> {
+        let Some(replica) = &device.replica else {
+            return Ok(false);
+        };
+        let status = replica.status()?;
+        let seeding = status.tables.iter().any(|table| table.seeding);
+        if status.loading.is_some() || seeding {
+            return Ok(false);
+        }
+        let Some(moment) = self.history.get(&version) else {
+            return Ok(false);
+        };
+        let mut touched = BTreeSet::new();
+        for changeset in replica.queue(None, usize::MAX)? {
+            if !matches!(changeset.state, QueueState::Parked { .. }) {
+                touched.extend(rows_of(&changeset));
+            }
+        }
+        if status.unstorable > 0 && touched.is_empty() {
+            bail!("{} cannot hold {} rows", device.name, status.unstorable);
+        }
+        let here = read_rows(&device.app)?;
+        let visible = moment.truth.visible(device.user);
+        let names: BTreeSet<&RowName> = here
+            .keys()
+            .chain(&visible)
+            .filter(|(table, key)| !touched.contains(&((*table).to_owned(), key.clone())))
+            .collect();
+        for name in names {
+            let expected = visible
+                .get(name)
+                .and_then(|name| moment.truth.rows.get(name));
+            let found = here.get(name);
+            if found != expected {
+                bail!(
+                    "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
+                     for this user (and {:?} at all); the queue is {:#?}",
+                    device.name,
+                    device.user,
+                    moment.truth.rows.get(name),
+                    replica.queue(None, 20)?
+                );
+            }
+        }
+        check_pairs(&here).map_err(|error| error.context(device.name.clone()))?;
+        self.counts.add("checkpoints compared");
+        Ok(true)
+    }
+
+    /// Nothing that was written is lost, and nothing counts twice (invariant 2).
+    pub(crate) fn check_rest(&mut self, truth: &Truth, devices: &[Device]) -> anyhow::Result<()> {
+        check_pairs(&truth.rows)?;
+        let mut parked = BTreeSet::new();
+        for device in devices {
+            let Some(replica) = &device.replica else {
+                bail!("{} does not run", device.name);
+            };
+            for changeset in replica.queue(None, usize::MAX)? {
+                parked.extend(steps_of(&changeset));
+                if let QueueState::Parked { code, .. } = &changeset.state {
+                    self.counts.add(format!("parked {code}"));
+                }
+            }
+        }
+        let mut of_tally: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+        for ((table, key), values) in &truth.rows {
+            if *table == "steps" {
+                let id = key.trim_matches('\'').to_owned();
+                of_tally.entry(&values[0]).or_default().insert(id);
+            }
+        }
+        let arrived: BTreeSet<&String> = of_tally.values().flatten().collect();
+        for (id, step) in &self.steps {
+            if !arrived.contains(id) && !parked.contains(id) && !step.may_be_lost {
+                bail!("{id} of {} at {:?} is lost", step.author, step.at);
+            }
+        }
+        self.counts
+            .0
+            .insert("steps arrived".into(), arrived.len() as u64);
+        for ((table, key), values) in &truth.rows {
+            if *table == "tallies" {
+                let steps = of_tally.get(key).cloned().unwrap_or_default();
+                let marks = items(&values[1]);
+                let distinct: BTreeSet<String> = marks.iter().cloned().collect();
+                if values[0] != steps.len().to_string()
+                    || marks.len() != distinct.len()
+                    || distinct != steps
+                {
+                    bail!(
+                        "{key} was counted to {} with {marks:?}, but its steps are {steps:?}",
+                        values[0]
+                    );
+                }
+            }
+            if *table == "tasks" {
+                let items = items(&values[4]);
+                let distinct: BTreeSet<&String> = items.iter().collect();
+                if items.len() != distinct.len() {
+                    bail!("the log of {key} has an item twice: {items:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The log has every acknowledged changeset, unless it is allowed to have forgotten it.
+    pub(crate) fn check_log(&self, conn: &rusqlite::Connection) -> anyhow::Result<()> {
+        let mut statement =
+            conn.prepare_cached("SELECT version FROM syncline_log WHERE changeset = ?1")?;
+        for (id, version) in self.accepted.iter().filter(|(_, v)| **v > self.horizon) {
+            let mut found = statement.query([&id.0[..]])?;
+            let at: Option<i64> = found.next()?.map(|row| row.get(0)).transpose()?;
+            if at != Some(version.0.cast_signed()) {
+                bail!("{id} was accepted at {version:?}, the log has it at {at:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Both halves of each pair are there, and add up to zero (invariant 4).
+fn check_pairs(rows: &BTreeMap<RowName, Vec<String>>) -> anyhow::Result<()> {
+    let mut sums: BTreeMap<&String, i64> = BTreeMap::new();
+    for ((table, _), values) in rows {
+        if *table == "pairs" {
+            *sums.entry(&values[0]).or_insert(0) += values[1].parse::<i64>()?;
+        }
+    }
+    match sums.iter().find(|(_, sum)| **sum != 0) {
+        Some((pair, _)) => bail!("half of a transaction shows in {pair}"),
+        None => Ok(()),
+    }
+}
+
+fn rows_of(changeset: &QueuedChangeset) -> impl Iterator<Item = (String, String)> + '_ {
+    let changes = changeset.changes.iter();
+    changes.map(|change| (change.table.clone(), literal_key(&change.change.key)))
+}
+
+fn steps_of(changeset: &QueuedChangeset) -> impl Iterator<Item = String> + '_ {
+    let steps = rows_of(changeset).filter(|(table, _)| table == "steps");
+    steps.map(|(_, key)| key.trim_matches('\'').to_owned())
+}
+
+/// The texts of a JSON array of texts, as SQL quotes it.
+fn items(quoted: &str) -> Vec<String> {
+    let inside = quoted.split('"').skip(1).step_by(2);
+    inside.map(str::to_owned).collect()
+}

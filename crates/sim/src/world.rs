@@ -1,0 +1,603 @@
+//! One run: devices, a server, time, and what goes wrong.
+
+mod faults;
+mod rest;
+
+use anyhow::{Context as _, bail};
+use rusqlite::Connection;
+use syncline_core::{Timestamp, Version};
+use syncline_replica::{Event, Replica};
+use syncline_server::SessionId;
+
+use crate::{
+    app::{Author, USERS, run},
+    describe::{client_frame, server_frame},
+    device::{Birth, Device},
+    link::Link,
+    model::{Counts, Model},
+    plan::Plan,
+    rng::Rng,
+    schema::Truth,
+    server::Server,
+    trace::{SEED, Trace, fold},
+};
+
+/// 2026-01-01, when every run begins.
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+/// Frames that are under way at once; more wait in the session.
+const FRAMES_UNDER_WAY: usize = 16;
+/// Things that happen between two steps: more is a storm.
+const STORM: u64 = 30_000;
+/// Rows of a file that was there before it met a server.
+const ROWS_BEFORE: &str = "
+INSERT INTO projects(id, name) VALUES ('p0', 'before'), ('p9', 'mine');
+INSERT INTO tasks(id, project_id, title) VALUES ('t0', 'p0', 'before'), ('t99', 'p9', 'mine');
+INSERT INTO notes(id, body, shared) VALUES (1, 'before', 1), (2, 'before', 0);
+INSERT INTO note_lines VALUES (1, 1, 'one'), (2, 1, 'two');
+INSERT INTO docs(id, title, size) VALUES ('d0', 'One', 1.5);
+INSERT INTO places VALUES ('s0', 1), ('s99', 99);";
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub seed: u64,
+    /// Edits and faults, one each step.
+    pub steps: u64,
+    /// Prints every line of the trace.
+    pub trace: bool,
+}
+
+/// A run that went well.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Equal for every run of the same seed and steps.
+    pub hash: u64,
+    pub counts: Counts,
+}
+
+/// A run in which a promise was broken.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: anyhow::Error,
+    /// The end of the trace.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// [`Failure`]: a promise was broken, and the last that happened before.
+pub fn simulate(options: Options) -> Result<Outcome, Box<Failure>> {
+    let fail = |error, trace: Vec<String>| Box::new(Failure { error, trace });
+    let mut world = World::new(options).map_err(|error| fail(error, Vec::new()))?;
+    match world.run(options.steps) {
+        Ok(()) => Ok(Outcome {
+            hash: world.trace.hash(),
+            counts: world.model.counts,
+        }),
+        Err(error) => Err(fail(error, world.trace.tail())),
+    }
+}
+
+struct World {
+    now: Timestamp,
+    rng: Rng,
+    plan: Plan,
+    server: Server,
+    /// When the server is started again.
+    server_at: Option<Timestamp>,
+    /// When it commits what waits.
+    commit_at: Option<Timestamp>,
+    devices: Vec<Device>,
+    /// Sessions whose other end is gone without a word.
+    ghosts: Vec<SessionId>,
+    model: Model,
+    trace: Trace,
+    /// Old copies: of the server, and of devices by position.
+    server_copy: Option<(Connection, Timestamp)>,
+    device_copies: Vec<(usize, Connection, Timestamp)>,
+    next_id: u64,
+    happened: u64,
+}
+
+impl World {
+    fn new(options: Options) -> anyhow::Result<Self> {
+        let mut rng = Rng::new(options.seed);
+        let plan = Plan::draw(&mut rng);
+        let server = Server::start(rng.fork(), START)?;
+        let mut world = Self {
+            now: START,
+            plan,
+            server,
+            server_at: None,
+            commit_at: None,
+            devices: Vec::new(),
+            ghosts: Vec::new(),
+            model: Model::default(),
+            trace: Trace::new(options.trace),
+            server_copy: None,
+            device_copies: Vec::new(),
+            next_id: 0,
+            happened: 0,
+            rng,
+        };
+        world.say(format!("{plan:?}"));
+        world.model.numbers = world.server.numbers();
+        let head = world.server_head()?;
+        world.remember(head, 1)?;
+        for i in 0..plan.devices {
+            let user = *world.rng.pick(USERS);
+            let birth = match world.rng.percent(30) {
+                true => Birth::Filled(ROWS_BEFORE),
+                false => Birth::Empty,
+            };
+            let skew = match plan.clocks {
+                true => world.skew(),
+                false => 0,
+            };
+            let name = format!("d{i}");
+            world.say(format!("{name} is {user}'s, {birth:?}, {skew} ms ahead"));
+            let fork = world.rng.fork();
+            let device = Device::new(name, user, birth, skew, fork, START)?;
+            world.devices.push(device);
+        }
+        Ok(world)
+    }
+
+    fn run(&mut self, steps: u64) -> anyhow::Result<()> {
+        let rounds = 2;
+        for _ in 0..rounds {
+            for _ in 0..steps / rounds {
+                self.step()?;
+            }
+            self.come_to_rest()?;
+            self.check_rest()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> anyhow::Result<()> {
+        if let Some(fault) = self.plan.fault(&mut self.rng) {
+            self.say(format!("fault: {fault:?}"));
+            self.model.counts.add(format!("{fault:?}"));
+            self.inflict(fault)?;
+        }
+        if self.rng.percent(70) {
+            self.edit()?;
+        }
+        if self.rng.percent(3) {
+            self.tend_queue()?;
+        }
+        if self.rng.percent(5) {
+            let i = self.any_device();
+            let copy = crate::database::copy(&self.devices[i].app)?;
+            self.device_copies.retain(|(of, ..)| *of != i);
+            self.device_copies.push((i, copy, self.now));
+        }
+        if self.rng.percent(3) && self.server.is_up() {
+            self.server_copy = Some((self.server.backup()?, self.now));
+        }
+        let pause = match self.rng.below(20) {
+            0 if self.plan.pauses => self.rng.below(90_000),
+            0..=2 => self.rng.below(4_000),
+            3..=7 => 0,
+            _ => self.rng.below(100),
+        };
+        self.advance(self.now.plus_millis(pause))
+    }
+
+    /// Somebody uses the app of one of the devices.
+    fn edit(&mut self) -> anyhow::Result<()> {
+        let i = self.any_device();
+        let now = self.now;
+        let device = &mut self.devices[i];
+        device.local(now);
+        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'places'";
+        if device
+            .app
+            .query_row(has_tables, [], |row| row.get::<_, i64>(0))?
+            == 0
+        {
+            return Ok(());
+        }
+        let mut author = Author {
+            conn: &device.app,
+            rng: &mut device.rng,
+            name: &device.name,
+            next_id: &mut device.next_id,
+        };
+        let script = author.script()?;
+        let done = run(&device.app, &script, &mut device.rng)?;
+        let wait = match device.rng.below(10) {
+            0 => device.rng.below(20_000),
+            1..=3 => device.rng.below(500),
+            _ => device.rng.below(20),
+        };
+        let at = now.plus_millis(wait);
+        device.wake_at = Some(device.wake_at.map_or(at, |earlier| earlier.min(at)));
+        let name = device.name.clone();
+        self.say(format!(
+            "{name} {}{}: {}",
+            if done { "writes" } else { "fails to write" },
+            if script.is_marked { " (marked)" } else { "" },
+            script.statements.join("; ")
+        ));
+        if let Some(step) = script.step.filter(|_| done) {
+            self.model.stepped(step, &name, now);
+        }
+        Ok(())
+    }
+
+    /// Somebody looks at what was refused, and at conflicts.
+    fn tend_queue(&mut self) -> anyhow::Result<()> {
+        use syncline_replica::{QueueState, Resolution};
+        let i = self.any_device();
+        let device = &mut self.devices[i];
+        let Some(replica) = &device.replica else {
+            return Ok(());
+        };
+        let parked: Vec<_> = replica
+            .queue(None, usize::MAX)?
+            .into_iter()
+            .filter(|changeset| matches!(changeset.state, QueueState::Parked { .. }))
+            .collect();
+        let conflicts = replica.status()?.conflicts;
+        if !parked.is_empty() {
+            let changeset = device.rng.pick(&parked).clone();
+            let retry = device.rng.percent(60);
+            if !retry {
+                self.model.discarded(&changeset);
+            }
+            let what = if retry { "retries" } else { "discards" };
+            self.say(format!("{} {what} {}", self.devices[i].name, changeset.id));
+            self.model.counts.add(what);
+            let id = changeset.id;
+            self.call(i, |replica, now| match retry {
+                true => replica.retry(id, now).map(drop),
+                false => replica.discard(id),
+            })?;
+        } else if conflicts > 0 {
+            let conflict = replica.conflicts(true)?.swap_remove(0);
+            let resolution = match device.rng.percent(50) {
+                true => Resolution::Mine,
+                false => Resolution::Theirs,
+            };
+            self.say(format!("{} resolves {}", self.devices[i].name, conflict.id));
+            self.model.counts.add("resolves");
+            let now = self.devices[i].local(self.now);
+            let device = &mut self.devices[i];
+            if let Some(replica) = &mut device.replica {
+                // It may be refused: the row may be gone meanwhile.
+                let resolved = replica.resolve(&conflict.id, &resolution, now);
+                let told = format!("{} resolved: {resolved:?}", device.name);
+                self.say(told);
+                self.after_call(i)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everything happen that is due until then.
+    fn advance(&mut self, until: Timestamp) -> anyhow::Result<()> {
+        self.happened = 0;
+        loop {
+            self.collect()?;
+            let devices = self.devices.iter().filter_map(Device::due);
+            let others = [self.server_at, self.commit_at, self.server.due()];
+            let next = devices.chain(others.into_iter().flatten()).min();
+            let Some(next) = next.filter(|next| *next <= until) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            self.serve()?;
+            for i in 0..self.devices.len() {
+                self.device_turn(i)?;
+            }
+            self.happened += 1;
+            if self.happened > STORM {
+                bail!("a storm: more than {STORM} things happen without end");
+            }
+        }
+        self.now = self.now.max(until);
+        Ok(())
+    }
+
+    /// What is due at the server.
+    fn serve(&mut self) -> anyhow::Result<()> {
+        let now = self.now;
+        if self.server_at.is_some_and(|at| at <= now) {
+            self.server_at = None;
+            self.server.resume(now)?;
+            self.say("the server is up");
+            let head = self.server_head()?;
+            self.remember(head, 2)?;
+            self.commit_at = Some(now);
+        }
+        if self.commit_at.is_some_and(|at| at <= now) {
+            self.commit_at = None;
+            self.commit()?;
+            if self.server.has_waiting() {
+                self.commit_soon();
+            }
+        }
+        self.server.tick(now)
+    }
+
+    fn commit_soon(&mut self) {
+        let pause = match self.rng.below(30) {
+            0 => self.rng.below(3_000),
+            _ => self.rng.below(6),
+        };
+        let at = self.now.plus_millis(pause);
+        self.commit_at = Some(self.commit_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    fn commit(&mut self) -> anyhow::Result<()> {
+        let max = usize::try_from(1 + self.rng.below(self.plan.group_max))?;
+        let Some(done) = self.server.commit(max, self.now)? else {
+            return Ok(());
+        };
+        for result in &done.results {
+            self.say(format!("committed {result:?}"));
+            self.model.answered(result)?;
+        }
+        if done.entries > 0 {
+            self.say(format!("the log ends at {:?}", done.head));
+            self.remember(done.head, done.entries)?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {
+        let truth = Truth::read(
+            &self.server.database,
+            &self.model.numbers,
+            self.server.rules,
+        )?;
+        self.model.moment(version, truth, entries);
+        Ok(())
+    }
+
+    /// What is due at one device.
+    fn device_turn(&mut self, i: usize) -> anyhow::Result<()> {
+        let now = self.now;
+        let device = &mut self.devices[i];
+        if device.replica.is_none() {
+            if device.next_try > now {
+                return Ok(());
+            }
+            device.open(now)?;
+            self.say(format!("{} opens its file", self.devices[i].name));
+            self.after_call(i)?;
+        }
+        let device = &mut self.devices[i];
+        if device.replica.is_some() && device.link.is_none() && device.next_try <= now {
+            self.connect(i)?;
+        }
+        while let Some(link) = &mut self.devices[i].link
+            && let Some(frame) = link.up.receive(now)
+        {
+            let session = link.session;
+            self.say_frame(i, "->", &frame);
+            self.server.receive(session, &frame, now)?;
+            if self.server.has_waiting() && self.commit_at.is_none() {
+                self.commit_soon();
+            }
+        }
+        while let Some(link) = &mut self.devices[i].link
+            && let Some(frame) = link.down.receive(now)
+        {
+            self.say_frame(i, "<-", &frame);
+            self.call(i, |replica, now| replica.handle(&frame, now))?;
+        }
+        let local = self.devices[i].local(now);
+        let due = self.devices[i]
+            .replica
+            .as_ref()
+            .and_then(Replica::poll_timeout);
+        if due.is_some_and(|at| at <= local) {
+            self.call(i, Replica::handle_timeout)?;
+        }
+        if self.devices[i].wake_at.is_some_and(|at| at <= now) {
+            self.devices[i].wake_at = None;
+            self.call(i, Replica::wake)?;
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, i: usize) -> anyhow::Result<()> {
+        let now = self.now;
+        self.model.counts.add("connections");
+        let Some(session) = self.server.connect(self.devices[i].user, now) else {
+            return self.devices[i].disconnected(now);
+        };
+        let name = self.devices[i].name.clone();
+        self.say(format!("{name} connects as {session:?}"));
+        self.devices[i].link = Some(Link::new(session, self.plan.slow_ms));
+        self.call(i, Replica::connect)
+    }
+
+    /// Calls a device's engine, if it runs, and looks at what came of it.
+    fn call(
+        &mut self,
+        i: usize,
+        call: impl FnOnce(&mut Replica, Timestamp) -> Result<(), syncline_replica::ReplicaError>,
+    ) -> anyhow::Result<()> {
+        self.devices[i].call(self.now, call)?;
+        self.after_call(i)
+    }
+
+    fn after_call(&mut self, i: usize) -> anyhow::Result<()> {
+        if self.devices[i].is_stuck() {
+            return self.burn_out(i);
+        }
+        self.devices[i].transmit(self.now);
+        while let Some(event) = self.devices[i].poll_event() {
+            self.judge(i, &event)?;
+        }
+        self.look_at_checkpoint(i)?;
+        let device = &self.devices[i];
+        let closing = device
+            .replica
+            .as_ref()
+            .and_then(|replica| replica.closing())
+            .cloned();
+        if let Some(closing) = closing {
+            self.say(format!("{} closes: {closing:?}", self.devices[i].name));
+            if closing.code == syncline_core::wire::code::MALFORMED {
+                bail!(
+                    "{} does not understand the server: {closing:?}",
+                    self.devices[i].name
+                );
+            }
+            self.hang_up(i)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, i: usize, event: &Event) -> anyhow::Result<()> {
+        let device = &self.devices[i];
+        match event {
+            Event::DigestMismatch { table } => {
+                bail!(
+                    "{}: the rows of {table} differ from the server's digest",
+                    device.name
+                )
+            }
+            Event::RowUnfit { table, row, reason } => {
+                bail!("{}: {table} {row} cannot sync: {reason}", device.name)
+            }
+            Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
+            Event::ChangeRefused { .. }
+            | Event::Connected { .. }
+            | Event::EditLost { .. }
+            | Event::ConflictOpened { .. }
+            | Event::ConflictResolved { .. }
+            | Event::Live { .. }
+            | Event::Diverged { .. }
+            | Event::Resynced
+            | Event::AccessLost { .. }
+            | Event::RowUnstorable { .. }
+            | Event::Rekeyed { .. }
+            | Event::TablesLeftOut { .. }
+            | Event::Rescanned { .. } => {}
+        }
+        let text = format!("{event:?}");
+        let kind = text.split([' ', '(']).next().unwrap_or_default();
+        self.model.counts.add(format!("event {kind}"));
+        self.say(format!("{}: {text}", self.devices[i].name));
+        Ok(())
+    }
+
+    fn look_at_checkpoint(&mut self, i: usize) -> anyhow::Result<()> {
+        let device = &mut self.devices[i];
+        let Some(replica) = &device.replica else {
+            return Ok(());
+        };
+        let Some(version) = replica.checkpoint()?.filter(|v| *v != device.checkpoint) else {
+            return Ok(());
+        };
+        if version < device.checkpoint && !device.may_go_back {
+            bail!(
+                "{} went back from {:?} to {version:?}",
+                device.name,
+                device.checkpoint
+            );
+        }
+        device.may_go_back = false;
+        device.checkpoint = version;
+        self.say(format!("{} is at {version:?}", self.devices[i].name));
+        self.model.check_device(&self.devices[i], version).map(drop)
+    }
+
+    /// Ends the connection from the device's side.
+    fn hang_up(&mut self, i: usize) -> anyhow::Result<()> {
+        if let Some(link) = &self.devices[i].link {
+            let session = link.session;
+            self.server.disconnect(session);
+        }
+        self.devices[i].disconnected(self.now)
+    }
+
+    /// Moves what sessions have to say onto the links.
+    fn collect(&mut self) -> anyhow::Result<()> {
+        let now = self.now;
+        for i in 0..self.devices.len() {
+            loop {
+                let device = &mut self.devices[i];
+                let Some(link) = &mut device.link else { break };
+                let session = link.session;
+                let mut moved = false;
+                while link.down.len() < FRAMES_UNDER_WAY
+                    && let Some(frame) = self.server.poll_frame(session)
+                {
+                    moved = true;
+                    self.model.check_sent(device.user, &frame)?;
+                    if !link.is_dark {
+                        link.down.send(frame, now, &mut device.rng);
+                    }
+                }
+                if !moved {
+                    break;
+                }
+                self.server.pump(session, now)?;
+            }
+            let device = &self.devices[i];
+            let is_over = device.link.as_ref().is_some_and(|link| {
+                !link.is_dark && link.down.len() == 0 && !self.server.has(link.session)
+            });
+            if is_over {
+                self.say(format!("{} is hung up on", self.devices[i].name));
+                self.hang_up(i)?;
+            }
+        }
+        for ghost in std::mem::take(&mut self.ghosts) {
+            while self.server.poll_frame(ghost).is_some() {
+                self.server.pump(ghost, now)?;
+            }
+            if self.server.has(ghost) {
+                self.ghosts.push(ghost);
+            }
+        }
+        Ok(())
+    }
+
+    fn server_head(&mut self) -> anyhow::Result<Version> {
+        self.server.head().context("the log's end")
+    }
+
+    fn any_device(&mut self) -> usize {
+        usize::try_from(self.rng.below(self.devices.len() as u64)).expect("a few devices")
+    }
+
+    /// How far a clock is off, in milliseconds.
+    fn skew(&mut self) -> i64 {
+        *self.rng.pick(&[
+            0,
+            0,
+            700,
+            -900,
+            45_000,
+            -45_000,
+            3_600_000,
+            -3_600_000,
+            31_536_000_000,
+        ])
+    }
+
+    fn say(&mut self, text: impl std::fmt::Display) {
+        self.trace.line(Timestamp(self.now.0 - START.0), text);
+    }
+
+    fn say_frame(&mut self, i: usize, way: &str, frame: &[u8]) {
+        let name = &self.devices[i].name;
+        let numbers = &self.model.numbers;
+        let text = match way {
+            "->" => client_frame(frame, numbers),
+            _ => server_frame(frame, numbers),
+        };
+        let hash = fold(SEED, frame);
+        let line = format!("{name} {way} {hash:016x} {text}");
+        self.say(line);
+    }
+}

@@ -1,0 +1,79 @@
+//! Faults end, everything comes to rest, and then it all has to fit.
+
+use anyhow::bail;
+use syncline_core::Timestamp;
+
+use super::World;
+use crate::{app::USERS, schema::Truth};
+
+/// How long it may take, in virtual time: longer than any pause before connecting again, and
+/// than the longest silence that either side puts up with.
+const REST_WITHIN_MS: u64 = 300_000;
+const LOOK_EVERY_MS: u64 = 250;
+
+impl World {
+    pub(super) fn come_to_rest(&mut self) -> anyhow::Result<()> {
+        self.say("faults end");
+        self.model.counts.add("rounds");
+        for i in 0..self.devices.len() {
+            self.devices[i].put_out_fuse();
+            let is_dark = self.devices[i]
+                .link
+                .as_ref()
+                .is_some_and(|link| link.is_dark);
+            if is_dark {
+                self.cut(i)?;
+            }
+        }
+        let until = self.now.plus_millis(REST_WITHIN_MS);
+        loop {
+            self.advance(self.now.plus_millis(LOOK_EVERY_MS))?;
+            let Some(unrest) = self.unrest()? else {
+                return Ok(());
+            };
+            if self.now > until {
+                bail!("{unrest}");
+            }
+        }
+    }
+
+    fn unrest(&mut self) -> anyhow::Result<Option<String>> {
+        if !self.server.is_up() || self.commit_at.is_some() || self.server.has_waiting() {
+            return Ok(Some("the server has something to do".into()));
+        }
+        for device in &self.devices {
+            let unrest = device.unrest()?;
+            if unrest.is_some() {
+                return Ok(unrest);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn check_rest(&mut self) -> anyhow::Result<()> {
+        let head = self.server_head()?;
+        let truth = Truth::read(
+            &self.server.database,
+            &self.model.numbers,
+            self.server.rules,
+        )?;
+        self.model.moment(head, truth.clone(), 1);
+        for i in 0..self.devices.len() {
+            let device = &mut self.devices[i];
+            let name = device.name.clone();
+            let differences = device.call(self.now, |replica, now| replica.check_local(10, now))?;
+            if differences.as_ref().is_none_or(|found| !found.is_empty()) {
+                bail!("the books of {name} disagree with its tables: {differences:?}");
+            }
+            if !self.model.check_device(&self.devices[i], head)? {
+                bail!("{name} cannot be compared");
+            }
+        }
+        self.model.check_rest(&truth, &self.devices)?;
+        self.model.check_log(&self.server.database)?;
+        self.server.audit(USERS)?;
+        let at = Timestamp(self.now.0 - super::START.0);
+        self.trace.line(at, "everything is at rest");
+        Ok(())
+    }
+}
