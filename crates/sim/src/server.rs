@@ -410,7 +410,7 @@ impl Running {
         if head.rules_since > self.rules_since {
             self.rules_since = head.rules_since;
             for session in self.sessions.values_mut() {
-                session.go_away(1);
+                session.go_away("the rules changed", 1);
             }
         }
         for entry in &outcome.entries {
