@@ -123,10 +123,12 @@ impl Api {
         ))
     }
 
-    /// Whether the server answers at all.
+    /// Whether what answers plain requests is a Syncline server, be it with a refusal.
     pub(crate) async fn is_alive(&self) -> bool {
-        let request = self.http.get(format!("{}/healthz", self.connection.url));
-        matches!(request.send().await, Ok(response) if response.status().is_success())
+        matches!(
+            self.schema().await,
+            Ok(_) | Err(ClientError::Refused { .. })
+        )
     }
 
     /// Posts JSON, answers JSON.
@@ -190,6 +192,21 @@ impl Api {
                 change: None,
                 fatal: true,
             }),
+            // A proxy whose server is away or busy: that passes.
+            Err(_)
+                if matches!(
+                    status,
+                    StatusCode::BAD_GATEWAY
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::GATEWAY_TIMEOUT
+                        | StatusCode::TOO_MANY_REQUESTS
+                ) =>
+            {
+                ClientError::Unreachable {
+                    url: self.connection.url.clone(),
+                    reason: format!("it says {status}"),
+                }
+            }
             Err(_) => self.strange(&format!("it says {status}")),
         }
     }

@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use syncline_replica::{Closing, Event, Replica, SCHEMA_CHANGED, Status, TableState};
+use syncline_core::Timestamp;
+use syncline_replica::{Activity, Closing, Event, Replica, SCHEMA_CHANGED, Status};
 use tokio::sync::watch;
 
 use crate::{
@@ -104,6 +105,14 @@ pub struct Driver {
     data_version: i64,
 }
 
+/// How one attempt to have a connection ended.
+enum Attempt {
+    Over,
+    Interrupted,
+    /// Why, and when the replica wants another.
+    Failed(ClientError, Option<Timestamp>),
+}
+
 /// How one connection ended.
 enum End {
     Goal,
@@ -165,32 +174,12 @@ impl Driver {
         self.attempts = 0;
         let mut interrupted = interrupt.watch();
         loop {
-            let error = match self.open().await {
-                Ok(mut transport) => {
-                    let end = self
-                        .converse(&mut transport, goal, &mut interrupted, &mut on_notice)
-                        .await;
-                    transport.close().await;
-                    let again = self.replica.disconnected(now());
-                    self.drain(&mut on_notice)?;
-                    match end? {
-                        End::Goal => return Ok(self.summary.clone()),
-                        End::Interrupted => return self.interrupted(goal),
-                        End::Closing(closing) if !closing.retry || again.is_none() => {
-                            return Err(closing_error(closing));
-                        }
-                        End::Closing(closing) => (closing_error(closing), again),
-                        End::Lost(reason) => {
-                            let reason =
-                                reason.unwrap_or_else(|| "the connection was closed".into());
-                            (self.unreachable(reason), again)
-                        }
-                    }
-                }
-                Err(error) if !error.is_retryable() => return Err(error),
-                Err(error) => (error, self.replica.disconnected(now())),
+            let attempt = self.attempt(goal, &mut interrupted, &mut on_notice).await?;
+            let (error, again) = match attempt {
+                Attempt::Over => return Ok(self.summary.clone()),
+                Attempt::Interrupted => return self.interrupted(goal),
+                Attempt::Failed(error, again) => (error, again),
             };
-            let (error, again) = error;
             self.attempts += 1;
             if goal != Goal::Forever && self.attempts >= ATTEMPTS_MAX {
                 return Err(error);
@@ -208,6 +197,46 @@ impl Driver {
                 _ = interrupted.wait_for(|stop| *stop) => return self.interrupted(goal),
             }
         }
+    }
+
+    /// Connects once and converses until the connection ends.
+    async fn attempt(
+        &mut self,
+        goal: Goal,
+        interrupted: &mut watch::Receiver<bool>,
+        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
+    ) -> Result<Attempt, ClientError> {
+        let mut transport = match self.open().await {
+            Ok(transport) => transport,
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => {
+                let again = self.replica.disconnected(now());
+                return Ok(Attempt::Failed(error, again));
+            }
+        };
+        let end = self
+            .converse(&mut transport, goal, interrupted, on_notice)
+            .await;
+        transport.close().await;
+        let again = self.replica.disconnected(now());
+        let end = end.and_then(|end| self.drain(on_notice).map(|()| end));
+        Ok(match end {
+            // Another program holds the file: who watches, waits.
+            Err(error) if goal == Goal::Forever && error.is_retryable() => {
+                Attempt::Failed(error, again)
+            }
+            Err(error) => return Err(error),
+            Ok(End::Goal) => Attempt::Over,
+            Ok(End::Interrupted) => Attempt::Interrupted,
+            Ok(End::Closing(closing)) if !closing.retry || again.is_none() => {
+                return Err(closing_error(closing));
+            }
+            Ok(End::Closing(closing)) => Attempt::Failed(closing_error(closing), again),
+            Ok(End::Lost(reason)) => {
+                let reason = reason.unwrap_or_else(|| "the connection was closed".into());
+                Attempt::Failed(self.unreachable(reason), again)
+            }
+        })
     }
 
     fn interrupted(&self, goal: Goal) -> Result<Summary, ClientError> {
@@ -338,28 +367,26 @@ impl Driver {
     }
 
     fn is_reached(&mut self, goal: Goal) -> Result<bool, ClientError> {
-        let is = |status: &Status| {
+        let is = |activity: &Activity| {
             // Rows of a file that was just attached are sealed bit by bit: there may be more.
-            let seeding = status
-                .tables
-                .iter()
-                .any(|table| table.seeding && !matches!(table.state, TableState::LeftOut { .. }));
-            let sent = status.connected && status.waiting == 0 && !seeding;
+            let sent = activity.connected && activity.waiting == 0 && !activity.seeding;
             match goal {
                 Goal::Forever => false,
                 Goal::Sent => sent,
                 Goal::InStep => {
-                    sent && status.accepted == 0 && status.caught_up && status.loading.is_none()
+                    sent && activity.accepted == 0
+                        && activity.caught_up
+                        && activity.loading.is_none()
                 }
             }
         };
-        if goal == Goal::Forever || !is(&self.check(self.replica.status())?) {
+        if goal == Goal::Forever || !is(&self.check(self.replica.activity())?) {
             return Ok(false);
         }
         // What was written since the file was last looked at belongs to it too.
         let woken = self.replica.wake(now());
         self.check(woken)?;
-        Ok(is(&self.check(self.replica.status())?))
+        Ok(is(&self.check(self.replica.activity())?))
     }
 
     fn tell_progress(

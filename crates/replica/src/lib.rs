@@ -41,5 +41,5 @@ pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::Replica;
 pub use session::{Closing, SCHEMA_CHANGED, TIMEOUT};
 pub use status::{
-    LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
+    Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

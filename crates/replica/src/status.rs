@@ -32,6 +32,18 @@ pub struct Status {
     pub loading: Option<LoadProgress>,
 }
 
+/// The part of [`Status`] that says how far a session has come: cheap with any number of tables.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activity {
+    pub connected: bool,
+    pub waiting: u64,
+    pub accepted: u64,
+    /// Rows that were here before attaching are still to be sent.
+    pub seeding: bool,
+    pub caught_up: bool,
+    pub loading: Option<LoadProgress>,
+}
+
 /// One table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableStatus {

@@ -19,7 +19,9 @@ use crate::{
     },
     queue::{QueueState, QueuedChange, QueuedChangeset},
     session::{Phase, receive::progress},
-    status::{LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus},
+    status::{
+        Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
+    },
     tables::SyncedTable,
     work::Work,
 };
@@ -79,15 +81,36 @@ impl Replica {
             conflicts: self.count_conflicts()?,
             unstorable: shadow::count_hidden(conn)?,
             checkpoint,
-            caught_up: match self.session.phase {
-                Phase::Closed => settings::get(conn, Key::CaughtUp)?.unwrap_or(false),
-                Phase::Greeting | Phase::Streaming => self.session.caught_up,
-            },
+            caught_up: self.is_caught_up()?,
             loading: if is_loading {
                 Some(progress(conn)?)
             } else {
                 None
             },
+        })
+    }
+
+    /// How far the session has come.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn activity(&self) -> Result<Activity, ReplicaError> {
+        let conn = &self.conn;
+        let is_loading = cursors::newest(conn)?.is_some() && buckets::is_loading(conn)?;
+        Ok(Activity {
+            connected: self.session.phase == Phase::Streaming,
+            waiting: outbox::count(conn, State::Sealed)?,
+            accepted: outbox::count(conn, State::Accepted)?,
+            seeding: self.tables.iter().any(|table| table.seeding),
+            caught_up: self.is_caught_up()?,
+            loading: is_loading.then(|| progress(conn)).transpose()?,
+        })
+    }
+
+    fn is_caught_up(&self) -> Result<bool, ReplicaError> {
+        Ok(match self.session.phase {
+            Phase::Closed => settings::get(&self.conn, Key::CaughtUp)?.unwrap_or(false),
+            Phase::Greeting | Phase::Streaming => self.session.caught_up,
         })
     }
 
