@@ -154,6 +154,10 @@ impl Lowerer<'_> {
         let rest = strip(rest);
         let jwt = matches!(rest, Sql::Function(f) if auth_function(f).as_deref() == Some("jwt"));
         if !jwt {
+            // `current_setting('request.jwt.claims')::json ->> 'sub'` and the like.
+            if let Sql::Function(_) = without_casts(rest) {
+                return Err(self.unknown(without_casts(rest)));
+            }
             let message = "members of JSON columns cannot be used in rules";
             return Err(self.refuse(sql, message, "keep the value in a column of its own"));
         }
@@ -220,6 +224,14 @@ pub(super) fn scalar(query: &Query) -> Option<&Sql> {
     };
     // Nothing but the expression, or the text would be longer.
     (query.to_string() == format!("SELECT {item}")).then_some(expr)
+}
+
+/// The expression without parentheses, SELECT and casts around it.
+fn without_casts(mut sql: &Sql) -> &Sql {
+    while let Sql::Cast { expr, .. } = sql {
+        sql = strip(expr);
+    }
+    sql
 }
 
 /// The expression without parentheses and SELECT around it.

@@ -28,7 +28,7 @@ impl Lowerer<'_> {
         value: Option<Side>,
         query: &Query,
     ) -> Result<Expr, Refusal> {
-        let select = self.plain_select(sql, query)?;
+        let select = self.plain_select(sql, query, value.is_none())?;
         let mut places = Vec::new();
         let mut conditions = Vec::new();
         for from in &select.from {
@@ -73,8 +73,14 @@ impl Lowerer<'_> {
         })
     }
 
-    /// A SELECT with nothing but columns, tables and conditions.
-    fn plain_select<'q>(&self, sql: &Sql, query: &'q Query) -> Result<&'q Select, Refusal> {
+    /// A SELECT with nothing but columns, tables and conditions; and a LIMIT where it is only
+    /// asked whether there is a row.
+    fn plain_select<'q>(
+        &self,
+        sql: &Sql,
+        query: &'q Query,
+        is_exists: bool,
+    ) -> Result<&'q Select, Refusal> {
         if let SetExpr::SetOperation { .. } = &*query.body {
             let suggestion = "write one lookup for each part, joined by OR";
             return Err(self.refuse(sql, "a subquery cannot be a UNION", suggestion));
@@ -97,7 +103,13 @@ impl Lowerer<'_> {
         if let Some(selection) = &select.selection {
             plain.push_str(&format!(" WHERE {selection}"));
         }
-        if query.to_string() != plain {
+        let text = query.to_string();
+        let rest = text.strip_prefix(&plain);
+        let is_limit = |rest: &str| {
+            let count = rest.strip_prefix(" LIMIT ").map(str::parse::<u64>);
+            is_exists && count.is_some_and(|count| count.is_ok_and(|count| count > 0))
+        };
+        if !rest.is_some_and(|rest| rest.is_empty() || is_limit(rest)) {
             return Err(self.refuse(
                 sql,
                 "a subquery in a rule has only SELECT, FROM, JOIN … ON and WHERE",

@@ -35,6 +35,7 @@ fn ru2_every_spelling_of_a_membership_is_the_same_family() {
         "(select auth.uid() as uid) IN (SELECT user_id FROM project_members WHERE project_id = projects.id)",
         "EXISTS (SELECT 1 FROM project_members WHERE project_id = projects.id AND user_id = auth.uid())",
         "EXISTS (SELECT * FROM project_members m WHERE m.user_id = auth.uid()::text AND m.project_id = projects.id)",
+        "EXISTS (SELECT 1 FROM project_members WHERE project_id = projects.id AND user_id = auth.uid() LIMIT 1)",
         "id = ANY (SELECT project_id FROM project_members WHERE user_id = auth.jwt() ->> 'sub')",
         "(EXISTS ( SELECT 1 FROM project_members pm WHERE ((pm.project_id = projects.id) AND (pm.user_id = CAST(auth.uid() AS text)))))",
         "\"id\" IN (SELECT DISTINCT \"project_id\" FROM \"project_members\" WHERE user_id = auth.claim('sub'))",

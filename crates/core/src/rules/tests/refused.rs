@@ -55,6 +55,9 @@ fn ru3_what_does_not_fit_is_refused_with_the_clause_and_a_way_to_say_it() {
         "CASE WHEN done THEN TRUE ELSE FALSE END",
         "auth.uid() = 5 OR done = 'yes'",
         "_created_at > 'yesterday'",
+        "EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 0)",
+        "EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 1 OFFSET 1)",
+        "(current_setting('request.jwt.claims', true))::json ->> 'sub' = title",
     ];
     let said: Vec<String> = rules.iter().map(|rule| refused(rule)).collect();
     insta::assert_snapshot!(said.join("\n"), @"
@@ -140,6 +143,12 @@ fn ru3_what_does_not_fit_is_refused_with_the_clause_and_a_way_to_say_it() {
         tables.tasks.read: the two sides can never be equal: their types differ: `done = 'yes'`; compare a boolean with TRUE or FALSE @Some(18)
     _created_at > 'yesterday'
         tables.tasks.read: not a moment in UTC: `_created_at > 'yesterday'`; write `'2026-01-31'`, `'2026-01-31T12:00:00Z'` or microseconds since 1970 @Some(0)
+    EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 0)
+        tables.tasks.read: a subquery in a rule has only SELECT, FROM, JOIN … ON and WHERE: `EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 0)`; leave the rest out, or keep its result in a column @Some(0)
+    EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 1 OFFSET 1)
+        tables.tasks.read: a subquery in a rule has only SELECT, FROM, JOIN … ON and WHERE: `EXISTS (SELECT 1 FROM project_members WHERE user_id = auth.uid() LIMIT 1 OFFSET 1)`; leave the rest out, or keep its result in a column @Some(0)
+    (current_setting('request.jwt.claims', true))::json ->> 'sub' = title
+        tables.tasks.read: only the token says who asks: `current_setting('request.jwt.claims', true)`; write `auth.uid()` or `auth.claim('name')` @Some(1)
     ");
 }
 
