@@ -8,6 +8,7 @@ pub use parse::{ColumnText, IndexText, TableText, index_text, table_text, trigge
 pub use tokens::{Kind, Token, tokens};
 
 use crate::{
+    merge::path,
     schema::{Column, ColumnType, ForeignKey, OnDelete, Table},
     value::Value,
 };
@@ -247,18 +248,23 @@ pub fn create_indexes(table: &Table) -> Vec<String> {
         .collect()
 }
 
-/// `CREATE INDEX` over the columns at these positions, named after table and columns.
+/// `CREATE INDEX` over the columns at these positions, named after table and columns:
+/// `tasks.project_id.idx`.
+///
+/// Names of indexes are one space for all tables of a database. Joined by underscores, `user` and
+/// `role_name` would be `user_role` and `name`, and the second index would be there already.
 #[must_use]
 pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
-    let parts: Vec<_> = columns
-        .iter()
-        .map(|&i| table.columns[i].name.as_str())
-        .collect();
+    let parts = columns.iter().map(|&i| table.columns[i].name.as_str());
     let suffix = if unique { "key" } else { "idx" };
+    let name = std::iter::once(table.name.as_str())
+        .chain(parts)
+        .chain([suffix])
+        .fold(String::new(), |name, part| path::child(&name, part));
     format!(
         "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})",
         if unique { "UNIQUE " } else { "" },
-        quote(&format!("{}_{}_{suffix}", table.name, parts.join("_"))),
+        quote(&name),
         quote(&table.name),
         names(table, columns),
     )

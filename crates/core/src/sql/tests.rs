@@ -122,6 +122,48 @@ fn cf_create_table_says_every_constraint() {
 }
 
 #[test]
+fn no_two_indexes_have_one_name() {
+    let names = [
+        ("user", &["role_name"][..]),
+        ("user_role", &["name"]),
+        ("user", &["role", "name"]),
+        ("user", &["role.name"]),
+        ("user.role", &["name"]),
+        ("user", &["role\\", "name"]),
+    ];
+    let db = Connection::open_in_memory().unwrap();
+    for (name, columns) in names {
+        let mut table = sample();
+        table.name = name.to_owned();
+        table.foreign_keys.clear();
+        table.uniques.clear();
+        table.columns.truncate(1 + columns.len());
+        for (column, name) in table.columns[1..].iter_mut().zip(columns) {
+            column.name = (*name).to_owned();
+            column.check = None;
+        }
+        let create = create_table(&table).replacen("TABLE", "TABLE IF NOT EXISTS", 1);
+        db.execute_batch(&create).unwrap();
+        for column in &table.columns[1..] {
+            let add = format!(
+                "ALTER TABLE {} ADD COLUMN {}",
+                quote(name),
+                quote(&column.name)
+            );
+            // Another of the same table has it already.
+            let _added = db.execute_batch(&add).is_ok();
+        }
+        let all: Vec<usize> = (1..=columns.len()).collect();
+        db.execute_batch(&create_index(&table, &all, false))
+            .unwrap();
+        db.execute_batch(&create_index(&table, &all, true)).unwrap();
+    }
+    let count = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
+    let count: i64 = db.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 2 * i64::try_from(names.len()).unwrap());
+}
+
+#[test]
 fn an_integer_key_is_the_rowid() {
     let mut table = sample();
     table.columns[0].ty = ColumnType::Integer;
