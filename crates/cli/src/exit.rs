@@ -79,6 +79,14 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
     Exit::Unexpected
 }
 
+/// A stable name of whatever went wrong, where the library has one.
+pub(crate) fn name_of(error: &anyhow::Error) -> Option<&str> {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ClientError>())
+        .map(ClientError::code)
+}
+
 fn of_client(error: &ClientError) -> Exit {
     match error {
         ClientError::NotFound(_) => Exit::NotFound,
@@ -90,7 +98,7 @@ fn of_client(error: &ClientError) -> Exit {
         ClientError::DiskFull(_) => Exit::DiskFull,
         ClientError::NotAttached(_) => Exit::NotAttached,
         ClientError::NoServer | ClientError::BadUrl { .. } => Exit::NoServer,
-        ClientError::NoToken => Exit::Unauthorized,
+        ClientError::NoToken | ClientError::Credentials { .. } => Exit::Unauthorized,
         ClientError::Unreachable { .. } => Exit::Unreachable,
         ClientError::NotASyncline { .. } => Exit::NotASyncline,
         ClientError::Refused { code, .. } => match code.as_str() {
@@ -105,7 +113,6 @@ fn of_client(error: &ClientError) -> Exit {
         ClientError::TableUnfit { .. } => Exit::TableUnfit,
         ClientError::Doubt(_) => Exit::Doubt,
         ClientError::Interrupted => Exit::Interrupted,
-        ClientError::Credentials { .. } => Exit::Unexpected,
         ClientError::Replica { source, .. } => match source.code() {
             "newer_format" => Exit::NewerFormat,
             "damaged" => Exit::Corrupt,

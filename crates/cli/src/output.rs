@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 
 /// Names listed in one line.
 const NAMES_MAX: usize = 10;
@@ -78,7 +78,10 @@ impl Output {
             }
         }
         if self.json {
-            let object = json!({ "type": "error", "exit": exit as u8, "message": sentence });
+            let object = json!({
+                "type": "error", "exit": exit as u8, "code": exit::name_of(error),
+                "message": sentence,
+            });
             put(std::io::stdout(), &object.to_string());
         }
         put(

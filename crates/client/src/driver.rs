@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use syncline_core::Timestamp;
+use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Activity, Closing, Event, Replica, SCHEMA_CHANGED, Status};
 use tokio::sync::watch;
 
@@ -229,9 +229,9 @@ impl Driver {
             Ok(End::Goal) => Attempt::Over,
             Ok(End::Interrupted) => Attempt::Interrupted,
             Ok(End::Closing(closing)) if !closing.retry || again.is_none() => {
-                return Err(closing_error(closing));
+                return Err(self.closing_error(closing));
             }
-            Ok(End::Closing(closing)) => Attempt::Failed(closing_error(closing), again),
+            Ok(End::Closing(closing)) => Attempt::Failed(self.closing_error(closing), again),
             Ok(End::Lost(reason)) => {
                 let reason = reason.unwrap_or_else(|| "the connection was closed".into());
                 Attempt::Failed(self.unreachable(reason), again)
@@ -252,6 +252,23 @@ impl Driver {
             self.unreachable(reason)
         } else {
             error
+        }
+    }
+
+    fn closing_error(&self, closing: Closing) -> ClientError {
+        let owner = if closing.code == code::WRONG_USER {
+            self.replica.status().ok().and_then(|status| status.user)
+        } else {
+            None
+        };
+        // The server does not tell whose a device is; this file knows.
+        let message = owner.map_or(closing.message, |owner| {
+            format!("this file belongs to {owner}: take a token of {owner}, or detach the file")
+        });
+        ClientError::Refused {
+            code: closing.code,
+            message,
+            retry: closing.retry,
         }
     }
 
@@ -458,13 +475,5 @@ impl Driver {
         result: Result<T, syncline_replica::ReplicaError>,
     ) -> Result<T, ClientError> {
         result.map_err(|error| ClientError::replica(&self.path, error))
-    }
-}
-
-fn closing_error(closing: Closing) -> ClientError {
-    ClientError::Refused {
-        code: closing.code,
-        message: closing.message,
-        retry: closing.retry,
     }
 }

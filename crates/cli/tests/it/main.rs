@@ -8,5 +8,6 @@ mod files;
 mod many_devices;
 mod refused;
 mod sharing;
+mod trouble;
 mod two_devices;
 mod watch;

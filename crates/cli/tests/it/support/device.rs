@@ -9,7 +9,7 @@ use super::{Outcome, Process, Scratch, Server, exit, rows, sql};
 /// One file of one user.
 #[derive(Clone)]
 pub(crate) struct Device<'a> {
-    scratch: &'a Scratch,
+    pub(crate) scratch: &'a Scratch,
     pub file: PathBuf,
     pub url: String,
     pub token: String,
@@ -53,7 +53,7 @@ impl<'a> Device<'a> {
         device
     }
 
-    fn command(&self, command: &str, args: &[&str]) -> std::process::Command {
+    pub(crate) fn command(&self, command: &str, args: &[&str]) -> std::process::Command {
         let mut all = vec![command, self.file.to_str().expect("a plain path")];
         all.extend(args);
         let mut command = self.scratch.command(&all);

@@ -4,11 +4,13 @@ mod device;
 mod process;
 mod proxy;
 mod server;
+mod stranger;
 
 pub(crate) use device::{Device, sync_all};
 pub(crate) use process::{Outcome, Process, wait_until};
 pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;
+pub(crate) use stranger::{server_of_protocol, web_site};
 
 use std::{
     path::{Path, PathBuf},
