@@ -17,6 +17,11 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Longer than the longest wait of an exchange.
 const REQUEST_MAX: Duration = Duration::from_secs(40);
 
+/// Longest answer that is read: an exchange with one largest frame, in base64.
+const ANSWER_BYTES_MAX: usize = 112 * 1024 * 1024;
+const SCHEMA_BYTES_MAX: usize = 16 * 1024 * 1024;
+const ERROR_BYTES_MAX: usize = 64 * 1024;
+
 /// One server's HTTP side, as one user.
 #[derive(Debug, Clone)]
 pub struct Api {
@@ -140,17 +145,28 @@ impl Api {
         let response = self
             .send(Method::POST, path, Some(body.to_string().into()))
             .await?;
-        response
-            .json()
+        let bytes = self.body(response, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
+    }
+
+    /// The body, which is not believed to be short.
+    async fn body(&self, mut response: Response, max: usize) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
             .await
-            .map_err(|error| self.strange(&error.to_string()))
+            .map_err(|error| self.unreachable(&error))?
+        {
+            if bytes.len() + chunk.len() > max {
+                return Err(self.strange(&format!("an answer of more than {max} bytes")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
     }
 
     async fn cbor(&self, response: Response) -> Result<SchemaInfo, ClientError> {
-        let bytes = response
-            .bytes()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let bytes = self.body(response, SCHEMA_BYTES_MAX).await?;
         minicbor::decode(&bytes).map_err(|error| self.strange(&error.to_string()))
     }
 
@@ -177,7 +193,10 @@ impl Api {
             return Ok(response);
         }
         let status = response.status();
-        let body = response.bytes().await.unwrap_or_default();
+        let body = self
+            .body(response, ERROR_BYTES_MAX)
+            .await
+            .unwrap_or_default();
         Err(self.failure(status, &body))
     }
 

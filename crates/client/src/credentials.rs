@@ -56,7 +56,10 @@ impl Connection {
             .strip_prefix("http://")
             .or_else(|| trimmed.strip_prefix("https://"))
             .ok_or_else(|| bad("it starts with neither http:// nor https://"))?;
-        if rest.is_empty() || rest.contains(char::is_whitespace) || rest.contains(['?', '#', '@']) {
+        if rest.is_empty()
+            || rest.contains(char::is_whitespace)
+            || rest.contains(['/', '\\', '?', '#', '@'])
+        {
             return Err(bad("it names no host, or more than a host and a port"));
         }
         Ok(Self {
@@ -70,9 +73,12 @@ impl Connection {
     /// # Errors
     /// [`ClientError::Credentials`].
     pub fn save(&self, database: &Path) -> Result<(), ClientError> {
-        let path = store(database)?;
+        self.write(&store(database)?)
+    }
+
+    fn write(&self, path: &Path) -> Result<(), ClientError> {
         let failed = |error: &dyn fmt::Display| ClientError::Credentials {
-            path: path.clone(),
+            path: path.to_owned(),
             reason: error.to_string(),
         };
         let folder = path.parent().expect("a file in a folder");
@@ -84,7 +90,7 @@ impl Connection {
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
             .map_err(|error| failed(&error))?;
-        fs::rename(&new, &path).map_err(|error| failed(&error))
+        fs::rename(&new, path).map_err(|error| failed(&error))
     }
 
     /// What was remembered for the database at `path`, if anything.
@@ -155,22 +161,27 @@ fn store(database: &Path) -> Result<PathBuf, ClientError> {
 
 #[cfg(unix)]
 fn private_folder(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(path)?;
+    // It may have been there before, as somebody else made it.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 #[cfg(unix)]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new()
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(path)
+        .open(path)?;
+    // One that a cut left there keeps the mode it had.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 #[cfg(not(unix))]
@@ -181,4 +192,70 @@ fn private_folder(path: &Path) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn private_file(path: &Path) -> std::io::Result<fs::File> {
     fs::File::create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_scheme_a_host_and_a_port() {
+        let parse = |url: &str| Connection::new(url, Token::new("t")).map(|c| c.url);
+        for (url, expected) in [
+            ("http://127.0.0.1:7117", "http://127.0.0.1:7117"),
+            (" https://sync.example.com/ ", "https://sync.example.com"),
+            ("http://[::1]:7117", "http://[::1]:7117"),
+        ] {
+            assert_eq!(parse(url).expect(url), expected);
+        }
+        for url in [
+            "",
+            "sync.example.com",
+            "ftp://sync.example.com",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "http://",
+            "https:///",
+            "http://user:secret@host",
+            "http://host#part",
+            "http://host?query",
+            "http://host/path",
+            "http://host/..//",
+            "http://host\\path",
+            "http://ho st",
+            "http://host\r\nX-Header: 1",
+        ] {
+            assert!(parse(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let connection =
+            Connection::new("http://host", Token::new("very-secret")).expect("an address");
+        assert!(!format!("{connection:?}").contains("very-secret"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn credentials_are_readable_by_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let credentials = folder.path().join("credentials");
+        fs::create_dir(&credentials).expect("a folder");
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&credentials, open).expect("a folder of one's own");
+        let path = credentials.join("x.json");
+        // What a cut left, with a mode that lets others read.
+        let left = path.with_extension("new");
+        fs::write(&left, "old").expect("a file");
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).expect("a file of one's own");
+        let connection = Connection::new("http://host", Token::new("secret")).expect("an address");
+        connection.write(&path).expect("written");
+        let mode = |path: &Path| {
+            let data = fs::metadata(path).expect("it is there");
+            data.permissions().mode() & 0o777
+        };
+        assert_eq!((mode(&credentials), mode(&path)), (0o700, 0o600));
+    }
 }

@@ -5,7 +5,7 @@ mod parse;
 mod tokens;
 
 pub use parse::{ColumnText, IndexText, TableText, index_text, table_text, trigger_events};
-pub use tokens::{Kind, Token, tokens};
+pub use tokens::{Kind, Token, is_closed_expression, tokens};
 
 use crate::{
     merge::path,

@@ -81,6 +81,19 @@ impl Sight {
         self.sees(bucket) && self.since.get(bucket).is_none_or(|since| *since <= version)
     }
 
+    /// Whether the reader could see rows of `bucket` before the entry that ends at `version`.
+    #[must_use]
+    pub fn saw_before(&self, bucket: &BucketId, version: Version) -> bool {
+        self.sees(bucket) && self.since.get(bucket).is_none_or(|since| *since < version)
+    }
+
+    /// Whether an entry that is still to be followed may take a bucket away.
+    #[must_use]
+    pub fn may_lose_by(&self, entry: &LogEntry) -> bool {
+        let mut lost = entry.grants.iter().filter(|grant| !grant.granted);
+        entry.version > self.as_of && lost.any(|grant| self.grantees.contains(&grant.grantee))
+    }
+
     /// Changes exactly when [`Sight::follow`] gained or lost a bucket.
     #[must_use]
     pub fn generation(&self) -> u64 {

@@ -231,17 +231,19 @@ impl Stream {
     }
 
     /// Spec SE9, by the grants of that place of the log: what a row went through before its bucket
-    /// was granted is not told to a reader who catches up; a page brings what came of it. A bucket that is still loading proves nothing about what the reader has: there
-    /// the whole row is sent if it is at hand.
+    /// was granted is not told; a page brings what came of it. A bucket that is still loading
+    /// proves nothing about what the reader has: there the whole row is sent if it is at hand.
     fn record(&mut self, entry: &LogEntry, record: &LogRecord) {
-        let part = |bucket: &BucketId| (*bucket, record.table);
-        let live = |bucket: &&BucketId| {
-            self.sight.saw(bucket, entry.version) && !self.loading.contains_key(&part(bucket))
-        };
-        let sees = |bucket: &&BucketId| self.sight.saw(bucket, entry.version);
-        let saw_before = record.before.iter().any(|b| sees(&b));
-        let has_before = record.before.iter().any(|b| live(&b));
-        let after: Vec<BucketId> = record.after.iter().filter(sees).copied().collect();
+        let at = entry.version;
+        let is_live = |bucket: &BucketId| !self.loading.contains_key(&(*bucket, record.table));
+        let mut before = record
+            .before
+            .iter()
+            .filter(|b| self.sight.saw_before(b, at));
+        let saw_before = before.clone().next().is_some();
+        let has_before = before.any(is_live);
+        let after = record.after.iter().filter(|b| self.sight.saw(b, at));
+        let after: Vec<BucketId> = after.copied().collect();
         let body: Arc<[u8]> = match (after.is_empty(), &record.whole, &record.columns) {
             (true, ..) if !saw_before => return,
             (true, ..) => gone(entry, record).into(),
@@ -254,7 +256,8 @@ impl Stream {
     }
 
     fn note_digest(&mut self, version: Version, part: Part, digest: Digest) {
-        if !self.sight.sees(&part.0) || !self.wants(part.1) || self.loading.contains_key(&part) {
+        let is_seen = self.sight.saw(&part.0, version);
+        if !is_seen || !self.wants(part.1) || self.loading.contains_key(&part) {
             return;
         }
         match self.ended.get_mut(&part) {

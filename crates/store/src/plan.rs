@@ -24,6 +24,9 @@ mod settle;
 mod state;
 mod submission;
 
+#[cfg(test)]
+mod tests;
+
 pub use context::Context;
 pub use prefetch::prefetch;
 pub use submission::Submission;

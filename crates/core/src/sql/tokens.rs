@@ -96,6 +96,32 @@ pub fn tokens(sql: &str) -> Vec<Token<'_>> {
     out
 }
 
+/// Whether `text` can stand between parentheses as one expression that ends where they do: for
+/// text from a stranger that becomes part of a statement.
+#[must_use]
+pub fn is_closed_expression(text: &str) -> bool {
+    let whole = format!("({text})");
+    let (mut depth, mut end) = (0_usize, 0);
+    for token in tokens(&whole) {
+        // Between tokens there is white space only: comments could hide what follows.
+        let gap_is_blank = whole[end..token.start].trim_ascii().is_empty();
+        let is_closed = depth == 0 && end > 0;
+        // `$` begins a parameter, whose name SQLite reads in a way of its own.
+        let is_strange = token.text.contains(['\0', ';', '$', '?', '@', '#'])
+            && matches!(token.kind, Kind::Word | Kind::Symbol);
+        if !gap_is_blank || is_closed || is_strange || whole.contains('\0') {
+            return false;
+        }
+        match token.text {
+            "(" => depth += 1,
+            ")" => depth -= 1,
+            _ => {}
+        }
+        end = token.end();
+    }
+    depth == 0 && end == whole.len()
+}
+
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
@@ -134,6 +160,45 @@ mod tests {
             (Kind::Symbol, ","),
         ];
         assert_eq!(found, expected.map(|(kind, name)| (kind, name.to_owned())));
+    }
+
+    #[test]
+    fn an_expression_from_a_stranger_ends_where_its_parentheses_do() {
+        let closed = [
+            "1",
+            "'it''s ; -- fine'",
+            "length(title) <= 200 AND (a OR b)",
+            "datetime('now')",
+            "x'00ff' || \"a)b\" || [c(d]",
+            "json_extract(s, '$.a')",
+        ];
+        for text in closed {
+            assert!(is_closed_expression(text), "{text}");
+        }
+        let open = [
+            "",
+            "1); DROP TABLE t; --",
+            "1)) ; ATTACH 'x' AS y; --",
+            "1 -- ",
+            "1 /* ",
+            "1 /* */",
+            "'",
+            "\"",
+            "[",
+            "`",
+            "a) (b",
+            "(",
+            ")",
+            "1; 2",
+            "$a(')",
+            "?1",
+            "@a",
+            "1\0",
+        ];
+        for text in open {
+            let text = text.replace("\\0", "\0");
+            assert!(!is_closed_expression(&text) || text.is_empty(), "{text:?}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     schema::{
         Column, ColumnType, ForeignKey, MergeStrategy, OnDelete, RuleTexts, Schema, SyncMode, Table,
     },
+    sql::is_closed_expression,
 };
 
 impl SchemaInfo {
@@ -22,7 +23,8 @@ impl SchemaInfo {
     /// The schema again, without rules.
     ///
     /// Total: an unknown type is `any`, an unknown strategy last-write-wins; constraints with
-    /// positions that are no column's are left out, and so are tables without a primary key.
+    /// positions that are no column's are left out, and so are defaults and checks that are not
+    /// one expression, and tables without a primary key.
     #[must_use]
     pub fn to_schema(&self) -> Schema {
         Schema {
@@ -138,8 +140,8 @@ fn column(info: &ColumnInfo) -> Column {
         number: ColumnNumber(info.number),
         ty: ColumnType::parse(&info.ty).unwrap_or(ColumnType::Any),
         not_null: info.not_null,
-        default: info.default.clone(),
-        check: info.check.clone(),
+        default: expression(info.default.as_ref()),
+        check: expression(info.check.as_ref()),
         collate: info.collate.clone(),
         generated: info.generated,
         merge: strategy(&info.merge),
@@ -149,6 +151,11 @@ fn column(info: &ColumnInfo) -> Column {
             .map(|(p, s)| (p.clone(), strategy(s)))
             .collect(),
     }
+}
+
+/// A peer's text becomes part of CREATE TABLE: it may not be more than one expression.
+fn expression(text: Option<&String>) -> Option<String> {
+    text.filter(|text| is_closed_expression(text)).cloned()
 }
 
 fn numbers(positions: &[usize]) -> Vec<u32> {

@@ -340,12 +340,18 @@ pub struct Credit {
     pub bytes: u64,
 }
 
-/// A fresh token for the live session, of the same user.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+/// A fresh token for the live session, of the same user. Never printed.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct TokenRenewal {
     #[n(0)]
     pub token: String,
+}
+
+impl std::fmt::Debug for TokenRenewal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenRenewal(secret)")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -60,10 +60,17 @@ pub(crate) async fn hashes<B: Backend>(
         .readers
         .run(move |reader| {
             runtime.block_on(async {
-                let buckets = visible(&context, &identity, table, reader).await?;
-                reader
-                    .hashes(table, &buckets, after.as_ref(), ROWS_MAX)
-                    .await
+                loop {
+                    let buckets = visible(&context, &identity, table, reader).await?;
+                    let rows = reader
+                        .hashes(table, &buckets, after.as_ref(), ROWS_MAX)
+                        .await?;
+                    // A grant may have been lost between the two reads.
+                    let still = visible(&context, &identity, table, reader).await?;
+                    if buckets.iter().all(|b| still.binary_search(b).is_ok()) {
+                        return Ok(rows);
+                    }
+                }
             })
         })
         .await?;

@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use syncline_core::wire::code;
 use syncline_store::Reader;
 use tokio::{net::TcpListener, sync::watch};
 use tower_http::{
@@ -108,9 +110,15 @@ fn operators<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
 fn dressed<B: Backend>(router: Router, shared: &Shared<B>) -> Router {
     let header =
         |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
-    router
+    let router = router
         .fallback(not_found)
-        .method_not_allowed_fallback(not_allowed)
+        .method_not_allowed_fallback(not_allowed);
+    let router = if shared.dev {
+        router.layer(middleware::from_fn(check_host))
+    } else {
+        router
+    };
+    router
         .layer(cors(shared))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(header::REFERRER_POLICY, "no-referrer"))
@@ -134,27 +142,58 @@ fn cors<B: Backend>(shared: &Shared<B>) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allow_origin(AllowOrigin::predicate(move |origin, _| {
-            let Ok(origin) = origin.to_str() else {
-                return false;
-            };
-            allowed.iter().any(|allowed| allowed == origin) || dev && is_localhost(origin)
+            is_allowed(origin, &allowed, dev)
         }))
 }
 
-fn is_localhost(origin: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else {
-        return false;
+fn is_allowed(origin: &HeaderValue, allowed: &[String], dev: bool) -> bool {
+    origin.to_str().is_ok_and(|origin| {
+        allowed.iter().any(|allowed| allowed == origin) || dev && is_localhost(origin)
+    })
+}
+
+/// A page in a browser opens a session only from an origin that may also make requests, which the
+/// browser does not check for WebSockets. Programs that are no browsers name none.
+pub(crate) fn check_origin<B: Backend>(
+    shared: &Shared<B>,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return Ok(());
     };
-    let host = authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, port)| {
-            if port.bytes().all(|b| b.is_ascii_digit()) {
-                host
-            } else {
-                authority
-            }
-        });
-    matches!(scheme, "http" | "https") && matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+    if is_allowed(origin, &shared.config.read().server.origins, shared.dev) {
+        return Ok(());
+    }
+    let sentence = "pages of this origin may not connect: name it in `server.origins`";
+    let status = StatusCode::FORBIDDEN;
+    Err(ApiError::new(status, code::FORBIDDEN, sentence))
+}
+
+/// With `--dev`: another name that leads to this machine is a trick of somebody's DNS.
+async fn check_host(request: Request, next: Next) -> Response {
+    let header = request.headers().get(header::HOST);
+    let host = header.map(|host| host.to_str().unwrap_or_default());
+    let host = host.or_else(|| request.uri().authority().map(Authority::as_str));
+    if host.is_some_and(is_localhost_authority) {
+        return next.run(request).await;
+    }
+    let sentence = "a server with --dev answers to localhost, 127.0.0.1 and [::1] only";
+    let status = StatusCode::FORBIDDEN;
+    ApiError::new(status, code::FORBIDDEN, sentence).into_response()
+}
+
+fn is_localhost(origin: &str) -> bool {
+    origin.split_once("://").is_some_and(|(scheme, authority)| {
+        matches!(scheme, "http" | "https") && is_localhost_authority(authority)
+    })
+}
+
+fn is_localhost_authority(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    host.eq_ignore_ascii_case("localhost") || matches!(host, "127.0.0.1" | "[::1]")
 }
 
 async fn hello() -> &'static str {
@@ -190,7 +229,11 @@ async fn ready<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
     }
     match head(&shared).await {
         Ok(_) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+        Err(error) => {
+            tracing::warn!(%error, "the storage does not answer");
+            let sentence = "the storage does not answer; the server's log says why\n";
+            (StatusCode::SERVICE_UNAVAILABLE, sentence).into_response()
+        }
     }
 }
 
@@ -208,4 +251,51 @@ async fn head<B: Backend>(
         .readers
         .run(move |reader| runtime.block_on(reader.head()))
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_named_origins_and_with_dev_this_machine_may_connect() {
+        let named = ["https://app.example.com".to_owned()];
+        let is_allowed = |origin: &str, dev| {
+            let origin = HeaderValue::from_str(origin).expect("a header's value");
+            is_allowed(&origin, &named, dev)
+        };
+        assert!(is_allowed("https://app.example.com", false));
+        let strange = [
+            "null",
+            "",
+            "http://app.example.com",
+            "https://app.example.com:444",
+            "https://app.example.com.evil.test",
+            "https://evil-app.example.com",
+            "https://app.example.com@evil.test",
+            "HTTPS://APP.EXAMPLE.COM",
+            "https://xn--pp-pma.example.com",
+            "http://localhost.evil.test",
+            "http://localhost:80@evil.test",
+            "http://127.0.0.1.evil.test:80",
+            "http://evil.test/localhost",
+            "http://0.0.0.0:7117",
+            "http://[::2]",
+            "file://localhost",
+            "chrome-extension://localhost",
+        ];
+        for origin in strange {
+            assert!(!is_allowed(origin, false), "{origin}");
+            assert!(!is_allowed(origin, true), "{origin} with --dev");
+        }
+        for origin in [
+            "http://localhost:5173",
+            "http://127.0.0.1:3000",
+            "https://localhost",
+            "http://[::1]:80",
+        ] {
+            assert!(is_allowed(origin, true), "{origin}");
+            assert!(!is_allowed(origin, false), "{origin} without --dev");
+        }
+    }
 }

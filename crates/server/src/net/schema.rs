@@ -61,7 +61,8 @@ pub(crate) async fn offer<B: Backend>(
     }
     let mut config = shared.config.read().clone();
     for mut table in unknown {
-        if table.name.starts_with("syncline_") || table.name.starts_with("sqlite_") {
+        let lower = table.name.to_ascii_lowercase();
+        if lower.starts_with("syncline_") || lower.starts_with("sqlite_") {
             let sentence = format!("`{}` is a reserved name", table.name);
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,

@@ -18,6 +18,7 @@ use super::{
     Backend, Shared,
     drive::{End, FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
     error::ApiError,
+    http,
 };
 use crate::session::Proof;
 
@@ -35,6 +36,7 @@ pub(crate) async fn sync<B: Backend>(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
+    http::check_origin(&shared, &headers)?;
     let proof = shared.identify(&headers)?;
     let connection = shared.connection()?;
     let upgrade = upgrade

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, RowKey, TableNumber, Timestamp,
+    BucketId, RowKey, TableNumber, Timestamp, Version,
     wire::{LoadPosition, code},
 };
 use syncline_store::{PageWant, Reader, StorageError, sign_cursor};
@@ -74,8 +74,8 @@ impl Session {
             if stream.has_pages_to_read() {
                 if stream.is_checkpoint_due() || now >= stream.next_checkpoint() {
                     self.send_checkpoint(false, now);
-                } else {
-                    self.send_page(reader).await?;
+                } else if !self.send_page(reader).await? {
+                    return Ok(true);
                 }
                 continue;
             }
@@ -155,24 +155,51 @@ impl Session {
         Ok(false)
     }
 
-    async fn send_page<R: Reader>(&mut self, reader: &mut R) -> Result<(), StorageError> {
+    /// Reads and sends a page; `false` if the log has to be handled first, because the page may
+    /// show what the reader has lost meanwhile.
+    async fn send_page<R: Reader>(&mut self, reader: &mut R) -> Result<bool, StorageError> {
         let Some(stream) = self.stream_mut() else {
-            return Ok(());
+            return Ok(true);
         };
         if let Some(wants) = stream.wants_to_count() {
             stream.count(reader.rows_to_come(&wants).await?);
         }
         let wants: Vec<PageWant> = stream.page_wants();
         let read = reader.pages(&wants, PAGE_BYTES).await?;
-        let Some(stream) = self.stream_mut() else {
-            return Ok(());
-        };
         let version = read.version;
+        if self.may_have_lost(reader, version).await? {
+            return Ok(false);
+        }
+        let Some(stream) = self.stream_mut() else {
+            return Ok(true);
+        };
         let mut frames = Vec::new();
         stream.page(read, &mut frames);
         self.sent = self.sent.max(version);
         self.out.stream(frames);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether an entry up to `version` that is not handled yet takes a bucket from the reader.
+    async fn may_have_lost<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        version: Version,
+    ) -> Result<bool, StorageError> {
+        let Some(mut position) = self.stream_mut().map(|stream| stream.position()) else {
+            return Ok(false);
+        };
+        while position < version {
+            let entries = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
+            let (Some(last), Some(stream)) = (entries.last(), self.stream_mut()) else {
+                break;
+            };
+            position = last.version;
+            if entries.iter().any(|entry| stream.sight.may_lose_by(entry)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn send_checkpoint(&mut self, caught_up: bool, now: Timestamp) {

@@ -218,9 +218,6 @@ fn version_seen(
     let Some(live) = live else {
         return Ok(Version::ZERO);
     };
-    if live.version == change.base {
-        return Ok(live.version);
-    }
     let sees = context
         .rules()
         .may_read(&submission.identity, &live, state)?;

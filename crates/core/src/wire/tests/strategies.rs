@@ -296,7 +296,9 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
     };
     let paths = proptest::collection::btree_map(text(), merge(), 0..2)
         .prop_map(|paths: BTreeMap<_, _>| paths.into_iter().collect());
-    let constraints = (option::of(text()), option::of(text()), option::of(text()));
+    let expression = || prop::sample::select(&["0", "'it''s'", "length(\"a)\") < 5"][..]);
+    let expression = || option::of(expression().prop_map(str::to_owned));
+    let constraints = (expression(), expression(), option::of(text()));
     (
         text(),
         any::<u32>(),
