@@ -13,4 +13,5 @@ mod client;
 mod hostile;
 mod opening;
 mod pushing;
+mod secrecy;
 mod streaming;
