@@ -1,12 +1,14 @@
 //! Following the schema: the app's own changes of it (spec CA8) and what the server tells.
 
-use std::collections::BTreeSet;
+mod newcomers;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::{Row, RowKey, Table, TableNumber, Timestamp, merge};
 
 use crate::{
     apply::record_extra,
-    capture::{self, Comparison, DraftChange, Finding, KnownRows},
+    capture::{self, Before, Comparison, DraftChange, Finding, KnownRows},
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
@@ -39,7 +41,7 @@ pub(crate) fn adopt(
     let findings = capture::check(work.conn, &structures)?;
     seal::seal(work, entropy, now)?;
     let mut install = Vec::new();
-    let mut rescan = BTreeSet::new();
+    let mut rescan = BTreeMap::new();
     for (structure, finding) in structures.iter().zip(findings) {
         let before = old.local(structure.number).map(|table| &table.table);
         let is_new = before.is_none();
@@ -49,7 +51,8 @@ pub(crate) fn adopt(
         }
         // A table that is new here is seeded or loaded instead.
         if (finding == Finding::Changed && (!is_new || is_known(work, structure.number)?)) || grew {
-            rescan.insert(structure.number);
+            let newcomers = capture::uncaptured(work.conn, structure)?;
+            rescan.insert(structure.number, newcomers);
         }
     }
     let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
@@ -60,8 +63,8 @@ pub(crate) fn adopt(
     }
     capture::install(work.conn, &install)?;
     let mut changed = 0;
-    for t in rescan {
-        changed += find_unseen(work, t, entropy, now)?;
+    for (t, newcomers) in rescan {
+        changed += find_unseen(work, t, newcomers, entropy, now)?;
     }
     if changed > 0 {
         work.events.push(Event::Rescanned { rows: changed });
@@ -84,9 +87,11 @@ fn is_known(work: &Work<'_>, t: TableNumber) -> Result<bool, ReplicaError> {
 }
 
 /// Compares a table with what is known of its rows; what differs is sealed. Returns how many.
+/// `newcomers` are the positions of columns that were not captured before.
 fn find_unseen(
     work: &mut Work<'_>,
     t: TableNumber,
+    newcomers: Vec<usize>,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
@@ -94,9 +99,11 @@ fn find_unseen(
         return Ok(0);
     };
     let conn = work.conn;
+    newcomers::take_up(work, table, &newcomers)?;
     let mut known = Rescan {
         work,
         table,
+        newcomers,
         entropy,
         now,
         found: Sealed::default(),
@@ -110,6 +117,7 @@ fn find_unseen(
 struct Rescan<'w, 'c> {
     work: &'w mut Work<'c>,
     table: &'c SyncedTable,
+    newcomers: Vec<usize>,
     entropy: &'w mut dyn Entropy,
     now: Timestamp,
     found: Sealed,
@@ -119,6 +127,24 @@ impl Rescan<'_, '_> {
     fn seal(&mut self) -> Result<(), ReplicaError> {
         let found = std::mem::take(&mut self.found);
         seal::store(self.work, found, self.entropy, self.now).map(drop)
+    }
+
+    /// Before a column came that the server has no value for, the row was what the server has:
+    /// then only that column is to be sent.
+    fn before(
+        &self,
+        key: &RowKey,
+        before: Before,
+        after: Option<&Row>,
+    ) -> Result<Before, ReplicaError> {
+        let t = self.table.number();
+        if let (Before::Unknown, Some(row), false) = (&before, after, self.newcomers.is_empty())
+            && let Some(known) = ledger::get(self.work.conn, t, key)?
+            && let Some(server) = newcomers::without(self.table, &self.newcomers, row, &known)?
+        {
+            return Ok(Before::Image(server));
+        }
+        Ok(before)
     }
 }
 
@@ -162,6 +188,7 @@ impl KnownRows for Rescan<'_, '_> {
             first_marked_at,
             ..
         } = change;
+        let before = self.before(&key, before, after.as_ref())?;
         let stored = seal::difference(self.work, self.table, &key, before, after.as_ref())?;
         if let Some(change) = stored {
             let at = first_marked_at.min(self.now);

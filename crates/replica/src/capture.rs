@@ -19,6 +19,6 @@ mod triggers;
 
 pub use boundary::{begin_marked, end_marked, has_marks};
 pub use drafts::{Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, take_drafts};
-pub use install::{CaptureError, install, remove_everything, uninstall_table};
+pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};
 pub use rescan::{Comparison, KnownRows, Rescanned, rescan};
 pub use stamp::{Finding, check, schema_version};

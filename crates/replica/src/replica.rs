@@ -74,7 +74,7 @@ impl Replica {
         db::prepare_connection(&conn)?;
         let mut device = [0; 16];
         entropy.fill(&mut device);
-        let tables = db::immediate(&conn, || {
+        let (tables, schema_version) = db::immediate(&conn, || {
             if meta::exists(&conn)? {
                 return Err(ReplicaError::AlreadyAttached);
             }
@@ -85,9 +85,8 @@ impl Replica {
             let tables = load::build(&conn)?;
             options.check(&tables)?;
             capture::install(&conn, &tables.structures())?;
-            Ok(tables)
+            Ok((tables, Some(capture::schema_version(&conn)?)))
         })?;
-        let schema_version = Some(capture::schema_version(&conn)?);
         let (session, events) = (Session::default(), Events::default());
         db::untriggered(&conn, || repeat::install(&conn, &tables))?;
         let mut replica = Self {
@@ -195,7 +194,6 @@ impl Replica {
         now: Timestamp,
         work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy) -> Result<T, Fault>,
     ) -> Result<Option<T>, ReplicaError> {
-        self.heed_schema(now)?;
         self.transact_sealing(now, |transaction, entropy, _| work(transaction, entropy))
     }
 
@@ -204,37 +202,62 @@ impl Replica {
         now: Timestamp,
         work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>,
     ) -> Result<Option<T>, ReplicaError> {
+        let mut work = Some(work);
+        loop {
+            self.heed_schema(now)?;
+            if let Some(outcome) = self.transact_once(now, &mut work) {
+                return outcome;
+            }
+        }
+    }
+
+    /// `None`, with nothing done and `work` still there, if the schema changed since it was
+    /// looked at: writes may have gone unmarked, and must be found before rows are written over.
+    fn transact_once<T>(
+        &mut self,
+        now: Timestamp,
+        work: &mut Option<impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>>,
+    ) -> Option<Result<Option<T>, ReplicaError>> {
         let Self {
             conn,
             entropy,
             tables,
+            schema_version,
             ..
         } = self;
         let mut transaction = Work::new(conn, tables);
         let outcome = db::untriggered(conn, || {
             db::immediate(conn, || {
+                let seen = capture::schema_version(conn).map_err(ReplicaError::from)?;
+                let Some(work) = work.take_if(|_| *schema_version == Some(seen)) else {
+                    return Ok(None);
+                };
                 let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
                 let done = work(&mut transaction, &mut **entropy, sealed.len())?;
                 transaction.settle()?;
                 for t in transaction.distrusted.clone() {
                     buckets::reload_table(conn, t)?;
                 }
-                Ok(done)
+                Ok(Some(done))
             })
         });
-        if transaction.erases && outcome.is_ok() {
-            db::empty_log(conn)?;
+        if transaction.erases
+            && outcome.is_ok()
+            && let Err(error) = db::empty_log(conn)
+        {
+            return Some(Err(error));
         }
         match outcome {
-            Ok(done) => {
+            Ok(None) => None,
+            Ok(Some(done)) => {
                 self.events.extend(transaction.into_events());
-                Ok(Some(done))
+                Some(Ok(Some(done)))
             }
-            Err(Fault::Replica(error)) => Err(error),
+            Err(Fault::Replica(error)) => Some(Err(error)),
             Err(Fault::Peer(reason)) => {
                 self.session
                     .close(syncline_core::wire::code::MALFORMED, reason, true);
-                Ok(None)
+                Some(Ok(None))
             }
         }
     }
@@ -260,7 +283,7 @@ impl Replica {
             tables: old,
             ..
         } = self;
-        let (tables, events) = db::untriggered(conn, || {
+        let (tables, events, seen) = db::untriggered(conn, || {
             db::immediate(conn, || {
                 first(conn)?;
                 let tables = load::build(conn)?;
@@ -269,11 +292,13 @@ impl Replica {
                 work.settle()?;
                 repeat::install(conn, &tables)?;
                 let events = work.into_events();
-                Ok::<_, ReplicaError>((tables, events))
+                // After the commit it could be another one already, of which nothing is known.
+                let seen = capture::schema_version(conn)?;
+                Ok::<_, ReplicaError>((tables, events, seen))
             })
         })?;
         let told = std::mem::replace(&mut self.tables, tables).left_out;
-        self.schema_version = Some(capture::schema_version(&self.conn)?);
+        self.schema_version = Some(seen);
         self.events.extend(events);
         if told != self.tables.left_out {
             self.tell_left_out();

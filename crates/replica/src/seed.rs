@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use syncline_core::{Row, RowKey, TableNumber, Timestamp};
+use syncline_core::{Change, Row, RowKey, TableNumber, Timestamp};
 
 use crate::{
     capture::Before,
@@ -15,7 +15,7 @@ use crate::{
     meta::{
         ledger,
         names::{self, TableRecord},
-        outbox::StoredChange,
+        outbox::{self, Seq, State, StoredChange},
     },
     rows::RowError,
     seal::{self, Sealed, parents},
@@ -138,7 +138,7 @@ impl Chunk {
                 self.seal(work, table, &place.1, &row, now)?;
                 continue;
             }
-            if !self.is_unsent(work, table, &place.1)? || !self.seen.insert(place.clone()) {
+            if !is_unsent(work, table, &place.1)? || !self.seen.insert(place.clone()) {
                 continue;
             }
             let op = syncline_core::merge::diff_row(&table.table, None, Some(&row));
@@ -154,18 +154,6 @@ impl Chunk {
             }
         }
         Ok(())
-    }
-
-    fn is_unsent(
-        &self,
-        work: &mut Work<'_>,
-        table: &SyncedTable,
-        key: &RowKey,
-    ) -> Result<bool, ReplicaError> {
-        Ok(
-            ledger::version_of(work.conn, table.number(), key)?.is_none()
-                && work.shadow(table, key)?.is_none(),
-        )
     }
 
     fn seal(
@@ -189,4 +177,42 @@ impl Chunk {
         }
         Ok(())
     }
+}
+
+/// Whether neither the server nor the outbox knows the row.
+fn is_unsent(work: &Work<'_>, table: &SyncedTable, key: &RowKey) -> Result<bool, ReplicaError> {
+    Ok(
+        ledger::version_of(work.conn, table.number(), key)?.is_none()
+            && work.shadow(table, key)?.is_none(),
+    )
+}
+
+/// Whether a change references a row that the server must have first and that is not on its way:
+/// one still to be seeded, or in a changeset that `is_on_its_way` denies.
+pub(crate) fn is_early(
+    work: &Work<'_>,
+    change: &Change,
+    is_on_its_way: impl Fn(Seq) -> bool,
+) -> Result<bool, ReplicaError> {
+    let Some(table) = work.table(change.table) else {
+        return Ok(false);
+    };
+    for (t, key) in parents(work, table, &change.key, &change.op)? {
+        let Some(parent) = work.table(t) else {
+            continue;
+        };
+        let waits = outbox::pending(work.conn, t, &key)?.iter().any(|pending| {
+            pending.state == State::Sealed
+                && seal::is_insert(&pending.op)
+                && !is_on_its_way(pending.seq)
+        });
+        if waits
+            || (parent.seeding
+                && is_unsent(work, parent, &key)?
+                && work.visible(parent, &key)?.is_some())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

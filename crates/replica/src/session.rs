@@ -57,6 +57,10 @@ pub(crate) struct Session {
     again: BTreeMap<Seq, Timestamp>,
     /// Answers in a row that asked to try again.
     push_failures: u32,
+    /// A changeset was passed over because something that it needs is not on its way yet.
+    passed_over: bool,
+    /// And something was pushed since.
+    pushed_after: bool,
     /// The last changeset that was looked at for sending.
     pushed_to: Seq,
     /// Bytes taken from the server and not given back yet.
@@ -154,6 +158,8 @@ impl Session {
     /// Has the whole outbox looked at again for what can be sent.
     fn look_again(&mut self) {
         self.pushed_to = 0;
+        self.passed_over = false;
+        self.pushed_after = false;
     }
 
     /// Ends the session; the first reason counts.

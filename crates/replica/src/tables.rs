@@ -115,6 +115,13 @@ impl SyncedTable {
         received.extra.sort_by_key(|(number, _)| *number);
     }
 
+    /// The server's number of the column at this position, if the server has it.
+    pub(crate) fn server_number(&self, position: usize) -> Option<ColumnNumber> {
+        let remote = self.remote.as_ref()?;
+        let server = remote.to_server[position]?;
+        Some(remote.table.columns[server].number)
+    }
+
     /// The change with the server's numbers; `None` when nothing of it travels.
     pub(crate) fn translate(
         &self,

@@ -16,6 +16,7 @@ use crate::{
         ledger::{self, DigestChanges, Known},
         shadow::{self, Shadow},
     },
+    rows::RowError,
     tables::{SyncedTable, Tables},
 };
 
@@ -88,7 +89,8 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// The row as the app sees it, or will once it fits.
+    /// The row as the app sees it, or will once it fits; `None` too for one that has no canonical
+    /// form.
     pub(crate) fn visible(
         &self,
         table: &SyncedTable,
@@ -97,7 +99,11 @@ impl<'c> Work<'c> {
         if let Some(row) = self.stuck.get(&(table.number(), key.clone())) {
             return Ok(Some(row.clone()));
         }
-        Ok(table.sql.read(self.conn, key)?)
+        match table.sql.read(self.conn, key) {
+            // Nothing can be made of it, so nothing is known to be there (spec SL10, AP6).
+            Err(RowError::NotUtf8 { .. }) => Ok(None),
+            found => Ok(found?),
+        }
     }
 
     pub(crate) fn shadow(

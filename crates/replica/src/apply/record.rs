@@ -366,6 +366,8 @@ fn mend(
     match work.shadow(table, key)? {
         Some(Shadow { image, .. }) if image.as_ref() == Some(&received.row) => Ok(()),
         None if work.visible(table, key)?.as_ref() == Some(&received.row) => Ok(()),
+        // What cannot travel is left alone until the server has something newer (spec SL10).
+        None if work.visible(table, key)?.is_none() && table.sql.exists(work.conn, key)? => Ok(()),
         Some(_) | None => work.set_server_image(table, key, Some(received.row.clone()), author),
     }
 }

@@ -5,7 +5,7 @@ use syncline_core::{Table, TableNumber};
 
 use super::{
     stamp,
-    triggers::{Plan, mark_table},
+    triggers::{Plan, mark_column, mark_table},
 };
 use crate::{introspect::shape::Shape, rows::RowError, sql::quoted};
 
@@ -83,6 +83,28 @@ pub fn install(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> 
     }
     stamp::put_last(conn)?;
     stamp::record(conn, tables)
+}
+
+/// The positions of columns that are to be captured and are not as it is installed: the app
+/// added them since. None where nothing is installed.
+///
+/// # Errors
+/// The database's.
+pub fn uncaptured(conn: &Connection, table: &Table) -> Result<Vec<usize>, CaptureError> {
+    let doing = "read which columns are captured";
+    let captured = conn
+        .prepare_cached("SELECT name FROM pragma_table_info(?1, 'main')")
+        .and_then(|mut statement| {
+            let names = statement.query_map([mark_table(table)], |row| row.get(0))?;
+            names.collect::<rusqlite::Result<Vec<String>>>()
+        })
+        .map_err(database(doing))?;
+    if captured.is_empty() {
+        return Ok(Vec::new());
+    }
+    let is_new =
+        |&p: &usize| !table.columns[p].generated && !captured.contains(&mark_column(table, p));
+    Ok((0..table.columns.len()).filter(is_new).collect())
 }
 
 /// Makes what is missing of the tables that all captured tables share.

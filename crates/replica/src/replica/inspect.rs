@@ -388,7 +388,7 @@ fn missing(
         for key in keys {
             if found.len() < limit
                 && work.expects(table, &key)?
-                && table.sql.read(work.conn, &key)?.is_none()
+                && !table.sql.exists(work.conn, &key)?
             {
                 let fault = LocalFault::Missing;
                 found.push(LocalDifference {

@@ -22,6 +22,7 @@ use crate::{
     },
     replica::Replica,
     seal, seed,
+    work::Work,
 };
 
 /// Bytes that wait to be sent before more is read from the outbox.
@@ -45,6 +46,9 @@ impl Replica {
             }
             if !is_loaded(&self.conn)? || !self.seed(now)? {
                 return Ok(());
+            }
+            if self.session.passed_over {
+                self.session.look_again();
             }
         }
     }
@@ -87,7 +91,11 @@ impl Replica {
             let from = self.session.pushed_to;
             let entries = outbox::in_state(&self.conn, State::Sealed, from, LOOKED_AT)?;
             if entries.is_empty() {
-                return Ok(false);
+                if !self.session.pushed_after {
+                    return Ok(false);
+                }
+                // What was passed over may have waited for what was pushed after it.
+                self.session.look_again();
             }
             for entry in entries {
                 if self.session.in_flight.len() >= self.session.pushes_max
@@ -97,6 +105,7 @@ impl Replica {
                 }
                 if self.may_push(&entry)? {
                     self.push(&entry, now)?;
+                    self.session.pushed_after = self.session.passed_over;
                 }
                 self.session.pushed_to = entry.seq;
             }
@@ -119,7 +128,33 @@ impl Replica {
                 return Ok(false);
             }
         }
-        Ok(true)
+        let is_early = self.is_early(entry)?;
+        self.session.passed_over |= is_early;
+        Ok(!is_early)
+    }
+
+    /// Whether it was never sent and something that it needs is not on its way: a row from before
+    /// attaching comes later in the outbox than what references it.
+    fn is_early(&self, entry: &Entry) -> Result<bool, ReplicaError> {
+        if entry.number.is_some() {
+            return Ok(false);
+        }
+        // In a circle of references somebody has to go first.
+        let circle = outbox::dependants(&self.conn, [entry.seq])?;
+        let is_in_flight =
+            |seq| circle.contains(&seq) || self.session.in_flight.values().any(|f| f.seq == seq);
+        for (on, state, _) in outbox::depends(&self.conn, entry.seq)? {
+            if state == State::Sealed && !is_in_flight(on) {
+                return Ok(true);
+            }
+        }
+        let work = Work::new(&self.conn, &self.tables);
+        for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
+            if seed::is_early(&work, &stored.change, is_in_flight)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
@@ -167,6 +202,26 @@ impl Replica {
     /// The changeset with the server's numbers, its own number on disk; `None` if nothing of it
     /// travels.
     fn translated(&self, entry: &Entry) -> Result<Option<Changeset>, ReplicaError> {
+        if let Some(number) = entry.number {
+            return self.with_number(entry, number);
+        }
+        // Read and numbered in one transaction: another program on the same file may join more
+        // with what was never sent, until it has a number.
+        db::immediate(&self.conn, || {
+            let Some(entry) = outbox::entry(&self.conn, entry.seq)? else {
+                return Ok(None);
+            };
+            let next = settings::get_count(&self.conn, Key::NextNumber)?;
+            let changeset = self.with_number(&entry, next)?;
+            if changeset.is_some() {
+                outbox::set_number(&self.conn, entry.seq, Some(next))?;
+                settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
+            }
+            Ok(changeset)
+        })
+    }
+
+    fn with_number(&self, entry: &Entry, number: u64) -> Result<Option<Changeset>, ReplicaError> {
         let mut changes = Vec::new();
         for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
             let Some(table) = self.tables.local(stored.change.table) else {
@@ -184,15 +239,6 @@ impl Replica {
         if changes.is_empty() {
             return Ok(None);
         }
-        let number = match entry.number {
-            Some(number) => number,
-            None => db::immediate(&self.conn, || {
-                let next = settings::get_count(&self.conn, Key::NextNumber)?;
-                outbox::set_number(&self.conn, entry.seq, Some(next))?;
-                settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
-                Ok::<_, ReplicaError>(next)
-            })?,
-        };
         let depends = outbox::depends(&self.conn, entry.seq)?;
         Ok(Some(Changeset {
             id: entry.id,

@@ -126,7 +126,7 @@ impl Work<'_> {
             for key in keys {
                 let place = (t, key);
                 if !self.stuck.contains_key(&place)
-                    && let Some(row) = table.sql.read(self.conn, &place.1)?
+                    && let Some(row) = self.visible(table, &place.1)?
                 {
                     table.sql.delete(self.conn, &place.1)?;
                     self.stuck.insert(place.clone(), row);

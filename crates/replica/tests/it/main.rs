@@ -25,3 +25,4 @@ mod sealing;
 mod session;
 mod spine;
 mod traps;
+mod trouble;
