@@ -6,7 +6,6 @@
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
-    clippy::missing_errors_doc,
     reason = "a test that goes wrong is to stop where it does"
 )]
 

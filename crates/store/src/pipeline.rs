@@ -2,6 +2,8 @@
 
 mod attempt;
 mod rebuild;
+#[cfg(test)]
+mod tests;
 
 pub use rebuild::{Rebuilt, rebuild_rules};
 

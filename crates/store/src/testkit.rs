@@ -10,6 +10,7 @@
 mod audit;
 mod draw;
 mod external;
+mod grouping;
 mod schema;
 mod world;
 
@@ -24,6 +25,7 @@ use std::{
 pub use audit::{Audit, Derived};
 pub use draw::Draw;
 pub use external::External;
+pub use grouping::{Step, grouping_is_invisible};
 pub use schema::{column, demo_schema, table};
 pub use world::{Pushed, World, context_of};
 

@@ -391,7 +391,7 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
             assert_eq!(log, entries);
             assert_eq!(
                 reader
-                    .rows(labels, &[k.clone()])
+                    .rows(labels, std::slice::from_ref(&k))
                     .await
                     .expect("rows are read"),
                 []
@@ -405,7 +405,7 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
             );
             assert_eq!(
                 reader
-                    .rows(labels, &[k.clone()])
+                    .rows(labels, std::slice::from_ref(&k))
                     .await
                     .expect("rows are read")
                     .len(),

@@ -170,10 +170,11 @@ impl State {
         }
     }
 
-    /// Counts an answered number of a device (spec PL20).
+    /// Counts an answered number of a device (spec PL20), if it is the number's turn: what is
+    /// answered by its id or size alone may have any.
     pub(crate) fn count(&mut self, device: DeviceId, number: u64) {
         if let Ok(Some(state)) = self.device(device)
-            && state.last_number < number
+            && state.last_number.checked_add(1) == Some(number)
         {
             let state = DeviceState {
                 last_number: number,

@@ -94,6 +94,11 @@ impl<S: Storage> World<S> {
         Draw::new(self.context.schema())
     }
 
+    /// Makes the device known to the server.
+    pub fn open(&mut self, device: &str) {
+        self.device(device);
+    }
+
     /// The user's device: `ada` has the device `ada`, and `ada/phone` is another of hers.
     fn device(&mut self, name: &str) -> TestDevice {
         if let Some(device) = self.devices.get(name) {

@@ -1,0 +1,95 @@
+//! The pipeline over a storage in memory, rule by rule.
+
+mod conflicts;
+mod grouping;
+mod order;
+mod rows;
+mod versions;
+
+use syncline_core::{
+    Row, RowKey, TableNumber, Value,
+    wire::{PushResult, Refusal, Verdict},
+};
+
+use crate::{
+    Reader as _, RowMeta,
+    memory::MemoryStorage,
+    testkit::{World, block_on},
+};
+
+type Memory = World<MemoryStorage>;
+
+/// Ada's project `p`, that Ben edits and Vic sees, with a task `t`; Eve has nothing to do with it.
+fn garden() -> Memory {
+    let mut world = World::new(MemoryStorage::new());
+    let member = |user: &str, role: &str| {
+        [
+            ("project_id", "p".into()),
+            ("user_id", user.into()),
+            ("role", role.into()),
+        ]
+    };
+    let pushed = world.push("ada", |draw| {
+        draw.insert("projects", "p", &[("name", "Garden".into())])
+            .insert("members", "ben", &member("ben", "editor"))
+            .insert("members", "vic", &member("vic", "viewer"))
+            .insert(
+                "tasks",
+                "t",
+                &[("project_id", "p".into()), ("title", "dig".into())],
+            )
+    });
+    pushed.accepted();
+    world
+}
+
+fn number(world: &Memory, table: &str) -> TableNumber {
+    world.context.schema().table(table).unwrap().number
+}
+
+fn key(value: impl Into<Value>) -> RowKey {
+    RowKey::encode([&value.into()]).unwrap()
+}
+
+/// A live row with its metadata.
+fn row(world: &Memory, table: &str, id: impl Into<Value>) -> Option<(Row, RowMeta)> {
+    let keys = [key(id)];
+    let found = block_on(world.storage.reader().rows(number(world, table), &keys)).unwrap();
+    found.into_iter().next().map(|(_, row, meta)| (row, meta))
+}
+
+/// A live row's value.
+fn value(world: &Memory, table: &str, id: impl Into<Value>, column: &str) -> Value {
+    let position = world
+        .context
+        .schema()
+        .table(table)
+        .unwrap()
+        .position(column)
+        .unwrap();
+    row(world, table, id).unwrap().0.0[position].clone()
+}
+
+fn refusal(result: &PushResult) -> &Refusal {
+    match &result.verdict {
+        Verdict::Refused(refusal) => refusal,
+        Verdict::Accepted(version) => panic!("accepted at {version:?}"),
+    }
+}
+
+/// `accepted`, or the code of the refusal.
+fn verdict(result: &PushResult) -> &str {
+    match &result.verdict {
+        Verdict::Accepted(_) => "accepted",
+        Verdict::Refused(refusal) => &refusal.code,
+    }
+}
+
+/// Why edits were lost, in order.
+fn reasons(result: &PushResult) -> Vec<&str> {
+    result
+        .lost
+        .iter()
+        .map(|lost| lost.reason.as_str())
+        .collect()
+}
