@@ -87,6 +87,7 @@ macro_rules! storage_contract {
                 pl3_a_changeset_is_applied_once_also_over_a_restart,
                 pl4_a_refused_changeset_leaves_nothing,
                 pl12_the_log_has_cascades_and_defaults,
+                pl18_one_group_takes_a_row_through_several_lives,
                 pl13_what_another_program_wrote_is_in_the_log,
                 pl14_the_culprit_alone_is_refused,
                 pl15_digests_and_grants_are_those_computed_anew,

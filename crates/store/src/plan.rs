@@ -32,7 +32,7 @@ pub use prefetch::prefetch;
 pub use submission::Submission;
 
 pub(crate) use changeset::{Planned, plan_changeset};
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, RowDraft};
 pub(crate) use entry::Author;
 pub(crate) use finish::{finish, finish_wants};
 pub(crate) use observe::{Observed, observe};

@@ -3,6 +3,7 @@
 mod capture;
 mod contract;
 mod crash;
+mod grouping;
 mod ledger;
 mod lookups;
 mod open;

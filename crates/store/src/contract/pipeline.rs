@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncline_core::{
     DeviceId, Lease, RowKey, TableNumber, UserId, Value, Version,
-    wire::{RowBody, RowState, Verdict},
+    wire::{PushResult, RowBody, RowState, Verdict},
 };
 
 use super::{
@@ -107,6 +107,71 @@ pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {
             draw.insert("labels", "l", &[("name", "red".into())])
         })
         .accepted();
+}
+
+pub fn pl18_one_group_takes_a_row_through_several_lives<B: Bed>(bed: &mut B) {
+    let mut world = World::new(bed.open());
+    let labels = table(&world, "labels");
+    let name = |name: &str| vec![("name", Value::from(name))];
+    world
+        .push("ada", |draw| draw.insert("labels", "l", &name("red")))
+        .accepted();
+    let group = |world: &mut World<B::Storage>, names: &[Option<&str>]| {
+        let submissions: Vec<_> = names
+            .iter()
+            .map(|change| {
+                let draw = world.draw();
+                let changes = match *change {
+                    None => draw.delete("labels", "l", Version::ZERO),
+                    Some(new) if new.starts_with('+') => draw.insert("labels", "l", &name(new)),
+                    Some(new) => draw.set("labels", "l", Version::ZERO, &name(new)),
+                };
+                world.submission("ada", changes.done())
+            })
+            .collect();
+        let outcome = world.commit(&submissions);
+        let accepted = |result: &PushResult| matches!(result.verdict, Verdict::Accepted(_));
+        assert!(outcome.results.iter().all(accepted), "{outcome:?}");
+        stored(&mut world.storage, labels, &key("l"))
+    };
+    let is = |name: &str| Some(label("l", name));
+    assert_eq!(group(&mut world, &[None, Some("+blue")]), is("+blue"));
+    assert_eq!(
+        group(
+            &mut world,
+            &[Some("grey"), None, Some("+pink"), Some("rose")]
+        ),
+        is("rose")
+    );
+    assert_eq!(group(&mut world, &[None, Some("+blue"), None]), None);
+    assert_eq!(group(&mut world, &[Some("+one"), None]), None);
+    assert_eq!(
+        group(
+            &mut world,
+            &[
+                Some("+one"),
+                Some("two"),
+                None,
+                Some("+three"),
+                Some("four")
+            ]
+        ),
+        is("four")
+    );
+    let mut reader = bed.reader(&world.storage);
+    let audit = Audit::of(&mut world, &mut reader, &["ada"]);
+    assert_eq!(audit.maintained, audit.anew);
+    bed.external(&[]).expect("nothing to do");
+    let drained = block_on(crate::drain_external(
+        &mut world.storage,
+        &world.context,
+        world.now,
+    ));
+    assert_eq!(
+        drained.entries,
+        [],
+        "nothing differs from what the log says"
+    );
 }
 
 pub fn pl12_the_log_has_cascades_and_defaults<B: Bed>(bed: &mut B) {

@@ -6,7 +6,7 @@ use syncline_core::{
     Column, Row, RowKey, TableNumber, UserId, Value, rules::RuleColumn, schema::OnDelete,
 };
 
-use super::{Data, MemoryStorage, lock};
+use super::{Data, MemoryStorage, data::violated, lock};
 use crate::{
     meta::RowMeta,
     storage::{Group, Head, Ledger, Mark, RowWrite, StorageError, WriteKind},
@@ -30,6 +30,16 @@ impl<'s> MemoryGroup<'s> {
         let kind = write.kind();
         let table = self.working.table(write.table)?.clone();
         let mut stored = write.row.cloned();
+        if let (Some(row), WriteKind::Update) = (&mut stored, kind) {
+            // Like any database: nothing is written but the columns that are said to differ.
+            let before = self.working.rows.get(&write.table);
+            if let Some(before) = before.and_then(|rows| rows.get(write.key)) {
+                let wanted = std::mem::replace(row, before.clone());
+                for &position in write.columns {
+                    row.0[position] = wanted.0[position].clone();
+                }
+            }
+        }
         if let (Some(row), WriteKind::Insert) = (&mut stored, kind) {
             for &position in write.columns {
                 row.0[position] = default(&table.columns[position]);
@@ -40,15 +50,16 @@ impl<'s> MemoryGroup<'s> {
                 stored = stored.map(|row| (trigger.change)(&row));
             }
         }
+        let rows = self.working.rows.get(&write.table);
+        let exists = rows.is_some_and(|rows| rows.contains_key(write.key));
+        match kind {
+            WriteKind::Insert if exists => return Err(violated(&table, "the key is taken")),
+            // A cascade of the same group was faster.
+            WriteKind::Update if !exists => stored = None,
+            WriteKind::Insert | WriteKind::Update | WriteKind::Delete => {}
+        }
         let is_as_written = stored.as_ref() == write.row;
         let before = self.working.write(write.table, write.key, stored);
-        if before.is_some() != write.exists {
-            let what = format!(
-                "row {} of {} is not as the group thinks",
-                write.key, table.name
-            );
-            return Err(StorageError::Corrupt(what));
-        }
         if !is_as_written {
             let mark = (write.table, write.key.clone());
             self.working

@@ -11,8 +11,8 @@ use crate::{
     EXTERNAL,
     log::LogEntry,
     plan::{
-        Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, State, Submission,
-        finish, finish_wants, observe, plan_changeset, prefetch,
+        Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft, State,
+        Submission, finish, finish_wants, observe, plan_changeset, prefetch,
     },
     storage::{Group, Head, Mark, Storage, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Missing, Want, without_doubles},
@@ -198,7 +198,7 @@ impl<'a, G: Group> Transaction<'a, G> {
             Planned::Accepted(author, mut draft) => {
                 let lost: Vec<LostEdit> = std::mem::take(&mut draft.lost);
                 let reacts = self.attempt.alone || self.reacts(&draft);
-                if reacts {
+                if reacts || self.frees(&draft) || self.replaces(&draft) {
                     self.flush(None).await?;
                 }
                 self.state.apply(&author, draft, false);
@@ -263,6 +263,26 @@ impl<'a, G: Group> Transaction<'a, G> {
             (kind == WriteKind::Insert && !row.columns.is_empty())
                 || self.group.reacts(row.table, kind)
         })
+    }
+
+    /// Whether the draft gives up unique values in a table that has rows to be written: one of
+    /// those may want such a value, and must not find it free because it is written later.
+    fn frees(&self, draft: &Draft) -> bool {
+        let gives_up = |row: &&RowDraft| {
+            let table = self.attempt.context.table(row.table);
+            let mut uniques = table.into_iter().flat_map(|table| &table.table.uniques);
+            let changes = |unique: &Vec<usize>| unique.iter().any(|p| row.columns.contains(p));
+            row.image && !row.is_insert() && uniques.any(|u| row.row.is_none() || changes(u))
+        };
+        let mut rows = draft.rows.iter().filter(gives_up);
+        rows.any(|row| self.state.has_pending(row.table))
+    }
+
+    /// Whether the draft inserts a row whose deletion is not written yet: the two are not one
+    /// update.
+    fn replaces(&self, draft: &Draft) -> bool {
+        let mut inserted = draft.rows.iter().filter(|row| row.is_insert());
+        inserted.any(|row| self.state.is_to_be_deleted(row.table, &row.key))
     }
 
     /// Writes what is pending. `alone`: all of it is one submission's, and so is everything that

@@ -38,6 +38,7 @@ pub(crate) struct State {
     pub(crate) entries: Vec<ClosedEntry>,
     /// Rows that the database does not have as they are here, in the order they were touched.
     pending: Vec<(TableNumber, RowKey)>,
+    pending_tables: BTreeSet<TableNumber>,
 }
 
 /// Numbers of devices.
@@ -83,6 +84,7 @@ impl State {
             open: None,
             entries: Vec::new(),
             pending: Vec::new(),
+            pending_tables: BTreeSet::new(),
         }
     }
 
@@ -209,16 +211,17 @@ impl State {
             .open
             .get_or_insert_with(|| OpenEntry::new(author.clone()));
         open.take(&draft);
-        for RowDraft {
-            table,
-            key,
-            row,
-            meta,
-            image,
-            columns,
-            ..
-        } in draft.rows
-        {
+        for draft in draft.rows {
+            let is_insert = draft.is_insert();
+            let RowDraft {
+                table,
+                key,
+                row,
+                meta,
+                image,
+                columns,
+                ..
+            } = draft;
             unindex(&mut self.matching, table, &key, self.rows.get(&table));
             let rows = self.rows.entry(table).or_default();
             if !rows.contains_key(&key) {
@@ -233,8 +236,9 @@ impl State {
             touched.changed = true;
             if written {
                 touched.stored = touched.row.is_some();
-            } else if image && touched.wait(columns) {
+            } else if image && touched.wait(columns, is_insert) {
                 self.pending.push((table, key.clone()));
+                self.pending_tables.insert(table);
             }
             index(&mut self.matching, table, &key, rows);
         }
@@ -297,8 +301,20 @@ impl State {
         rows.collect()
     }
 
+    /// Whether the database has the row, which is to be deleted there.
+    pub(crate) fn is_to_be_deleted(&self, table: TableNumber, key: &RowKey) -> bool {
+        let touched = self.rows.get(&table).and_then(|rows| rows.get(key));
+        touched.is_some_and(|touched| touched.stored && touched.row.is_none())
+    }
+
+    /// Whether rows of the table are to be written.
+    pub(crate) fn has_pending(&self, table: TableNumber) -> bool {
+        self.pending_tables.contains(&table)
+    }
+
     /// Notes that all pending rows are in the database.
     pub(crate) fn wrote(&mut self) {
+        self.pending_tables.clear();
         for (table, key) in std::mem::take(&mut self.pending) {
             if let Some(touched) = self
                 .rows
@@ -333,18 +349,24 @@ impl Touched {
     }
 
     /// Adds `columns` to what has to be written; whether nothing had to be so far.
-    fn wait(&mut self, columns: Vec<usize>) -> bool {
+    fn wait(&mut self, columns: Vec<usize>, is_insert: bool) -> bool {
         match &mut self.pending {
             None => {
                 self.pending = Some(columns);
                 true
             }
-            Some(pending) => {
+            Some(pending) if is_insert => {
+                *pending = columns;
+                false
+            }
+            Some(pending) if self.stored => {
                 pending.extend(columns);
                 pending.sort_unstable();
                 pending.dedup();
                 false
             }
+            // The row is still to be inserted, as it is then.
+            Some(_) => false,
         }
     }
 

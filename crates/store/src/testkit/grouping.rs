@@ -159,6 +159,7 @@ fn submission<S: Storage>(
     if how % 8 == 0 && !history.is_empty() {
         return history[usize::from(extra) % history.len()].clone();
     }
+    let live = live(world);
     let mut draw = Some(world.draw());
     let mut named = BTreeSet::new();
     for part in step[3..].chunks_exact(3).take(1 + usize::from(how % 3)) {
@@ -173,7 +174,8 @@ fn submission<S: Storage>(
             base,
         };
         if named.insert(change.row()) {
-            draw = draw.map(|draw| change.draw(draw));
+            let exists = live.contains(&change.row());
+            draw = draw.map(|draw| change.draw(draw, exists));
         }
     }
     let changes: Vec<Change> = draw.map(Draw::done).unwrap_or_default();
@@ -181,11 +183,32 @@ fn submission<S: Storage>(
     let changeset = &mut submission.changeset;
     changeset.hlc = Hlc::at(world.now.plus_millis(u64::from(extra % 5)));
     changeset.require_unchanged = extra % 16 == 15;
-    if extra % 4 == 0 && changeset.number > 1 {
+    if extra % 8 == 1 && changeset.number > 1 {
         changeset.depends = vec![changeset.number - 1];
     }
     submission
 }
+
+/// The rows that there are.
+fn live<S: Storage>(world: &mut World<S>) -> BTreeSet<(&'static str, RowKey)> {
+    let rows = rows(world);
+    let name = |number| {
+        world
+            .context
+            .schema()
+            .by_number(number)
+            .map(|table| &table.name)
+    };
+    let named = rows.into_iter().filter_map(|(number, key, _)| {
+        let known = TABLES
+            .into_iter()
+            .find(|known| name(number).is_some_and(|n| n == known))?;
+        Some((known, key))
+    });
+    named.collect()
+}
+
+const TABLES: [&str; 5] = ["projects", "members", "tasks", "notes", "labels"];
 
 /// One change of a step.
 #[derive(Debug, Clone, Copy)]
@@ -198,73 +221,92 @@ struct Part {
 
 impl Part {
     fn table(self) -> &'static str {
-        match self.kind % 17 {
-            0..=3 => "projects",
-            4..=6 => "members",
-            7..=11 => "tasks",
-            12..=14 => "notes",
-            _ => "labels",
-        }
+        TABLES[usize::from(self.kind) % TABLES.len()]
     }
 
     fn key(self) -> Value {
-        let letter = |max: u8| Value::Text(format!("{}{}", &self.table()[..1], self.key % max));
-        match self.kind % 17 {
-            12..=14 => i64::from(self.key % 3).into(),
-            7..=11 => letter(5),
-            _ => letter(3),
+        let table = self.table();
+        let most = if table == "tasks" { 5 } else { 3 };
+        if table == "notes" {
+            return i64::from(self.key % most).into();
         }
+        Value::Text(format!("{}{}", &table[..1], self.key % most))
     }
 
     fn row(self) -> (&'static str, RowKey) {
         (self.table(), RowKey::encode([&self.key()]).expect("a key"))
     }
 
-    fn draw(self, draw: Draw<'_>) -> Draw<'_> {
-        let Self { value, base, .. } = self;
+    /// Mostly what makes sense; where it does not, an eighth of the time all the same.
+    fn draw(self, draw: Draw<'_>, exists: bool) -> Draw<'_> {
+        let stubborn = self.key / 16 == 0;
+        match self.kind / 5 % 8 {
+            7 if exists || stubborn => draw.delete(self.table(), self.key(), self.base),
+            0..=1 if !exists || stubborn => self.insert(draw),
+            _ if exists || stubborn => self.update(draw),
+            _ => self.insert(draw),
+        }
+    }
+
+    fn text(self, prefix: &str, most: u8) -> Value {
+        Value::Text(format!("{prefix}{}", self.value % most))
+    }
+
+    fn user(self) -> Value {
+        USERS[usize::from(self.value / 3) % USERS.len()].into()
+    }
+
+    fn role(self) -> Value {
+        if self.value % 4 == 0 {
+            "viewer"
+        } else {
+            "editor"
+        }
+        .into()
+    }
+
+    fn insert(self, draw: Draw<'_>) -> Draw<'_> {
         let (table, key) = (self.table(), self.key());
-        let text = |prefix: &str, max: u8| Value::Text(format!("{prefix}{}", value % max));
-        let user = Value::from(USERS[usize::from(value / 3) % USERS.len()]);
-        let role = Value::from(if value % 2 == 0 { "editor" } else { "viewer" });
-        let number = i64::from(value % 7);
-        match self.kind % 17 {
-            0 => draw.insert(table, key, &[("name", text("name ", 9))]),
-            1 => draw.set(table, key, base, &[("name", text("name ", 9))]),
-            2 => {
-                let (base_value, new) = (Value::Null, number.into());
+        let project = ("project_id", self.text("p", 3));
+        let title = ("title", self.text("title ", 9));
+        match table {
+            "members" => {
+                let of = [project, ("user_id", self.user()), ("role", self.role())];
+                draw.insert(table, key, &of)
+            }
+            "tasks" if self.value % 5 == 0 => {
+                draw.insert_some(table, key.clone(), &[("id", key), project])
+            }
+            "tasks" => draw.insert(table, key, &[project, title]),
+            "notes" => draw.insert(table, key, &[("body", self.text("body ", 9))]),
+            "labels" => draw.insert(table, key, &[("name", self.text("label ", 4))]),
+            _ => draw.insert(table, key, &[("name", self.text("name ", 9))]),
+        }
+    }
+
+    fn update(self, draw: Draw<'_>) -> Draw<'_> {
+        let (table, key, base) = (self.table(), self.key(), self.base);
+        let project = ("project_id", self.text("p", 3));
+        let number = Value::from(i64::from(self.value % 7));
+        match (table, self.value % 4) {
+            ("projects", 0) => {
                 let decide = Edit::Decide {
-                    base: base_value,
-                    new,
+                    base: Value::Null,
+                    new: number,
                 };
                 draw.edit(table, key, base, &[("budget", decide)])
             }
-            4 => {
-                let of = [
-                    ("project_id", text("p", 3)),
-                    ("user_id", user),
-                    ("role", role),
-                ];
-                draw.insert(table, key, &of)
+            ("members", 0) => draw.set(table, key, base, &[project]),
+            ("members", _) => {
+                let of = [("role", self.role()), ("user_id", self.user())];
+                draw.set(table, key, base, &of)
             }
-            5 if value % 3 == 0 => draw.set(table, key, base, &[("project_id", text("p", 3))]),
-            5 => draw.set(table, key, base, &[("role", role), ("user_id", user)]),
-            7 if value % 7 == 0 => {
-                let named = [("id", key.clone()), ("project_id", text("p", 3))];
-                draw.insert_some(table, key, &named)
-            }
-            7 => draw.insert(
-                table,
-                key,
-                &[("project_id", text("p", 3)), ("title", text("t", 9))],
-            ),
-            8 => draw.set(table, key, base, &[("title", text("title ", 9))]),
-            9 => draw.edit(table, key, base, &[("effort", Edit::Add(number.into()))]),
-            10 => draw.set(table, key, base, &[("project_id", text("p", 3))]),
-            12 => draw.insert(table, key, &[("body", text("body ", 9))]),
-            13 => draw.set(table, key, base, &[("body", text("body ", 9))]),
-            15 => draw.insert(table, key, &[("name", text("label ", 4))]),
-            16 => draw.set(table, key, base, &[("name", text("label ", 4))]),
-            _ => draw.delete(table, key, base),
+            ("tasks", 0) => draw.set(table, key, base, &[project]),
+            ("tasks", 1) => draw.edit(table, key, base, &[("effort", Edit::Add(number))]),
+            ("tasks", _) => draw.set(table, key, base, &[("title", self.text("title ", 9))]),
+            ("notes", _) => draw.set(table, key, base, &[("body", self.text("body ", 9))]),
+            ("labels", _) => draw.set(table, key, base, &[("name", self.text("label ", 4))]),
+            (_, _) => draw.set(table, key, base, &[("name", self.text("name ", 9))]),
         }
     }
 }

@@ -8,12 +8,12 @@ use crate::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn pl14_grouping_is_invisible(
-        steps in prop::collection::vec(any::<Step>(), 1..40),
-        groups in prop::collection::vec(1..12_usize, 1..8),
+        steps in prop::collection::vec(any::<Step>(), 1..100),
+        groups in prop::collection::vec(1..16_usize, 1..8),
     ) {
         let (one, grouped) = (MemoryStorage::new(), MemoryStorage::new());
         let readers = (one.reader(), grouped.reader());
