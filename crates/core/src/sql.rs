@@ -119,7 +119,7 @@ pub fn declared_type(ty: ColumnType) -> &'static str {
 }
 
 /// `CREATE TABLE` with all constraints of `table`; generated columns are left out, because a
-/// [`Table`] does not hold their expressions.
+/// [`Table`] does not hold their expressions, and so are constraints that name them.
 #[must_use]
 pub fn create_table(table: &Table) -> String {
     let mut parts: Vec<String> = table
@@ -135,13 +135,13 @@ pub fn create_table(table: &Table) -> String {
             names(table, &table.primary_key)
         ));
     }
+    let uniques = table.uniques.iter().filter(|unique| is_made(table, unique));
+    parts.extend(uniques.map(|unique| format!("UNIQUE ({})", names(table, unique))));
+    let keys = table.foreign_keys.iter();
     parts.extend(
-        table
-            .uniques
-            .iter()
-            .map(|unique| format!("UNIQUE ({})", names(table, unique))),
+        keys.filter(|key| is_made(table, &key.columns))
+            .map(|key| foreign_key(table, key)),
     );
-    parts.extend(table.foreign_keys.iter().map(|key| foreign_key(table, key)));
     let options = if table.without_rowid {
         " WITHOUT ROWID"
     } else {
@@ -238,12 +238,13 @@ pub fn foreign_key(table: &Table, key: &ForeignKey) -> String {
     out
 }
 
-/// `CREATE INDEX` for each of [`Table::indexes`]. Existing ones are left alone.
+/// `CREATE INDEX` for each of [`Table::indexes`] that names no generated column. Existing ones are
+/// left alone.
 #[must_use]
 pub fn create_indexes(table: &Table) -> Vec<String> {
-    table
-        .indexes
-        .iter()
+    let indexes = table.indexes.iter();
+    indexes
+        .filter(|columns| is_made(table, columns))
         .map(|columns| create_index(table, columns, false))
         .collect()
 }
@@ -268,6 +269,11 @@ pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
         quote(&table.name),
         names(table, columns),
     )
+}
+
+/// Whether [`create_table`] makes all of these columns.
+fn is_made(table: &Table, columns: &[usize]) -> bool {
+    columns.iter().all(|&i| !table.columns[i].generated)
 }
 
 fn names(table: &Table, columns: &[usize]) -> String {

@@ -121,6 +121,32 @@ fn cf_create_table_says_every_constraint() {
     }
 }
 
+/// A device that takes a table from the server does not know how its columns are computed.
+#[test]
+fn cf7_nothing_is_made_of_generated_columns() {
+    let mut table = sample();
+    let title = table.position("title").unwrap();
+    table.columns[title].generated = true;
+    table.uniques = vec![vec![1, title], vec![1, 3]];
+    table.indexes = vec![vec![title], vec![3], vec![1, title]];
+    let mut computed = table.foreign_keys[0].clone();
+    computed.columns = vec![title];
+    table.foreign_keys.push(computed);
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch(&create_table(&table)).unwrap();
+    for index in create_indexes(&table) {
+        db.execute_batch(&index).unwrap();
+    }
+    let count = |of: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {of}");
+        db.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("pragma_table_info('ta\"sks')"), 3);
+    assert_eq!(count("pragma_index_list('ta\"sks') WHERE origin = 'u'"), 1);
+    assert_eq!(count("pragma_index_list('ta\"sks') WHERE origin = 'c'"), 1);
+    assert_eq!(count("pragma_foreign_key_list('ta\"sks')"), 1);
+}
+
 #[test]
 fn no_two_indexes_have_one_name() {
     let names = [

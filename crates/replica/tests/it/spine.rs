@@ -66,3 +66,28 @@ fn se1_rows_from_before_attaching_are_sent_and_equal_ones_are_not() {
             .any(|table| table.seeding)
     );
 }
+
+#[test]
+fn cf7_a_generated_column_never_travels() {
+    const COMPUTED: &str = "
+        CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a TEXT, b TEXT AS (upper(a)), c TEXT);
+        CREATE INDEX t_b ON t(b);
+        CREATE INDEX t_c ON t(c);";
+    let mut server = Authority::new(schema(COMPUTED));
+    let mut laptop = Device::new(COMPUTED, 1);
+    let mut phone = Device::empty(2);
+    laptop.write("INSERT INTO t(id, a, c) VALUES('1', 'milk', 'x')");
+    for _ in 0..2 {
+        laptop.sync(&mut server);
+        phone.sync(&mut server);
+    }
+    assert_eq!(laptop.query("SELECT * FROM t"), "1|milk|MILK|x");
+    assert_eq!(phone.query("SELECT * FROM t"), "1|milk|x");
+    phone.write("UPDATE t SET a = 'eggs'");
+    phone.sync(&mut server);
+    laptop.sync(&mut server);
+    assert_eq!(laptop.query("SELECT * FROM t"), "1|eggs|EGGS|x");
+    let indexes =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't' AND sql > ''";
+    assert_eq!(phone.query(indexes), "1");
+}

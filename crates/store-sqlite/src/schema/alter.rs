@@ -52,8 +52,9 @@ impl Applier<'_> {
         self.add_indexes(declared, &found)?;
         let mut table = declared.clone();
         for column in &mut table.columns {
-            let position = found.position(&column.name);
-            column.generated = position.is_some_and(|p| found.columns[p].generated);
+            if let Some(position) = found.position(&column.name) {
+                column.generated = found.columns[position].generated;
+            }
         }
         Ok(table)
     }
@@ -111,7 +112,8 @@ impl Applier<'_> {
 
     fn add_columns(&mut self, declared: &Table, found: &Found) -> Applied<()> {
         for (position, column) in declared.columns.iter().enumerate() {
-            if found.position(&column.name).is_some() {
+            // Only the database knows how a generated column is computed, and adds it.
+            if column.generated || found.position(&column.name).is_some() {
                 continue;
             }
             let mut definition = sql::column_definition(declared, position);
@@ -153,7 +155,14 @@ impl Applier<'_> {
         };
         let uniques = declared.uniques.iter().map(|columns| (columns, true));
         for (columns, unique) in uniques.chain(declared.indexes.iter().map(|i| (i, false))) {
-            if has(columns, unique) {
+            // A generated column that only the declaration has cannot be made.
+            let is_there = |&i: &usize| {
+                let name = &declared.columns[i].name;
+                let mut known = found.columns.iter();
+                !declared.columns[i].generated
+                    || known.any(|column| column.name.eq_ignore_ascii_case(name))
+            };
+            if has(columns, unique) || !columns.iter().all(is_there) {
                 continue;
             }
             self.execute(&sql::create_index(declared, columns, unique))?;

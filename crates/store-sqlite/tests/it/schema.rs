@@ -62,6 +62,44 @@ fn a_new_table_is_created_with_everything_declared() {
 }
 
 #[test]
+fn cf7_a_generated_column_is_made_by_the_database_alone() {
+    let columns = [("id", Uuid), ("title", Text), ("upper", Text)];
+    let mut tasks = table("tasks", &columns);
+    tasks.columns[2].generated = true;
+    tasks.uniques = vec![vec![1, 2]];
+    tasks.indexes = vec![vec![2]];
+    let mut world = World::empty();
+    let tables = [tasks];
+    notes(&mut world, &tables);
+    let columns = |world: &World| -> String {
+        let sql = "SELECT group_concat(name) FROM pragma_table_xinfo('tasks')";
+        world.other().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(columns(&world), "id,title");
+    // Started again, with rows, it is the same.
+    world.shell("INSERT INTO tasks VALUES ('t', 'milk')");
+    for _ in 0..2 {
+        world.restart();
+        assert_eq!(notes(&mut world, &tables), Vec::<String>::new());
+        assert_eq!(columns(&world), "id,title");
+        let known = world.schema.table("tasks").unwrap();
+        assert!(known.columns[2].generated);
+    }
+    // Somebody says how it is computed: then its index can be made too.
+    world.shell("ALTER TABLE tasks ADD COLUMN upper TEXT AS (upper(title))");
+    let said = notes(&mut world, &tables);
+    assert_eq!(
+        said,
+        [
+            "made the unique index tasks(title, upper)",
+            "made the index tasks(upper)"
+        ]
+    );
+    assert!(world.schema.table("tasks").unwrap().columns[2].generated);
+    assert_eq!(notes(&mut world, &tables), Vec::<String>::new());
+}
+
+#[test]
 fn id8_numbers_are_given_once() {
     let mut world = World::new(&[
         table("a", &[("id", Text), ("x", Text)]),
