@@ -13,29 +13,29 @@ Examples:
   syncline sync notes.db --watch         keep it in step
   syncline hydrate phone.db              a second device
 
-Exit codes:
-   0 done                    11 attached or there already     19 file of a newer version
-   1 unexpected              12 no server or bad address      20 rows in doubt, nothing changed
-   2 wrong arguments         13 server unreachable            21 verify found differences
-   3 mistake in syncline.toml 14 not a Syncline server        22 table cannot sync
-   4 no such file            15 no token, or a wrong one      23 refused by the server
-   5 no SQLite database      16 file of another server        24 cannot listen
-   6 damaged database        17 file of another user          25 server data in use or damaged
-   7 read-only               18 other protocol version       130 interrupted
-   8 locked    9 disk full   10 not attached";
+Exit codes (docs/cli.md says what to do):
+   0 done                      9 disk full                  18 other protocol version
+   1 unexpected               10 not attached               19 file of a newer program
+   2 wrong arguments          11 is there or attached       20 rows in doubt, or not confirmed
+   3 mistake in syncline.toml 12 no server given, or bad    21 verify found differences
+   4 no such file or id       13 server unreachable         22 table cannot sync
+   5 no SQLite database       14 no Syncline server         23 refused by the server
+   6 damaged database         15 no token, or a wrong one   24 cannot listen
+   7 read-only                16 file of another server     25 server's data in use or damaged
+   8 locked                   17 file of another user      130 interrupted";
 
 /// Keeps any SQLite database in step with a server, offline included.
 #[derive(Debug, Parser)]
-#[command(name = "syncline", version, after_help = AFTER, propagate_version = true)]
+#[command(name = "syncline", version, after_help = AFTER)]
 pub(crate) struct Args {
     /// Print JSON, one object a line, on standard output.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
     /// Print results only, no progress.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// Say more (twice: everything) on standard error.
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Output")]
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
@@ -138,6 +138,7 @@ pub(crate) struct Token {
 
 /// Which server, as whom.
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Server")]
 pub(crate) struct ServerArgs {
     /// The server, for example http://127.0.0.1:7117.
     #[arg(long, value_name = "URL", env = "SYNCLINE_URL")]

@@ -77,7 +77,7 @@ impl Progress {
                 "rows": rows_sent(status), "rows_total": (self.to_seed > 0).then_some(self.to_seed),
             }),
             Notice::Disconnected { error, pause } => json!({
-                "type": "disconnected", "message": error.to_string(),
+                "type": "disconnected", "code": error.code(), "message": error.to_string(),
                 "retry_after_ms": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             }),
         }

@@ -3,6 +3,7 @@
 mod support;
 
 mod crash;
+mod documented;
 mod fallback;
 mod files;
 mod many_devices;

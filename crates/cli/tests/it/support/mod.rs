@@ -1,12 +1,14 @@
 //! A scratch folder, and the processes that run in it.
 
 mod device;
+mod documented;
 mod process;
 mod proxy;
 mod server;
 mod stranger;
 
 pub(crate) use device::{Device, sync_all};
+pub(crate) use documented::documented_lines;
 pub(crate) use process::{Outcome, Process, wait_until};
 pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;

@@ -52,7 +52,10 @@ impl Outcome {
         self.stdout
             .lines()
             .map(|line| {
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
+                let line =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+                super::documented::assert_documented(&line);
+                line
             })
             .collect()
     }
