@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params_from_iter, types::ValueRef};
 use syncline_core::{Row, RowKey, TableNumber, Value, digest::content_hash, sql::quote};
 use syncline_store::Mark;
 
@@ -169,11 +169,10 @@ impl Taking<'_> {
     fn sweep_rows(&mut self, entry: &Entry, sweep: &mut Sweep) -> Result<bool> {
         let step = SWEEP_STEP.min(self.room());
         let rows = rows_after(self.conn, entry, sweep.after.as_deref(), step)?;
-        let done = rows.len() < step;
-        for (stored, row) in rows {
-            sweep.after = RowKey::encode(&stored)
-                .ok()
-                .map(|key| key.as_bytes().to_vec());
+        // Without a place to go on from, nothing after these rows can be reached either.
+        let done = rows.len() < step || rows.iter().all(|found| found.place.is_none());
+        for Found { stored, place, row } in rows {
+            sweep.after = place.or(sweep.after.take());
             let Some(key) = entry.canonical_key(stored) else {
                 continue;
             };
@@ -265,13 +264,21 @@ fn clear_inbox(conn: &Connection, entry: &Entry, last: &[Value], all: bool) -> R
     Ok(())
 }
 
-/// Rows in the order of the table's own key index, with their keys as stored.
+/// A row as a sweep finds it.
+struct Found {
+    stored: Vec<Value>,
+    /// Encoded, to go on after it; `None` where the key is too long or not UTF-8.
+    place: Option<Vec<u8>>,
+    row: Row,
+}
+
+/// Rows in the order of the table's own key index.
 fn rows_after(
     conn: &Connection,
     entry: &Entry,
     after: Option<&[u8]>,
     max: usize,
-) -> Result<Vec<(Vec<Value>, Row)>> {
+) -> Result<Vec<Found>> {
     let names: Vec<_> = entry
         .table
         .primary_key
@@ -305,11 +312,20 @@ fn rows_after(
     let mut rows = statement.query(params_from_iter(bound.iter().map(Bind)))?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
-        let stored = (0..names.len()).map(|i| Ok(value::read(row.get_ref(i)?)));
-        out.push((
-            stored.collect::<rusqlite::Result<_>>()?,
-            entry.image(row, names.len())?,
-        ));
+        let mut stored = Vec::with_capacity(names.len());
+        let mut is_exact = true;
+        for i in 0..names.len() {
+            let raw = row.get_ref(i)?;
+            // Compared as the blob it is read as, such a text would lie after all others.
+            is_exact &= !matches!(raw, ValueRef::Text(text) if std::str::from_utf8(text).is_err());
+            stored.push(value::read(raw));
+        }
+        let key = RowKey::encode(&stored).ok().filter(|_| is_exact);
+        out.push(Found {
+            place: key.map(|key| key.as_bytes().to_vec()),
+            stored,
+            row: entry.image(row, names.len())?,
+        });
     }
     Ok(out)
 }

@@ -5,7 +5,7 @@ use syncline_core::{
 };
 use syncline_store::SchemaError;
 
-use crate::support::{World, as_is, config, reference, table};
+use crate::support::{World, as_is, config, key, reference, table};
 
 fn notes(world: &mut World, tables: &[syncline_core::Table]) -> Vec<String> {
     world.apply(tables).expect("the schema is applied").notes
@@ -533,4 +533,24 @@ fn blobs_and_untyped_values_are_kept_bit_for_bit() {
             r#"t 3: nothing → Text("3") Null Text("1")"#,
         ]
     );
+}
+
+#[test]
+fn pl13_a_row_whose_key_cannot_travel_does_not_hide_those_after_it() {
+    // One comparison of rows looks at 500: the last of them cannot be named, or only otherwise.
+    for key_of_last in ["'b' || hex(zeroblob(5000))", "CAST(x'62ff' AS TEXT)"] {
+        let mut world = World::empty();
+        world.shell(&format!(
+            "CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 499)
+             INSERT INTO notes SELECT printf('a%04d', i), '' FROM n;
+             INSERT INTO notes VALUES({key_of_last}, ''), ('c', '');",
+        ));
+        world
+            .apply_config(&config(&[as_is("notes")]), false, &[])
+            .unwrap();
+        let marks = world.marks();
+        assert!(marks.len() >= 500);
+        assert!(marks.iter().any(|mark| mark.key == key("c")));
+    }
 }
