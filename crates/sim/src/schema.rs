@@ -266,6 +266,6 @@ fn literal(value: &Value) -> String {
     match value {
         Value::Integer(n) => n.to_string(),
         Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
-        other => format!("{other:?}"),
+        other @ (Value::Null | Value::Real(_) | Value::Blob(_)) => format!("{other:?}"),
     }
 }

@@ -255,8 +255,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // `PROPTEST_CASES` looks further.
-        cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40),
+        cases: 40,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
             "tests/it/model.seeds",
         ))),

@@ -154,7 +154,7 @@ fn ca8_a_migration_that_commits_while_a_checkpoint_waits_is_noticed_first() {
     server.write(&[("lists", vec!["l1".into(), "by the server".into()])]);
     server.advance(device.link.as_mut().unwrap());
 
-    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (begun, has_begun) = std::sync::mpsc::sync_channel(1);
     let migration = std::thread::spawn(move || {
         let app = Connection::open(&path).unwrap();
         app.execute_batch(

@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::missing_panics_doc,
     clippy::wildcard_enum_match_arm,
     unreachable_pub,
     reason = "a test that goes wrong is to stop where it does"

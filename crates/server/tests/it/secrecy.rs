@@ -14,6 +14,9 @@ use crate::{
     client::{Client, PLENTY},
 };
 
+/// Changes that somebody who may not makes all the same.
+type Attempt = Box<dyn Fn(Draw<'_>) -> Draw<'_>>;
+
 const SECRET: &str = "not-for-ben";
 
 fn project<'a>(draw: Draw<'a>, id: &str) -> Draw<'a> {
@@ -163,7 +166,7 @@ fn ru17_a_stranger_is_sent_no_byte_of_anybody_elses_rows() {
         new: number(2),
     };
     // The words he uses himself are those of requests; answers may repeat his keys only.
-    let attempts: Vec<Box<dyn Fn(Draw<'_>) -> Draw<'_>>> = vec![
+    let attempts: Vec<Attempt> = vec![
         Box::new(move |draw| {
             draw.edit(
                 "projects",

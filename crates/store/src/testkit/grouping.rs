@@ -257,7 +257,7 @@ impl Part {
     }
 
     fn role(self) -> Value {
-        if self.value % 4 == 0 {
+        if self.value.is_multiple_of(4) {
             "viewer"
         } else {
             "editor"
@@ -274,7 +274,7 @@ impl Part {
                 let of = [project, ("user_id", self.user()), ("role", self.role())];
                 draw.insert(table, key, &of)
             }
-            "tasks" if self.value % 5 == 0 => {
+            "tasks" if self.value.is_multiple_of(5) => {
                 draw.insert_some(table, key.clone(), &[("id", key), project])
             }
             "tasks" => draw.insert(table, key, &[project, title]),

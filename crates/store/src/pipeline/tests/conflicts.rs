@@ -102,9 +102,9 @@ fn pl16_there_is_one_for_each_row_column_and_author() {
     let again = opened(&decide(&mut world, "ben/phone", 1, 30, seen));
     assert_eq!(first[0].key, again[0].key);
     assert_eq!(conflict(&world, &again[0])[column::MINE], "30".into());
-    assert_eq!(
-        opened(&decide(&mut world, "ada/phone", 1, 40, seen))[0].key == first[0].key,
-        false
+    assert_ne!(
+        opened(&decide(&mut world, "ada/phone", 1, 40, seen))[0].key,
+        first[0].key
     );
     // Resolved, it is opened again by the next.
     let id = first[0].key.decode().unwrap().remove(0);
