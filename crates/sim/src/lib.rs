@@ -18,6 +18,8 @@ mod rng;
 mod schema;
 mod server;
 mod trace;
+#[cfg(test)]
+mod traps;
 mod world;
 
 pub use model::Counts;
