@@ -17,12 +17,12 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        self, buckets,
+        self,
         outbox::{self, State},
         settings::{self, Key},
     },
     repeat, seal,
-    session::{Closing, Events, Session},
+    session::{Closing, Events, Phase, Session},
     tables::{Tables, load},
     work::Work,
 };
@@ -235,9 +235,7 @@ impl Replica {
                 let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
                 let done = work(&mut transaction, &mut **entropy, sealed.len())?;
                 transaction.settle()?;
-                for t in transaction.distrusted.clone() {
-                    buckets::reload_table(conn, t)?;
-                }
+                transaction.reload_distrusted()?;
                 Ok(Some(done))
             })
         });
@@ -250,7 +248,11 @@ impl Replica {
         match outcome {
             Ok(None) => None,
             Ok(Some(done)) => {
+                let has_to_load = !transaction.distrusted.is_empty();
                 self.events.extend(transaction.into_events());
+                if has_to_load {
+                    self.session.begin_anew();
+                }
                 Some(Ok(Some(done)))
             }
             Err(Fault::Replica(error)) => Some(Err(error)),
@@ -283,21 +285,30 @@ impl Replica {
             tables: old,
             ..
         } = self;
-        let (tables, events, seen) = db::untriggered(conn, || {
+        let (tables, events, seen, has_to_load) = db::untriggered(conn, || {
             db::immediate(conn, || {
                 first(conn)?;
                 let tables = load::build(conn)?;
                 let mut work = Work::new(conn, &tables);
                 adopt::adopt(&mut work, old, &mut **entropy, now)?;
                 work.settle()?;
+                work.reload_distrusted()?;
+                let has_to_load = !work.distrusted.is_empty();
                 repeat::install(conn, &tables)?;
                 let events = work.into_events();
                 // After the commit it could be another one already, of which nothing is known.
                 let seen = capture::schema_version(conn)?;
-                Ok::<_, ReplicaError>((tables, events, seen))
+                Ok::<_, ReplicaError>((tables, events, seen, has_to_load))
             })
         })?;
-        let told = std::mem::replace(&mut self.tables, tables).left_out;
+        let old = std::mem::replace(&mut self.tables, tables);
+        // A table that comes or goes, even if only for a moment, is loaded from the beginning.
+        if has_to_load
+            || (self.session.phase == Phase::Streaming && old.numbers() != self.tables.numbers())
+        {
+            self.session.begin_anew();
+        }
+        let told = old.left_out;
         self.schema_version = Some(seen);
         self.events.extend(events);
         if told != self.tables.left_out {

@@ -123,7 +123,12 @@ pub(crate) fn difference(
             let op = merge::diff_row(&table.table, Some(&row), after);
             (Some(row), op)
         }
-        Before::Unknown => (after.cloned(), Some(whole(&table.table, after))),
+        Before::Unknown => {
+            if !is_dirty {
+                work.distrusted.insert(t);
+            }
+            (after.cloned(), Some(whole(&table.table, after)))
+        }
     };
     let Some(op) = op else { return Ok(None) };
     let base = match outbox::pending(work.conn, t, key)?.first() {

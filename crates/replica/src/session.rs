@@ -162,6 +162,13 @@ impl Session {
         self.pushed_after = false;
     }
 
+    /// Ends an open session, to say in the next one's Hello what has to be loaded.
+    pub(crate) fn begin_anew(&mut self) {
+        if self.phase != Phase::Closed {
+            self.close(SCHEMA_CHANGED, "other tables are to be loaded now", true);
+        }
+    }
+
     /// Ends the session; the first reason counts.
     pub(crate) fn close(&mut self, code: &str, message: impl Into<String>, retry: bool) {
         if self.closing.is_none() {

@@ -5,6 +5,8 @@
 
 pub(crate) mod load;
 
+use std::collections::BTreeSet;
+
 use syncline_core::{
     Change, Column, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version,
     digest,
@@ -259,6 +261,11 @@ impl Tables {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &SyncedTable> {
         self.list.iter()
+    }
+
+    /// The file's numbers of all tables that sync.
+    pub(crate) fn numbers(&self) -> BTreeSet<TableNumber> {
+        self.list.iter().map(SyncedTable::number).collect()
     }
 
     /// The table with this number of the file's.

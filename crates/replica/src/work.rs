@@ -13,6 +13,7 @@ use crate::{
     error::ReplicaError,
     event::{Event, RowsChanged},
     meta::{
+        buckets,
         ledger::{self, DigestChanges, Known},
         shadow::{self, Shadow},
     },
@@ -229,6 +230,15 @@ impl<'c> Work<'c> {
             Some(known) => ledger::put(self.conn, t, key, known),
             None => ledger::delete(self.conn, t, key),
         }
+    }
+
+    /// Has the tables loaded again of which some row's server image is not known. The session has
+    /// to begin anew for it.
+    pub(crate) fn reload_distrusted(&self) -> Result<(), ReplicaError> {
+        for t in &self.distrusted {
+            buckets::reload_table(self.conn, *t)?;
+        }
+        Ok(())
     }
 
     /// Remembers a changed row for the app.

@@ -177,3 +177,38 @@ fn ca8_a_migration_that_commits_while_a_checkpoint_waits_is_noticed_first() {
     drop(device);
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn ob5_what_was_written_unmarked_and_refused_is_rolled_back_too() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO lists VALUES('l1', 'one'), ('l2', 'two')");
+    device.sync(&mut server);
+    server.judge = Box::new(|_| Some(refusal(code::FORBIDDEN, false)));
+    device.run(
+        "PRAGMA foreign_keys = OFF; CREATE TABLE lists2(id TEXT PRIMARY KEY NOT NULL, name TEXT);
+         INSERT INTO lists2 SELECT id, 'migrated' FROM lists; DROP TABLE lists;
+         ALTER TABLE lists2 RENAME TO lists",
+    );
+    device.sync(&mut server);
+    assert_eq!(device.replica.status().unwrap().parked, 1);
+    assert_eq!(device.query("SELECT name FROM lists"), "one\ntwo");
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ca8_a_table_that_was_away_for_a_moment_is_loaded_again() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one'), (2, 'two'), (3, 'three')");
+    device.sync(&mut server);
+    device.run("ALTER TABLE notes RENAME TO notes_old");
+    device.seal();
+    device.run(
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT);
+         INSERT INTO notes SELECT * FROM notes_old WHERE id < 3; DROP TABLE notes_old",
+    );
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|two\n3|three");
+    device.assert_equal(&server);
+}
