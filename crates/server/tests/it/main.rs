@@ -10,6 +10,8 @@
 mod bed;
 mod client;
 mod hostile;
+#[cfg(feature = "net")]
+mod net;
 mod opening;
 mod pushing;
 mod secrecy;
