@@ -6,11 +6,7 @@
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,6 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use super::{
     Backend, Shared,
     body::Body,
+    caller::Caller,
     drive::{FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
     error::ApiError,
     ws::FRAME_BYTES_MAX,
@@ -71,10 +68,10 @@ struct Ends {
 
 pub(crate) async fn exchange<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
-    headers: HeaderMap,
+    Caller(proof): Caller,
     Body(request): Body<ExchangeRequest>,
 ) -> Result<Json<ExchangeResponse>, ApiError> {
-    let identity = shared.identify(&headers)?.identity;
+    let identity = proof.identity;
     let given = decoded(&request.frames)?;
     let (name, session) = match request.session {
         None => open(&shared, identity)?,

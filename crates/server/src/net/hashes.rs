@@ -3,17 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use syncline_core::{BucketId, RowKey, TableNumber, rules::Identity, wire::code};
 use syncline_store::{Reader, StorageError};
 
-use super::{Backend, Shared, body::Body, error::ApiError};
+use super::{Backend, Shared, body::Body, caller::Caller, error::ApiError};
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 10_000;
@@ -37,10 +33,10 @@ pub(crate) struct HashesResponse {
 
 pub(crate) async fn hashes<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
-    headers: HeaderMap,
+    Caller(proof): Caller,
     Body(request): Body<HashesRequest>,
 ) -> Result<Json<HashesResponse>, ApiError> {
-    let identity = shared.identify(&headers)?.identity;
+    let identity = proof.identity;
     let context = shared.context();
     let Some(table) = context
         .plan

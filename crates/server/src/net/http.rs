@@ -22,7 +22,7 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use super::{Backend, Limits, Shared, error::ApiError, exchange, hashes, listen, schema, ws};
+use super::{Backend, Limits, Shared, error::ApiError, exchange, hashes, json, listen, schema, ws};
 
 /// The code of an error about an address, which the wire does not know.
 const NOT_FOUND: &str = "not_found";
@@ -78,6 +78,8 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
     let timed = Router::new()
         .route("/", get(hello))
         .route("/v1/exchange", post(exchange::exchange::<B>))
+        .route("/v1/pull", get(json::pull::<B>))
+        .route("/v1/push", post(json::push::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
         .layer(TimeoutLayer::with_status_code(

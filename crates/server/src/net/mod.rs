@@ -2,6 +2,7 @@
 
 mod auth;
 mod body;
+mod caller;
 mod clock;
 mod committer;
 mod drive;
@@ -9,6 +10,7 @@ mod error;
 mod exchange;
 mod hashes;
 mod http;
+mod json;
 mod listen;
 mod metrics;
 mod no_reader;

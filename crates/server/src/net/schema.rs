@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use syncline_core::{
@@ -14,7 +14,9 @@ use syncline_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{Backend, Shared, committer::Request, error::ApiError, shared::stopping};
+use super::{
+    Backend, Shared, caller::Caller, committer::Request, error::ApiError, shared::stopping,
+};
 
 const CBOR: &str = "application/cbor";
 /// The rule of a table that a device added: every row private to its owner.
@@ -23,19 +25,17 @@ const OWN_ROWS: &str = "_owner = auth.uid()";
 /// The schema as CBOR, as Welcome carries it.
 pub(crate) async fn get<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
-    headers: HeaderMap,
+    _caller: Caller,
 ) -> Result<Response, ApiError> {
-    shared.identify(&headers)?;
     Ok(answer(&shared.context().info))
 }
 
 /// Adds the tables the server does not have yet (`--dev` only) and answers the whole schema.
 pub(crate) async fn offer<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
-    headers: HeaderMap,
+    _caller: Caller,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    shared.identify(&headers)?;
     let offered: SchemaInfo = minicbor::decode(&body).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, error.to_string())
     })?;

@@ -78,6 +78,7 @@ impl Server {
             context: RwLock::new(context),
             config: RwLock::new(options.config),
             adding_tables: AsyncMutex::new(()),
+            push_turns: std::array::from_fn(|_| AsyncMutex::new(())),
             hub: Mutex::new(Hub::default()),
             wakers: Mutex::new(BTreeMap::new()),
             sessions: AtomicU64::new(1),

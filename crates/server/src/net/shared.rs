@@ -10,9 +10,9 @@ use std::{
 
 use axum::http::{HeaderMap, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
-use syncline_core::{config::Config, wire::code};
+use syncline_core::{UserId, config::Config, wire::code};
 use syncline_store::GroupOutcome;
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
 
 use super::{
     Backend, Remember,
@@ -25,12 +25,16 @@ use super::{
 };
 use crate::{Hub, SessionContext, SessionId, session::Proof};
 
+const PUSH_TURNS: usize = 64;
+
 /// One for each server, behind an `Arc`.
 pub(crate) struct Shared<B: Backend> {
     pub(super) context: RwLock<Arc<SessionContext>>,
     pub(crate) config: RwLock<Config>,
     /// Held while tables are added, so that two additions do not undo each other.
     pub(crate) adding_tables: AsyncMutex<()>,
+    /// Whose turn it is to push over HTTP, by user: few share a turn by chance.
+    pub(super) push_turns: [AsyncMutex<()>; PUSH_TURNS],
     pub(crate) hub: Mutex<Hub>,
     pub(super) wakers: Mutex<BTreeMap<SessionId, Arc<Notify>>>,
     pub(super) sessions: AtomicU64,
@@ -73,6 +77,14 @@ impl<B: Backend> Shared<B> {
             shared: Arc::clone(self),
             id,
         }
+    }
+
+    /// Waits until no other push over HTTP of this user is under way.
+    pub(crate) async fn push_turn(&self, user: &UserId) -> MutexGuard<'_, ()> {
+        let sum = user.0.bytes().fold(0, |sum: usize, byte| {
+            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
+        self.push_turns[sum % PUSH_TURNS].lock().await
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

@@ -5,17 +5,20 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use axum::{
     extract::{
         State, WebSocketUpgrade,
+        ws::rejection::WebSocketUpgradeRejection,
         ws::{CloseFrame, Message, WebSocket, close_code},
     },
     http::HeaderMap,
     response::Response,
 };
 use futures_util::{SinkExt, StreamExt};
+use syncline_core::wire::code;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 
 use super::{
     Backend, Shared,
+    caller::Caller,
     drive::{End, FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
     error::ApiError,
     http,
@@ -33,11 +36,14 @@ const SUBPROTOCOL: &str = "syncline.v1";
 /// Upgrades, after the token has been checked.
 pub(crate) async fn sync<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
+    Caller(proof): Caller,
     headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     http::check_origin(&shared, &headers)?;
-    let proof = shared.identify(&headers)?;
+    let upgrade = upgrade.map_err(|rejection| {
+        ApiError::new(rejection.status(), code::MALFORMED, rejection.body_text())
+    })?;
     let connection = shared.connection()?;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])

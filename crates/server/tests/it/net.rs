@@ -3,6 +3,7 @@
 mod admin;
 mod exchange;
 mod http;
+mod json;
 mod limits;
 mod stopping;
 mod websocket;

@@ -1,0 +1,23 @@
+//! Who makes a request: looked at before anything else of it.
+
+use std::sync::Arc;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::{Backend, Shared, error::ApiError};
+use crate::session::Proof;
+
+/// The identity that a request's token proves; requests without a good one are refused before
+/// their bodies are read.
+pub(crate) struct Caller(pub(crate) Proof);
+
+impl<B: Backend> FromRequestParts<Arc<Shared<B>>> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<Shared<B>>,
+    ) -> Result<Self, ApiError> {
+        shared.identify(&parts.headers).map(Self)
+    }
+}

@@ -1,0 +1,492 @@
+//! `GET /v1/pull`: rows as JSON, then what changed since (spec WI16).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderName, StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as JsonValue};
+use syncline_core::{
+    BucketId, RowKey, TableNumber, Tag, UserId, Version,
+    rules::{GranteeId, Identity},
+    wire::code,
+};
+use syncline_store::{Head, LogEntry, Reader, StorageError};
+
+use super::{
+    super::{Backend, Shared, caller::Caller, error::ApiError},
+    cursor::Place,
+    value::{key_to_json, row_to_json},
+};
+use crate::{SessionContext, sight::Sight};
+
+const LIMIT_DEFAULT: usize = 500;
+const LIMIT_MAX: usize = 5_000;
+/// An answer ends when its rows hold about so many bytes.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Rows read at once.
+const ROWS_AT_ONCE: usize = 64;
+/// Who is further behind than this starts over.
+const LOG_BYTES_MAX: usize = 32 * 1024 * 1024;
+const LOG_BYTES_AT_ONCE: usize = 1024 * 1024;
+/// Tables below are the engine's own: pulled only by name.
+const FIRST_TABLE: TableNumber = TableNumber(16);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PullQuery {
+    cursor: Option<String>,
+    /// Names, separated by commas; all without it.
+    tables: Option<String>,
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct PullResponse {
+    /// Everything pulled before is to be forgotten: this starts over.
+    reset: bool,
+    rows: Vec<PulledRow>,
+    removed: Vec<RemovedRow>,
+    /// Where the next pull goes on.
+    cursor: String,
+    /// More is there already.
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct PulledRow {
+    table: String,
+    version: u64,
+    owner: Option<String>,
+    row: Map<String, JsonValue>,
+}
+
+#[derive(Debug, Serialize)]
+struct RemovedRow {
+    table: String,
+    key: Map<String, JsonValue>,
+}
+
+type Answer = ([(HeaderName, &'static str); 1], Json<PullResponse>);
+
+pub(crate) async fn pull<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    Caller(proof): Caller,
+    query: Result<Query<PullQuery>, QueryRejection>,
+) -> Result<Answer, ApiError> {
+    let identity = proof.identity;
+    let malformed =
+        |sentence: String| ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence);
+    let Query(query) = query.map_err(|rejection| malformed(rejection.body_text()))?;
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(malformed(format!("`limit` is 1 to {LIMIT_MAX}")));
+    }
+    let context = shared.context();
+    let tables = tables(&context, query.tables.as_deref())?;
+    let pull = Pull {
+        context,
+        identity,
+        tables,
+        limit,
+        bytes: 0,
+        rows: Vec::new(),
+        removed: Vec::new(),
+    };
+    let runtime = tokio::runtime::Handle::current();
+    let response = shared
+        .readers
+        .run(move |reader| runtime.block_on(pull.run(reader, query.cursor.as_deref())))
+        .await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)))
+}
+
+fn tables(context: &SessionContext, names: Option<&str>) -> Result<Vec<TableNumber>, ApiError> {
+    let schema = context.plan.schema();
+    let mut tables = BTreeSet::new();
+    match names {
+        None => {
+            let all = schema.tables.iter().map(|table| table.number);
+            tables.extend(all.filter(|number| *number >= FIRST_TABLE));
+        }
+        Some(names) => {
+            for name in names
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+            {
+                let Some(table) = schema.table(name) else {
+                    let sentence = format!("this server does not sync a table `{name}`");
+                    return Err(ApiError::new(StatusCode::NOT_FOUND, code::SCHEMA, sentence));
+                };
+                tables.insert(table.number);
+            }
+        }
+    }
+    Ok(tables.into_iter().collect())
+}
+
+/// One pull: its answer as it grows.
+struct Pull {
+    context: Arc<SessionContext>,
+    identity: Arc<Identity>,
+    tables: Vec<TableNumber>,
+    limit: usize,
+    bytes: usize,
+    rows: Vec<PulledRow>,
+    removed: Vec<RemovedRow>,
+}
+
+/// What the reader may see, at one version of the log.
+struct View {
+    sight: Sight,
+    head: Head,
+    grantees: BTreeSet<GranteeId>,
+    /// By how many grantees (or for ever) each bucket is granted.
+    counts: BTreeMap<BucketId, i64>,
+}
+
+/// What the log says since a cursor, as far as it concerns the reader.
+#[derive(Default)]
+struct Since {
+    /// Each with the keys it touches in buckets that are seen now.
+    entries: Vec<Touching>,
+    /// Grants and their ends, in order of the log.
+    grants: Vec<(Version, BucketId, i64)>,
+}
+
+struct Touching {
+    version: Version,
+    tag: Tag,
+    keys: Vec<(TableNumber, RowKey, Vec<BucketId>)>,
+}
+
+/// The pull cannot go on where it stopped.
+struct StartOver;
+
+impl Pull {
+    async fn run<R: Reader>(
+        mut self,
+        reader: &mut R,
+        cursor: Option<&str>,
+    ) -> Result<PullResponse, StorageError> {
+        let view = self.view(reader).await?;
+        if let Some(place) = self.place(reader, &view, cursor).await? {
+            let end = if place.load.is_some() {
+                Ok(self.load(reader, &view, place).await?)
+            } else {
+                self.follow(reader, &view, place).await?
+            };
+            match end {
+                Ok(place) => return Ok(self.answer(false, place, &view)),
+                Err(StartOver) => {
+                    (self.rows, self.removed, self.bytes) = (Vec::new(), Vec::new(), 0);
+                }
+            }
+        }
+        let start = Place {
+            version: view.head.version,
+            tag: view.head.tag,
+            tables: self.tables.clone(),
+            load: self.tables.first().map(|table| (*table, None)),
+        };
+        let place = self.load(reader, &view, start).await?;
+        Ok(self.answer(true, place, &view))
+    }
+
+    fn answer(self, reset: bool, place: Place, view: &View) -> PullResponse {
+        let cursor = place.encode(&self.context.secret, &self.user());
+        PullResponse {
+            reset,
+            rows: self.rows,
+            removed: self.removed,
+            cursor,
+            more: place.load.is_some() || place.version < view.head.version,
+        }
+    }
+
+    fn user(&self) -> UserId {
+        let user = self.identity.user.clone();
+        user.unwrap_or_else(|| UserId(String::new()))
+    }
+
+    async fn view<R: Reader>(&self, reader: &mut R) -> Result<View, StorageError> {
+        let granted = self.context.plan.rules().reader(&self.identity);
+        let (head, grants) = reader.grants(&granted.grantees).await?;
+        let mut counts = BTreeMap::new();
+        let fixed = granted.fixed.iter().copied();
+        for bucket in fixed.chain(grants.iter().map(|(grant, _)| grant.bucket)) {
+            *counts.entry(bucket).or_insert(0) += 1;
+        }
+        Ok(View {
+            grantees: granted.grantees.iter().copied().collect(),
+            sight: Sight::new(granted, &grants, head.version),
+            head,
+            counts,
+        })
+    }
+
+    /// The cursor's place, if it is one of this log, these tables and these rules.
+    async fn place<R: Reader>(
+        &self,
+        reader: &mut R,
+        view: &View,
+        cursor: Option<&str>,
+    ) -> Result<Option<Place>, StorageError> {
+        let read = |text| Place::decode(text, &self.context.secret, &self.user());
+        let Some(place) = cursor.and_then(read) else {
+            return Ok(None);
+        };
+        let is_known = place.tables == self.tables
+            && place.version >= view.head.horizon
+            && place.version >= view.head.rules_since
+            && reader.tag_at(place.version).await? == Some(place.tag);
+        Ok(is_known.then_some(place))
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.removed.len() >= self.limit || self.bytes >= ANSWER_BYTES
+    }
+
+    /// Reads on where loading stopped.
+    async fn load<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        view: &View,
+        mut place: Place,
+    ) -> Result<Place, StorageError> {
+        while let Some((table, after)) = place.load.take() {
+            if self.is_full() {
+                place.load = Some((table, after));
+                break;
+            }
+            let buckets = self.buckets_of(view, table);
+            let want = (self.limit - self.rows.len()).min(ROWS_AT_ONCE);
+            let keys: Vec<RowKey> = if buckets.is_empty() {
+                Vec::new()
+            } else {
+                let found = reader.hashes(table, &buckets, after.as_ref(), want).await?;
+                found.into_iter().map(|row| row.key).collect()
+            };
+            self.read(reader, view, table, &keys, false).await?;
+            place.load = match keys.last() {
+                Some(last) if keys.len() == want => Some((table, Some(last.clone()))),
+                Some(_) | None => {
+                    let next = self.tables.iter().find(|next| **next > table);
+                    next.map(|next| (*next, None))
+                }
+            };
+        }
+        Ok(place)
+    }
+
+    fn buckets_of(&self, view: &View, table: TableNumber) -> Vec<BucketId> {
+        let rules = self.context.plan.rules();
+        let buckets = view.sight.buckets();
+        buckets
+            .filter(|bucket| rules.tables_of(*bucket).contains(&table))
+            .collect()
+    }
+
+    /// Takes the rows with these keys as they are now: those that may be seen, and where
+    /// `removing`, the names of those that may not. A row that changed after `view` is left to
+    /// the next pull, so that nothing is shown under grants it did not have.
+    async fn read<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        view: &View,
+        table: TableNumber,
+        keys: &[RowKey],
+        removing: bool,
+    ) -> Result<(), StorageError> {
+        let context = Arc::clone(&self.context);
+        let Some(declared) = context.plan.schema().by_number(table) else {
+            return Ok(());
+        };
+        for keys in keys.chunks(ROWS_AT_ONCE) {
+            let mut found = BTreeMap::new();
+            for (key, row, meta) in reader.rows(table, keys).await? {
+                found.insert(key, (row, meta));
+            }
+            for key in keys {
+                let row = found.remove(key);
+                if row
+                    .as_ref()
+                    .is_some_and(|(_, meta)| meta.version > view.head.version)
+                {
+                    continue;
+                }
+                let visible = row
+                    .filter(|(_, meta)| meta.buckets.iter().any(|bucket| view.sight.sees(bucket)));
+                if let Some((row, meta)) = visible {
+                    self.bytes += bytes_of(&row);
+                    self.rows.push(PulledRow {
+                        table: declared.name.clone(),
+                        version: meta.version.0,
+                        owner: meta.owner.map(|owner| owner.0),
+                        row: row_to_json(declared, &row),
+                    });
+                } else if removing {
+                    self.removed.push(RemovedRow {
+                        table: declared.name.clone(),
+                        key: key_to_json(declared, key),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows the log from `place`, whole changesets until the answer is full.
+    async fn follow<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        view: &View,
+        mut place: Place,
+    ) -> Result<Result<Place, StartOver>, StorageError> {
+        let Some(since) = self.since(reader, view, place.version).await? else {
+            return Ok(Err(StartOver));
+        };
+        let Ok(gained) = gained(view, &since.grants) else {
+            return Ok(Err(StartOver));
+        };
+        let mut seen = BTreeSet::new();
+        for entry in since.entries {
+            if self.is_full() {
+                return Ok(Ok(place));
+            }
+            let mut by_table: BTreeMap<TableNumber, Vec<RowKey>> = BTreeMap::new();
+            // What became visible here is all new to the reader.
+            for bucket in gained.iter().filter(|(_, at)| **at == entry.version) {
+                let tables = self.context.plan.rules().tables_of(*bucket.0).to_vec();
+                for table in tables.into_iter().filter(|t| self.tables.contains(t)) {
+                    let most = self.limit + 1;
+                    let rows = reader.hashes(table, &[*bucket.0], None, most).await?;
+                    if rows.len() == most {
+                        return Ok(Err(StartOver));
+                    }
+                    let keys = rows.into_iter().map(|row| row.key);
+                    let new = keys.filter(|key| seen.insert((table, key.clone())));
+                    by_table.entry(table).or_default().extend(new);
+                }
+            }
+            for (table, keys) in std::mem::take(&mut by_table) {
+                self.read(reader, view, table, &keys, false).await?;
+            }
+            for (table, key, buckets) in entry.keys {
+                // Before it was gained, a bucket's rows were not the reader's business.
+                let known =
+                    |bucket: &BucketId| gained.get(bucket).is_none_or(|at| *at < entry.version);
+                if buckets.iter().any(known) && seen.insert((table, key.clone())) {
+                    by_table.entry(table).or_default().push(key);
+                }
+            }
+            for (table, keys) in by_table {
+                self.read(reader, view, table, &keys, true).await?;
+            }
+            (place.version, place.tag) = (entry.version, entry.tag);
+        }
+        Ok(Ok(place))
+    }
+
+    /// What the log has after `from`, up to the view; `None` if that is too much.
+    async fn since<R: Reader>(
+        &self,
+        reader: &mut R,
+        view: &View,
+        from: Version,
+    ) -> Result<Option<Since>, StorageError> {
+        let mut since = Since::default();
+        let (mut position, mut scanned) = (from, 0);
+        while position < view.head.version {
+            let entries = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
+            let Some(last) = entries.last() else { break };
+            position = last.version;
+            for entry in entries {
+                if entry.version > view.head.version {
+                    break;
+                }
+                scanned += scanned_bytes(&entry);
+                since.take(&entry, view, &self.tables);
+            }
+            if scanned > LOG_BYTES_MAX {
+                return Ok(None);
+            }
+        }
+        Ok(Some(since))
+    }
+}
+
+impl Since {
+    fn take(&mut self, entry: &LogEntry, view: &View, tables: &[TableNumber]) {
+        for grant in &entry.grants {
+            if view.grantees.contains(&grant.grantee) {
+                let change = if grant.granted { 1 } else { -1 };
+                self.grants.push((entry.version, grant.bucket, change));
+            }
+        }
+        let records = entry
+            .records
+            .iter()
+            .filter(|record| tables.contains(&record.table));
+        let keys = records.filter_map(|record| {
+            let buckets = record.before.iter().chain(&record.after);
+            let seen: Vec<_> = buckets.copied().filter(|b| view.sight.sees(b)).collect();
+            (!seen.is_empty()).then(|| (record.table, record.key.clone(), seen))
+        });
+        self.entries.push(Touching {
+            version: entry.version,
+            tag: entry.tag,
+            keys: keys.collect(),
+        });
+    }
+}
+
+/// The buckets that the reader has now and had not at the cursor, with the version they were
+/// granted at. Any that was lost since, even for a moment, makes the pull start over: which rows
+/// go with it is known only to those who keep the buckets of each row.
+fn gained(
+    view: &View,
+    grants: &[(Version, BucketId, i64)],
+) -> Result<BTreeMap<BucketId, Version>, StartOver> {
+    let mut counts = view.counts.clone();
+    for (_, bucket, change) in grants {
+        *counts.entry(*bucket).or_insert(0) -= change;
+    }
+    let mut gained = BTreeMap::new();
+    for (version, bucket, change) in grants {
+        let count = counts.entry(*bucket).or_insert(0);
+        if *count <= 0 {
+            gained.insert(*bucket, *version);
+        }
+        *count += change;
+        if *count <= 0 {
+            return Err(StartOver);
+        }
+    }
+    Ok(gained)
+}
+
+fn bytes_of(row: &syncline_core::Row) -> usize {
+    use syncline_core::Value;
+    let bytes = |value: &Value| match value {
+        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len() * 4 / 3,
+    };
+    row.0.iter().map(bytes).sum()
+}
+
+fn scanned_bytes(entry: &LogEntry) -> usize {
+    let record = |record: &syncline_store::LogRecord| {
+        64 + record.whole.as_ref().map_or(0, |body| body.len())
+            + record.columns.as_ref().map_or(0, |body| body.len())
+    };
+    64 + entry.records.iter().map(record).sum::<usize>()
+}
