@@ -108,6 +108,7 @@ pub(crate) struct Init {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Check {
+    /// The configuration.
     #[arg(
         long,
         short,
@@ -132,6 +133,7 @@ pub(crate) struct Token {
     /// Folder of the server's data, where its secret is.
     #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
     pub data: Option<PathBuf>,
+    /// The server's configuration, if it says where the data is.
     #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
     pub config: Option<PathBuf>,
 }
@@ -163,14 +165,14 @@ pub(crate) struct Attach {
     /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
-    #[command(flatten)]
-    pub server: ServerArgs,
     /// Only these tables.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub tables: Vec<String>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -178,11 +180,11 @@ pub(crate) struct Hydrate {
     /// The database to make.
     #[arg(value_name = "NEW.db")]
     pub file: PathBuf,
+    /// Only these tables.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub tables: Vec<String>,
     #[command(flatten)]
     pub server: ServerArgs,
-    /// Only these tables.
-    #[arg(long, value_delimiter = ',')]
-    pub tables: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -190,14 +192,14 @@ pub(crate) struct Sync {
     /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
-    #[command(flatten)]
-    pub server: ServerArgs,
     /// Attach with only these tables, if the file is not attached yet.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub tables: Vec<String>,
     /// Stay connected: pass on every change at once, until interrupted.
     #[arg(long, short)]
     pub watch: bool,
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -268,11 +270,11 @@ pub(crate) struct Verify {
     /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
-    #[command(flatten)]
-    pub server: ServerArgs,
     /// Load again what differs.
     #[arg(long)]
     pub repair: bool,
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `conflicts list APP.db` for `conflicts APP.db list`: both orders come naturally, so both work.

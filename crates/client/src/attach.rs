@@ -191,7 +191,7 @@ pub async fn hydrate(
     connection: &Connection,
     tables: Vec<String>,
 ) -> Result<Replica, ClientError> {
-    if path.exists() {
+    if path.exists() && !database::is_blank(path)? {
         return Err(ClientError::Exists(path.to_owned()));
     }
     let there = Api::new(connection)?.schema().await?.to_schema();

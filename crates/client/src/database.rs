@@ -33,6 +33,15 @@ pub(crate) fn open(path: &Path) -> Result<Sqlite, ClientError> {
     Ok(conn)
 }
 
+/// Whether nothing is in the file: what a run that was interrupted at its very start leaves.
+pub(crate) fn is_blank(path: &Path) -> Result<bool, ClientError> {
+    open(path)?
+        .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+            row.get(0)
+        })
+        .map_err(|error| database_error(path, error))
+}
+
 /// Creates a new, empty database.
 pub(crate) fn create(path: &Path) -> Result<Sqlite, ClientError> {
     let sqlite = |error: rusqlite::Error| database_error(path, error);

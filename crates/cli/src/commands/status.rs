@@ -26,7 +26,7 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
     let tables: Vec<_> = status
         .tables
         .iter()
-        .map(|t| json!({ "table": t.name, "state": state(&t.state).1, "rows": t.rows }))
+        .map(|t| json!({ "table": t.name, "state": state(&t.state).1, "rows": t.rows, "seeding": t.seeding }))
         .collect();
     output.object(&json!({
         "type": "status", "file": file, "device": status.device.to_string(),
@@ -49,10 +49,19 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         .max()
         .unwrap_or(0);
     for table in &status.tables {
+        // What the server gave is counted, so before first contact there is nothing to tell.
+        let rows = match table.state {
+            TableState::Unmatched | TableState::LeftOut { .. } => "–".to_owned(),
+            TableState::Loading | TableState::Live => grouped(table.rows),
+        };
+        let sending = if table.seeding {
+            ", its rows are still to be sent"
+        } else {
+            ""
+        };
         output.line(&format!(
-            "  {:width$}  {:>10}  {}",
+            "  {:width$}  {rows:>10}  {}{sending}",
             table.name,
-            grouped(table.rows),
             state(&table.state).0
         ));
     }

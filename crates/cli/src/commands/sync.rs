@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary};
-use syncline_replica::Event;
+use syncline_replica::{Event, Replica};
 
 use super::{connection, interrupt_on_signals, log, runtime};
 use crate::{
@@ -42,11 +42,37 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
             attach_first(&args, &connection, output).await?;
         }
         let replica = syncline::open_replica(&args.file)?;
+        if is_attached {
+            are_attached(&args, &replica)?;
+        }
         let added = syncline::meet(&args.file, &replica, &connection).await?;
         output.added_there(&added);
         let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         run(driver, &args.file, &connection, goal, output).await
     })
+}
+
+/// Which tables sync is decided when attaching: asking for another one later must not pass
+/// unnoticed.
+fn are_attached(args: &Sync, replica: &Replica) -> Result<(), ClientError> {
+    let file = args.file.display();
+    let status = replica.status().map_err(|source| ClientError::Replica {
+        path: args.file.clone(),
+        source,
+    })?;
+    let is_one = |name: &&String| {
+        let mut names = status.tables.iter().map(|table| &table.name);
+        names.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    match args.tables.iter().find(|name| !is_one(name)) {
+        None => Ok(()),
+        Some(name) => Err(ClientError::TableUnfit {
+            message: format!(
+                "{file} was attached without a table {name}; `syncline detach {file}`, then attach \
+                 it with the tables it should have"
+            ),
+        }),
+    }
 }
 
 /// `sync` on a file that is not attached attaches it, if there can be no doubt about any row.

@@ -206,6 +206,9 @@ fn hydrating_makes_tables_indexes_and_rows_and_refuses_a_file_that_is_there() {
             .rows("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql LIKE '%title%'"),
         "1"
     );
+    // A run that was cut at its very start left an empty file.
+    scratch.write("cut.db", "");
+    Device::hydrated(&scratch, &server, "cut.db", "ana").verify();
     // Once more is a sync; a file that is not ours is left alone.
     phone.run("hydrate", &[]).expect(exit::DONE);
     let other = Device::new(&scratch, &server, "other.db", "ana");

@@ -209,6 +209,12 @@ fn chosen_tables_travel_and_the_others_stay_out() {
     );
     assert_eq!(rows(&server.database(), "SELECT count(*) FROM tasks"), "0");
 
+    ana.run("sync", &["--tables", "projects"])
+        .expect(exit::DONE);
+    ana.run("sync", &["--tables", "tasks"])
+        .expect(exit::TABLE_UNFIT)
+        .says(&["attached without a table tasks", "detach"]);
+
     let phone = Device::new(&scratch, &server, "phone.db", "ana");
     phone
         .run("hydrate", &["--tables", "projects"])

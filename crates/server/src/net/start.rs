@@ -122,10 +122,12 @@ pub(crate) async fn prepare<S: Storage>(
     let now = clock::now();
     if report.rules != Some(fingerprint) {
         let rebuilt = rebuild_rules(storage, &context, now).await?;
-        tracing::info!(
-            rows = rebuilt.rows,
-            "rules changed: who sees what was computed anew"
-        );
+        if rebuilt.rows > 0 {
+            tracing::info!(
+                rows = rebuilt.rows,
+                "rules changed: who sees what was computed anew"
+            );
+        }
     }
     if let Some(error) = drain_external(storage, &context, now).await.failure {
         return Err(error.into());

@@ -2,6 +2,7 @@
 
 use syncline_core::{
     ColumnNumber, Table,
+    builtin::FIRST_OWN,
     schema::ForeignKey,
     sql::{self, Affinity, quote},
 };
@@ -23,8 +24,11 @@ impl Applier<'_> {
         for index in sql::create_indexes(declared) {
             self.execute(&index)?;
         }
-        self.notes
-            .push(format!("created the table {}", declared.name));
+        // Our own tables are nobody's news.
+        if declared.number >= FIRST_OWN || !declared.name.starts_with("syncline_") {
+            self.notes
+                .push(format!("created the table {}", declared.name));
+        }
         Ok(declared.clone())
     }
 

@@ -33,10 +33,7 @@ fn a_new_table_is_created_with_everything_declared() {
     let mut world = World::empty();
     let said = notes(&mut world, &[projects, tasks]);
     let created = |name: &str| format!("created the table {name}");
-    assert_eq!(
-        said,
-        ["syncline_conflicts", "projects", "tasks"].map(created)
-    );
+    assert_eq!(said, ["projects", "tasks"].map(created));
 
     world.shell(
         "PRAGMA foreign_keys = ON;
@@ -391,13 +388,7 @@ fn a_table_without_columns_is_taken_as_it_is() {
     let report = world
         .apply_config(&config(&[as_is("movies")]), false, &[])
         .unwrap();
-    assert_eq!(
-        report.notes,
-        [
-            "created the table syncline_conflicts",
-            "the rows that movies has already sync now"
-        ]
-    );
+    assert_eq!(report.notes, ["the rows that movies has already sync now"]);
     let movies = world.schema.table("movies").unwrap();
     let types: Vec<_> = movies.columns.iter().map(|column| column.ty).collect();
     assert_eq!(types, [Text, Integer, Text, Any, Any]);
