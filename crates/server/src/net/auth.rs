@@ -157,3 +157,6 @@ pub(crate) fn unauthorized(message: &str) -> Refusal {
         fatal: true,
     }
 }
+
+#[cfg(test)]
+mod tests;

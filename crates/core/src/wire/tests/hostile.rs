@@ -326,3 +326,56 @@ fn wi10_a_changeset_has_at_most_the_stated_number_of_changes_and_edits() {
         }
     );
 }
+
+#[test]
+fn wi12_a_default_or_check_that_is_more_than_an_expression_is_left_out() {
+    let column = |text: &str| ColumnInfo {
+        name: "a".into(),
+        number: 1,
+        ty: "text".into(),
+        not_null: false,
+        default: Some(text.into()),
+        check: Some(text.into()),
+        collate: Some("x\"); DROP TABLE t; --".into()),
+        generated: false,
+        merge: "last-write-wins".into(),
+        merge_paths: Vec::new(),
+    };
+    let table = |text: &str| TableInfo {
+        name: "t\"; DROP TABLE u; --".into(),
+        number: 16,
+        columns: vec![column(text)],
+        primary_key: vec![0],
+        uniques: Vec::new(),
+        indexes: Vec::new(),
+        foreign_keys: Vec::new(),
+        without_rowid: false,
+        autoincrement: false,
+        on_demand: false,
+        update_wins: false,
+    };
+    let created = |text: &str| {
+        let tables = vec![table(text)];
+        let schema = SchemaInfo { tables }.to_schema();
+        crate::sql::create_table(&schema.tables[0])
+    };
+    for text in [
+        "1); ATTACH 'x' AS y; --",
+        "1 --",
+        "'",
+        "1)) STRICT; --",
+        "$a(')",
+    ] {
+        let sql = created(text);
+        assert!(!sql.contains("DEFAULT") && !sql.contains("CHECK"), "{sql}");
+    }
+    let sql = created("length(a) < 9");
+    assert!(
+        sql.contains("DEFAULT (length(a) < 9) CHECK (length(a) < 9)"),
+        "{sql}"
+    );
+    // Names end where their quotes do.
+    let names = crate::sql::tokens(&sql);
+    let semicolons = names.iter().filter(|token| token.is_symbol(";")).count();
+    assert_eq!(semicolons, 0, "{sql}");
+}
