@@ -375,8 +375,8 @@ impl Rules {
         table.map_or_else(String::new, |table| table.words.clone())
     }
 
-    /// Rules that work but cost more than they need to, with what to write instead: a sentence
-    /// for each, for whoever checks a configuration.
+    /// Rules that work but cost more than they need to, with what to write instead, and columns
+    /// that rules cannot name: a sentence for each, for whoever checks a configuration.
     #[must_use]
     pub fn advice(&self) -> &[String] {
         &self.compiled.advice

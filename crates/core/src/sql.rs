@@ -4,7 +4,9 @@
 mod parse;
 mod tokens;
 
-pub use parse::{ColumnText, IndexText, TableText, index_text, table_text, trigger_events};
+pub use parse::{
+    ColumnText, IndexText, TableText, index_text, table_text, trigger_events, without_comments,
+};
 pub use tokens::{Kind, Token, is_closed_expression, tokens};
 
 use crate::{

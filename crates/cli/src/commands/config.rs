@@ -138,6 +138,12 @@ pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
             "type": "table", "table": table.name, "columns": table.columns.len(), "rules": words,
         }));
     }
+    for sentence in rules.iter().flat_map(Rules::advice) {
+        output.result(
+            &format!("note: {sentence}"),
+            &json!({ "type": "advice", "message": sentence }),
+        );
+    }
     output.note(&format!(
         "{} is good: {}",
         args.config.display(),

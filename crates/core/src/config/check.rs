@@ -15,15 +15,6 @@ use crate::schema::{ColumnType, ForeignKey, OnDelete, Schema, Table};
 /// SQLite's limit, unless somebody compiled another one in.
 const COLUMNS_MAX: usize = 2000;
 
-/// What every row has without a column of the table.
-const OF_EVERY_ROW: [&str; 5] = [
-    "_owner",
-    "_created_at",
-    "_version",
-    "_last_modified_at",
-    "_last_modified_by",
-];
-
 /// Whether a table may be called `name` beside those read before it.
 pub(super) fn table_name(name: &str, at: usize, schema: &Schema, m: &mut Mistakes) -> bool {
     let lower = name.to_ascii_lowercase();
@@ -57,16 +48,6 @@ pub(super) fn column_name(name: &str, at: usize, table: &Table, m: &mut Mistakes
             format!("{path} has no name"),
             "a name",
             "write name = \"text\"",
-        );
-    } else if OF_EVERY_ROW
-        .iter()
-        .any(|other| other.eq_ignore_ascii_case(name))
-    {
-        m.add(
-            at,
-            format!("{path} has a reserved name: every row has `{name}` without a column"),
-            "another name",
-            "take it out, and use the name in rules as it is",
         );
     } else if table.position(name).is_some() {
         m.add(

@@ -7,7 +7,10 @@ use super::{
     nearest::{nearest, one_of},
     tokens::Tokens,
 };
-use crate::schema::{ColumnType, OnDelete};
+use crate::{
+    schema::{ColumnType, OnDelete},
+    sql::without_comments,
+};
 
 /// What a column's text says.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -306,8 +309,9 @@ fn default_word(tokens: &Tokens<'_>, word: &str) -> Mistake {
 
 /// What is between parentheses, which must not be nothing.
 fn filled(text: &str, at: usize, word: &str) -> Result<String, Mistake> {
+    let text = without_comments(text);
     if !text.is_empty() {
-        return Ok(text.to_owned());
+        return Ok(text);
     }
     let suggestion = format!("write the expression between the parentheses, or leave out `{word}`");
     Err(Mistake::new(

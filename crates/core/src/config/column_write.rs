@@ -1,7 +1,10 @@
 //! A column's text again, from the column.
 
 use super::column;
-use crate::schema::{Column, ForeignKey, OnDelete, Table};
+use crate::{
+    schema::{Column, ForeignKey, OnDelete, Table},
+    sql::without_comments,
+};
 
 /// What the file says of the column at `position`; its reference, where it has one of its own.
 pub(super) fn column_text(
@@ -37,14 +40,14 @@ pub(super) fn column_text(
     if !alone && table.uniques.iter().any(|unique| *unique == [position]) {
         add("unique");
     }
-    if let Some(default) = default {
-        if stands_alone(default) {
+    if let Some(default) = default.as_deref().map(without_comments) {
+        if stands_alone(&default) {
             add(&format!("default {default}"));
         } else {
             add(&format!("default ({default})"));
         }
     }
-    if let Some(check) = check {
+    if let Some(check) = check.as_deref().map(without_comments) {
         add(&format!("check ({check})"));
     }
     if let Some(collate) = collate {

@@ -1,4 +1,4 @@
-//! Rules that work but cost more than they need to.
+//! Rules that work but cost more than they need to, or do not mean what they seem to.
 
 use super::{
     branch::Hop,
@@ -6,7 +6,7 @@ use super::{
     scope::field_name,
     term::Field,
 };
-use crate::schema::Schema;
+use crate::schema::{Schema, Table};
 
 impl Compiled {
     /// What to write instead, a sentence for each rule.
@@ -22,6 +22,7 @@ impl Compiled {
                 advice.push(sentence);
             }
         }
+        advice.extend(schema.tables.iter().flat_map(hidden_columns));
         self.advice = advice;
     }
 
@@ -41,4 +42,22 @@ impl Compiled {
             list = list.name,
         ))
     }
+}
+
+/// Columns of an app that rules cannot name, because every row has something of that name.
+fn hidden_columns(table: &Table) -> impl Iterator<Item = String> {
+    let is_hidden = |name: &str| {
+        let mut names = Field::META.iter();
+        names.any(|(meta, _)| meta.eq_ignore_ascii_case(name))
+    };
+    let columns = table.columns.iter().filter(move |c| is_hidden(&c.name));
+    columns.map(|column| {
+        format!(
+            "tables.{}.columns.{}: the column syncs like any other, but in rules `{}` is what the \
+             server knows of the row and never this column",
+            table.name,
+            column.name,
+            column.name.to_lowercase()
+        )
+    })
 }

@@ -249,14 +249,14 @@ pub(super) fn is_default_schema(name: &Ident) -> bool {
     name.value.eq_ignore_ascii_case("public") || name.value.eq_ignore_ascii_case("main")
 }
 
+/// What every row has comes before the table's columns: a column that apps write must never be
+/// taken for what the server knows.
 fn field(table: &Table, name: &str) -> Option<Field> {
     let meta = Field::META
         .iter()
         .find(|(meta, _)| meta.eq_ignore_ascii_case(name));
-    table
-        .position(name)
-        .map(Field::Column)
-        .or(meta.map(|(_, field)| *field))
+    meta.map(|(_, field)| *field)
+        .or_else(|| table.position(name).map(Field::Column))
 }
 
 /// The type that values of a field have.

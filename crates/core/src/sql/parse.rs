@@ -145,12 +145,30 @@ fn checks(sql: &str, item: &[Token<'_>]) -> Vec<String> {
                 depth == 0
             }
         })?;
-        Some(sql[open.end()..item[close].start].trim().to_owned())
+        Some(without_comments(&sql[open.end()..item[close].start]))
     };
     top_level(item)
         .filter(|&i| item[i].is_word("CHECK"))
         .filter_map(inner)
         .collect()
+}
+
+/// `sql` with a space in place of each comment: one that runs to the end of its line would hide
+/// what is written after it.
+#[must_use]
+pub fn without_comments(sql: &str) -> String {
+    let (mut out, mut end) = (String::with_capacity(sql.len()), 0);
+    for token in tokens(sql) {
+        let gap = &sql[end..token.start];
+        out.push_str(if gap.trim_ascii().is_empty() {
+            gap
+        } else {
+            " "
+        });
+        out.push_str(token.text);
+        end = token.end();
+    }
+    out.trim().to_owned()
 }
 
 /// What a CREATE TRIGGER statement fires on: insert, update, delete. All three where the text is
@@ -200,6 +218,21 @@ mod tests {
         assert_eq!(text.columns, expected);
         assert_eq!(text.checks, ["id <> ')'", "c"]);
         assert!(text.autoincrement);
+    }
+
+    #[test]
+    fn comments_are_no_part_of_an_expression() {
+        let text = table_text(
+            "CREATE TABLE t (a CHECK (a > 0 -- positive )\n), b CHECK (/* ( */ b <> '--' /*x*/ AND b))",
+        );
+        let checks: Vec<_> = text.columns.iter().map(|c| c.check.as_deref()).collect();
+        assert_eq!(checks, [Some("a > 0"), Some("b <> '--' AND b")]);
+        for check in checks.into_iter().flatten() {
+            assert!(crate::sql::is_closed_expression(check), "{check}");
+        }
+        assert_eq!(without_comments("1 -- one"), "1");
+        assert_eq!(without_comments("'a\n--b'"), "'a\n--b'");
+        assert_eq!(without_comments("/* nothing */"), "");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     schema::{
         Column, ColumnType, ForeignKey, MergeStrategy, OnDelete, RuleTexts, Schema, SyncMode, Table,
     },
-    sql::is_closed_expression,
+    sql::{is_closed_expression, without_comments},
 };
 
 impl SchemaInfo {
@@ -76,8 +76,8 @@ fn column_info(column: &Column) -> ColumnInfo {
         number: column.number.0,
         ty: column.ty.as_str().to_owned(),
         not_null: column.not_null,
-        default: column.default.clone(),
-        check: column.check.clone(),
+        default: column.default.as_deref().map(without_comments),
+        check: column.check.as_deref().map(without_comments),
         collate: column.collate.clone(),
         generated: column.generated,
         merge: column.merge.as_str().to_owned(),

@@ -82,6 +82,9 @@ fn cf7_a_generated_column_is_made_by_the_database_alone() {
         let known = world.schema.table("tasks").unwrap();
         assert!(known.columns[2].generated);
     }
+    // While it runs: the schema changes, and what is written then is still seen.
+    world.shell("CREATE INDEX by_title ON tasks(title); INSERT INTO tasks VALUES ('u', 'eggs')");
+    assert_eq!(world.marks().len(), 1);
     // Somebody says how it is computed: then its index can be made too.
     world.shell("ALTER TABLE tasks ADD COLUMN upper TEXT AS (upper(title))");
     let said = notes(&mut world, &tables);

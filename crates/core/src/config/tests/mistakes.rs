@@ -66,10 +66,7 @@ fn cf5_tables() {
     assert_snapshot!(mistakes("[tables.a]\n[tables.A]"), @"syncline.toml:2:9: tables.A is there already: SQL does not tell upper from lower case (expected each table once; keep one of the two)");
     assert_snapshot!(mistakes("[tables.a]\ncolumns = [\"id\"]"), @r#"syncline.toml:2:11: tables.a.columns is a list (expected a table; write columns = { id = "uuid primary key", title = "text" })"#);
     assert_snapshot!(mistakes("[tables.a]\ncolumns = { id = { type = \"uuid\" } }"), @r#"syncline.toml:2:18: tables.a.columns.id is a table (expected a string; write type and constraints in quotes, for example "text not null")"#);
-    assert_snapshot!(of_columns("ID = \"text\", _owner = \"text\""), @r"
-    syncline.toml:2:38: tables.t.columns.ID is there already: SQL does not tell upper from lower case (expected each column once; keep one of the two)
-    syncline.toml:2:51: tables.t.columns._owner has a reserved name: every row has `_owner` without a column (expected another name; take it out, and use the name in rules as it is)
-    ");
+    assert_snapshot!(of_columns("ID = \"text\""), @"syncline.toml:2:38: tables.t.columns.ID is there already: SQL does not tell upper from lower case (expected each column once; keep one of the two)");
     assert_snapshot!(mistakes("[tables.a]\nsync = \"lazy\"\non_delete = \"cascade\""), @r#"
     syncline.toml:2:8: tables.a.sync is `lazy` (expected `auto` or `on_demand`; write "on_demand" to send rows only when an app asks for them)
     syncline.toml:3:13: tables.a.on_delete is `cascade` (expected `delete-wins` or `update-wins`: what happens to a row that one device deleted while another changed it; what happens to children of a deleted row is written in their column: "uuid references parent on delete cascade")

@@ -231,3 +231,29 @@ fn cf13_mistakes_show_when_the_columns_are_known() {
     syncline.toml:3:11: tables.a.merge.n is `set`, and n is integer (expected a json column; write "last-write-wins", or "manual" to ask a person)
     "#);
 }
+
+#[test]
+fn cf7_comments_are_no_part_of_a_column() {
+    let config = parse(
+        "[tables.t.columns]\nid = \"uuid primary key\"\n\
+         n = '''integer check (n > 0 -- positive\n) default (1 /* one */ + 1)'''",
+    );
+    let column = &config.schema.tables[0].columns[1];
+    assert_eq!(column.check.as_deref(), Some("n > 0"));
+    assert_eq!(column.default.as_deref(), Some("1 + 1"));
+    let mut mine = config.schema.clone();
+    mine.tables[0].columns[1].default = Some("(2) -- two".into());
+    let again = parse(&Config::new(ServerConfig::default(), mine).to_toml());
+    assert_eq!(
+        again.schema.tables[0].columns[1].default.as_deref(),
+        Some("(2)")
+    );
+}
+
+#[test]
+fn cf5_columns_may_have_the_names_of_what_every_row_has() {
+    let config = parse(
+        "[tables.t]\ncolumns = { id = \"uuid primary key\", _version = \"integer\", _Owner = \"text\" }",
+    );
+    assert_eq!(config.schema.tables[0].columns.len(), 3);
+}

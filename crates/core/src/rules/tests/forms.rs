@@ -289,3 +289,34 @@ fn ru25_rules_are_described_in_words() {
     notes: written by nobody
     ");
 }
+
+/// A column that apps write is never taken for what the server knows.
+#[test]
+fn ru4_what_every_row_has_hides_a_column_of_its_name() {
+    let mine = table(
+        "notes",
+        "id text, _OWNER text, _version integer, title text",
+    )
+    .read("_owner = auth.uid()")
+    .write("notes._owner = auth.uid() AND _version > 0");
+    let mut db = Db::new(schema(vec![mine]));
+    let row = ["n".into(), "eve".into(), 5.into(), "hers".into()];
+    let row = db.insert("notes", "ann", row);
+    assert!(db.sees(&user("ann"), &row));
+    assert!(!db.sees(&user("eve"), &row), "a column gives nobody a row");
+    let mut stolen = row.clone();
+    stolen.row.0[1] = "ann".into();
+    let change = crate::rules::Proposed {
+        before: Some(row),
+        after: Some(stolen),
+    };
+    assert_eq!(
+        db.admit(&user("eve"), std::slice::from_ref(&change)),
+        Err(0)
+    );
+    assert_eq!(db.admit(&user("ann"), &[change]), Ok(()));
+    insta::assert_snapshot!(db.rules.advice().join("\n"), @"
+    tables.notes.columns._OWNER: the column syncs like any other, but in rules `_owner` is what the server knows of the row and never this column
+    tables.notes.columns._version: the column syncs like any other, but in rules `_version` is what the server knows of the row and never this column
+    ");
+}
