@@ -424,13 +424,17 @@ impl Driver {
         &mut self,
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<(), ClientError> {
+        let mut status = None;
         while let Some(event) = self.replica.poll_event() {
             self.count(&event);
             if matches!(event, Event::Connected { .. }) {
                 self.remember_url()?;
             }
-            let status = self.check(self.replica.status())?;
-            on_notice(&Notice::Event(&event), &status);
+            let status = match &mut status {
+                Some(status) => status,
+                None => status.insert(self.check(self.replica.status())?),
+            };
+            on_notice(&Notice::Event(&event), status);
         }
         Ok(())
     }

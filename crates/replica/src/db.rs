@@ -52,6 +52,22 @@ pub(crate) fn immediate<T, E: From<ReplicaError>>(
     Ok(done)
 }
 
+/// Runs `work`, which only reads, on one state of the file: the file is locked once and not for
+/// each statement.
+pub(crate) fn snapshot<T>(
+    conn: &Connection,
+    work: impl FnOnce() -> Result<T, ReplicaError>,
+) -> Result<T, ReplicaError> {
+    if !conn.is_autocommit() {
+        return work();
+    }
+    let transaction = Transaction::new_unchecked(conn, TransactionBehavior::Deferred)
+        .doing("beginning to read")?;
+    let done = work()?;
+    transaction.commit().doing("ending to read")?;
+    Ok(done)
+}
+
 /// Runs `work` with the app's and our triggers off and foreign keys not enforced, on this
 /// connection only (spec AP5, CA7), and puts both back.
 pub(crate) fn untriggered<T, E: From<ReplicaError>>(

@@ -32,6 +32,10 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn status(&self) -> Result<Status, ReplicaError> {
+        db::snapshot(&self.conn, || self.read_status())
+    }
+
+    fn read_status(&self) -> Result<Status, ReplicaError> {
         let conn = &self.conn;
         let mut tables = Vec::new();
         let records = names::tables(conn)?;
@@ -95,6 +99,10 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn activity(&self) -> Result<Activity, ReplicaError> {
+        db::snapshot(&self.conn, || self.read_activity())
+    }
+
+    fn read_activity(&self) -> Result<Activity, ReplicaError> {
         let conn = &self.conn;
         let is_loading = cursors::newest(conn)?.is_some() && buckets::is_loading(conn)?;
         Ok(Activity {
