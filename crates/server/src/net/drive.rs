@@ -306,3 +306,24 @@ impl Drop for Held {
         self.all.fetch_sub(self.own, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_keep_much_are_told_to_go_when_all_keep_too_much() {
+        let all = Arc::new(AtomicUsize::new(HELD_BYTES_MAX - 10));
+        let mut small = Held::new(Arc::clone(&all));
+        let mut large = Held::new(Arc::clone(&all));
+        assert!(!large.is_too_much(10));
+        assert!(
+            !small.is_too_much(1_000),
+            "a small share is never the problem"
+        );
+        assert!(large.is_too_much(HELD_BYTES_SHARE + 1));
+        assert!(!large.is_too_much(0), "it was committed or dropped");
+        drop((small, large));
+        assert_eq!(all.load(Ordering::Relaxed), HELD_BYTES_MAX - 10);
+    }
+}

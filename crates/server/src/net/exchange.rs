@@ -178,7 +178,7 @@ fn open<B: Backend>(
     shared: &Arc<Shared<B>>,
     identity: Arc<Identity>,
 ) -> Result<(String, Arc<Exchange>), ApiError> {
-    let connection = shared.connection()?;
+    let connection = shared.connection(&identity)?;
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(|error| {
         ApiError::new(

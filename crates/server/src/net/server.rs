@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -83,7 +80,7 @@ impl Server {
             wakers: Mutex::new(BTreeMap::new()),
             sessions: AtomicU64::new(1),
             rules_since: AtomicU64::new(rules_since.0),
-            connections: Arc::new(AtomicUsize::new(0)),
+            connections: Arc::default(),
             connections_max: options.connections_max,
             held_bytes: Arc::default(),
             requests: requests.clone(),

@@ -10,7 +10,7 @@ use std::{
 
 use axum::http::{HeaderMap, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
-use syncline_core::{UserId, config::Config, wire::code};
+use syncline_core::{UserId, config::Config, rules::Identity, wire::code};
 use syncline_store::GroupOutcome;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
 
@@ -26,6 +26,8 @@ use super::{
 use crate::{Hub, SessionContext, SessionId, session::Proof};
 
 const PUSH_TURNS: usize = 64;
+/// Sessions that every user may have; more, up to a quarter of all, where there is room.
+const USER_CONNECTIONS: usize = 64;
 
 /// One for each server, behind an `Arc`.
 pub(crate) struct Shared<B: Backend> {
@@ -39,7 +41,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) wakers: Mutex<BTreeMap<SessionId, Arc<Notify>>>,
     pub(super) sessions: AtomicU64,
     pub(super) rules_since: AtomicU64,
-    pub(super) connections: Arc<AtomicUsize>,
+    pub(super) connections: Arc<Mutex<Connections>>,
     pub(super) connections_max: usize,
     /// Bytes of changesets that all sessions keep.
     pub(crate) held_bytes: Arc<AtomicUsize>,
@@ -121,26 +123,34 @@ impl<B: Backend> Shared<B> {
         }
     }
 
-    /// Counts a connection for as long as the guard lives.
-    pub(crate) fn connection(&self) -> Result<ConnectionGuard, ApiError> {
+    /// Counts a session of `identity` for as long as the guard lives.
+    pub(crate) fn connection(&self, identity: &Identity) -> Result<ConnectionGuard, ApiError> {
         if self.is_stopping() {
             return Err(stopping());
         }
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
-            self.connections.fetch_sub(1, Ordering::Relaxed);
-            let mut error = ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                code::UNAVAILABLE,
-                "this server has as many connections as it may have",
-            );
-            error.refusal.retry_after_ms = Some(5_000);
-            return Err(error);
+        let user = identity.user.clone();
+        let mut open = self.connections.lock();
+        if open.all >= self.connections_max {
+            let sentence = "this server has as many connections as it may have";
+            return Err(come_back(StatusCode::SERVICE_UNAVAILABLE, sentence));
         }
-        Ok(ConnectionGuard(Arc::clone(&self.connections)))
+        // Nobody alone takes every place there is.
+        let own = open.by_user.entry(user.clone()).or_insert(0);
+        if *own >= (self.connections_max / 4).max(USER_CONNECTIONS) {
+            let sentence = "you have as many connections to this server as one person may have";
+            return Err(come_back(StatusCode::TOO_MANY_REQUESTS, sentence));
+        }
+        *own += 1;
+        open.all += 1;
+        drop(open);
+        Ok(ConnectionGuard {
+            connections: Arc::clone(&self.connections),
+            user,
+        })
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.lock().all
     }
 
     /// What the committer has to tell; called by it alone, in the order of the log.
@@ -194,8 +204,14 @@ impl<B: Backend> Shared<B> {
 pub(crate) const STOPPING: &str = "the server is stopping";
 
 pub(crate) fn stopping() -> ApiError {
-    let mut error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, STOPPING);
+    let mut error = come_back(StatusCode::SERVICE_UNAVAILABLE, STOPPING);
     error.refusal.retry_after_ms = Some(1_000);
+    error
+}
+
+fn come_back(status: StatusCode, sentence: &str) -> ApiError {
+    let mut error = ApiError::new(status, code::UNAVAILABLE, sentence);
+    error.refusal.retry_after_ms = Some(5_000);
     error
 }
 
@@ -212,12 +228,29 @@ impl<B: Backend> Drop for Registered<B> {
     }
 }
 
-/// One counted connection.
+/// Sessions that are open.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    all: usize,
+    by_user: BTreeMap<Option<UserId>, usize>,
+}
+
+/// One counted session.
 #[derive(Debug)]
-pub(crate) struct ConnectionGuard(Arc<AtomicUsize>);
+pub(crate) struct ConnectionGuard {
+    connections: Arc<Mutex<Connections>>,
+    user: Option<UserId>,
+}
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut open = self.connections.lock();
+        open.all -= 1;
+        if let Some(own) = open.by_user.get_mut(&self.user) {
+            *own -= 1;
+            if *own == 0 {
+                open.by_user.remove(&self.user);
+            }
+        }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn sync<B: Backend>(
     let upgrade = upgrade.map_err(|rejection| {
         ApiError::new(rejection.status(), code::MALFORMED, rejection.body_text())
     })?;
-    let connection = shared.connection()?;
+    let connection = shared.connection(&proof.identity)?;
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .max_message_size(FRAME_BYTES_MAX)

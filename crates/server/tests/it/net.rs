@@ -5,6 +5,7 @@ mod exchange;
 mod http;
 mod json;
 mod limits;
+mod poison;
 mod stopping;
 mod websocket;
 

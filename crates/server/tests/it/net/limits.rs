@@ -63,6 +63,24 @@ async fn more_sessions_than_allowed_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn nobody_takes_every_place_alone() {
+    let net = Net::start().await;
+    let mut sockets = Vec::new();
+    for _ in 0..64 {
+        sockets.push(net.socket("eve").await);
+    }
+    let refused = net.try_socket(&net.token("eve")).await.err();
+    let Some(tokio_tungstenite::tungstenite::Error::Http(answer)) = refused else {
+        panic!("one more session: {refused:?}");
+    };
+    assert_eq!(answer.status(), 429);
+    let body = serde_json::json!({ "session": null, "frames": [] });
+    let exchange = net.post("/v1/exchange", "eve").json(&body).send().await;
+    assert_eq!(exchange.expect("an answer").status(), 429);
+    net.socket("ada").await.sync(1).await;
+}
+
+#[tokio::test]
 async fn a_head_that_dribbles_in_is_cut() {
     let net = Net::start_with(Wish {
         limits: impatient(),
