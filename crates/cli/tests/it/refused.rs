@@ -199,7 +199,11 @@ fn others_are_not_delayed_by_a_device_whose_changes_are_refused() {
     let _at_laptop = laptop.watch();
     let mut at_phone = phone.watch();
 
-    laptop.sql("UPDATE tasks SET title = 'against the rules' WHERE id = 't1'");
+    // A transaction that says where it ends is a changeset of its own, however late it is sealed.
+    laptop.sql(
+        "BEGIN; UPDATE tasks SET title = 'against the rules' WHERE id = 't1';
+         UPDATE syncline_tx SET n = n + 1; COMMIT",
+    );
     phone.sql("UPDATE tasks SET title = 'fine' WHERE id = 't2'");
     laptop.sql("UPDATE tasks SET title = 'fine too' WHERE id = 't3'");
     at_phone.wait_for("the laptop's second edit", |line| {
