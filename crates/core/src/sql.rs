@@ -5,7 +5,8 @@ mod parse;
 mod tokens;
 
 pub use parse::{
-    ColumnText, IndexText, TableText, index_text, table_text, trigger_events, without_comments,
+    ColumnText, IndexText, TableText, default_text, index_text, table_text, trigger_events,
+    without_comments,
 };
 pub use tokens::{Kind, Token, is_closed_expression, tokens};
 

@@ -12,7 +12,7 @@ use syncline_core::{
     Column, ColumnNumber, MergeStrategy, Table, TableNumber,
     builtin::FIRST_OWN,
     schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
-    sql::{Token, column_type, tokens},
+    sql::{Token, column_type, default_text, tokens},
 };
 
 pub use problem::{AttachProblem, ProblemReason};
@@ -230,7 +230,7 @@ fn core_table(shape: &Shape, position: usize) -> Table {
         number: ColumnNumber(number(1, i)),
         ty: column_type(&c.declared),
         not_null: c.not_null,
-        default: c.default.clone(),
+        default: c.default.as_deref().map(default_text),
         check: c.check.clone(),
         collate: c
             .collate

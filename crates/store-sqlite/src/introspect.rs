@@ -261,7 +261,7 @@ impl Found {
             number: ColumnNumber(0),
             ty: sql::column_type(&column.declared),
             not_null: column.not_null,
-            default: column.default.clone(),
+            default: column.default.as_deref().map(sql::default_text),
             check: text(&column.name).and_then(|text| text.check.clone()),
             collate: text(&column.name)
                 .and_then(|text| text.collate.clone())

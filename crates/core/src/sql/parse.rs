@@ -1,7 +1,7 @@
 //! What no pragma tells: CHECKs, collations, AUTOINCREMENT, expressions and conditions of
 //! indexes, read from the SQL text in `sqlite_schema`.
 
-use super::tokens::{Token, tokens};
+use super::tokens::{Kind, Token, tokens};
 
 /// What CREATE TABLE says about one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -169,6 +169,36 @@ pub fn without_comments(sql: &str) -> String {
         end = token.end();
     }
     out.trim().to_owned()
+}
+
+/// The default that SQLite keeps as `sql`, spelled so that it means the same in parentheses too:
+/// there a name, in double quotes or none, is no text any more.
+#[must_use]
+pub fn default_text(sql: &str) -> String {
+    let sql = without_comments(sql);
+    let all = tokens(&sql);
+    let [only] = all[..] else { return sql };
+    let is_keyword = || {
+        let words = [
+            "NULL",
+            "TRUE",
+            "FALSE",
+            "CURRENT_TIME",
+            "CURRENT_DATE",
+            "CURRENT_TIMESTAMP",
+        ];
+        words.iter().any(|word| only.is_word(word))
+    };
+    let is_name = match only.kind {
+        Kind::Quoted => true,
+        Kind::Word => !only.text.starts_with(|c: char| c.is_ascii_digit()) && !is_keyword(),
+        Kind::Text | Kind::Symbol => false,
+    };
+    if is_name {
+        format!("'{}'", only.name().replace('\'', "''"))
+    } else {
+        sql
+    }
 }
 
 /// What a CREATE TRIGGER statement fires on: insert, update, delete. All three where the text is

@@ -147,6 +147,71 @@ fn cf7_nothing_is_made_of_generated_columns() {
     assert_eq!(count("pragma_foreign_key_list('ta\"sks')"), 1);
 }
 
+/// Whatever SQLite takes for a default gives the same value in a table made from what it keeps.
+#[test]
+fn defaults_of_every_spelling_give_the_same_value() {
+    let defaults = [
+        "'it''s'",
+        "\"in double quotes\"",
+        "\"a \"\" b\"",
+        "pending",
+        "[in brackets]",
+        "`ticks`",
+        "NULL",
+        "true",
+        "FALSE",
+        "12",
+        "-5",
+        "+1.50",
+        "1e3",
+        ".5",
+        "0x10",
+        "x'00ff'",
+        "(1 /* one */ + 1)",
+        "(upper('a') -- shout\n)",
+        "('(')",
+        "current_date",
+        "'--'",
+        "''",
+    ];
+    let db = Connection::open_in_memory().unwrap();
+    for (i, written) in defaults.into_iter().enumerate() {
+        let first = format!("CREATE TABLE a{i}(id INTEGER PRIMARY KEY, d DEFAULT {written})");
+        db.execute_batch(&first).unwrap();
+        let kept: String = db
+            .query_row(
+                &format!("SELECT dflt_value FROM pragma_table_info('a{i}') WHERE name = 'd'"),
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        let mut table = sample();
+        table.name = format!("b{i}");
+        table.columns.truncate(2);
+        (table.uniques, table.indexes, table.foreign_keys) = (Vec::new(), Vec::new(), Vec::new());
+        table.columns[0].ty = ColumnType::Integer;
+        table.columns[1].name = "d".into();
+        table.columns[1].ty = ColumnType::Any;
+        table.columns[1].not_null = false;
+        table.columns[1].default = Some(default_text(&kept));
+        db.execute_batch(&create_table(&table))
+            .unwrap_or_else(|e| panic!("{written}: {e}"));
+        db.execute_batch(&format!(
+            "INSERT INTO a{i} DEFAULT VALUES; INSERT INTO b{i} DEFAULT VALUES"
+        ))
+        .unwrap();
+        let same =
+            format!("SELECT a{i}.d IS b{i}.d AND typeof(a{i}.d) = typeof(b{i}.d) FROM a{i}, b{i}");
+        let same: bool = db.query_row(&same, [], |row| row.get(0)).unwrap();
+        assert!(
+            same,
+            "{written} is kept as {kept} and read as {}",
+            default_text(&kept)
+        );
+        assert!(is_closed_expression(&default_text(&kept)), "{written}");
+    }
+}
+
 #[test]
 fn no_two_indexes_have_one_name() {
     let names = [
