@@ -118,6 +118,7 @@ fn of_client(error: &ClientError) -> Exit {
             "damaged" => Exit::Corrupt,
             "table_unfit" | "unknown_table" => Exit::TableUnfit,
             "unknown_changeset" | "unknown_conflict" => Exit::NotFound,
+            "bad_resolution" => Exit::Usage,
             _ => Exit::Unexpected,
         },
     }

@@ -90,14 +90,16 @@ fn show(plan: &AttachPlan, output: &Output) {
 
 /// Asks, if there is somebody to ask; a script has to say --yes.
 fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
-    let what = if with_server {
-        format!(
+    let what = match (with_server, plan.only_here(), plan.only_there()) {
+        (false, ..) => format!("watch {}", counted(plan.tables.len() as u64, "table")),
+        (true, 0, 0) => "send and receive no rows, as both sides are equal".to_owned(),
+        (true, here, 0) => format!("send {}", counted(here, "row")),
+        (true, 0, there) => format!("receive {}", counted(there, "row")),
+        (true, here, there) => format!(
             "send {} and receive {}",
-            counted(plan.only_here(), "row"),
-            counted(plan.only_there(), "row")
-        )
-    } else {
-        format!("watch {}", counted(plan.tables.len() as u64, "table"))
+            counted(here, "row"),
+            counted(there, "row")
+        ),
     };
     if !std::io::stdin().is_terminal() {
         let sentence = format!("attaching would {what}; say --yes to do it (nothing was changed)");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary};
-use syncline_replica::{Event, Replica};
+use syncline_replica::{Event, Replica, Status};
 
 use super::{connection, interrupt_on_signals, log, runtime};
 use crate::{
@@ -154,16 +154,7 @@ async fn run(
             path: file.to_owned(),
             source,
         })?;
-    let rows: u64 = status.tables.iter().map(|table| table.rows).sum();
-    report(
-        goal,
-        &summary,
-        rows,
-        status.parked,
-        status.conflicts,
-        started.elapsed(),
-        output,
-    );
+    report(file, goal, &summary, &status, started.elapsed(), output);
     Ok(Exit::Done)
 }
 
@@ -175,14 +166,15 @@ fn is_worth_a_line(event: &Event) -> bool {
 }
 
 fn report(
+    file: &Path,
     goal: Goal,
     summary: &Summary,
-    rows: u64,
-    parked: u64,
-    conflicts: u64,
+    status: &Status,
     took: std::time::Duration,
     output: &Output,
 ) {
+    let rows: u64 = status.tables.iter().map(|table| table.rows).sum();
+    let (parked, conflicts) = (status.parked, status.conflicts);
     let mut sentence = format!(
         "{}, {} sent and {} received in {:.1} s",
         match goal {
@@ -196,14 +188,16 @@ fn report(
     );
     if conflicts > 0 {
         sentence += &format!(
-            "; {} to decide (syncline conflicts)",
-            counted(conflicts, "conflict")
+            "; {} to decide (syncline conflicts {})",
+            counted(conflicts, "conflict"),
+            file.display()
         );
     }
     if parked > 0 {
         sentence += &format!(
-            "; {} refused (syncline queue)",
-            counted(parked, "changeset")
+            "; {} refused (syncline queue {})",
+            counted(parked, "changeset"),
+            file.display()
         );
     }
     output.result(

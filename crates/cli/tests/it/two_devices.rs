@@ -166,6 +166,10 @@ fn a_manual_column_waits_in_the_inbox_with_base_mine_and_theirs() {
     phone
         .run("conflicts", &["resolve", &id])
         .expect(exit::USAGE);
+    phone
+        .run("conflicts", &["resolve", &id, "--value", "not JSON"])
+        .expect(exit::USAGE)
+        .says(&["quotes"]);
     assert_eq!(phone.status()["conflicts"], 1, "nothing was decided");
 }
 
