@@ -34,10 +34,10 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
         server.listen = listen;
     }
     server.admin_listen = address(&mut keys, "admin_listen", m);
-    if let Some(data) = path(&mut keys, "data", "the folder for the server's files", m) {
+    if let Some((data, _)) = path(&mut keys, "data", "the folder for the server's files", m) {
         server.data = data;
     }
-    server.database = path(&mut keys, "database", "a file or a postgres:// address", m);
+    server.database = database(&mut keys, m);
     if let Some(origins) = keys.texts("origins", m) {
         server.origins = checked(origins, m, |text| {
             is_origin(text).then_some(()).ok_or((
@@ -85,12 +85,13 @@ fn address(keys: &mut Keys<'_, '_>, name: &'static str, m: &mut Mistakes) -> Opt
     None
 }
 
+/// The text and where it is.
 fn path(
     keys: &mut Keys<'_, '_>,
     name: &'static str,
     expected: &str,
     m: &mut Mistakes,
-) -> Option<String> {
+) -> Option<(String, usize)> {
     let (_, node) = keys.take(name)?;
     let path = keys.path(name);
     let text = super::keys::text(node, &path, m)?;
@@ -103,7 +104,24 @@ fn path(
         );
         return None;
     }
-    Some(text.to_owned())
+    Some((text.to_owned(), node.span().start))
+}
+
+/// A file; an address would otherwise become a file of that name.
+fn database(keys: &mut Keys<'_, '_>, m: &mut Mistakes) -> Option<String> {
+    let (text, at) = path(keys, "database", "a file", m)?;
+    let Some((scheme, _)) = text.split_once("://") else {
+        return Some(text);
+    };
+    let message = match scheme {
+        "postgres" | "postgresql" => {
+            "server.database is in PostgreSQL, which this version cannot use yet".to_owned()
+        }
+        other => format!("server.database is an address of `{other}`"),
+    };
+    let suggestion = "write the path of an SQLite file, or leave it out for one in `data`";
+    m.add(at, message, "a file", suggestion);
+    None
 }
 
 /// The texts, if `check` finds nothing wrong with any of them.

@@ -59,6 +59,20 @@ fn cf4_server() {
 }
 
 #[test]
+fn cf4_a_database_is_a_file() {
+    assert_snapshot!(mistakes("[server]\ndatabase = \"postgres://db.example/app\""), @"syncline.toml:2:12: server.database is in PostgreSQL, which this version cannot use yet (expected a file; write the path of an SQLite file, or leave it out for one in `data`)");
+    assert_snapshot!(mistakes("[server]\ndatabase = \"mysql://db.example/app\""), @"syncline.toml:2:12: server.database is an address of `mysql` (expected a file; write the path of an SQLite file, or leave it out for one in `data`)");
+    for file in [
+        "app.db",
+        "C:\\\\data\\\\app.db",
+        "./a b/app.db",
+        "/var/app.db",
+    ] {
+        parse(&format!("[server]\ndatabase = \"{file}\""));
+    }
+}
+
+#[test]
 fn cf5_tables() {
     assert_snapshot!(mistakes("[[tables]]\nname = \"t\""), @"syncline.toml:1:1: tables is a list (expected a table; write a section [tables.NAME] for each table)");
     assert_snapshot!(mistakes("[tables]\nt = \"id uuid\""), @"syncline.toml:2:5: tables.t is a string (expected a table; write a section [tables.t])");
