@@ -230,6 +230,10 @@ async fn wi16_access_comes_and_goes() {
         json!([project("p"), task("t1", "p"), task("t2", "p")]),
     )
     .await;
+    let mut ben = Poller::new(&net, "ben");
+    ben.pull_all().await;
+    assert!(ben.rows.is_empty());
+
     push(
         &net,
         "ada",
@@ -237,10 +241,6 @@ async fn wi16_access_comes_and_goes() {
         json!([{ "op": "delete", "table": "tasks", "key": { "id": "t2" } }]),
     )
     .await;
-    let mut ben = Poller::new(&net, "ben");
-    ben.pull_all().await;
-    assert!(ben.rows.is_empty());
-
     push(&net, "ada", 3, json!([member("m", "p", "ben")])).await;
     push(&net, "ada", 4, json!([task("t3", "p")])).await;
     let answer = ben.pull().await;
