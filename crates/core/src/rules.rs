@@ -375,8 +375,9 @@ impl Rules {
         table.map_or_else(String::new, |table| table.words.clone())
     }
 
-    /// Rules that work but cost more than they need to, with what to write instead, and columns
-    /// that rules cannot name: a sentence for each, for whoever checks a configuration.
+    /// Rules that work but cost more than they need to, with what to write instead, columns that
+    /// rules cannot name, and what this version does not do: a sentence for each, for whoever
+    /// checks a configuration.
     #[must_use]
     pub fn advice(&self) -> &[String] {
         &self.compiled.advice

@@ -106,6 +106,13 @@ fn cf10_a_name_that_sql_would_find_elsewhere_is_told_with_its_place() {
 }
 
 #[test]
+fn cf5_what_this_version_does_not_do_is_said() {
+    let config = parse(PROJECTS);
+    let rules = Rules::compile(&config.schema, &[0; 32]).unwrap();
+    assert_snapshot!(rules.advice().join("\n"), @"tables.tasks.sync: this version sends rows on demand as it sends all others; a device that is not to have them names the tables that it wants (`--tables`)");
+}
+
+#[test]
 fn cf11_a_strategy_to_come_is_refused_with_what_to_write_now() {
     let text = PROJECTS.replace("tags = \"set\"", "notes = \"collaborative\"");
     assert_snapshot!(checked(&text), @r#"syncline.toml:9:21: tables.projects.merge.notes is `collaborative`, which this version does not have yet (expected a strategy that it has; write "manual", so that no text is lost, or take it out)"#);
