@@ -75,30 +75,39 @@ pub(crate) fn rekey(
     Ok(true)
 }
 
-/// One above every key that the file or the server is known to have.
+/// One above every key that the file or the server is known to have, and above all that rows of
+/// the file refer to: a child without its parent must not become the child of another.
 fn free_key(
     work: &Work<'_>,
     table: &SyncedTable,
     key_position: usize,
 ) -> Result<i64, ReplicaError> {
-    const DOING: &str = "looking for a free key";
-    let column = sql::quoted(&table.table.columns[key_position].name);
-    let text = format!("SELECT max({column}) FROM {}", sql::quoted(table.name()));
-    let visible: Option<i64> = work
-        .conn
-        .query_row(&text, [], |row| row.get(0))
-        .optional()
-        .doing(DOING)?
-        .flatten();
+    let mut last = largest(work, table, key_position)?;
+    for child in work.tables.iter() {
+        for position in references(child, table) {
+            last = last.max(largest(work, child, position)?);
+        }
+    }
     let known = ledger::last_key(work.conn, table.number())?;
     let known = known.and_then(|key| match key.decode().ok()?.first()? {
         Value::Integer(number) => Some(*number),
         Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
     });
-    Ok(visible
-        .unwrap_or(0)
-        .max(known.unwrap_or(0))
-        .saturating_add(1))
+    Ok(last.max(known.unwrap_or(0)).saturating_add(1))
+}
+
+/// The largest integer in a column, or zero.
+fn largest(work: &Work<'_>, table: &SyncedTable, position: usize) -> Result<i64, ReplicaError> {
+    let column = sql::quoted(&table.table.columns[position].name);
+    let name = sql::quoted(table.name());
+    let text = format!("SELECT max({column}) FROM {name} WHERE typeof({column}) = 'integer'");
+    let found: Option<i64> = work
+        .conn
+        .query_row(&text, [], |row| row.get(0))
+        .optional()
+        .doing("looking for a free key")?
+        .flatten();
+    Ok(found.unwrap_or(0).max(0))
 }
 
 /// Moves the pending changes of the row to its new key.
