@@ -170,9 +170,11 @@ impl World {
         }
         if self.rng.percent(5) {
             let i = self.any_device();
-            let copy = crate::database::copy(&self.devices[i].app)?;
-            self.device_copies.retain(|(of, ..)| *of != i);
-            self.device_copies.push((i, copy, self.now));
+            if self.seal(i)? {
+                let copy = crate::database::copy(&self.devices[i].app)?;
+                self.device_copies.retain(|(of, ..)| *of != i);
+                self.device_copies.push((i, copy, self.now));
+            }
         }
         if self.rng.percent(3) && self.server.is_up() {
             self.server_copy = Some((self.server.backup()?, self.now));
@@ -206,7 +208,12 @@ impl World {
             name: &device.name,
             next_id: &mut device.next_id,
         };
-        let script = author.script()?;
+        let mut script = author.script()?;
+        // Before a device has met its server, the strategies of its columns are not known.
+        let has_met = device.checkpoint > Version::ZERO;
+        if script.step.is_some() && !has_met {
+            script = Default::default();
+        }
         let done = run(&device.app, &script, &mut device.rng)?;
         let wait = match device.rng.below(10) {
             0 => device.rng.below(20_000),
@@ -226,6 +233,13 @@ impl World {
             self.model.stepped(step, &name, now);
         }
         Ok(())
+    }
+
+    /// Has the engine look at the file. What is not sealed when a file is copied is sealed by each
+    /// copy for itself, and so counts as the edit of two people. Whether the engine did it.
+    fn seal(&mut self, i: usize) -> anyhow::Result<bool> {
+        self.call(i, Replica::wake)?;
+        Ok(self.devices[i].replica.is_some())
     }
 
     /// Somebody looks at what was refused, and at conflicts.

@@ -152,7 +152,7 @@ impl World {
     }
 
     fn copy_device(&mut self, i: usize) -> anyhow::Result<()> {
-        if self.devices.len() >= DEVICES_MAX {
+        if self.devices.len() >= DEVICES_MAX || !self.seal(i)? {
             return Ok(());
         }
         let name = format!("d{}", self.devices.len());
