@@ -276,6 +276,39 @@ pub(crate) struct Write {
     pub(crate) columns: Vec<usize>,
 }
 
+impl World {
+    pub(crate) fn insert(&self, name: &str, row: Row) -> Write {
+        let table = self.schema.table(name).unwrap();
+        let key = row.key(table).unwrap();
+        Write {
+            table: table.number,
+            key,
+            row: Some(row),
+            exists: false,
+            columns: Vec::new(),
+        }
+    }
+
+    pub(crate) fn update(&self, name: &str, row: Row, columns: &[usize]) -> Write {
+        Write {
+            exists: true,
+            columns: columns.into(),
+            ..self.insert(name, row)
+        }
+    }
+
+    pub(crate) fn delete(&self, name: &str, key: RowKey) -> Write {
+        let table = self.number(name);
+        Write {
+            table,
+            key,
+            row: None,
+            exists: true,
+            columns: Vec::new(),
+        }
+    }
+}
+
 pub(crate) fn write<G: Group>(group: &mut G, writes: &[Write]) -> Result<(), StorageError> {
     let writes: Vec<_> = writes
         .iter()
@@ -300,6 +333,14 @@ pub(crate) fn shell(path: &Path, sql: &str) {
             .arg(path),
         sql,
     );
+}
+
+/// Runs a Python program with `db` connected to the file.
+pub(crate) fn python(path: &Path, program: &str) {
+    let program = format!(
+        "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1], timeout=5)\n{program}\ndb.commit()\n"
+    );
+    run(Command::new("python3").arg("-").arg(path), &program);
 }
 
 fn run(command: &mut Command, input: &str) {

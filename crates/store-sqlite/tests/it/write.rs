@@ -1,1 +1,108 @@
+//! What the database makes of the images that a group writes.
 
+use syncline_core::ColumnType::Text;
+use syncline_store::{Storage as _, StorageError, WriteKind};
+
+use crate::support::{World, key, now, row, table};
+
+fn world() -> World {
+    World::new(&[table("t", &[("id", Text), ("a", Text), ("b", Text)])])
+}
+
+#[test]
+fn pl12_a_trigger_that_changes_the_written_row_leaves_a_mark() {
+    let mut world = world();
+    world.shell(
+        "CREATE TRIGGER shout AFTER UPDATE OF a ON t BEGIN
+           UPDATE t SET b = upper(NEW.a) WHERE id = NEW.id; END;",
+    );
+    let first = world.insert("t", row(["1", "x", "y"]));
+    assert_eq!(world.group(&[first]).unwrap(), []);
+    let number = world.number("t");
+    let group = now(world.storage.begin()).unwrap();
+    let reacts = [WriteKind::Insert, WriteKind::Update, WriteKind::Delete]
+        .map(|kind| syncline_store::Group::reacts(&group, number, kind));
+    now(syncline_store::Group::rollback(group));
+    assert_eq!(
+        reacts,
+        [false, true, false],
+        "as soon as the trigger is there"
+    );
+    let update = world.update("t", row(["1", "z", "y"]), &[1]);
+    let marks = world.group(&[update]).unwrap();
+    assert_eq!(
+        world.tell(&marks),
+        [r#"t 1: Text("1") Text("z") Text("y") → Text("1") Text("z") Text("Z")"#],
+        "the difference is only what the trigger did"
+    );
+}
+
+/// Whether the trigger of the app fires, or ours, is the database's business: other rows count.
+#[test]
+fn pl12_a_trigger_that_changes_other_rows_leaves_marks_there() {
+    let mut world = world();
+    let rows = [row(["1", "x", "y"]), row(["2", "x", "y"])];
+    let writes = rows.map(|row| world.insert("t", row));
+    assert_eq!(world.group(&writes).unwrap(), []);
+    world.shell(
+        "CREATE TRIGGER tell AFTER DELETE ON t BEGIN
+           UPDATE t SET b = 'was with ' || OLD.id; END;",
+    );
+    let delete = world.delete("t", key("1"));
+    let marks = world.group(&[delete]).unwrap();
+    assert_eq!(
+        world.tell(&marks),
+        [r#"t 2: Text("2") Text("x") Text("y") → Text("2") Text("x") Text("was with 1")"#]
+    );
+}
+
+#[test]
+fn pl14_what_a_constraint_refuses_names_the_column() {
+    let mut unique = table("t", &[("id", Text), ("a", Text), ("b", Text)]);
+    unique.uniques = vec![vec![1]];
+    unique.columns[2].check = Some("b <> 'bad'".into());
+    let mut world = World::new(&[unique]);
+    let first = world.insert("t", row(["1", "x", "y"]));
+    world.group(&[first]).unwrap();
+    let twice = world.insert("t", row(["2", "x", "y"]));
+    let bad = world.insert("t", row(["3", "z", "bad"]));
+    for (write, expected) in [(twice, "another row of t has the same a"), (bad, "t")] {
+        let error = world.group(&[write]).unwrap_err();
+        let StorageError::Constraint { message, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(world.told(), Vec::<String>::new(), "nothing of it stayed");
+}
+
+/// A column that is not declared keeps what it has, also where rows swap their unique values.
+#[test]
+fn pl14_a_swap_keeps_columns_that_do_not_sync() {
+    let mut declared = table("t", &[("id", Text), ("a", Text)]);
+    declared.columns[1].not_null = true;
+    let mut world = World::empty();
+    world.shell(
+        "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a TEXT UNIQUE NOT NULL, local TEXT);
+         INSERT INTO t VALUES ('1', 'x', 'one'), ('2', 'y', 'two');",
+    );
+    world
+        .apply_config(&crate::support::config(&[declared]), false, &[])
+        .unwrap();
+    world.marks();
+    let swap = [
+        world.update("t", row(["1", "y"]), &[1]),
+        world.update("t", row(["2", "x"]), &[1]),
+    ];
+    let result = world.group(&swap);
+    let stored = "SELECT group_concat(id || a || local, ' ') FROM (SELECT * FROM t ORDER BY id)";
+    let stored: String = world
+        .other()
+        .query_row(stored, [], |row| row.get(0))
+        .unwrap();
+    match result {
+        Ok(marks) => assert_eq!((marks, stored.as_str()), (vec![], "1yone 2xtwo")),
+        Err(StorageError::Constraint { .. }) => assert_eq!(stored, "1xone 2ytwo"),
+        Err(error) => panic!("{error:?}"),
+    }
+}
