@@ -1,5 +1,6 @@
 //! Following the schema: the app's own changes of it (spec CA8) and what the server tells.
 
+mod away;
 mod newcomers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,7 @@ use crate::{
     event::Event,
     meta::{
         ledger, names,
-        outbox::{self, State, StoredChange},
-        settings::{self, Key},
+        outbox::{self, StoredChange},
         shadow,
     },
     rows::RowError,
@@ -58,10 +58,16 @@ pub(crate) fn adopt(
     let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
     for record in names::tables(work.conn)? {
         if !synced.contains(&record.t) && record.unfit.is_none() {
-            forget(work, record.t)?;
+            away::forget(work, &record, now)?;
         }
     }
     capture::install(work.conn, &install)?;
+    if structures
+        .iter()
+        .any(|table| old.local(table.number).is_none())
+    {
+        away::take_back(work)?;
+    }
     let mut changed = 0;
     for (t, newcomers) in rescan {
         changed += find_unseen(work, t, newcomers, entropy, now)?;
@@ -277,32 +283,4 @@ impl Work<'_> {
             None => Ok(ledger::version_of(self.conn, table.number(), key)?.is_some()),
         }
     }
-}
-
-/// A table does not sync any more: what is known of it goes, and its unsent changes, so that it
-/// begins anew should it come back. Its rows stay.
-fn forget(work: &mut Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
-    capture::uninstall_table(work.conn, t)?;
-    let mut after = 0;
-    loop {
-        let entries = outbox::in_state(work.conn, State::Sealed, after, 100)?;
-        let Some(last) = entries.last() else { break };
-        after = last.seq;
-        for mut entry in entries {
-            if outbox::delete_changes_of(work.conn, entry.seq, t)? == 0 {
-                continue;
-            }
-            let (changes, bytes) = outbox::size(work.conn, entry.seq)?;
-            if changes == 0 {
-                outbox::remove(work.conn, entry.seq)?;
-            } else {
-                entry.changes = changes;
-                entry.bytes = bytes;
-                outbox::put(work.conn, &entry)?;
-            }
-        }
-    }
-    ledger::forget_table(work.conn, t)?;
-    let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
-    names::set_seeding(work.conn, t, seeding, None)
 }

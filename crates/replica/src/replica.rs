@@ -341,7 +341,9 @@ impl Replica {
             let mut retried = 0;
             for seq in outbox::dependants(work.conn, [root.seq])? {
                 let entry = outbox::entry(work.conn, seq)?;
-                if let Some(entry) = entry.filter(|entry| entry.state == State::Parked) {
+                if let Some(entry) = entry.filter(|entry| entry.state == State::Parked)
+                    && !work.misses_a_table(seq)?
+                {
                     work.unpark(entry)?;
                     retried += 1;
                 }

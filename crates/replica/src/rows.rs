@@ -27,6 +27,19 @@ pub struct TableSql {
     text: Statements,
 }
 
+/// A key exactly as the file stores it, usable or not: a place in the order of a scan.
+#[derive(Debug)]
+pub(crate) struct StoredKey(Vec<Raw>);
+
+/// A row as a scan finds it.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) place: StoredKey,
+    /// `None` where it is too long or not UTF-8.
+    pub(crate) key: Option<RowKey>,
+    pub(crate) row: Result<Row, RowError>,
+}
+
 impl TableSql {
     #[must_use]
     pub fn new(table: &Table) -> Self {
@@ -170,30 +183,31 @@ impl TableSql {
         after: Option<&RowKey>,
         limit: usize,
     ) -> Result<Vec<Row>, RowError> {
-        let rows = self.scan_keyed(conn, after, limit)?;
-        rows.into_iter().map(|(_, row)| row).collect()
+        let after = after.map(|key| self.place_of(conn, key)).transpose()?;
+        let rows = self.scan_from(conn, after, limit)?;
+        rows.into_iter().map(|scanned| scanned.row).collect()
+    }
+
+    /// Where the row with this key is, or would be, for [`TableSql::scan_from`].
+    pub(crate) fn place_of(&self, conn: &Connection, key: &RowKey) -> Result<StoredKey, RowError> {
+        Ok(StoredKey(match self.find(conn, key)? {
+            Some(image) => self.stored_key(&image),
+            None => self.decoded(key).into_iter().map(Raw::from).collect(),
+        }))
     }
 
     /// As [`TableSql::scan`], with the key of each row, if it has a canonical one; a row without
     /// canonical form does not hide the others.
-    #[expect(clippy::type_complexity, reason = "a key and what came of its row")]
-    pub(crate) fn scan_keyed(
+    pub(crate) fn scan_from(
         &self,
         conn: &Connection,
-        after: Option<&RowKey>,
+        after: Option<StoredKey>,
         limit: usize,
-    ) -> Result<Vec<(Option<RowKey>, Result<Row, RowError>)>, RowError> {
+    ) -> Result<Vec<Scanned>, RowError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut binds: Vec<Raw> = Vec::new();
-        let sql = match after {
-            None => &self.text.scan,
-            Some(key) => {
-                binds = match self.find(conn, key)? {
-                    Some(image) => self.stored_key(&image),
-                    None => self.decoded(key).into_iter().map(Raw::from).collect(),
-                };
-                &self.text.scan_after
-            }
+        let (sql, mut binds) = match after {
+            None => (&self.text.scan, Vec::new()),
+            Some(StoredKey(stored)) => (&self.text.scan_after, stored),
         };
         binds.push(Raw::Integer(limit));
         let mut statement = conn.prepare_cached(sql).map_err(self.db())?;
@@ -203,8 +217,12 @@ impl TableSql {
         let mut out = Vec::new();
         while let Some(row) = rows.next().map_err(self.db())? {
             let image = self.image(row, 0).map_err(self.db())?;
-            let key = self.canonical_key(self.stored_key(&image));
-            out.push((key, self.canonical_row(image)));
+            let stored = self.stored_key(&image);
+            out.push(Scanned {
+                key: self.canonical_key(stored.clone()),
+                place: StoredKey(stored),
+                row: self.canonical_row(image),
+            });
         }
         Ok(out)
     }

@@ -55,32 +55,9 @@ pub(crate) fn seal_next(
     let Some(table) = work.table(record.t) else {
         return Ok(Seeded::Done(record.t));
     };
-    let rows = table
-        .sql
-        .scan_keyed(work.conn, record.seed_after.as_ref(), ROWS)?;
     let mut chunk = Chunk::default();
-    let mut last = None;
-    let mut looked_at = 0;
-    for (key, row) in rows {
-        looked_at += 1;
-        match (&key, row) {
-            (Some(key), Ok(row)) => chunk.add(work, table, key, &row, now)?,
-            (_, Err(error @ RowError::Database { .. })) => return Err(error.into()),
-            (_, unfit) => work.events.push(Event::RowUnfit {
-                table: table.name().to_owned(),
-                row: key.as_ref().map(ToString::to_string).unwrap_or_default(),
-                reason: match unfit {
-                    Err(error) => error.to_string(),
-                    Ok(_) => "its key is too long".to_owned(),
-                },
-            }),
-        }
-        last = key.or(last);
-        if chunk.bytes >= BYTES || chunk.sealed.changes.len() >= ROWS {
-            break;
-        }
-    }
-    let Some(last) = last else {
+    chunk.fill(work, table, record.seed_after.as_ref(), now)?;
+    let Some(last) = chunk.last else {
         names::set_seeding(work.conn, record.t, false, None)?;
         return Ok(Seeded::Done(record.t));
     };
@@ -88,7 +65,7 @@ pub(crate) fn seal_next(
     // One of its own each time: as if it were marked, it is never joined with edits.
     chunk.sealed.marked = true;
     seal::store(work, chunk.sealed, entropy, now)?;
-    Ok(Seeded::Rows(looked_at))
+    Ok(Seeded::Rows(chunk.looked_at))
 }
 
 /// A table that references no other waiting one, so that the server never sees a child first;
@@ -116,9 +93,67 @@ struct Chunk {
     sealed: Sealed,
     bytes: usize,
     seen: BTreeSet<Place>,
+    looked_at: usize,
+    /// The key of the last row that has a usable one.
+    last: Option<RowKey>,
 }
 
 impl Chunk {
+    /// Looks at the rows after `after` until there are enough. Rows without a usable key are no
+    /// place to go on from another time: however many they are, they are passed over at once.
+    fn fill(
+        &mut self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        after: Option<&RowKey>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let mut after = after
+            .map(|key| table.sql.place_of(work.conn, key))
+            .transpose()?;
+        loop {
+            let rows = table.sql.scan_from(work.conn, after.take(), ROWS)?;
+            let is_end = rows.len() < ROWS;
+            for scanned in rows {
+                self.looked_at += 1;
+                self.take(work, table, scanned.key.as_ref(), scanned.row, now)?;
+                self.last = scanned.key.or(self.last.take());
+                after = Some(scanned.place);
+                if self.bytes >= BYTES || self.sealed.changes.len() >= ROWS {
+                    return Ok(());
+                }
+            }
+            if is_end || self.last.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        key: Option<&RowKey>,
+        row: Result<Row, RowError>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let reason = match (key, row) {
+            (Some(key), Ok(row)) => return self.add(work, table, key, &row, now),
+            (_, Err(error @ RowError::Database { .. })) => return Err(error.into()),
+            (_, Err(error)) => error.to_string(),
+            (None, Ok(_)) => "its key is too long".to_owned(),
+        };
+        // Nobody reads more of them than that.
+        if self.looked_at <= ROWS {
+            work.events.push(Event::RowUnfit {
+                table: table.name().to_owned(),
+                row: key.map(ToString::to_string).unwrap_or_default(),
+                reason,
+            });
+        }
+        Ok(())
+    }
+
     /// Adds a row the server does not know, after the rows it references.
     fn add(
         &mut self,

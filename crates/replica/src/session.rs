@@ -74,6 +74,8 @@ pub(crate) struct Session {
     /// Tables named in Hello.
     tables: Option<Vec<TableNumber>>,
     hello_sent: Timestamp,
+    /// How many were applied.
+    checkpoints: u32,
     is_live: bool,
     /// This session's last checkpoint said that the server had nothing more.
     pub(crate) caught_up: bool,

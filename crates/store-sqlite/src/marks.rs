@@ -117,11 +117,11 @@ impl Taking<'_> {
         while !self.is_full() {
             let wanted = self.room();
             let found = inbox(self.conn, entry, wanted)?;
-            let Some(last) = found.last() else {
+            if found.is_empty() {
                 return Ok(true);
-            };
-            clear_inbox(self.conn, entry, &last.stored_key, found.len() < wanted)?;
+            }
             let emptied = found.len() < wanted;
+            clear_inbox(self.conn, entry, found.len(), emptied)?;
             for mark in found {
                 let Some(key) = entry.canonical_key(mark.stored_key) else {
                     continue;
@@ -246,21 +246,21 @@ fn inbox(conn: &Connection, entry: &Entry, max: usize) -> Result<Vec<Stored>> {
     Ok(out)
 }
 
-/// Removes marks up to and including the one with the key `last`.
-fn clear_inbox(conn: &Connection, entry: &Entry, last: &[Value], all: bool) -> Result<()> {
+/// Removes the `read` first marks, or all of them. They are found again by the order they were
+/// read in: a damaged text is read as a blob, and compared as one it would lie after all texts.
+fn clear_inbox(conn: &Connection, entry: &Entry, read: usize, all: bool) -> Result<()> {
     let inbox = &entry.text.inbox;
     if all {
         conn.prepare_cached(&format!("DELETE FROM {inbox}"))?
             .execute([])?;
         return Ok(());
     }
+    let keys = key_list(entry);
     let sql = format!(
-        "DELETE FROM {inbox} WHERE ({}) <= ({})",
-        key_list(entry),
-        places(entry)
+        "DELETE FROM {inbox} WHERE ({keys}) IN
+           (SELECT {keys} FROM {inbox} ORDER BY {keys} LIMIT ?1)"
     );
-    conn.prepare_cached(&sql)?
-        .execute(params_from_iter(last.iter().map(Bind)))?;
+    conn.prepare_cached(&sql)?.execute([value::limit(read)])?;
     Ok(())
 }
 

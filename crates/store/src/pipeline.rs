@@ -126,7 +126,12 @@ impl Run<'_> {
                     self.verdicts.insert(position, refusal);
                     parts.push_front(part);
                 }
-                Err(Abort::Constraint(message)) => self.split(part, &message, &mut parts),
+                Err(Abort::Constraint(message)) => {
+                    if let Err(error) = self.split(part, message, &mut parts) {
+                        self.failure = Some(error);
+                        return;
+                    }
+                }
                 Err(Abort::Unattributed) => {
                     part.alone = true;
                     parts.push_front(part);
@@ -166,15 +171,28 @@ impl Run<'_> {
     }
 
     /// A constraint refused something of the part, nobody knows what.
-    fn split(&mut self, part: Part, message: &str, parts: &mut VecDeque<Part>) {
+    ///
+    /// # Errors
+    /// [`StorageError::Failed`] when nothing of the part was to be stored: trying again would not
+    /// end.
+    fn split(
+        &mut self,
+        part: Part,
+        message: String,
+        parts: &mut VecDeque<Part>,
+    ) -> Result<(), StorageError> {
         let Range { start, end } = part.range;
-        if end - start <= 1 {
-            self.verdicts.insert(start, Refused::constraint(message));
+        if start == end || (end - start == 1 && self.verdicts.contains_key(&start)) {
+            let what = format!("a constraint refused what no changeset wrote: {message}");
+            return Err(StorageError::Failed(what.into()));
+        }
+        if end - start == 1 {
+            self.verdicts.insert(start, Refused::constraint(&message));
             parts.push_front(Part {
                 range: start..end,
                 ..part
             });
-            return;
+            return Ok(());
         }
         let middle = start + (end - start) / 2;
         parts.push_front(Part {
@@ -185,6 +203,7 @@ impl Run<'_> {
             range: start..middle,
             ..part
         });
+        Ok(())
     }
 
     fn outcome(self) -> GroupOutcome {

@@ -10,7 +10,7 @@ use syncline_core::{
 use super::{
     Fault,
     grants::erase_gone,
-    record::{Stream, apply_ahead, apply_record, changeset_of},
+    record::{Stream, apply_ahead, apply_record, changeset_of, check_key},
 };
 use crate::{
     clock,
@@ -116,6 +116,9 @@ fn apply_changes(
                 .map_err(|error| Fault::Peer(format!("a record cannot be read: {error}")))?;
             if body.version > input.checkpoint.cursor.version {
                 return Err(Fault::Peer("a record is later than its checkpoint".into()));
+            }
+            if let Some(table) = work.tables.remote(body.table) {
+                check_key(table, &body)?;
             }
             let mut held = Vec::new();
             for &position in &record.buckets {

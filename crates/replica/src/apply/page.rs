@@ -10,7 +10,7 @@ use syncline_core::{
 
 use super::{
     Fault,
-    record::{Stream, apply_page_absence, apply_page_row, pack_extra},
+    record::{Stream, apply_page_absence, apply_page_row, check_key, pack_extra},
 };
 use crate::{
     entropy::Entropy,
@@ -127,6 +127,7 @@ impl PartOf<'_> {
                     "rows of a page are out of order or range".into(),
                 ));
             }
+            check_key(self.table, &body)?;
             last = Some(body.key.clone());
             if !is_fresh {
                 seen.insert(body.key.clone());

@@ -5,6 +5,7 @@ use syncline_core::{
     wire::{RowBody, RowState},
 };
 
+use super::Fault;
 use crate::{
     capture::Before,
     codec,
@@ -29,6 +30,33 @@ pub(crate) struct Stream<'a> {
     pub(crate) any_ahead: bool,
     /// (bucket, table)s found to differ from the server's.
     pub(crate) mismatched: Vec<(Bucket, TableNumber)>,
+}
+
+/// That a whole row has the key it is sent under: written under another one it would take that
+/// row's place, and never be found again under its own.
+pub(crate) fn check_key(table: &SyncedTable, body: &RowBody) -> Result<(), Fault> {
+    let RowState::Whole { columns, .. } = &body.state else {
+        return Ok(());
+    };
+    let values: Vec<Value> = table
+        .table
+        .primary_key
+        .iter()
+        .map(|&position| {
+            let number = table.server_number(position);
+            let found = columns.iter().find(|(known, _)| Some(*known) == number);
+            let value = found.map_or(Value::Null, |(_, value)| value.clone());
+            value.canonical(table.table.columns[position].ty)
+        })
+        .collect();
+    if RowKey::encode(&values).as_ref() == Ok(&body.key) {
+        return Ok(());
+    }
+    Err(Fault::Peer(format!(
+        "a row of {} has another key than {}, under which it was sent",
+        table.name(),
+        body.key
+    )))
 }
 
 /// Applies a log record; `buckets` are those of the row afterwards that this replica holds.

@@ -1,6 +1,7 @@
 //! Single values of the replica, one row each in `syncline_meta`.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, types::FromSql};
+use syncline_core::{RowKey, TableNumber};
 
 use crate::{db::Doing, error::ReplicaError};
 
@@ -100,6 +101,41 @@ pub(crate) fn remove(conn: &Connection, key: Key) -> Result<(), ReplicaError> {
         .and_then(|mut statement| statement.execute([key.name()]))
         .map(drop)
         .doing("writing a setting of the replica")
+}
+
+/// The last hidden row of a table that was tried again; `None` while all are tried each time.
+pub(crate) fn hidden_after(
+    conn: &Connection,
+    t: TableNumber,
+) -> Result<Option<RowKey>, ReplicaError> {
+    let stored: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT value FROM syncline_meta WHERE key = 'hidden_after_' || ?1")
+        .and_then(|mut s| s.query_row([t.0], |row| row.get(0)).optional())
+        .doing("reading a setting of the replica")?;
+    // Of one that cannot be read nothing is lost by beginning anew.
+    Ok(stored.and_then(|bytes| RowKey::from_bytes(&bytes).ok()))
+}
+
+/// Writes which hidden row of a table was tried last.
+pub(crate) fn set_hidden_after(
+    conn: &Connection,
+    t: TableNumber,
+    after: Option<&RowKey>,
+) -> Result<(), ReplicaError> {
+    const DOING: &str = "writing a setting of the replica";
+    let Some(after) = after else {
+        return conn
+            .prepare_cached("DELETE FROM syncline_meta WHERE key = 'hidden_after_' || ?1")
+            .and_then(|mut s| s.execute([t.0]))
+            .map(drop)
+            .doing(DOING);
+    };
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO syncline_meta(key, value) VALUES('hidden_after_' || ?1, ?2)",
+    )
+    .and_then(|mut s| s.execute((t.0, after.as_bytes())))
+    .map(drop)
+    .doing(DOING)
 }
 
 /// A 16-byte id.

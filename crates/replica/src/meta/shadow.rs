@@ -74,19 +74,37 @@ pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<
         .doing(WRITING)
 }
 
-/// At most `limit` rows of the table that have a shadow, or only the hidden ones.
-pub(crate) fn keys(
+/// At most `limit` hidden rows of the table, ascending, those after `after`.
+pub(crate) fn hidden(
     conn: &Connection,
     t: TableNumber,
-    only_hidden: bool,
+    after: Option<&RowKey>,
     limit: usize,
 ) -> Result<Vec<RowKey>, ReplicaError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let sql = if only_hidden {
-        "SELECT key FROM syncline_shadow WHERE hidden = 1 AND t = ?1 ORDER BY key LIMIT ?2"
-    } else {
-        "SELECT key FROM syncline_shadow WHERE t = ?1 ORDER BY key LIMIT ?2"
-    };
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT key FROM syncline_shadow WHERE hidden = 1 AND t = ?1 AND key > ?2
+             ORDER BY key LIMIT ?3",
+        )
+        .doing(READING)?;
+    let after = after.map(RowKey::as_bytes).unwrap_or_default();
+    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
+/// At most `limit` rows of the table that have a shadow.
+pub(crate) fn keys(
+    conn: &Connection,
+    t: TableNumber,
+    limit: usize,
+) -> Result<Vec<RowKey>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = "SELECT key FROM syncline_shadow WHERE t = ?1 ORDER BY key LIMIT ?2";
     let mut statement = conn.prepare_cached(sql).doing(READING)?;
     let mut rows = statement.query((t.0, limit)).doing(READING)?;
     let mut keys = Vec::new();

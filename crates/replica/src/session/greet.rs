@@ -157,6 +157,10 @@ fn take_welcome(
     now: Timestamp,
 ) -> Result<(), Fault> {
     let conn = work.conn;
+    if welcome.next_number > NUMBER_MAX {
+        let number = welcome.next_number;
+        return Err(Fault::Peer(format!("no device counts up to {number}")));
+    }
     clock::measure(conn, sent, now, welcome.now)?;
     let forked = settings::get_id(conn, Key::Device)? != Some(welcome.device.0);
     settings::put(conn, Key::Server, welcome.server.0)?;
@@ -194,6 +198,8 @@ fn take_welcome(
     Ok(())
 }
 
+/// The largest number of a changeset: what JSON can hold, and far from any overflow.
+const NUMBER_MAX: u64 = 1 << 53;
 /// Most unanswered pushes, whatever the server allows.
 const PUSHES_MAX: usize = 256;
 

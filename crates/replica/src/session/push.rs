@@ -34,6 +34,34 @@ const SEEDED_AT_ONCE: usize = 64;
 /// Entries looked at together.
 const LOOKED_AT: usize = 64;
 
+/// A changeset in the server's words.
+enum Translated {
+    /// Encoded.
+    Fits(Vec<u8>),
+    /// More than travels together, in a sentence.
+    TooLarge(String),
+    /// Nothing of it is the server's business.
+    Nothing,
+}
+
+impl Translated {
+    fn of(changeset: Option<&Changeset>) -> Self {
+        let Some(changeset) = changeset else {
+            return Self::Nothing;
+        };
+        let body = encode_changeset(changeset);
+        let rows = changeset.changes.len();
+        if body.len() <= CHANGESET_BYTES_MAX && rows <= CHANGES_MAX {
+            return Self::Fits(body);
+        }
+        Self::TooLarge(format!(
+            "one transaction changed {rows} rows in {} bytes; at most {CHANGES_MAX} rows and \
+             {CHANGESET_BYTES_MAX} bytes travel together: split it",
+            body.len()
+        ))
+    }
+}
+
 impl Replica {
     /// Sends what may be sent; where nothing is left, seals rows that were here before attaching.
     pub(crate) fn pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
@@ -158,19 +186,13 @@ impl Replica {
     }
 
     fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
-        let Some(changeset) = self.translated(entry)? else {
-            return self.settle_locally(entry, None, now);
+        let body = match self.translated(entry)? {
+            Translated::Fits(body) => body,
+            Translated::TooLarge(message) => {
+                return self.settle_locally(entry, Some(message), now);
+            }
+            Translated::Nothing => return self.settle_locally(entry, None, now),
         };
-        let body = encode_changeset(&changeset);
-        if body.len() > CHANGESET_BYTES_MAX || changeset.changes.len() > CHANGES_MAX {
-            let message = format!(
-                "one transaction changed {} rows in {} bytes; at most {CHANGES_MAX} rows and \
-                 {CHANGESET_BYTES_MAX} bytes travel together: split it",
-                changeset.changes.len(),
-                body.len()
-            );
-            return self.settle_locally(entry, Some(message), now);
-        }
         self.session
             .in_flight
             .insert(entry.id, InFlight { seq: entry.seq });
@@ -199,25 +221,26 @@ impl Replica {
         Ok(())
     }
 
-    /// The changeset with the server's numbers, its own number on disk; `None` if nothing of it
-    /// travels.
-    fn translated(&self, entry: &Entry) -> Result<Option<Changeset>, ReplicaError> {
+    /// The changeset with the server's numbers. Only one that can travel takes a number, on disk:
+    /// the server would wait for the number of any other (spec SE16).
+    fn translated(&self, entry: &Entry) -> Result<Translated, ReplicaError> {
         if let Some(number) = entry.number {
-            return self.with_number(entry, number);
+            let changeset = self.with_number(entry, number)?;
+            return Ok(Translated::of(changeset.as_ref()));
         }
         // Read and numbered in one transaction: another program on the same file may join more
         // with what was never sent, until it has a number.
         db::immediate(&self.conn, || {
             let Some(entry) = outbox::entry(&self.conn, entry.seq)? else {
-                return Ok(None);
+                return Ok(Translated::Nothing);
             };
             let next = settings::get_count(&self.conn, Key::NextNumber)?;
-            let changeset = self.with_number(&entry, next)?;
-            if changeset.is_some() {
+            let translated = Translated::of(self.with_number(&entry, next)?.as_ref());
+            if matches!(translated, Translated::Fits(_)) {
                 outbox::set_number(&self.conn, entry.seq, Some(next))?;
                 settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
             }
-            Ok(changeset)
+            Ok(translated)
         })
     }
 

@@ -18,7 +18,7 @@ use crate::{
     error::ReplicaError,
     event::{Event, LoadProgress},
     meta::{
-        buckets,
+        acknowledged, buckets,
         outbox::{self, State},
         settings::{self, Key},
     },
@@ -35,6 +35,10 @@ enum Answered {
     /// To be sent again.
     Again(outbox::Seq, Refusal),
 }
+
+/// Checkpoints after which acknowledged changesets that need not be kept any more go: a session
+/// may last for weeks.
+const EXPIRE_EVERY: u32 = 64;
 
 impl Replica {
     /// Takes one frame of the server.
@@ -206,6 +210,10 @@ impl Replica {
             return Ok(());
         };
         self.session.reloads = false;
+        self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
+        if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
+            db::immediate(&self.conn, || acknowledged::expire(&self.conn, now))?;
+        }
         if !applied.reload.is_empty() {
             for LoadPosition { bucket, table, .. } in &applied.reload {
                 let bucket = bucket.unwrap_or_default();

@@ -15,6 +15,8 @@ const DEAD_AFTER_MS: u64 = 10_000;
 /// First pause before connecting again; it doubles.
 const PAUSE_MS: u64 = 250;
 const PAUSE_MAX_MS: u64 = 30_000;
+/// Pause after the file could not be looked at, being locked for instance.
+const WAKE_AGAIN_MS: u64 = 1_000;
 
 /// Failed attempts to connect, and what the server asked for.
 #[derive(Debug, Default)]
@@ -100,10 +102,14 @@ impl Replica {
     /// The file may have changed: seals and pushes. Cheap when nothing did.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's. [`Replica::poll_timeout`] then asks for another try.
     pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.session.wake_at = None;
-        self.seal(now)?;
+        if let Err(error) = self.seal(now) {
+            // Nobody else would look again: what woke us is told once.
+            self.wake_within(now, WAKE_AGAIN_MS);
+            return Err(error);
+        }
         self.pump(now)
     }
 

@@ -8,7 +8,7 @@ use super::{Place, Work};
 use crate::{
     error::ReplicaError,
     event::Event,
-    meta::{outbox, shadow},
+    meta::{outbox, settings, shadow},
     rows::RowError,
     tables::SyncedTable,
 };
@@ -25,7 +25,7 @@ impl Work<'_> {
         let tables: Vec<_> = self.changed.keys().copied().collect();
         for t in tables {
             if self.has_shadows(t)? {
-                let hidden = shadow::keys(self.conn, t, true, HIDDEN_RETRIED)?;
+                let hidden = self.hidden_in_turn(t)?;
                 self.stale.extend(hidden.into_iter().map(|key| (t, key)));
             }
         }
@@ -52,6 +52,22 @@ impl Work<'_> {
             }
         }
         self.digests.store(self.conn)
+    }
+
+    /// Hidden rows to be tried now: the next ones each time, so that each gets its turn however
+    /// many there are.
+    fn hidden_in_turn(&self, t: TableNumber) -> Result<Vec<RowKey>, ReplicaError> {
+        let after = settings::hidden_after(self.conn, t)?;
+        let mut keys = shadow::hidden(self.conn, t, after.as_ref(), HIDDEN_RETRIED)?;
+        if after.is_some() && keys.len() < HIDDEN_RETRIED {
+            let room = HIDDEN_RETRIED - keys.len();
+            keys.extend(shadow::hidden(self.conn, t, None, room)?);
+        }
+        let next = keys.last().filter(|_| keys.len() == HIDDEN_RETRIED);
+        if next != after.as_ref() {
+            settings::set_hidden_after(self.conn, t, next)?;
+        }
+        Ok(keys)
     }
 
     /// Shows shadow plus pending changes; whether nothing is pending. `None`: not a dirty row.
@@ -122,7 +138,7 @@ impl Work<'_> {
         let mut dirty = std::collections::BTreeSet::new();
         for t in tables {
             let Some(table) = self.table(t) else { continue };
-            let keys = shadow::keys(self.conn, t, false, DIRTY_MOVED)?;
+            let keys = shadow::keys(self.conn, t, DIRTY_MOVED)?;
             for key in keys {
                 let place = (t, key);
                 if !self.stuck.contains_key(&place)

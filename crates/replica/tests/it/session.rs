@@ -1,10 +1,10 @@
 //! The replica's half of a session (docs/spec/session.md).
 
 use syncline_core::{
-    BucketId, DeviceId, Lease, Value,
+    BucketId, DeviceId, Lease, RowKey, Value,
     wire::{
         ClientMessage, Grants, Hello, Load, PROTOCOL, PushResult, ReloadReason, Resume,
-        ServerMessage, Verdict, Welcome, decode_client, decode_server, encode_server,
+        ServerMessage, Verdict, Welcome, code, decode_client, decode_server, encode_server,
     },
 };
 use syncline_replica::{Event, SCHEMA_CHANGED, TIMEOUT};
@@ -514,4 +514,97 @@ fn se4_another_set_of_tables_begins_a_new_session() {
     assert_eq!(closed(&device), (SCHEMA_CHANGED, true));
     device.sync(&mut server);
     device.assert_equal(&server);
+}
+
+#[test]
+fn se7_a_number_that_nobody_counts_up_to_is_refused() {
+    let (_, mut device) = at_rest();
+    device.disconnect();
+    device.write("INSERT INTO notes VALUES(1, 'x')");
+    for number in [u64::MAX, 1 << 60] {
+        let hello = hello(&mut device);
+        let welcome = Welcome {
+            next_number: number,
+            ..welcome(&device, &hello)
+        };
+        handle(&mut device, &ServerMessage::Welcome(Box::new(welcome)));
+        let closing = device.closed.as_ref().unwrap();
+        assert!(closing.message.contains("counts up"), "{closing:?}");
+    }
+}
+
+#[test]
+fn se16_what_is_too_large_takes_no_number() {
+    let (mut server, mut device) = at_rest();
+    device.disconnect();
+    let is_connected = |event: &&Event| matches!(event, Event::Connected { .. });
+    let before = device.events.iter().filter(is_connected).count();
+    let large = "INSERT INTO notes SELECT value, printf('%.*c', 17000000, 'x')
+                 FROM json_each('[1, 2, 3, 4]')";
+    device.write(large);
+    device.write("INSERT INTO lists VALUES('l2', 'small')");
+    device.sync(&mut server);
+    assert_eq!(device.parked(), [code::TOO_LARGE]);
+    let sessions = device.events.iter().filter(is_connected).count();
+    assert_eq!(sessions, before + 1, "no gap in the numbers ended it");
+}
+
+#[test]
+fn se22_a_wake_that_finds_the_file_locked_is_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.run("INSERT INTO notes VALUES(1, 'x')");
+    device
+        .replica
+        .connection()
+        .busy_timeout(std::time::Duration::ZERO)
+        .unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    device.replica.wake_within(device.now, 0);
+    device.replica.handle_timeout(device.now).unwrap_err();
+    let again = device.replica.poll_timeout().expect("another try");
+    assert!(again > device.now);
+    other.execute_batch("ROLLBACK").unwrap();
+    device.replica.handle_timeout(again).unwrap();
+    assert_eq!(device.replica.status().unwrap().waiting, 1);
+    assert_eq!(device.replica.poll_timeout(), None);
+}
+
+#[test]
+fn ob4_acknowledged_changesets_expire_on_a_session_that_lasts() {
+    let (mut server, mut device) = at_rest();
+    let kept = "SELECT count(*) FROM syncline_acknowledged";
+    assert_eq!(device.query(kept), "1");
+    device.now = device.now.plus_millis(8 * 24 * 3600 * 1000);
+    for i in 0..64 {
+        server.write(&[("lists", vec!["l1".into(), i.to_string().as_str().into()])]);
+        device.sync(&mut server);
+    }
+    assert_eq!(device.query(kept), "0");
+}
+
+#[test]
+fn lo2_a_row_under_the_key_of_another_is_the_servers_fault() {
+    let (mut server, _) = at_rest();
+    let lists = server.table("lists").number;
+    let place = |id: &str| (lists, RowKey::encode([&Value::from(id)]).unwrap());
+    let kept = server.rows.remove(&place("l1")).unwrap();
+    server.rows.insert(place("l2"), kept);
+    let mut device = Device::new(SCHEMA, 2);
+    for _ in 0..10 {
+        if device.link.is_none() {
+            device.connect();
+        }
+        device.upload(&mut server);
+        server.page(device.link.as_mut().unwrap());
+        while device.download() {}
+        if let Some(closing) = device.closed.clone().filter(|c| c.code != SCHEMA_CHANGED) {
+            assert!(closing.message.contains("another key"), "{closing:?}");
+            assert_eq!(device.query("SELECT * FROM lists"), "");
+            return;
+        }
+    }
+    panic!("the row was taken");
 }

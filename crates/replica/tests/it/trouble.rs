@@ -212,3 +212,74 @@ fn ca8_a_table_that_was_away_for_a_moment_is_loaded_again() {
     assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|two\n3|three");
     device.assert_equal(&server);
 }
+
+#[test]
+fn ca8_what_is_unsent_outlives_a_table_that_is_away_for_a_moment() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one'), (2, 'two'), (3, 'three')");
+    device.sync(&mut server);
+    device.disconnect();
+    device.write("UPDATE notes SET body = 'edited' WHERE id = 2");
+    device.write("DELETE FROM notes WHERE id = 3; INSERT INTO lists VALUES('l1', 'one')");
+    device.seal();
+    device.run("ALTER TABLE notes RENAME TO notes_old");
+    device.seal();
+    assert_eq!(device.replica.status().unwrap().parked, 2);
+    for queued in device.replica.queue(None, 10).unwrap() {
+        let retried = device.replica.retry(queued.id, device.now).unwrap();
+        assert_eq!(retried, 0, "half of it would be left out");
+    }
+    device.sync(&mut server);
+    device.run(
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT);
+         INSERT INTO notes SELECT * FROM notes_old; DROP TABLE notes_old",
+    );
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|edited");
+    assert_eq!(device.query("SELECT * FROM lists"), "l1|one");
+    assert_eq!(device.replica.status().unwrap().parked, 0);
+    device.assert_equal(&server);
+}
+
+#[test]
+fn sl6_any_number_of_rows_without_a_usable_key_do_not_end_the_sending() {
+    let rows = format!(
+        "{SCHEMA}
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+         INSERT INTO lists SELECT {DAMAGED} || printf('%05d', i), 'damaged' FROM n;
+         INSERT INTO lists VALUES('b', 'sound')"
+    );
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(&rows, 1);
+    device.sync(&mut server);
+    let mut other = Device::empty(2);
+    other.sync(&mut server);
+    assert_eq!(other.query("SELECT * FROM lists"), "b|sound");
+}
+
+#[test]
+fn ap6_every_hidden_row_gets_its_turn() {
+    // Only this file says that names are unique.
+    let strict = SCHEMA.replace("name TEXT", "name TEXT UNIQUE");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(&strict, 1);
+    let list = |id: String, name: &str| ("lists", vec![id.as_str().into(), name.into()]);
+    let mut rows = vec![list("a1".into(), "same"), list("a2".into(), "last")];
+    rows.extend((0..1_000).map(|i| list(format!("h{i:04}"), "same")));
+    rows.push(list("z".into(), "last"));
+    server.write(&rows);
+    device.sync(&mut server);
+    assert_eq!(device.replica.status().unwrap().unstorable, 1_001);
+    server.write(&[list("a2".into(), "other")]);
+    device.sync(&mut server);
+    for i in 0..2 {
+        server.write(&[list("b".into(), &format!("change {i}"))]);
+        device.sync(&mut server);
+    }
+    assert_eq!(
+        device.query("SELECT name FROM lists WHERE id = 'z'"),
+        "last"
+    );
+}

@@ -5,6 +5,7 @@ mod contract;
 mod crash;
 mod grouping;
 mod lookups;
+mod marks;
 mod open;
 mod schema;
 mod support;

@@ -77,6 +77,34 @@ fn refusal(result: &PushResult) -> &Refusal {
     }
 }
 
+/// A constraint that fails though nothing was to be stored would fail for ever.
+#[test]
+fn pl14_a_constraint_error_that_is_nobodys_ends_the_group() {
+    use std::collections::{BTreeMap, VecDeque};
+
+    let mut run = super::Run {
+        submissions: &[],
+        verdicts: BTreeMap::new(),
+        results: Vec::new(),
+        refused: crate::plan::RefusedNumbers::new(),
+        entries: Vec::new(),
+        head: None,
+        failure: None,
+    };
+    let part = |range| super::Part {
+        range,
+        alone: false,
+        busy: 0,
+    };
+    let mut parts = VecDeque::new();
+    let nothing = run.split(part(0..0), "unique".into(), &mut parts);
+    assert!(matches!(nothing, Err(crate::StorageError::Failed(_))));
+    run.split(part(3..4), "unique".into(), &mut parts).unwrap();
+    assert_eq!(parts.len(), 1, "refused, and tried once more");
+    let refused = run.split(part(3..4), "unique".into(), &mut parts);
+    assert!(matches!(refused, Err(crate::StorageError::Failed(_))));
+}
+
 /// `accepted`, or the code of the refusal.
 fn verdict(result: &PushResult) -> &str {
     match &result.verdict {
