@@ -14,7 +14,8 @@ use crate::{
     event::{Event, RowsChanged},
     meta::{
         buckets,
-        ledger::{self, DigestChanges, Known},
+        ledger::{self, DigestChanges, Known, User},
+        names,
         shadow::{self, Shadow},
     },
     rows::RowError,
@@ -42,6 +43,10 @@ pub(crate) struct Work<'c> {
     /// Rows went that may not be seen any more: old pages have to leave the write-ahead log.
     pub(crate) erases: bool,
     conflicts: Option<TableNumber>,
+    /// Rows of the server that came and went, by table.
+    counts: BTreeMap<TableNumber, i64>,
+    /// Numbers of users, as far as they were asked.
+    users: BTreeMap<String, Option<User>>,
     /// Tables with rows whose server image is not known: to be loaded again.
     pub(crate) distrusted: BTreeSet<TableNumber>,
 }
@@ -56,6 +61,8 @@ struct ChangedRows {
 impl<'c> Work<'c> {
     /// Most keys that one event lists.
     const KEYS_LISTED: usize = 1_000;
+    /// Most users whose numbers are remembered.
+    const USERS_KEPT: usize = 1_000;
 
     pub(crate) fn new(conn: &'c Connection, tables: &'c Tables) -> Self {
         Self {
@@ -69,6 +76,8 @@ impl<'c> Work<'c> {
             shadowed: BTreeMap::new(),
             erases: false,
             conflicts: tables.named(conflict::TABLE).map(SyncedTable::number),
+            counts: BTreeMap::new(),
+            users: BTreeMap::new(),
             distrusted: BTreeSet::new(),
         }
     }
@@ -226,6 +235,8 @@ impl<'c> Work<'c> {
                 ledger::join(self.conn, b, t, key)?;
             }
         }
+        let count = i64::from(after.is_some()) - i64::from(before.is_some());
+        *self.counts.entry(t).or_default() += count;
         match after {
             Some(known) => ledger::put(self.conn, t, key, known),
             None => ledger::delete(self.conn, t, key),
@@ -239,6 +250,26 @@ impl<'c> Work<'c> {
             buckets::reload_table(self.conn, *t)?;
         }
         Ok(())
+    }
+
+    /// The number of a user; none for the empty name.
+    pub(crate) fn user(&mut self, name: &str) -> Result<Option<User>, ReplicaError> {
+        if let Some(known) = self.users.get(name) {
+            return Ok(*known);
+        }
+        let user = names::user(self.conn, name)?;
+        if self.users.len() < Self::USERS_KEPT {
+            self.users.insert(name.to_owned(), user);
+        }
+        Ok(user)
+    }
+
+    /// Writes what was counted: receipt digests and rows.
+    pub(crate) fn store_counts(&mut self) -> Result<(), ReplicaError> {
+        for (t, count) in std::mem::take(&mut self.counts) {
+            names::add_rows(self.conn, t, count)?;
+        }
+        self.digests.store(self.conn)
     }
 
     /// Remembers a changed row for the app.

@@ -131,7 +131,6 @@ pub(crate) fn load_positions(
         .filter(|r| r.loaded)
         .map(|r| r.t)
         .collect();
-    let granted = buckets::list(conn)?;
     let mut positions = Vec::new();
     for table in tables.iter() {
         let Some(remote) = &table.remote else {
@@ -147,28 +146,17 @@ pub(crate) fn load_positions(
             positions.push(whole);
             continue;
         }
-        let mut of_table = Vec::new();
-        for (b, bucket, state) in &granted {
-            let part = buckets::part(conn, *b, t)?;
-            let is_wanted = match &part {
-                Some(part) => !part.live,
-                None => *state == BucketState::Loading || !loaded.contains(&t),
-            };
-            if is_wanted {
-                let after = part.and_then(|part| part.after);
-                of_table.push(LoadPosition {
-                    bucket: Some(*bucket),
-                    table: number,
-                    after,
-                });
-            }
-        }
+        let of_table = buckets::to_load(conn, t, loaded.contains(&t), POSITIONS_MAX + 1)?;
         if positions.len() + of_table.len() > POSITIONS_MAX {
             buckets::reload_table(conn, t)?;
             positions.push(whole);
-        } else {
-            positions.append(&mut of_table);
+            continue;
         }
+        positions.extend(of_table.into_iter().map(|(bucket, after)| LoadPosition {
+            bucket: Some(bucket),
+            table: number,
+            after,
+        }));
     }
     Ok(positions)
 }

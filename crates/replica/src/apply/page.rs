@@ -19,7 +19,6 @@ use crate::{
         ahead::{self, Ahead},
         buckets, cursors,
         ledger::{self, Bucket, Known},
-        names,
         settings::{self, Key},
     },
     tables::SyncedTable,
@@ -169,9 +168,9 @@ impl PartOf<'_> {
             version: body.version,
             hash: self.table.hash(&received.row, &received.extra),
             buckets: vec![self.b],
-            owner: names::user(work.conn, &owner)?,
+            owner: work.user(&owner)?,
             created,
-            author: names::user(work.conn, &body.author)?,
+            author: work.user(&body.author)?,
             extra: pack_extra(&received.extra),
         };
         work.set_known(self.table, &body.key, None, Some(&known))?;

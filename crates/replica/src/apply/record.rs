@@ -13,7 +13,6 @@ use crate::{
     meta::{
         ahead::{self, Ahead},
         ledger::{self, Bucket, Known},
-        names,
         outbox::{self},
         shadow::Shadow,
     },
@@ -118,9 +117,9 @@ pub(crate) fn apply_record(
             let next = Known {
                 version: body.version,
                 buckets,
-                owner: names::user(work.conn, &owner)?,
+                owner: work.user(&owner)?,
                 created,
-                author: names::user(work.conn, &body.author)?,
+                author: work.user(&body.author)?,
                 ..Known::default()
             };
             let received = table.receive(columns);
@@ -159,7 +158,7 @@ pub(crate) fn apply_record(
                 buckets,
                 owner: known.owner,
                 created: known.created,
-                author: names::user(work.conn, &body.author)?,
+                author: work.user(&body.author)?,
                 ..Known::default()
             };
             write(
@@ -206,9 +205,9 @@ pub(crate) fn apply_page_row(
     let mut next = Known {
         version: body.version,
         buckets,
-        owner: names::user(work.conn, &owner)?,
+        owner: work.user(&owner)?,
         created,
-        author: names::user(work.conn, &body.author)?,
+        author: work.user(&body.author)?,
         ..Known::default()
     };
     match known {

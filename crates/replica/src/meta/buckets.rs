@@ -210,12 +210,32 @@ pub(crate) fn any_progress(conn: &Connection, t: TableNumber) -> Result<bool, Re
     .doing(READING)
 }
 
-/// Rows of a table in all buckets together; a row of two buckets counts twice.
-pub(crate) fn rows_of(conn: &Connection, t: TableNumber) -> Result<u64, ReplicaError> {
-    conn.prepare_cached("SELECT ifnull(sum(count), 0) FROM syncline_parts WHERE t = ?1")
-        .and_then(|mut s| s.query_row([t.0], |row| row.get::<_, i64>(0)))
-        .map(i64::cast_unsigned)
-        .doing(READING)
+/// What of a table is to be loaded, and how far it came: at most `limit` buckets, by number.
+/// Buckets without any row of a table that was `loaded` once are live.
+pub(crate) fn to_load(
+    conn: &Connection,
+    t: TableNumber,
+    loaded: bool,
+    limit: usize,
+) -> Result<Vec<(BucketId, Option<Vec<u8>>)>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let state_max = if loaded { 0 } else { 1 };
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT b.b, b.bucket, p.after
+             FROM syncline_parts p JOIN syncline_buckets b ON b.b = p.b
+             WHERE p.t = ?1 AND p.state = 0 AND b.state < 2
+             UNION ALL
+             SELECT b.b, b.bucket, NULL FROM syncline_buckets b
+             WHERE b.state <= ?2
+               AND NOT EXISTS(SELECT 1 FROM syncline_parts p WHERE p.b = b.b AND p.t = ?1)
+             ORDER BY 1 LIMIT ?3",
+        )
+        .doing(READING)?;
+    let found = statement.query_map((t.0, state_max, limit), |row| {
+        Ok((BucketId(row.get(1)?), row.get(2)?))
+    });
+    found.and_then(Iterator::collect).doing(READING)
 }
 
 /// Whether the table is still loading in some granted bucket.

@@ -14,11 +14,12 @@ CREATE TABLE syncline_meta(key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 -- t, c: numbers this file gives to tables and columns by name; never reused.
 -- loaded: every granted bucket of it was live at some checkpoint.
 -- seeding: rows that were there before are still to be sent, those after seed_after.
+-- rows: how many of its rows the server gave.
 -- unfit: why it can never sync as it is. left_out: why it does not at the moment.
 CREATE TABLE syncline_tables(
   t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
   loaded INTEGER NOT NULL DEFAULT 0, seeding INTEGER NOT NULL DEFAULT 0, seed_after BLOB,
-  unfit TEXT, left_out TEXT);
+  rows INTEGER NOT NULL DEFAULT 0, unfit TEXT, left_out TEXT);
 CREATE TABLE syncline_columns(
   t INTEGER NOT NULL, c INTEGER NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
   PRIMARY KEY(t, c), UNIQUE(t, name)) WITHOUT ROWID;
@@ -27,11 +28,14 @@ CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 -- state: 0 loading, 1 live, 2 stale (renamed by new rules), 3 gone (to be erased).
 CREATE TABLE syncline_buckets(
   b INTEGER PRIMARY KEY, bucket BLOB UNIQUE, state INTEGER NOT NULL);
+CREATE INDEX syncline_buckets_state ON syncline_buckets(state);
 -- state: 0 loading (after the key `after`), 1 live. count and sum: the receipt digest.
 CREATE TABLE syncline_parts(
   b INTEGER NOT NULL, t INTEGER NOT NULL, state INTEGER NOT NULL DEFAULT 0, after BLOB,
   count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(b, t)) WITHOUT ROWID;
+CREATE INDEX syncline_parts_table ON syncline_parts(t, b);
+CREATE INDEX syncline_parts_loading ON syncline_parts(t, b) WHERE state = 0;
 
 -- The rows the server gave. buckets: one number, or a blob of several.
 CREATE TABLE syncline_rows(

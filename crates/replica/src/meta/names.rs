@@ -16,6 +16,8 @@ pub(crate) struct TableRecord {
     pub(crate) name: String,
     /// Every granted bucket of it was live at some checkpoint.
     pub(crate) loaded: bool,
+    /// How many of its rows the server gave.
+    pub(crate) rows: u64,
     /// Rows that were there before are still to be sent.
     pub(crate) seeding: bool,
     pub(crate) seed_after: Option<RowKey>,
@@ -32,7 +34,7 @@ const WRITING: &str = "writing the synced tables";
 pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError> {
     let mut statement = conn
         .prepare_cached(
-            "SELECT t, name, loaded, seeding, seed_after, left_out, unfit FROM syncline_tables
+            "SELECT t, name, loaded, seeding, seed_after, left_out, unfit, rows FROM syncline_tables
              ORDER BY t",
         )
         .doing(READING)?;
@@ -55,6 +57,7 @@ pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError
             seed_after,
             left_out: row.get(5).doing(READING)?,
             unfit: row.get(6).doing(READING)?,
+            rows: row.get::<_, i64>(7).doing(READING)?.max(0).cast_unsigned(),
         });
     }
     Ok(found)
@@ -150,6 +153,14 @@ pub(crate) fn set_seeding(
 pub(crate) fn set_all_loaded(conn: &Connection) -> Result<(), ReplicaError> {
     conn.prepare_cached("UPDATE syncline_tables SET loaded = 1 WHERE left_out IS NULL")
         .and_then(|mut s| s.execute([]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Adds to the number of a table's rows that the server gave.
+pub(crate) fn add_rows(conn: &Connection, t: TableNumber, count: i64) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET rows = rows + ?2 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, count)))
         .map(drop)
         .doing(WRITING)
 }

@@ -51,7 +51,7 @@ impl Work<'_> {
                 self.hide(table, &key, row)?;
             }
         }
-        self.digests.store(self.conn)
+        self.store_counts()
     }
 
     /// Hidden rows to be tried now: the next ones each time, so that each gets its turn however
