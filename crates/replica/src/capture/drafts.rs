@@ -97,7 +97,7 @@ pub fn take_drafts<'a>(
     let mut by_number: BTreeMap<i64, Vec<(i64, DraftChange)>> = BTreeMap::new();
     for marked in &marked_tables {
         let mut steps = Vec::new();
-        marked.each_row(conn, |marks, last| {
+        marked.each_row(conn, cut, |marks, last| {
             chain::steps(
                 marked.sql(),
                 marks,

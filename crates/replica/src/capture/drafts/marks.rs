@@ -10,7 +10,7 @@ use crate::{
         triggers::{mark_column, mark_table},
     },
     rows::{Raw, TableSql},
-    sql::list,
+    sql::{all, list},
 };
 
 /// How many marks one firing of a trigger can make, at most: the key, a guessed rowid, an evicted
@@ -26,6 +26,9 @@ const NULL_KEYS_MAX: usize = 100;
 /// Some other program wrote a mark's head, or the row of `syncline_tx` was gone.
 const NUMBER: &str = "CAST(ifnull(n, 0) AS INTEGER)";
 const SEQ: &str = "CAST(ifnull(seq, 0) AS INTEGER)";
+/// Whether a mark is up to the cut (?1, ?2). In a subquery names mean its own table.
+const TAKEN: &str = "CAST(ifnull(n, 0) AS INTEGER) < ?1 OR \
+     (CAST(ifnull(n, 0) AS INTEGER) = ?1 AND CAST(ifnull(seq, 0) AS INTEGER) <= ?2)";
 
 /// A table that has marks.
 #[derive(Debug)]
@@ -101,10 +104,12 @@ impl<'a> MarkedTable<'a> {
     }
 
     /// Calls `each` with the marks of one row in order of their numbers, first ones first, and
-    /// the row as it is.
+    /// the row as it is. With a `cut` only for rows that have a mark up to it, so that sealing a
+    /// million marks in portions does not look at all of them each time.
     pub(super) fn each_row(
         &self,
         conn: &Connection,
+        cut: Option<Cut>,
         mut each: impl FnMut(Vec<Mark>, Option<Vec<Raw>>),
     ) -> Result<(), CaptureError> {
         let doing = "read the marks";
@@ -117,14 +122,30 @@ impl<'a> MarkedTable<'a> {
             }
         });
         let keys = list(&table.primary_key, |&p| mark_column(table, p));
-        let mut statement = conn
-            .prepare_cached(&format!(
-                "SELECT {NUMBER}, {SEQ}, ifnull(at, 0.0), present <> 0, {columns} FROM {} \
-                 ORDER BY {keys}, n, rowid",
-                self.mark
-            ))
+        let read = format!(
+            "SELECT {NUMBER}, {SEQ}, ifnull(at, 0.0), present <> 0, {columns} FROM {mark}",
+            mark = self.mark
+        );
+        let order = format!("ORDER BY {keys}, n, rowid");
+        let (text, binds) = match cut {
+            None => (format!("{read} {order}"), Vec::new()),
+            Some(Cut { n, seq }) => {
+                let same = all(&table.primary_key, |&p| {
+                    let key = mark_column(table, p);
+                    format!("e.{key} IS m.{key}")
+                });
+                let text = format!(
+                    "{read} AS m NOT INDEXED WHERE ({TAKEN}) OR ({NUMBER} > ?1 AND EXISTS \
+                     (SELECT 1 FROM {mark} AS e WHERE {same} AND ({TAKEN}))) {order}",
+                    mark = self.mark
+                );
+                (text, vec![n, seq])
+            }
+        };
+        let mut statement = conn.prepare_cached(&text).map_err(database(doing))?;
+        let mut found = statement
+            .query(rusqlite::params_from_iter(binds))
             .map_err(database(doing))?;
-        let mut found = statement.query([]).map_err(database(doing))?;
         let mut group: Vec<Mark> = Vec::new();
         while let Some(row) = found.next().map_err(database(doing))? {
             let mark = self.mark(row).map_err(database(doing))?;
@@ -251,10 +272,7 @@ impl<'a> MarkedTable<'a> {
         let result = match cut {
             None => conn.execute(&format!("DELETE FROM {}", self.mark), []),
             Some(Cut { n, seq }) => conn.execute(
-                &format!(
-                    "DELETE FROM {} WHERE {NUMBER} < ?1 OR ({NUMBER} = ?1 AND {SEQ} <= ?2)",
-                    self.mark
-                ),
+                &format!("DELETE FROM {} WHERE {TAKEN}", self.mark),
                 [n, seq],
             ),
         };
