@@ -210,6 +210,9 @@ pub(crate) fn any_progress(conn: &Connection, t: TableNumber) -> Result<bool, Re
     .doing(READING)
 }
 
+/// A bucket of which a table is to be loaded, and the last key that came.
+pub(crate) type Unloaded = (BucketId, Option<Vec<u8>>);
+
 /// What of a table is to be loaded, and how far it came: at most `limit` buckets, by number.
 /// Buckets without any row of a table that was `loaded` once are live.
 pub(crate) fn to_load(
@@ -217,7 +220,7 @@ pub(crate) fn to_load(
     t: TableNumber,
     loaded: bool,
     limit: usize,
-) -> Result<Vec<(BucketId, Option<Vec<u8>>)>, ReplicaError> {
+) -> Result<Vec<Unloaded>, ReplicaError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let state_max = if loaded { 0 } else { 1 };
     let mut statement = conn
