@@ -1,5 +1,10 @@
 //! What other sync engines got wrong, shown on real replicas, the real session and SQLite.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names the kinds it is about"
+)]
+
 use rusqlite::Connection;
 use syncline_core::{
     Timestamp,
