@@ -136,7 +136,8 @@ impl Storage for MemoryStorage {
     }
 
     fn changed_elsewhere(&mut self) -> bool {
-        std::mem::take(&mut lock(&self.data).changed_elsewhere)
+        let mut data = lock(&self.data);
+        std::mem::take(&mut data.changed_elsewhere) || !data.marks.is_empty()
     }
 
     async fn begin(&mut self) -> Result<MemoryGroup<'_>, StorageError> {

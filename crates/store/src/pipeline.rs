@@ -39,6 +39,9 @@ pub struct GroupOutcome {
     /// `rules_since` grew, another program changed so much that everything was computed anew:
     /// every session has to begin again.
     pub head: Option<Head>,
+    /// Other programs wrote more than one transaction takes, and there was no submission to wait
+    /// for the rest: to be called again.
+    pub more: bool,
     /// Why the storage could not take (all of) the group: the operator's concern. What is
     /// concerned is refused with `unavailable` or `storage`, to be tried again.
     pub failure: Option<StorageError>,
@@ -63,19 +66,28 @@ pub async fn commit_group<S: Storage>(
         refused: RefusedNumbers::new(),
         entries: Vec::new(),
         head: None,
+        more: false,
         failure: None,
     };
     run.all(storage, context, now).await;
     run.outcome()
 }
 
-/// Commits what other programs wrote, as [`commit_group`] does before its submissions.
+/// Commits everything that other programs wrote, as [`commit_group`] does before its submissions.
+///
+/// The outcome is that of the last transaction: entries of the ones before are in the log alone,
+/// so that memory does not grow with the number of rows. For a start, when nobody listens yet.
 pub async fn drain_external<S: Storage>(
     storage: &mut S,
     context: &Context,
     now: Timestamp,
 ) -> GroupOutcome {
-    commit_group(storage, context, &[], now).await
+    loop {
+        let outcome = commit_group(storage, context, &[], now).await;
+        if !outcome.more || outcome.failure.is_some() {
+            return outcome;
+        }
+    }
 }
 
 /// A group on its way, possibly in several transactions.
@@ -87,6 +99,7 @@ struct Run<'a> {
     refused: RefusedNumbers,
     entries: Vec<Arc<LogEntry>>,
     head: Option<Head>,
+    more: bool,
     failure: Option<StorageError>,
 }
 
@@ -118,7 +131,12 @@ impl Run<'_> {
             };
             match attempt.run(storage).await {
                 Ok(done) => {
-                    if self.take(done) {
+                    let more = self.take(done);
+                    if more && self.submissions.is_empty() {
+                        self.more = true;
+                        return;
+                    }
+                    if more {
                         parts.push_front(part);
                     }
                 }
@@ -228,6 +246,7 @@ impl Run<'_> {
             results: results.collect(),
             entries: self.entries,
             head: self.head,
+            more: self.more,
             failure: self.failure,
         }
     }

@@ -1,6 +1,7 @@
 //! The pipeline over a storage in memory, rule by rule.
 
 mod conflicts;
+mod external;
 mod grouping;
 mod order;
 mod rows;
