@@ -90,6 +90,7 @@ fn pl14_a_constraint_error_that_is_nobodys_ends_the_group() {
         refused: crate::plan::RefusedNumbers::new(),
         entries: Vec::new(),
         head: None,
+        more: false,
         failure: None,
     };
     let part = |range| super::Part {
