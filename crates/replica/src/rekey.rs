@@ -49,7 +49,7 @@ pub(crate) fn rekey(
     if !is_insert(&taken.change.op) {
         return Ok(false);
     }
-    let new = free_key(work, table, key_position)?;
+    let new = free_key(work, table, key_position, old)?;
     let to = RowKey::encode([&Value::Integer(new)]).map_err(|error| ReplicaError::Row {
         reason: error.to_string(),
     })?;
@@ -76,11 +76,13 @@ pub(crate) fn rekey(
 }
 
 /// One above every key that the file or the server is known to have, and above all that rows of
-/// the file refer to: a child without its parent must not become the child of another.
+/// the file refer to: a child without its parent must not become the child of another. Above the
+/// `taken` one too: the row may be deleted here already, and the one in its way not be here yet.
 fn free_key(
     work: &Work<'_>,
     table: &SyncedTable,
     key_position: usize,
+    taken: i64,
 ) -> Result<i64, ReplicaError> {
     let mut last = largest(work, table, key_position)?;
     for child in work.tables.iter() {
@@ -93,7 +95,7 @@ fn free_key(
         Value::Integer(number) => Some(*number),
         Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
     });
-    Ok(last.max(known.unwrap_or(0)).saturating_add(1))
+    Ok(last.max(known.unwrap_or(0)).max(taken).saturating_add(1))
 }
 
 /// The largest integer in a column, or zero.

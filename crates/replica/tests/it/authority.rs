@@ -89,6 +89,7 @@ pub(crate) struct Backup {
     log: Vec<Entry>,
     ids: BTreeMap<ChangesetId, Version>,
     devices: BTreeMap<DeviceId, Device>,
+    horizon: Version,
 }
 
 impl Authority {
@@ -179,6 +180,7 @@ impl Authority {
             log: self.log.clone(),
             ids: self.ids.clone(),
             devices: self.devices.clone(),
+            horizon: self.horizon,
         }
     }
 
@@ -188,6 +190,7 @@ impl Authority {
         self.log = backup.log;
         self.ids = backup.ids;
         self.devices = backup.devices;
+        self.horizon = backup.horizon;
     }
 
     fn set(

@@ -212,9 +212,12 @@ impl Device {
             self.replica.wake(self.now)?;
             self.collect();
             let mut moved = self.upload(authority) > 0;
+            let mut frames = 0;
             while self.try_download()? {
                 moved = true;
                 self.upload(authority);
+                frames += 1;
+                assert!(frames < 5_000, "the two talk without end");
             }
             if let Some(link) = &mut self.link {
                 moved |= authority.page(link) || authority.advance(link);

@@ -470,6 +470,19 @@ fn ob10_a_taken_integer_key_is_changed_with_its_references() {
 }
 
 #[test]
+fn ob10_a_row_that_is_deleted_again_gets_another_key_too() {
+    let (mut server, mut device) = at_rest();
+    device.disconnect();
+    server.write(&[("notes", vec![Value::Integer(1), "theirs".into()])]);
+    device.write("INSERT INTO notes VALUES(1, 'mine')");
+    device.write("DELETE FROM notes");
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(device.query("SELECT * FROM notes"), "1|theirs");
+    device.assert_equal(&server);
+}
+
+#[test]
 fn ob11_lost_answers_never_make_an_effect_twice() {
     const TABLE: &str = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, n INTEGER);";
     let mut tables = schema(TABLE);
