@@ -44,9 +44,14 @@ impl Work<'_> {
         version: Version,
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
+        let was_parked = entry.state == State::Parked;
         entry.state = State::Accepted;
         entry.version = Some(version);
+        (entry.code, entry.message, entry.parked_at) = (None, None, None);
         outbox::put(self.conn, &entry)?;
+        if was_parked {
+            self.make_dirty(entry.seq)?;
+        }
         if cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version) {
             self.finish(&entry, now)?;
         }

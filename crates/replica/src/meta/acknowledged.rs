@@ -44,10 +44,11 @@ pub(crate) fn put(conn: &Connection, kept: &Acknowledged) -> Result<(), ReplicaE
     .doing(WRITING)
 }
 
-/// Forgets what is too old or too much at `now`, the oldest first.
+/// Forgets what is too old or too much, the oldest first. `now` is the server's clock, as their
+/// versions are: the device's own may jump by years.
 pub(crate) fn expire(conn: &Connection, now: Timestamp) -> Result<(), ReplicaError> {
     let horizon = now.0.saturating_sub(KEPT_MILLIS * 1000);
-    conn.prepare_cached("DELETE FROM syncline_acknowledged WHERE at < ?1")
+    conn.prepare_cached("DELETE FROM syncline_acknowledged WHERE version < ?1")
         .and_then(|mut s| s.execute([horizon.cast_signed()]))
         .doing(WRITING)?;
     let mut kept: u64 = conn

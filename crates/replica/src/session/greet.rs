@@ -33,7 +33,6 @@ impl Replica {
         let mut fresh = Lease::default();
         self.entropy.fill(&mut fresh.0);
         let hello = db::immediate(&self.conn, || {
-            acknowledged::expire(&self.conn, now)?;
             // Without a Welcome to the last Hello the server may have taken its lease or not:
             // the same is offered again.
             let lease = settings::get_id(&self.conn, Key::Lease)?;
@@ -179,7 +178,7 @@ fn take_welcome(
         match reason {
             ReloadReason::Diverged => {
                 let common = common.map_or(Version::ZERO, |cursor| cursor.version);
-                let resent = diverge(work, common)?;
+                let resent = diverge(work, common, welcome.horizon)?;
                 work.events.push(Event::Diverged { resent });
             }
             ReloadReason::Horizon => work.events.push(Event::Resynced),
@@ -193,6 +192,7 @@ fn take_welcome(
         cursors::clear(conn)?;
         settings::remove(conn, Key::LoadedRows)?;
     }
+    acknowledged::expire(conn, welcome.now)?;
     let next = outbox::renumber(conn, welcome.next_number, forked)?;
     settings::put(conn, Key::NextNumber, next.cast_signed())?;
     Ok(())
@@ -215,11 +215,15 @@ fn head(bucket: BucketId) -> u64 {
 /// The server lost everything after `common`: own changesets later than that are unsent again,
 /// with the same ids and before younger ones, and rows later than that give way to any page
 /// (spec OB4). Returns how many changesets that are.
-fn diverge(work: &mut Work<'_>, common: Version) -> Result<u64, ReplicaError> {
+///
+/// What lies below the horizon may be in what the server has left, which does not know its id any
+/// more: the server is told so.
+fn diverge(work: &mut Work<'_>, common: Version, horizon: Version) -> Result<u64, ReplicaError> {
     let conn = work.conn;
     let mut resent = 0;
     for mut entry in accepted_after(conn, common)? {
         entry.state = State::Sealed;
+        entry.may_be_applied |= entry.version.is_some_and(|version| version <= horizon);
         entry.version = None;
         outbox::put(conn, &entry)?;
         resent += 1;
@@ -236,7 +240,7 @@ fn diverge(work: &mut Work<'_>, common: Version) -> Result<u64, ReplicaError> {
             marked: kept.marked,
             sent: true,
             require_unchanged: changeset.require_unchanged,
-            may_be_applied: false,
+            may_be_applied: kept.version <= horizon,
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,

@@ -212,7 +212,9 @@ impl Replica {
         self.session.reloads = false;
         self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
         if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
-            db::immediate(&self.conn, || acknowledged::expire(&self.conn, now))?;
+            db::immediate(&self.conn, || {
+                acknowledged::expire(&self.conn, checkpoint.now)
+            })?;
         }
         if !applied.reload.is_empty() {
             for LoadPosition { bucket, table, .. } in &applied.reload {
@@ -245,8 +247,13 @@ impl Replica {
             return Ok(());
         };
         let outcome = self.transact(now, |work, entropy| {
-            let entry = outbox::by_id(work.conn, result.id)?
-                .filter(|entry| entry.seq == flight.seq && entry.state == State::Sealed);
+            let entry = outbox::by_id(work.conn, result.id)?.filter(|entry| {
+                // What was parked meanwhile because its rows went away is in the log all
+                // the same: it must not be offered for sending again (spec OB11).
+                let was_parked =
+                    entry.state == State::Parked && matches!(result.verdict, Verdict::Accepted(_));
+                entry.seq == flight.seq && (entry.state == State::Sealed || was_parked)
+            });
             let Some(entry) = entry else {
                 return Ok(Answered::Void);
             };
