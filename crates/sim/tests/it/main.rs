@@ -56,6 +56,13 @@ fn seeds_that_found_something() {
         // … and orphans that were in the way of the new key.
         (20, 40),
         (40, 36),
+        // A row deleted and inserted again in one group kept its old columns in the database.
+        (15, 150),
+        // The answer to a changeset that was parked meanwhile was thrown away, and so it could be
+        // sent, and applied, once more when the server had forgotten its id.
+        (113, 150),
+        // After a restore, changesets below the horizon were sent again without a word.
+        (114, 150),
     ];
     for (seed, steps) in seeds {
         run(seed, steps);
