@@ -95,7 +95,26 @@ fn free_key(
         Value::Integer(number) => Some(*number),
         Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_) => None,
     });
-    Ok(last.max(known.unwrap_or(0)).max(taken).saturating_add(1))
+    let last = last.max(known.unwrap_or(0)).max(taken);
+    Ok(last.max(largest_unsent(work, table)?).saturating_add(1))
+}
+
+/// The largest integer key of the table in changes that wait: rows that were inserted and deleted
+/// again are nowhere else.
+fn largest_unsent(work: &Work<'_>, table: &SyncedTable) -> Result<i64, ReplicaError> {
+    let mut last = 0;
+    for state in [State::Sealed, State::Accepted, State::Parked] {
+        for entry in outbox::in_state(work.conn, state, 0, usize::MAX)? {
+            for (t, key) in outbox::keys(work.conn, entry.seq)? {
+                if t == table.number()
+                    && let Some(Value::Integer(number)) = key.decode().unwrap_or_default().first()
+                {
+                    last = last.max(*number);
+                }
+            }
+        }
+    }
+    Ok(last)
 }
 
 /// The largest integer in a column, or zero.
