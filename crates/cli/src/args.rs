@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Check(Check),
     /// Print a token for a user.
     Token(Token),
+    /// Copy a server's data into one file, while it runs.
+    Backup(Backup),
+    /// Put a copy back as a server's data.
+    Restore(Restore),
     /// Make a database sync: compare it with the server, then add capture.
     Attach(Attach),
     /// Take everything of Syncline out of a database again.
@@ -69,6 +73,8 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Prove that a database equals the server: digests, then row by row.
     Verify(Verify),
+    /// Print completions for a shell.
+    Completions(Completions),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -136,6 +142,41 @@ pub(crate) struct Token {
     /// The server's configuration, if it says where the data is.
     #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
     pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Backup {
+    /// The file to make: an SQLite database with everything, the token secret too.
+    #[arg(value_name = "FILE")]
+    pub to: PathBuf,
+    /// Folder of the server's data.
+    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// The server's configuration, if it says where the data is.
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Restore {
+    /// A file that `backup` made.
+    #[arg(value_name = "FILE")]
+    pub from: PathBuf,
+    /// Folder of the server's data; the server must not be running.
+    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// The server's configuration, if it says where the data is.
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Replace the data that is there; it is kept beside it.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Completions {
+    /// Which shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// Which server, as whom.

@@ -1,6 +1,7 @@
 //! One module for each group of commands.
 
 pub(crate) mod attach;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod queue;
@@ -9,11 +10,26 @@ pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod verify;
 
-use std::{io::IsTerminal as _, path::Path};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+};
 
+use clap::CommandFactory as _;
 use syncline::{ClientError, Connection, Interrupt, Token};
 
-use crate::args::ServerArgs;
+use crate::{
+    args::{Args, ServerArgs},
+    exit::Exit,
+};
+
+/// What a shell needs to complete our commands, on standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) -> anyhow::Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "syncline", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(Exit::Done)
+}
 
 /// A runtime for one file: everything happens on this thread.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -10,7 +10,7 @@ use anyhow::Context;
 use syncline_core::config::Config;
 use syncline_server::net::Remember;
 
-const FILE: &str = "dev-tables.toml";
+pub(crate) const FILE: &str = "dev-tables.toml";
 
 /// A file in the form of syncline.toml, so that it can become one.
 #[derive(Debug, Clone)]

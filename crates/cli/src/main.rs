@@ -45,6 +45,8 @@ fn run(args: Args, output: &Output) -> anyhow::Result<exit::Exit> {
         Command::Init(init) => commands::config::init(&init, output),
         Command::Check(check) => commands::config::check(&check, output),
         Command::Token(token) => commands::config::token(&token, output),
+        Command::Backup(backup) => commands::backup::back_up(&backup, output),
+        Command::Restore(restore) => commands::backup::restore(&restore, output),
         Command::Attach(attach) => commands::attach::attach(attach, args.verbose, output),
         Command::Detach(detach) => commands::attach::detach(&detach, output),
         Command::Hydrate(hydrate) => commands::sync::hydrate(hydrate, args.verbose, output),
@@ -54,5 +56,6 @@ fn run(args: Args, output: &Output) -> anyhow::Result<exit::Exit> {
         Command::Conflicts(conflicts) => commands::conflicts::run(conflicts, output),
         Command::Queue(queue) => commands::queue::run(queue, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
+        Command::Completions(completions) => commands::completions(completions.shell),
     }
 }

@@ -12,7 +12,7 @@ use syncline_server::net::{Auth, SECRET_BYTES_MIN};
 
 use crate::exit::{Exit, Failure};
 
-const FILE: &str = "token-secret";
+pub(crate) const FILE: &str = "token-secret";
 
 /// `90s`, `30m`, `12h`, `30d` in seconds.
 pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
@@ -80,6 +80,13 @@ fn own_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(fs::read(&path)?),
         Err(error) => Err(error).with_context(|| format!("make {}", path.display())),
     }
+}
+
+/// Makes a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = private_file(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 #[cfg(unix)]

@@ -94,7 +94,7 @@ pub(crate) fn prepare(
 }
 
 /// `None` when the file has no tables of ours.
-fn found_format(conn: &Connection) -> rusqlite::Result<Option<i64>> {
+pub(crate) fn found_format(conn: &Connection) -> rusqlite::Result<Option<i64>> {
     let exists = conn.table_exists(None, "syncline_server")?;
     if !exists {
         return Ok(None);

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod capture;
 mod catalog;
 mod explain;
@@ -30,6 +31,7 @@ mod trim;
 mod value;
 mod write;
 
+pub use backup::{BackupError, SideFiles, back_up, restore};
 pub use open::OpenError;
 pub use reader::SqliteReader;
 pub use storage::SqliteStorage;

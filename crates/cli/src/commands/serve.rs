@@ -1,6 +1,10 @@
 //! `syncline serve`.
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use serde_json::json;
@@ -49,10 +53,7 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
     });
     let mut entropy = [0; 32];
     getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
-    let path = match &config.server.database {
-        Some(database) => PathBuf::from(database),
-        None => data.join(DATABASE),
-    };
+    let path = database(&config, &data);
     let options = Options {
         listen,
         config,
@@ -91,6 +92,14 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
         server.stop().await.context("stop the server")
     })?;
     Ok(Exit::Done)
+}
+
+/// The database of a server with this configuration.
+pub(crate) fn database(config: &Config, data: &Path) -> PathBuf {
+    match &config.server.database {
+        Some(database) => PathBuf::from(database),
+        None => data.join(DATABASE),
+    }
 }
 
 fn configuration(args: &Serve) -> anyhow::Result<Config> {

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod backup;
 mod crash;
 mod documented;
 mod fallback;
