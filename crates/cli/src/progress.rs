@@ -218,6 +218,13 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
                 "{table} {key} does not fit into this database yet: {reason}"
             )),
         ),
+        Event::ChangeHidden { table, key, reason } => (
+            json!({ "type": "change_hidden", "table": table, "key": key.to_string(), "reason": reason }),
+            Some(format!(
+                "{table} {key}: what was written here does not fit beside what the server has, and \
+                 is hidden until the server has judged it: {reason}"
+            )),
+        ),
         Event::RowUnfit { table, row, reason } => (
             json!({ "type": "row_unfit", "table": table, "row": row, "reason": reason }),
             Some(format!("{table} {row} cannot be sent as it is: {reason}")),

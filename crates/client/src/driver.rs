@@ -466,6 +466,7 @@ impl Driver {
             | Event::Resynced
             | Event::AccessLost { .. }
             | Event::RowUnstorable { .. }
+            | Event::ChangeHidden { .. }
             | Event::RowUnfit { .. }
             | Event::DigestMismatch { .. }
             | Event::Rekeyed { .. }

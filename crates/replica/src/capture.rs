@@ -17,6 +17,8 @@ mod rescan;
 mod stamp;
 mod triggers;
 
+pub(crate) use triggers::rivals;
+
 pub use boundary::{begin_marked, end_marked, has_marks};
 pub use drafts::{Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, take_drafts};
 pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};

@@ -60,6 +60,13 @@ pub enum Event {
         key: RowKey,
         reason: String,
     },
+    /// An unsent change does not fit beside what the server has, or not any more: the row is as the
+    /// server has it until the server has judged the change.
+    ChangeHidden {
+        table: String,
+        key: RowKey,
+        reason: String,
+    },
     /// A row of the app's cannot sync as it is: text that is not UTF-8, a key that is NULL.
     RowUnfit {
         table: String,

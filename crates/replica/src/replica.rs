@@ -234,7 +234,7 @@ impl Replica {
                 };
                 let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
                 let done = work(&mut transaction, &mut **entropy, sealed.len())?;
-                transaction.settle()?;
+                transaction.settle(&mut **entropy, now)?;
                 transaction.reload_distrusted()?;
                 Ok(Some(done))
             })
@@ -291,7 +291,7 @@ impl Replica {
                 let tables = load::build(conn)?;
                 let mut work = Work::new(conn, &tables);
                 adopt::adopt(&mut work, old, &mut **entropy, now)?;
-                work.settle()?;
+                work.settle(&mut **entropy, now)?;
                 work.reload_distrusted()?;
                 let has_to_load = !work.distrusted.is_empty();
                 repeat::install(conn, &tables)?;
@@ -334,7 +334,7 @@ impl Replica {
     /// [`ReplicaError::UnknownChangeset`] if it is not parked.
     pub fn retry(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
         self.parked(id)?;
-        let retried = self.transact(now, |work, _| {
+        let retried = self.transact(now, |work, entropy| {
             let Some(root) = outbox::by_id(work.conn, id)? else {
                 return Ok(0);
             };
@@ -348,7 +348,7 @@ impl Replica {
                     retried += 1;
                 }
             }
-            work.settle()?;
+            work.settle(entropy, now)?;
             Ok(retried)
         })?;
         self.pump(now)?;

@@ -2,6 +2,7 @@
 
 mod error;
 mod raw;
+mod rivals;
 mod text;
 
 use rusqlite::{Connection, ToSql};
@@ -10,6 +11,7 @@ use syncline_core::{ColumnType, Row, RowKey, Table, Value};
 pub use error::RowError;
 pub(crate) use raw::Bind;
 pub(crate) use raw::Raw;
+pub(crate) use rivals::Rivals;
 pub(crate) use text::uuid_spellings;
 use text::{Statements, spellings, update, update_stored};
 

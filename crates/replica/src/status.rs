@@ -22,7 +22,7 @@ pub struct Status {
     pub parked: u64,
     /// Open conflicts in the inbox.
     pub conflicts: u64,
-    /// Rows of the server that this database cannot hold.
+    /// Rows of the server that this database cannot hold, but for those with unsent changes.
     pub unstorable: u64,
     /// The version of the last checkpoint.
     pub checkpoint: Option<Version>,

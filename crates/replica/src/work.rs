@@ -1,6 +1,7 @@
 //! One transaction's work on the app's rows: the server's images underneath, pending changes on
 //! top, and the visible rows made of both.
 
+mod room;
 mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use crate::{
         names,
         shadow::{self, Shadow},
     },
-    rows::RowError,
+    rows::{Rivals, RowError},
     tables::{SyncedTable, Tables},
 };
 
@@ -47,6 +48,8 @@ pub(crate) struct Work<'c> {
     counts: BTreeMap<TableNumber, i64>,
     /// Numbers of users, as far as they were asked.
     users: BTreeMap<String, Option<User>>,
+    /// How to find what is in a row's way, as far as it was asked; `None` for a table that is gone.
+    rivals: BTreeMap<TableNumber, Option<Rivals>>,
     /// Tables with rows whose server image is not known: to be loaded again.
     pub(crate) distrusted: BTreeSet<TableNumber>,
 }
@@ -78,6 +81,7 @@ impl<'c> Work<'c> {
             conflicts: tables.named(conflict::TABLE).map(SyncedTable::number),
             counts: BTreeMap::new(),
             users: BTreeMap::new(),
+            rivals: BTreeMap::new(),
             distrusted: BTreeSet::new(),
         }
     }

@@ -213,7 +213,7 @@ impl Model {
                 touched.extend(rows_of(&changeset));
             }
         }
-        if status.unstorable > 0 && touched.is_empty() {
+        if status.unstorable > 0 {
             bail!("{} cannot hold {} rows", device.name, status.unstorable);
         }
         let here = read_rows(&device.app)?;
@@ -223,16 +223,12 @@ impl Model {
             .chain(&visible)
             .filter(|(table, key)| !touched.contains(&((*table).to_owned(), key.clone())))
             .collect();
-        // A row that an unsent change stands in the way of waits for the verdict (AP6).
-        let mut waiting = status.unstorable;
         for name in names {
             let expected = visible
                 .get(name)
                 .and_then(|name| moment.truth.rows.get(name));
             let found = here.get(name);
-            if found.is_none() && waiting > 0 {
-                waiting -= 1;
-            } else if found != expected {
+            if found != expected {
                 bail!(
                     "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
                      for this user (and {:?} at all); the queue is {:#?}",

@@ -492,6 +492,7 @@ impl World {
             | Event::Resynced
             | Event::AccessLost { .. }
             | Event::RowUnstorable { .. }
+            | Event::ChangeHidden { .. }
             | Event::Rekeyed { .. }
             | Event::TablesLeftOut { .. }
             | Event::Rescanned { .. } => {}

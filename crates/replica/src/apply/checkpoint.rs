@@ -85,7 +85,7 @@ pub(crate) fn apply_checkpoint(
     if input.checkpoint.loading == 0 {
         end_loading(work, &stream)?;
     }
-    work.settle()?;
+    work.settle(stream.entropy, now)?;
 
     for live in &input.checkpoint.live {
         let table = work.tables.remote(live.table);

@@ -75,7 +75,7 @@ pub(crate) fn apply_page(
         }
         None => settings::remove(work.conn, Key::RemainingRows)?,
     }
-    work.settle()?;
+    work.settle(entropy, now)?;
     Ok(rows)
 }
 

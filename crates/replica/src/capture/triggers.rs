@@ -45,6 +45,8 @@ pub(super) struct Plan<'a> {
     /// Captured columns: as the app names them, and in the mark.
     columns: Vec<(String, String)>,
     keys: Vec<Key>,
+    /// The new row's values are parameters, numbered as the shape's columns; else they are NEW's.
+    is_bound: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,17 @@ pub(super) fn mark_column(table: &Table, position: usize) -> String {
     format!("c{}", table.columns[position].number.0)
 }
 
+/// The ways in which a row of the table, `r`, can be in the place of another row: a condition
+/// each, with the other row's values as parameters numbered as the columns of `shape`.
+pub(crate) fn rivals(table: &Table, shape: &Shape) -> Vec<String> {
+    let plan = Plan {
+        is_bound: true,
+        ..Plan::new(table, shape)
+    };
+    let by_indexes = plan.further_unique_indexes().map(|i| plan.same_terms(i));
+    [plan.same_key()].into_iter().chain(by_indexes).collect()
+}
+
 impl<'a> Plan<'a> {
     /// `shape` is what the database has of `table`: all its columns but generated ones, and the
     /// same primary key.
@@ -94,6 +107,7 @@ impl<'a> Plan<'a> {
                 .map(|p| (quoted(&table.columns[p].name), mark_column(table, p)))
                 .collect(),
             keys: table.primary_key.iter().map(key).collect(),
+            is_bound: false,
         }
     }
 
@@ -201,8 +215,13 @@ impl<'a> Plan<'a> {
         self.existing(&this_row)
     }
 
-    /// Marks the row that has the key NEW as the key's index compares it.
+    /// Marks the row that has the key NEW.
     fn evicted_by_key(&self) -> String {
+        self.existing(&self.same_key())
+    }
+
+    /// The row `r` has the new key as the key's index compares it.
+    fn same_key(&self) -> String {
         let index = self.shape.indexes.iter().find(|index| index.is_primary_key);
         let term = |&position: &usize| {
             let name = quoted(&self.shape.columns[position].name);
@@ -213,7 +232,7 @@ impl<'a> Plan<'a> {
             };
             format!("r.{name} = +{}{collate}", self.new_value(position))
         };
-        self.existing(&all(&self.shape.primary_key, term))
+        all(&self.shape.primary_key, term)
     }
 
     /// A rowid that is no key can be given in a statement, and evicts like one.
@@ -223,33 +242,37 @@ impl<'a> Plan<'a> {
     }
 
     fn evicted_by_indexes(&self) -> Vec<String> {
-        let conflict = |index: &ShapeIndex| {
-            let mut conditions: Vec<String> = index
-                .predicate
-                .iter()
-                .map(|predicate| format!("({predicate})"))
-                .collect();
-            conditions.extend(index.terms.iter().map(|term| {
-                let collate = quoted(&term.collation);
-                match &term.of {
-                    TermOf::Column(position) => {
-                        let name = quoted(&self.shape.columns[*position].name);
-                        format!(
-                            "r.{name} = +{} COLLATE {collate}",
-                            self.new_value(*position)
-                        )
-                    }
-                    TermOf::Expression(text) => {
-                        format!("({text}) = ({}) COLLATE {collate}", self.of_new(text))
-                    }
-                }
-            }));
-            self.existing(&conditions.join(" AND "))
-        };
-        self.further_unique_indexes().map(conflict).collect()
+        self.further_unique_indexes()
+            .map(|index| self.existing(&self.same_terms(index)))
+            .collect()
     }
 
-    /// The expression `text` over the columns of NEW.
+    /// The row `r` has what the new one would have in a unique index.
+    fn same_terms(&self, index: &ShapeIndex) -> String {
+        let mut conditions: Vec<String> = index
+            .predicate
+            .iter()
+            .map(|predicate| format!("({predicate})"))
+            .collect();
+        conditions.extend(index.terms.iter().map(|term| {
+            let collate = quoted(&term.collation);
+            match &term.of {
+                TermOf::Column(position) => {
+                    let name = quoted(&self.shape.columns[*position].name);
+                    format!(
+                        "r.{name} = +{} COLLATE {collate}",
+                        self.new_value(*position)
+                    )
+                }
+                TermOf::Expression(text) => {
+                    format!("({text}) = ({}) COLLATE {collate}", self.of_new(text))
+                }
+            }
+        }));
+        conditions.join(" AND ")
+    }
+
+    /// The expression `text` over the columns of the new row.
     fn of_new(&self, text: &str) -> String {
         let columns = list(
             self.shape.columns.iter().enumerate(),
@@ -308,6 +331,9 @@ impl<'a> Plan<'a> {
     /// NULL column would become NULL. A default that is no literal is left out: it may call a
     /// function that only the app's own program has.
     fn new_value(&self, position: usize) -> String {
+        if self.is_bound {
+            return format!("?{}", position + 1);
+        }
         let column = &self.shape.columns[position];
         let name = quoted(&column.name);
         match column

@@ -97,23 +97,6 @@ pub(crate) fn hidden(
     Ok(keys)
 }
 
-/// At most `limit` rows of the table that have a shadow.
-pub(crate) fn keys(
-    conn: &Connection,
-    t: TableNumber,
-    limit: usize,
-) -> Result<Vec<RowKey>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let sql = "SELECT key FROM syncline_shadow WHERE t = ?1 ORDER BY key LIMIT ?2";
-    let mut statement = conn.prepare_cached(sql).doing(READING)?;
-    let mut rows = statement.query((t.0, limit)).doing(READING)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
-    }
-    Ok(keys)
-}
-
 /// At most `limit` keys after `after`, ascending, of rows that the server gave or that are dirty.
 pub(crate) fn keys_with_rows(
     conn: &Connection,
@@ -141,10 +124,13 @@ pub(crate) fn keys_with_rows(
     Ok(keys)
 }
 
-/// Rows of the server that this database cannot hold.
+/// Rows of the server that this database cannot hold. Those with an unsent change are as they
+/// are because of it, until the server has judged it.
 pub(crate) fn count_hidden(conn: &Connection) -> Result<u64, ReplicaError> {
     conn.query_row(
-        "SELECT count(*) FROM syncline_shadow WHERE hidden = 1",
+        "SELECT count(*) FROM syncline_shadow AS s WHERE hidden = 1 AND NOT EXISTS (
+           SELECT 1 FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+           WHERE c.t = s.t AND c.key = s.key AND o.state <> 2)",
         [],
         |row| row.get::<_, i64>(0),
     )

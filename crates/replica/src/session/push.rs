@@ -97,7 +97,7 @@ impl Replica {
                     seed::Seeded::Done(_) => break,
                 }
             }
-            work.settle()?;
+            work.settle(entropy, now)?;
             Ok(done)
         })?;
         let Some(done) = seeded else {
@@ -286,7 +286,7 @@ impl Replica {
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
         let seq = entry.seq;
-        self.transact(now, |work, _| {
+        self.transact(now, |work, entropy| {
             match too_large {
                 Some(message) => {
                     work.park([seq], code::TOO_LARGE, &message, now)?;
@@ -298,7 +298,7 @@ impl Replica {
                     outbox::remove(work.conn, seq)?;
                 }
             }
-            work.settle()?;
+            work.settle(entropy, now)?;
             Ok(())
         })?;
         Ok(())

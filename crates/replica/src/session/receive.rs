@@ -267,7 +267,7 @@ impl Replica {
                     Refused::Settled => Answered::Settled,
                 },
             };
-            work.settle()?;
+            work.settle(entropy, now)?;
             Ok(outcome)
         })?;
         self.session.in_flight.remove(&result.id);

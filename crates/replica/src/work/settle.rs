@@ -1,57 +1,72 @@
 //! Ending a transaction's work: every visible row is shadow plus pending changes, or hidden.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_core::{Row, RowKey, TableNumber};
+use syncline_core::{RowKey, TableNumber, Timestamp};
 
-use super::{Place, Work};
+use super::{Place, Work, room::Hidden};
 use crate::{
+    entropy::Entropy,
     error::ReplicaError,
     event::Event,
     meta::{outbox, settings, shadow},
-    rows::RowError,
     tables::SyncedTable,
 };
 
 /// Hidden rows of a table that are tried again at once.
 const HIDDEN_RETRIED: usize = 1_000;
-/// Dirty rows of a table that make room for the server's rows.
-const DIRTY_MOVED: usize = 10_000;
 
 impl Work<'_> {
     /// Computes stale rows, places what was in each other's way, hides what does not fit, and
     /// writes the digests. Nothing stops it but the disk (spec AP6).
-    pub(crate) fn settle(&mut self) -> Result<(), ReplicaError> {
-        let tables: Vec<_> = self.changed.keys().copied().collect();
-        for t in tables {
-            if self.has_shadows(t)? {
-                let hidden = self.hidden_in_turn(t)?;
-                self.stale.extend(hidden.into_iter().map(|key| (t, key)));
-            }
-        }
-        let mut computed = BTreeMap::new();
-        for (t, key) in std::mem::take(&mut self.stale) {
-            let Some(table) = self.table(t) else { continue };
-            if let Some(is_clean) = self.compute(table, &key)? {
-                computed.insert((t, key), is_clean);
-            }
-        }
-        self.place_stuck(|_| true)?;
-        if !self.stuck.is_empty() {
-            self.make_room()?;
-        }
-        let unplaced = std::mem::take(&mut self.stuck);
+    pub(crate) fn settle(
+        &mut self,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let computed = self.compute_stale()?;
+        self.place_stuck()?;
+        let hidden = if self.stuck.is_empty() {
+            BTreeMap::new()
+        } else {
+            self.make_room(entropy, now)?
+        };
         for ((t, key), is_clean) in computed {
-            if !unplaced.contains_key(&(t, key.clone())) {
+            if !hidden.contains_key(&(t, key.clone())) {
                 self.settled(t, &key, is_clean)?;
             }
         }
-        for ((t, key), row) in unplaced {
+        for ((t, key), hidden) in hidden {
             if let Some(table) = self.table(t) {
-                self.hide(table, &key, row)?;
+                self.hide(table, &key, hidden)?;
             }
         }
         self.store_counts()
+    }
+
+    /// Shows every dirty row whose image or pending changes became others, and has the hidden
+    /// rows of the tables that changed tried again. Says of each whether nothing is pending.
+    fn compute_stale(&mut self) -> Result<BTreeMap<Place, bool>, ReplicaError> {
+        let mut computed = BTreeMap::new();
+        let mut tried = BTreeSet::new();
+        loop {
+            let tables: Vec<_> = self.changed.keys().copied().collect();
+            for t in tables {
+                if tried.insert(t) && self.has_shadows(t)? {
+                    let hidden = self.hidden_in_turn(t)?;
+                    self.stale.extend(hidden.into_iter().map(|key| (t, key)));
+                }
+            }
+            if self.stale.is_empty() {
+                return Ok(computed);
+            }
+            for (t, key) in std::mem::take(&mut self.stale) {
+                let Some(table) = self.table(t) else { continue };
+                if let Some(is_clean) = self.compute(table, &key)? {
+                    computed.insert((t, key), is_clean);
+                }
+            }
+        }
     }
 
     /// Hidden rows to be tried now: the next ones each time, so that each gets its turn however
@@ -106,22 +121,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Inserts stuck rows that `wanted` names until no more of them fits.
-    fn place_stuck(&mut self, wanted: impl Fn(&Place) -> bool) -> Result<(), ReplicaError> {
+    /// Inserts stuck rows until no more of them fits.
+    fn place_stuck(&mut self) -> Result<(), ReplicaError> {
         loop {
-            let waiting: Vec<_> = self.stuck.keys().filter(|p| wanted(p)).cloned().collect();
+            let waiting: Vec<_> = self.stuck.keys().cloned().collect();
             let mut placed = 0;
             for place in waiting {
                 let Some(table) = self.table(place.0) else {
                     continue;
                 };
-                match table.sql.insert_or_replace(self.conn, &self.stuck[&place]) {
-                    Ok(()) => {
-                        self.stuck.remove(&place);
-                        placed += 1;
-                    }
-                    Err(error) if error.is_constraint() => {}
-                    Err(error) => return Err(error.into()),
+                if self.place(table, &self.stuck[&place])?.is_none() {
+                    self.stuck.remove(&place);
+                    placed += 1;
                 }
             }
             if placed == 0 {
@@ -130,77 +141,34 @@ impl Work<'_> {
         }
     }
 
-    /// Takes the dirty rows out of the tables where something is stuck: the server's rows come
-    /// first, then those with pending changes on top.
-    fn make_room(&mut self) -> Result<(), ReplicaError> {
-        let mut tables: Vec<_> = self.stuck.keys().map(|(t, _)| *t).collect();
-        tables.dedup();
-        let mut dirty = std::collections::BTreeSet::new();
-        for t in tables {
-            let Some(table) = self.table(t) else { continue };
-            let keys = shadow::keys(self.conn, t, DIRTY_MOVED)?;
-            for key in keys {
-                let place = (t, key);
-                if !self.stuck.contains_key(&place)
-                    && let Some(row) = self.visible(table, &place.1)?
-                {
-                    table.sql.delete(self.conn, &place.1)?;
-                    self.stuck.insert(place.clone(), row);
-                }
-                dirty.insert(place);
-            }
-        }
-        self.place_stuck(|place| !dirty.contains(place))?;
-        self.place_stuck(|_| true)
-    }
-
-    /// Keeps aside a row that this database cannot hold (spec AP6).
-    fn hide(&mut self, table: &SyncedTable, key: &RowKey, row: Row) -> Result<(), ReplicaError> {
+    /// Writes down that a row is not what it should be (spec AP6).
+    fn hide(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        hidden: Hidden,
+    ) -> Result<(), ReplicaError> {
         let mut shadow = match self.shadow(table, key)? {
             Some(shadow) => shadow,
             None => shadow::Shadow {
-                image: Some(row.clone()),
+                image: hidden.server,
                 hidden: false,
             },
         };
-        let reason = match table.sql.insert_or_replace(self.conn, &row) {
-            Ok(()) => None,
-            Err(error) if error.is_constraint() => Some(error),
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(server) = shadow
-            .image
-            .as_ref()
-            .filter(|server| reason.is_some() && **server != row)
-        {
-            // The pending change does not fit, but the server's row may.
-            match table.sql.insert_or_replace(self.conn, server) {
-                Ok(()) => {}
-                Err(error) if error.is_constraint() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         let newly = !shadow.hidden;
-        shadow.hidden = reason.is_some();
+        shadow.hidden = true;
         self.put_shadow(table, key, &shadow)?;
-        if let (true, Some(error)) = (newly, reason) {
-            self.events.push(Event::RowUnstorable {
-                table: table.name().to_owned(),
-                key: key.clone(),
-                reason: chain(&error),
-            });
+        if !newly {
+            return Ok(());
         }
+        self.note(table.number(), key, None);
+        let (table, key) = (table.name().to_owned(), key.clone());
+        let reason = hidden.reason;
+        self.events.push(if hidden.lacks_server {
+            Event::RowUnstorable { table, key, reason }
+        } else {
+            Event::ChangeHidden { table, key, reason }
+        });
         Ok(())
     }
-}
-
-/// The error with its causes.
-fn chain(error: &RowError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

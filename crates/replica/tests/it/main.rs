@@ -20,6 +20,7 @@ mod introspect;
 mod loading;
 mod model;
 mod outbox;
+mod room;
 mod rows;
 mod sealing;
 mod session;
