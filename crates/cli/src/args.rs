@@ -1,8 +1,10 @@
 //! What can be typed.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::settings::Settings;
 
 const AFTER: &str = "\
 Examples:
@@ -49,6 +51,10 @@ pub(crate) enum Command {
     Init(Init),
     /// Read syncline.toml and say each rule in words.
     Check(Check),
+    /// Print each setting of the server and where it came from.
+    Config(ShowConfig),
+    /// Print tables as SQL, or the types of their rows.
+    Generate(Generate),
     /// Print a token for a user.
     Token(Token),
     /// Copy a server's data into one file, while it runs.
@@ -82,21 +88,14 @@ pub(crate) struct Serve {
     /// For trying things: this machine only, tables of devices are added, prints a token.
     #[arg(long)]
     pub dev: bool,
-    /// The configuration; `syncline.toml` if there is one.
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
-    pub config: Option<PathBuf>,
-    /// Folder of the server's data.
-    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
-    pub data: Option<PathBuf>,
-    /// Address and port.
-    #[arg(long, value_name = "ADDR", env = "SYNCLINE_LISTEN")]
-    pub listen: Option<SocketAddr>,
     /// Destructive changes of the tables that are allowed, for example drop:tasks.note.
     #[arg(long, value_name = "WHAT")]
     pub allow: Vec<String>,
     /// Log as JSON lines.
     #[arg(long)]
     pub log_json: bool,
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -136,12 +135,8 @@ pub(crate) struct Token {
     /// How long it is good: 90s, 30m, 12h, 30d.
     #[arg(long, default_value = "30d", value_parser = crate::token::parse_ttl)]
     pub ttl: u64,
-    /// Folder of the server's data, where its secret is.
-    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
-    pub data: Option<PathBuf>,
-    /// The server's configuration, if it says where the data is.
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -149,12 +144,8 @@ pub(crate) struct Backup {
     /// The file to make: an SQLite database with everything, the token secret too.
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
-    /// Folder of the server's data.
-    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
-    pub data: Option<PathBuf>,
-    /// The server's configuration, if it says where the data is.
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -162,12 +153,8 @@ pub(crate) struct Restore {
     /// A file that `backup` made.
     #[arg(value_name = "FILE")]
     pub from: PathBuf,
-    /// Folder of the server's data; the server must not be running.
-    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
-    pub data: Option<PathBuf>,
-    /// The server's configuration, if it says where the data is.
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Replace the data that is there; it is kept beside it.
     #[arg(long)]
     pub force: bool,
@@ -177,6 +164,47 @@ pub(crate) struct Restore {
 pub(crate) struct Completions {
     /// Which shell.
     pub shell: clap_complete::Shell,
+}
+
+/// Where a server's data is, for commands that work beside it.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DataArgs {
+    /// Folder of the server's data.
+    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    pub data: Option<String>,
+    /// The server's configuration, if that says where the data is.
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The database, if it is not in the data folder.
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_DATABASE")]
+    pub database: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ShowConfig {
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Generate {
+    /// What to write.
+    #[arg(value_enum)]
+    pub what: Generated,
+    /// From this configuration; `syncline.toml` unless --from says otherwise.
+    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// From the tables of this database.
+    #[arg(long, value_name = "APP.db", conflicts_with = "config")]
+    pub from: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Generated {
+    /// SQL that makes the tables in an SQLite database.
+    Schema,
+    /// TypeScript types of the rows.
+    Types,
 }
 
 /// Which server, as whom.

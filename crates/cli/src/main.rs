@@ -7,11 +7,12 @@ mod dev_tables;
 mod exit;
 mod output;
 mod progress;
+mod settings;
 mod token;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
 use args::{Args, Command};
 use output::Output;
@@ -24,12 +25,13 @@ fn main() -> ExitCode {
     {
         eprintln!("another TLS provider was installed before");
     }
-    let args = Args::parse_from(args::file_first(std::env::args_os()));
+    let matches = Args::command().get_matches_from(args::file_first(std::env::args_os()));
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let output = Output {
         json: args.json,
         quiet: args.quiet,
     };
-    match run(args, &output) {
+    match run(args, &matches, &output) {
         Ok(code) => code.into(),
         Err(error) => {
             let code = exit::code_of(&error);
@@ -39,11 +41,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args, output: &Output) -> anyhow::Result<exit::Exit> {
+fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit::Exit> {
     match args.command {
         Command::Serve(serve) => commands::serve::run(serve, args.verbose, output),
         Command::Init(init) => commands::config::init(&init, output),
         Command::Check(check) => commands::config::check(&check, output),
+        Command::Config(show) => {
+            let source = matches.subcommand().map(|(_, matches)| matches);
+            commands::config::show(&show, source, output)
+        }
+        Command::Generate(generate) => commands::generate::run(&generate, output),
         Command::Token(token) => commands::config::token(&token, output),
         Command::Backup(backup) => commands::backup::back_up(&backup, output),
         Command::Restore(restore) => commands::backup::restore(&restore, output),

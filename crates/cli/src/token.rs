@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context;
-use syncline_core::config::Config;
 use syncline_server::net::{Auth, SECRET_BYTES_MIN};
 
 use crate::exit::{Exit, Failure};
@@ -30,11 +29,6 @@ pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
         .checked_mul(seconds)
         .filter(|s| *s > 0 && *s <= 10 * 365 * 86_400)
         .ok_or_else(expected)
-}
-
-/// The folder of the server's data: flag or environment, file, default.
-pub(crate) fn data_folder(flag: Option<PathBuf>, config: &Config) -> PathBuf {
-    flag.unwrap_or_else(|| PathBuf::from(&config.server.data))
 }
 
 /// The secret that tokens are signed with: SYNCLINE_TOKEN_SECRET_FILE, or one made at random in

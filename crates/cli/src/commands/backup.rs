@@ -8,12 +8,10 @@ use std::{
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use syncline_core::config::Config;
 use syncline_store_sqlite::{BackupError, OpenError, SideFiles};
 
-use super::config::read_config;
 use crate::{
-    args::{Backup, Restore},
+    args::{Backup, DataArgs, Restore},
     dev_tables,
     exit::{Exit, Failure},
     output::Output,
@@ -24,7 +22,7 @@ use crate::{
 const SIDE_FILES: [&str; 2] = [token::FILE, dev_tables::FILE];
 
 pub(crate) fn back_up(args: &Backup, output: &Output) -> anyhow::Result<Exit> {
-    let (data, database) = place(args.data.as_ref(), args.config.as_deref())?;
+    let (data, database) = place(&args.data)?;
     let mut files = SideFiles::new();
     for name in SIDE_FILES {
         match fs::read(data.join(name)) {
@@ -53,7 +51,7 @@ pub(crate) fn back_up(args: &Backup, output: &Output) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn restore(args: &Restore, output: &Output) -> anyhow::Result<Exit> {
-    let (data, database) = place(args.data.as_ref(), args.config.as_deref())?;
+    let (data, database) = place(&args.data)?;
     let before = args
         .force
         .then(|| format!("before-{}", syncline::now().as_millis()));
@@ -92,14 +90,9 @@ pub(crate) fn restore(args: &Restore, output: &Output) -> anyhow::Result<Exit> {
 }
 
 /// The folder of a server's data, and its database.
-fn place(data: Option<&PathBuf>, config: Option<&Path>) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let default = Path::new("syncline.toml");
-    let config = match config {
-        Some(path) => read_config(path)?,
-        None if data.is_none() && default.exists() => read_config(default)?,
-        None => Config::default(),
-    };
-    let data = token::data_folder(data.cloned(), &config);
+fn place(args: &DataArgs) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let config = args.settings().read_for_data()?;
+    let data = PathBuf::from(&config.server.data);
     let database = super::serve::database(&config, &data);
     Ok((data, database))
 }

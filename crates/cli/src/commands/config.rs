@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context;
+use clap::ArgMatches;
 use serde_json::json;
 use syncline_core::{
     Timestamp,
@@ -13,9 +14,10 @@ use syncline_core::{
 use syncline_replica::introspect::introspect;
 
 use crate::{
-    args::{Check, Init, Token},
+    args::{Check, Init, ShowConfig, Token},
     exit::{Exit, Failure},
     output::{Output, counted},
+    settings::Setting,
     token,
 };
 
@@ -105,7 +107,7 @@ pub(crate) fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn open_to_read(path: &Path) -> anyhow::Result<rusqlite::Connection> {
+pub(super) fn open_to_read(path: &Path) -> anyhow::Result<rusqlite::Connection> {
     if !path.exists() {
         return Err(syncline::ClientError::NotFound(path.to_owned()).into());
     }
@@ -152,14 +154,32 @@ pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Each setting with where it came from; `matches` tells flags from the environment.
+pub(crate) fn show(
+    args: &ShowConfig,
+    matches: Option<&ArgMatches>,
+    output: &Output,
+) -> anyhow::Result<Exit> {
+    let config = args.settings.read()?;
+    let source = |name: &str| matches.and_then(|matches| matches.value_source(name));
+    let settings = args.settings.explain(&config, source)?;
+    let file = args.settings.file().map_or_else(
+        || "no file: there is no syncline.toml here".to_owned(),
+        |path| path.display().to_string(),
+    );
+    output.note(&format!("configuration: {file}"));
+    for Setting { name, value, from } in settings {
+        output.result(
+            &format!("{name:<16} {:<32} {from}", value.to_string()),
+            &json!({ "type": "setting", "name": name, "value": value, "from": from }),
+        );
+    }
+    Ok(Exit::Done)
+}
+
 pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
-    let default = Path::new("syncline.toml");
-    let config = match &args.config {
-        Some(path) => read_config(path)?,
-        None if args.data.is_none() && default.exists() => read_config(default)?,
-        None => Config::default(),
-    };
-    let data = token::data_folder(args.data.clone(), &config);
+    let config = args.data.settings().read_for_data()?;
+    let data = Path::new(&config.server.data);
     let mut claims = BTreeMap::new();
     for claim in &args.claims {
         let Some((name, value)) = claim.split_once('=') else {
@@ -171,7 +191,7 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     }
     let now = syncline::now();
     let expires = Timestamp::from_millis(now.as_millis() + args.ttl * 1_000);
-    let token = token::auth(&data)?
+    let token = token::auth(data)?
         .issue(&args.user, claims, now, expires)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     output.result(&token, &json!({

@@ -11,40 +11,30 @@ use serde_json::json;
 use syncline_core::{Timestamp, config::Config};
 use syncline_server::net::{CONNECTIONS_MAX, Options, Server};
 
-use super::config::read_config;
 use crate::{
     args::Serve,
     backend::SqliteBackend,
     dev_tables::DevTables,
     exit::{Exit, Failure},
     output::Output,
+    settings::listen_address,
     token,
 };
 
 const DATABASE: &str = "syncline.db";
-const DEFAULT_CONFIG: &str = "syncline.toml";
 /// A token printed by `--dev` is good for this long.
 const DEV_TOKEN_DAYS: u64 = 30;
 
 pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(&args, verbose);
     let mut config = configuration(&args)?;
-    let data = token::data_folder(args.data.clone(), &config);
+    let data = PathBuf::from(&config.server.data);
     let declared = config.schema.tables.len();
     let remember = args.dev.then(|| DevTables::in_folder(&data));
     if let Some(tables) = &remember {
         tables.add_to(&mut config)?;
     }
-    let listen = match args.listen {
-        Some(listen) => listen,
-        None => config.server.listen.parse().map_err(|_| {
-            let sentence = format!(
-                "server.listen: `{}` is no address; write 127.0.0.1:7117",
-                config.server.listen
-            );
-            Failure::new(Exit::Config, sentence)
-        })?,
-    };
+    let listen = listen_address(&config.server.listen)?;
     let auth = token::auth(&data)?;
     let dev_token = args.dev.then(|| {
         let now = syncline::now();
@@ -103,18 +93,12 @@ pub(crate) fn database(config: &Config, data: &Path) -> PathBuf {
 }
 
 fn configuration(args: &Serve) -> anyhow::Result<Config> {
-    let default = PathBuf::from(DEFAULT_CONFIG);
-    match &args.config {
-        Some(path) => read_config(path),
-        None if default.exists() => read_config(&default),
-        None if args.dev => Ok(Config::default()),
-        None => Err(Failure::new(
-            Exit::Config,
-            "there is no syncline.toml: `syncline init --from APP.db` writes one, --config names \
-             another file, and --dev does without",
-        )
-        .into()),
+    if args.dev || args.settings.file().is_some() {
+        return args.settings.read();
     }
+    let sentence = "there is no syncline.toml: `syncline init --from APP.db` writes one, --config \
+                    names another file, and --dev does without";
+    Err(Failure::new(Exit::Config, sentence).into())
 }
 
 fn log(args: &Serve, verbose: u8) {

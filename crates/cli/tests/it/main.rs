@@ -9,6 +9,7 @@ mod fallback;
 mod files;
 mod many_devices;
 mod refused;
+mod settings;
 mod sharing;
 mod trouble;
 mod two_devices;
