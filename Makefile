@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt doc wasm deny clean
+.PHONY: help run test check fmt doc wasm package deny clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,7 +11,7 @@ run: ## build, start a server with real data and walk through a sync in the term
 	scripts/fetch-testdata --release
 	scripts/demo
 
-test: ## everything: format, lints, tests, docs, WebAssembly (what CI runs)
+test: ## everything: format, lints, tests, docs, WebAssembly, packages (what CI runs)
 	scripts/test
 
 check: ## the fast part: format, lints, tidy
@@ -28,9 +28,12 @@ doc: ## build the API documentation, target/doc/syncline/index.html
 wasm: ## build the engine for the browser
 	scripts/wasm
 
+package: ## make what people download: a tarball and npm packages, in dist/
+	scripts/package
+
 deny: ## check licences, sources and advisories of all dependencies
 	scripts/deny
 
 clean: ## remove everything built or fetched
 	cargo clean
-	rm -rf .tools
+	rm -rf .tools dist
