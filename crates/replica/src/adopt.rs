@@ -1,6 +1,7 @@
 //! Following the schema: the app's own changes of it (spec CA8) and what the server tells.
 
 mod away;
+pub(crate) mod cascade;
 mod newcomers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use syncline_core::{Row, RowKey, Table, TableNumber, Timestamp, merge};
 
 use crate::{
+    adopt::cascade::Cascades,
     apply::record_extra,
     capture::{self, Before, Comparison, DraftChange, Finding, KnownRows},
     entropy::Entropy,
@@ -39,7 +41,19 @@ pub(crate) fn adopt(
 ) -> Result<(), ReplicaError> {
     let structures = work.tables.structures();
     let findings = capture::check(work.conn, &structures)?;
-    seal::seal(work, entropy, now)?;
+    let altered = structures.iter().zip(&findings);
+    let altered = altered.filter(|(_, finding)| **finding != Finding::Intact);
+    let mut cascades = Cascades::new(
+        capture::dropped(work.conn)?,
+        altered
+            .map(|(table, _)| table.name.to_ascii_lowercase())
+            .collect(),
+    );
+    seal::seal_but(work, &mut cascades, entropy, now)?;
+    if cascades.took_any() {
+        // The rows are back before others are compared with what they should be.
+        work.settle()?;
+    }
     let mut install = Vec::new();
     let mut rescan = BTreeMap::new();
     for (structure, finding) in structures.iter().zip(findings) {
@@ -70,8 +84,9 @@ pub(crate) fn adopt(
     }
     let mut changed = 0;
     for (t, newcomers) in rescan {
-        changed += find_unseen(work, t, newcomers, entropy, now)?;
+        changed += find_unseen(work, t, newcomers, &mut cascades, entropy, now)?;
     }
+    cascades.tell(work)?;
     if changed > 0 {
         work.events.push(Event::Rescanned { rows: changed });
     }
@@ -98,6 +113,7 @@ fn find_unseen(
     work: &mut Work<'_>,
     t: TableNumber,
     newcomers: Vec<usize>,
+    cascades: &mut Cascades,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
@@ -110,12 +126,15 @@ fn find_unseen(
         work,
         table,
         newcomers,
+        cascades,
         entropy,
         now,
         found: Sealed::default(),
+        cascaded: Vec::new(),
     };
     let rescanned = capture::rescan(conn, &table.sql, &mut known, now)?;
     known.seal()?;
+    known.park()?;
     Ok(rescanned.changed)
 }
 
@@ -124,15 +143,24 @@ struct Rescan<'w, 'c> {
     work: &'w mut Work<'c>,
     table: &'c SyncedTable,
     newcomers: Vec<usize>,
+    cascades: &'w mut Cascades,
     entropy: &'w mut dyn Entropy,
     now: Timestamp,
     found: Sealed,
+    /// Rows that a dropped table may have taken along.
+    cascaded: Vec<StoredChange>,
 }
 
 impl Rescan<'_, '_> {
     fn seal(&mut self) -> Result<(), ReplicaError> {
         let found = std::mem::take(&mut self.found);
         seal::store(self.work, found, self.entropy, self.now).map(drop)
+    }
+
+    fn park(&mut self) -> Result<(), ReplicaError> {
+        let cascaded = std::mem::take(&mut self.cascaded);
+        self.cascades
+            .park(self.work, cascaded, self.entropy, self.now)
     }
 
     /// Before a column came that the server has no value for, the row was what the server has:
@@ -195,9 +223,24 @@ impl KnownRows for Rescan<'_, '_> {
             ..
         } = change;
         let before = self.before(&key, before, after.as_ref())?;
+        let is_unknown = before == Before::Unknown;
         let stored = seal::difference(self.work, self.table, &key, before, after.as_ref())?;
-        if let Some(change) = stored {
+        if let Some(mut change) = stored {
             let at = first_marked_at.min(self.now);
+            match &after {
+                Some(after) if is_unknown => {
+                    self.cascades
+                        .spare(self.work, self.table, &mut change.op, after)?;
+                }
+                None if self.cascades.may_take(self.work, self.table)? => {
+                    self.cascaded.push(StoredChange { pos: 0, change, at });
+                    if self.cascaded.len() >= cascade::TOGETHER {
+                        self.park()?;
+                    }
+                    return Ok(());
+                }
+                Some(_) | None => {}
+            }
             self.found.changes.push(StoredChange { pos: 0, change, at });
         }
         if self.found.changes.len() >= FOUND_TOGETHER {

@@ -23,4 +23,4 @@ pub use boundary::{begin_marked, end_marked, has_marks};
 pub use drafts::{Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, take_drafts};
 pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};
 pub use rescan::{Comparison, KnownRows, Rescanned, rescan};
-pub use stamp::{Finding, check, schema_version};
+pub use stamp::{Finding, check, dropped, schema_version};

@@ -11,6 +11,7 @@ use syncline_core::{
 };
 
 use crate::{
+    adopt::cascade::{self, Cascades},
     capture::{self, Before, Draft, DraftChange},
     clock,
     entropy::Entropy,
@@ -26,7 +27,7 @@ use crate::{
 };
 
 pub(crate) use cut::{CutRefused, cut_refused};
-pub(crate) use references::parents;
+pub(crate) use references::{parent_key, parents};
 
 /// Marks that are in memory at a time.
 const MARKS_TAKEN: usize = 50_000;
@@ -49,6 +50,16 @@ pub(crate) fn seal(
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<Vec<Seq>, ReplicaError> {
+    seal_but(work, &mut Cascades::default(), entropy, now)
+}
+
+/// As [`seal`]; what `cascades` did is parked.
+pub(crate) fn seal_but(
+    work: &mut Work<'_>,
+    cascades: &mut Cascades,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Vec<Seq>, ReplicaError> {
     let mut touched = Vec::new();
     loop {
         let tables = work.tables.iter().map(|table| &table.sql);
@@ -61,9 +72,14 @@ pub(crate) fn seal(
             });
         }
         for draft in taken.drafts {
-            let sealed = differences(work, draft, now)?;
+            let (sealed, mut cascaded) = differences(work, cascades, draft, now)?;
             for piece in cut::oversized(sealed) {
                 touched.extend(store(work, piece, entropy, now)?);
+            }
+            while !cascaded.is_empty() {
+                let rest = cascaded.split_off(cascaded.len().min(cascade::TOGETHER));
+                cascades.park(work, cascaded, entropy, now)?;
+                cascaded = rest;
             }
         }
         if !taken.more {
@@ -73,35 +89,55 @@ pub(crate) fn seal(
     }
 }
 
-/// The typed differences of one draft (spec SL2, SL3), with shadows for the rows it makes dirty.
-fn differences(work: &mut Work<'_>, draft: Draft, now: Timestamp) -> Result<Sealed, ReplicaError> {
+/// The typed differences of one draft (spec SL2, SL3), with shadows for the rows it makes dirty,
+/// and apart from them what `cascades` did.
+fn differences(
+    work: &mut Work<'_>,
+    cascades: &mut Cascades,
+    draft: Draft,
+    now: Timestamp,
+) -> Result<(Sealed, Vec<StoredChange>), ReplicaError> {
     let mut sealed = Sealed {
         marked: draft.marked,
         ..Sealed::default()
     };
+    let mut cascaded = Vec::new();
     for change in draft.changes {
         let Some(table) = work.table(change.table) else {
             continue;
         };
-        let DraftChange {
-            key,
-            before,
-            after,
-            first_marked_at,
-            ..
-        } = change;
-        let Some(stored) = difference(work, table, &key, before, after.as_ref())? else {
-            continue;
-        };
-        sealed.changes.push(StoredChange {
-            pos: 0,
-            change: stored,
-            // A clock that was set back must not make edits of the future.
-            at: first_marked_at.min(now),
-        });
+        let split = cascades.split(work, table, change)?;
+        if let Some(meant) = split.meant {
+            sealed.changes.extend(stored(work, table, meant, now)?);
+        }
+        if let Some(other) = split.cascaded {
+            cascaded.extend(stored(work, table, other, now)?);
+        }
     }
     sealed.changes.sort_by_key(|change| change.at);
-    Ok(sealed)
+    Ok((sealed, cascaded))
+}
+
+fn stored(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    draft: DraftChange,
+    now: Timestamp,
+) -> Result<Option<StoredChange>, ReplicaError> {
+    let DraftChange {
+        key,
+        before,
+        after,
+        first_marked_at,
+        ..
+    } = draft;
+    let change = difference(work, table, &key, before, after.as_ref())?;
+    Ok(change.map(|change| StoredChange {
+        pos: 0,
+        change,
+        // A clock that was set back must not make edits of the future.
+        at: first_marked_at.min(now),
+    }))
 }
 
 /// One row's difference; its shadow is made if it was clean (spec SL4, SL5).

@@ -7,7 +7,7 @@
 //! because one view, `syncline_last`, was made after all of ours and keeps theirs from being the
 //! last. (VACUUM moves everything: then the rows are compared once for nothing.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use syncline_core::Table;
@@ -67,6 +67,41 @@ pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, Captur
             })
         })
         .collect()
+}
+
+/// Names, in lower case, of captured tables that were dropped since [`install`](super::install()),
+/// whether another table has the name now or not: our triggers went along, and were made anew
+/// behind `syncline_last` if at all. Dropping a table changes rows that refer to it.
+///
+/// # Errors
+/// The database's.
+pub fn dropped(conn: &Connection) -> Result<BTreeSet<String>, CaptureError> {
+    let doing = "look for tables that were dropped";
+    let schema = Objects::read(conn).map_err(database(doing))?;
+    if !schema.has_table("syncline_capture") {
+        return Ok(BTreeSet::new());
+    }
+    let last = schema.of("syncline_last").first().map(|view| view.place);
+    let mut statement = conn
+        .prepare_cached("SELECT table_no, name FROM syncline_capture")
+        .map_err(database(doing))?;
+    let installed = statement
+        .query_map([], |row| {
+            Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?))
+        })
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(database(doing))?;
+    let is_dropped = |number: u32| {
+        let ours = format!("syncline_{number}_");
+        let triggers = schema.triggers(&ours);
+        let mut places = triggers.map(|trigger| trigger.place).peekable();
+        places.peek().is_none() || places.any(|place| last.is_some_and(|last| place > last))
+    };
+    Ok(installed
+        .into_iter()
+        .filter(|(number, _)| is_dropped(*number))
+        .map(|(_, name)| name.to_ascii_lowercase())
+        .collect())
 }
 
 /// A number that changes with the schema, whoever changes it. Cheap to read.
@@ -160,6 +195,12 @@ impl Objects {
 
     fn has_table(&self, name: &str) -> bool {
         self.of(name).iter().any(|object| object.kind == "table")
+    }
+
+    /// Triggers whose names begin so, on any table.
+    fn triggers<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Object> {
+        let all = self.0.values().flatten();
+        all.filter(move |object| object.kind == "trigger" && object.name.starts_with(prefix))
     }
 
     fn stamp(&self, table: &Table) -> Vec<u8> {

@@ -82,7 +82,7 @@ pub(crate) fn parents(
 }
 
 /// The key of the row that `values` reference, if there is one.
-fn parent_key(
+pub(crate) fn parent_key(
     work: &Work<'_>,
     parent: &SyncedTable,
     foreign_key: &ForeignKey,

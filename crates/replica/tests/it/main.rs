@@ -18,6 +18,7 @@ mod fixture;
 mod identities;
 mod introspect;
 mod loading;
+mod migrations;
 mod model;
 mod outbox;
 mod room;
