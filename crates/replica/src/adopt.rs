@@ -52,7 +52,7 @@ pub(crate) fn adopt(
     seal::seal_but(work, &mut cascades, entropy, now)?;
     if cascades.took_any() {
         // The rows are back before others are compared with what they should be.
-        work.settle()?;
+        work.settle(entropy, now)?;
     }
     let mut install = Vec::new();
     let mut rescan = BTreeMap::new();
