@@ -125,3 +125,29 @@ fn interrupt_on_signals() -> anyhow::Result<Interrupt> {
     });
     Ok(interrupt)
 }
+
+/// Ends a run when nobody reads what it prints any more: a program that was killed cannot stop
+/// its sidecar. Only for pipes and sockets; a file or a terminal is always read.
+fn interrupt_when_unread(interrupt: &Interrupt) {
+    let interrupt = interrupt.clone();
+    // The thread ends with the process.
+    std::thread::spawn(move || {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let stdout = rustix::stdio::stdout();
+        loop {
+            let mut waited = [PollFd::new(&stdout, PollFlags::empty())];
+            match poll(&mut waited, None) {
+                Ok(_)
+                    if waited[0]
+                        .revents()
+                        .intersects(PollFlags::ERR | PollFlags::HUP) =>
+                {
+                    break;
+                }
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+        interrupt.trigger();
+    });
+}

@@ -6,7 +6,7 @@ use serde_json::json;
 use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary};
 use syncline_replica::{Event, Replica, Status};
 
-use super::{connection, interrupt_on_signals, log, runtime};
+use super::{connection, interrupt_on_signals, interrupt_when_unread, log, runtime};
 use crate::{
     args::{Hydrate, Sync},
     exit::Exit,
@@ -122,6 +122,9 @@ async fn run(
     let interrupt = interrupt_on_signals()?;
     let mut progress = Progress::new(output, syncline::rows_to_seed(driver.replica(), file)?);
     let watching = goal == Goal::Forever;
+    if watching && output.json {
+        interrupt_when_unread(&interrupt);
+    }
     let started = std::time::Instant::now();
     let mut saved = Ok(());
     let ran = driver

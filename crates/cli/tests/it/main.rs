@@ -11,6 +11,7 @@ mod many_devices;
 mod refused;
 mod settings;
 mod sharing;
+mod sidecar;
 mod trouble;
 mod two_devices;
 mod watch;
