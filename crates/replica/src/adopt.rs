@@ -3,6 +3,7 @@
 mod away;
 pub(crate) mod cascade;
 mod newcomers;
+mod unsealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +50,7 @@ pub(crate) fn adopt(
             .map(|(table, _)| table.name.to_ascii_lowercase())
             .collect(),
     );
-    seal::seal_but(work, &mut cascades, entropy, now)?;
+    unsealed::seal(work, old, &mut cascades, entropy, now)?;
     if cascades.took_any() {
         // The rows are back before others are compared with what they should be.
         work.settle(entropy, now)?;
@@ -72,7 +73,7 @@ pub(crate) fn adopt(
     let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
     for record in names::tables(work.conn)? {
         if !synced.contains(&record.t) && record.unfit.is_none() {
-            away::forget(work, &record, now)?;
+            away::forget(work, &record, old, entropy, now)?;
         }
     }
     capture::install(work.conn, &install)?;

@@ -17,10 +17,13 @@ mod rescan;
 mod stamp;
 mod triggers;
 
+pub(crate) use install::{captured_columns, captured_table};
 pub(crate) use triggers::rivals;
 
 pub use boundary::{begin_marked, end_marked, has_marks};
-pub use drafts::{Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, take_drafts};
+pub use drafts::{
+    Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, LostRow, take_drafts,
+};
 pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};
 pub use rescan::{Comparison, KnownRows, Rescanned, rescan};
 pub use stamp::{Finding, check, dropped, schema_version};

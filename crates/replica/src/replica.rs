@@ -328,7 +328,8 @@ impl Replica {
 /// The queue.
 impl Replica {
     /// Puts a parked changeset, and those parked because they depend on it, at the end of the
-    /// outbox again with the same ids. Returns how many.
+    /// outbox again with the same ids. Returns how many: none where a table is missing, or where
+    /// nothing is left to be sent.
     ///
     /// # Errors
     /// [`ReplicaError::UnknownChangeset`] if it is not parked.
@@ -342,7 +343,7 @@ impl Replica {
             for seq in outbox::dependants(work.conn, [root.seq])? {
                 let entry = outbox::entry(work.conn, seq)?;
                 if let Some(entry) = entry.filter(|entry| entry.state == State::Parked)
-                    && !work.misses_a_table(seq)?
+                    && work.can_be_sent(&entry)?
                 {
                     work.unpark(entry)?;
                     retried += 1;

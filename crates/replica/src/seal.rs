@@ -71,6 +71,10 @@ pub(crate) fn seal_but(
                 reason: problem.fault.to_string(),
             });
         }
+        for lost in taken.lost {
+            let rows = work.lost.entry(lost.table).or_default();
+            rows.add(lost.key, lost.last_marked_at.min(now));
+        }
         for draft in taken.drafts {
             let (sealed, mut cascaded) = differences(work, cascades, draft, now)?;
             for piece in cut::oversized(sealed) {

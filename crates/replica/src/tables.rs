@@ -26,6 +26,9 @@ pub(crate) struct SyncedTable {
     pub(crate) remote: Option<Remote>,
     /// Rows that were there before attaching are still to be sent.
     pub(crate) seeding: bool,
+    /// Whether the file has the table. One that it has not is only looked at for what was
+    /// captured of it.
+    pub(crate) is_here: bool,
 }
 
 /// The server's view of a table.
@@ -54,6 +57,7 @@ impl SyncedTable {
             sql,
             remote,
             seeding,
+            is_here: true,
         }
     }
 
@@ -257,6 +261,12 @@ impl Tables {
     pub(crate) fn new(mut list: Vec<SyncedTable>, left_out: Vec<(String, String)>) -> Self {
         list.sort_by_key(SyncedTable::number);
         Self { list, left_out }
+    }
+
+    /// These and `more`.
+    pub(crate) fn with(&self, more: Vec<SyncedTable>) -> Self {
+        let list = self.list.iter().cloned().chain(more);
+        Self::new(list.collect(), self.left_out.clone())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &SyncedTable> {

@@ -7,7 +7,7 @@ mod settle;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
-use syncline_core::{Row, RowKey, TableNumber};
+use syncline_core::{Row, RowKey, TableNumber, Timestamp};
 
 use crate::{
     conflict,
@@ -52,6 +52,27 @@ pub(crate) struct Work<'c> {
     rivals: BTreeMap<TableNumber, Option<Rivals>>,
     /// Tables with rows whose server image is not known: to be loaded again.
     pub(crate) distrusted: BTreeSet<TableNumber>,
+    /// What was written last of rows whose table is gone, which nobody can read any more.
+    pub(crate) lost: BTreeMap<TableNumber, LostRows>,
+}
+
+/// Rows of one table whose last writes are lost.
+#[derive(Debug, Default)]
+pub(crate) struct LostRows {
+    pub(crate) count: u64,
+    /// The first ones, with the time of their last mark.
+    pub(crate) keys: BTreeMap<RowKey, Timestamp>,
+}
+
+impl LostRows {
+    const KEYS_KEPT: usize = 1_000;
+
+    pub(crate) fn add(&mut self, key: RowKey, at: Timestamp) {
+        self.count += 1;
+        if self.keys.len() < Self::KEYS_KEPT {
+            self.keys.insert(key, at);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +104,7 @@ impl<'c> Work<'c> {
             users: BTreeMap::new(),
             rivals: BTreeMap::new(),
             distrusted: BTreeSet::new(),
+            lost: BTreeMap::new(),
         }
     }
 
@@ -112,6 +134,9 @@ impl<'c> Work<'c> {
     ) -> Result<Option<Row>, ReplicaError> {
         if let Some(row) = self.stuck.get(&(table.number(), key.clone())) {
             return Ok(Some(row.clone()));
+        }
+        if !table.is_here {
+            return Ok(None);
         }
         match table.sql.read(self.conn, key) {
             // Nothing can be made of it, so nothing is known to be there (spec SL10, AP6).
@@ -254,6 +279,16 @@ impl<'c> Work<'c> {
             buckets::reload_table(self.conn, *t)?;
         }
         Ok(())
+    }
+
+    /// Goes on with what `other` found out about the same transaction.
+    pub(crate) fn take_over(&mut self, other: Work<'_>) {
+        let is_ours = |t: &TableNumber| self.tables.local(*t).is_some();
+        self.distrusted
+            .extend(other.distrusted.into_iter().filter(is_ours));
+        self.events.extend(other.events);
+        self.stale.extend(other.stale);
+        self.lost.extend(other.lost);
     }
 
     /// The number of a user; none for the empty name.

@@ -37,11 +37,15 @@ pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
         QueueAction::Retry { id } => {
             let id = find(&replica, &id, failed)?;
             let retried = replica.retry(id, syncline::now()).map_err(failed)?;
-            output.result(
-                &format!(
+            let sentence = match retried {
+                0 => "nothing of it can be sent now; `syncline queue list` says why".to_owned(),
+                n => format!(
                     "{} will be sent again with the next sync",
-                    counted(retried, "changeset")
+                    counted(n, "changeset")
                 ),
+            };
+            output.result(
+                &sentence,
                 &json!({ "type": "retried", "id": id.to_string(), "changesets": retried }),
             );
         }
@@ -116,6 +120,7 @@ fn sentence(queued: &QueuedChangeset) -> String {
     for change in queued.changes.iter().take(CHANGES_SHOWN) {
         let what = match &change.change.op {
             Op::Insert(_) => "insert".to_owned(),
+            Op::Update(edits) if edits.is_empty() => "written last".to_owned(),
             Op::Update(_) => format!("update {}", change.columns.join(", ")),
             Op::Delete => "delete".to_owned(),
         };

@@ -1,71 +1,92 @@
 //! Tables that go away, for a moment or for good, while changes of theirs are unsent.
 
-use syncline_core::{TableNumber, Timestamp};
+use syncline_core::{Change, ChangesetId, Op, TableNumber, Timestamp, Version};
 
 use crate::{
-    capture,
+    capture, clock,
+    entropy::Entropy,
     error::ReplicaError,
     event::Event,
     meta::{
         ledger,
         names::{self, TableRecord},
-        outbox::{self, Seq, State},
+        outbox::{self, Entry, Seq, State, StoredChange},
         settings::{self, Key},
     },
-    tables::load,
-    work::Work,
+    tables::{Tables, load},
+    work::{LostRows, Work},
 };
 
 /// Code of changesets parked because a table that they change is not in the file, or not as the
 /// server has it. They are unparked when it is.
 const TABLE_GONE: &str = "table_gone";
+/// Code of the changesets that only say in which rows something was lost with its table.
+pub(crate) const TABLE_DROPPED: &str = "table_dropped";
 /// Changesets looked at together.
 const LOOKED_AT: usize = 100;
 
 /// A table does not sync any more: what is known of it goes, so that it begins anew should it
 /// come back. Its rows stay.
 ///
-/// A migration may take it away for a moment only, so unsent changes that the server could take
-/// are parked. Those of a table that the server does not have are dropped: nobody misses them.
+/// A migration may take it away for a moment only, and the server may have it again some day: so
+/// unsent changes of it are parked (spec OB12). Of a table that no server ever had nothing is
+/// kept: should one have it, every row is sent.
 pub(super) fn forget(
     work: &mut Work<'_>,
     record: &TableRecord,
+    old: &Tables,
+    entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
     let t = record.t;
     capture::uninstall_table(work.conn, t)?;
     let schema = load::schema(work.conn)?.map(|info| info.to_schema());
-    if schema.is_some_and(|schema| schema.table(&record.name).is_some()) {
-        park_unsent(work, record, now)?;
+    let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
+    let had = old.local(t).is_some_and(|table| table.remote.is_some());
+    let lost = work.lost.remove(&t);
+    if had || !seeding || schema.is_some_and(|schema| schema.table(&record.name).is_some()) {
+        park_unsent(work, record, entropy, now)?;
+        if let Some(lost) = lost {
+            tell_lost(work, record, lost, entropy, now)?;
+        }
     } else {
         drop_unsent(work, t)?;
     }
     ledger::forget_table(work.conn, t)?;
-    let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
     names::set_seeding(work.conn, t, seeding, None)
 }
 
+/// Parks what is unsent of a table. Of a changeset that may be cut (spec SL8) only that part.
 fn park_unsent(
     work: &mut Work<'_>,
     record: &TableRecord,
+    entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
     let mut roots: Vec<Seq> = Vec::new();
+    let last = outbox::last(work.conn)?.map_or(0, |entry| entry.seq);
     let mut after = 0;
     loop {
         let entries = outbox::in_state(work.conn, State::Sealed, after, LOOKED_AT)?;
-        let Some(last) = entries.last() else { break };
-        after = last.seq;
-        for entry in entries {
+        let Some(seen) = entries.last() else { break };
+        after = seen.seq;
+        for entry in entries.into_iter().filter(|entry| entry.seq <= last) {
             let keys = outbox::keys(work.conn, entry.seq)?;
-            if keys.iter().any(|(t, _)| *t == record.t) {
-                roots.push(entry.seq);
+            let is_of_table = |(t, _): &(TableNumber, _)| *t == record.t;
+            if !keys.iter().any(is_of_table) {
+                continue;
             }
+            let is_whole = entry.marked || entry.require_unchanged;
+            roots.push(if is_whole || keys.iter().all(is_of_table) {
+                entry.seq
+            } else {
+                split(work, entry, record.t, entropy)?
+            });
         }
     }
-    let Some(first) = roots.first().copied() else {
+    if roots.is_empty() {
         return Ok(());
-    };
+    }
     let reason = record
         .left_out
         .as_deref()
@@ -74,9 +95,12 @@ fn park_unsent(
         "the table {} cannot sync: {reason}; this is sent when it can again",
         record.name
     );
-    let first = outbox::entry(work.conn, first)?;
+    let first = roots.first().copied();
     let parked = work.park(roots, TABLE_GONE, &message, now)?;
-    if let Some(first) = first {
+    let first = first
+        .map(|first| outbox::entry(work.conn, first))
+        .transpose()?;
+    if let Some(first) = first.flatten() {
         work.events.push(Event::ChangeRefused {
             changeset: first.id,
             code: TABLE_GONE.to_owned(),
@@ -84,6 +108,99 @@ fn park_unsent(
             parked,
         });
     }
+    Ok(())
+}
+
+/// Makes the changes of one table a changeset of their own, after the one that they were in.
+fn split(
+    work: &Work<'_>,
+    mut entry: Entry,
+    t: TableNumber,
+    entropy: &mut dyn Entropy,
+) -> Result<Seq, ReplicaError> {
+    let conn = work.conn;
+    let seq = outbox::next_seq(conn)?;
+    let mut part = Entry {
+        seq,
+        number: None,
+        sent: false,
+        // The server may have taken it as the part of a whole that it was sent in.
+        may_be_applied: entry.may_be_applied || entry.sent,
+        ..entry.clone()
+    };
+    entropy.fill(&mut part.id.0);
+    outbox::move_changes_of(conn, entry.seq, t, seq)?;
+    for part in [&mut part, &mut entry] {
+        (part.changes, part.bytes) = outbox::size(conn, part.seq)?;
+        outbox::put(conn, part)?;
+    }
+    outbox::depend(conn, seq, entry.seq)?;
+    for (t, key) in outbox::keys(conn, seq)? {
+        for earlier in outbox::touching(conn, t, &key)? {
+            if earlier.seq < seq {
+                outbox::depend(conn, seq, earlier.seq)?;
+            }
+        }
+    }
+    Ok(seq)
+}
+
+/// Parks a changeset that names the rows of which nobody knows any more what was written last.
+fn tell_lost(
+    work: &mut Work<'_>,
+    record: &TableRecord,
+    lost: LostRows,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    let (Some(first_at), Some(last_at)) = (lost.keys.values().min(), lost.keys.values().max())
+    else {
+        return Ok(());
+    };
+    let message = format!(
+        "the table {} was dropped before what was written last to {} of its rows could be sent: \
+         that is lost; discard this when you have seen it",
+        record.name, lost.count
+    );
+    let mut id = ChangesetId::default();
+    entropy.fill(&mut id.0);
+    let seq = outbox::next_seq(work.conn)?;
+    let mut entry = Entry {
+        seq,
+        id,
+        state: State::Parked,
+        number: None,
+        version: None,
+        hlc: clock::stamp(work.conn, *last_at, now)?,
+        marked: true,
+        sent: false,
+        require_unchanged: false,
+        may_be_applied: false,
+        changes: lost.keys.len() as u64,
+        bytes: 0,
+        first_at: *first_at,
+        last_at: *last_at,
+        code: Some(TABLE_DROPPED.to_owned()),
+        message: Some(message.clone()),
+        parked_at: Some(now),
+    };
+    for (pos, (key, at)) in (0..).zip(lost.keys) {
+        let change = Change {
+            table: record.t,
+            key,
+            base: Version::ZERO,
+            op: Op::Update(Vec::new()),
+        };
+        let stored = StoredChange { pos, change, at };
+        entry.bytes += outbox::put_change(work.conn, seq, &stored)?;
+    }
+    outbox::put(work.conn, &entry)?;
+    work.events.push(Event::ChangeRefused {
+        changeset: id,
+        code: TABLE_DROPPED.to_owned(),
+        message,
+        parked: vec![id],
+    });
     Ok(())
 }
 
@@ -126,7 +243,7 @@ pub(super) fn take_back(work: &mut Work<'_>) -> Result<(), ReplicaError> {
     for seq in outbox::dependants(work.conn, roots)? {
         let entry = outbox::entry(work.conn, seq)?;
         if let Some(entry) = entry.filter(|entry| entry.state == State::Parked)
-            && !work.misses_a_table(seq)?
+            && work.can_be_sent(&entry)?
         {
             work.unpark(entry)?;
         }
@@ -135,9 +252,14 @@ pub(super) fn take_back(work: &mut Work<'_>) -> Result<(), ReplicaError> {
 }
 
 impl Work<'_> {
+    /// Whether a parked changeset can be sent as it is.
+    pub(crate) fn can_be_sent(&self, entry: &Entry) -> Result<bool, ReplicaError> {
+        Ok(entry.code.as_deref() != Some(TABLE_DROPPED) && !self.misses_a_table(entry.seq)?)
+    }
+
     /// Whether the changeset changes a table that does not sync: sent now, that part would be
     /// left out for ever.
-    pub(crate) fn misses_a_table(&self, seq: Seq) -> Result<bool, ReplicaError> {
+    fn misses_a_table(&self, seq: Seq) -> Result<bool, ReplicaError> {
         let keys = outbox::keys(self.conn, seq)?;
         Ok(keys.iter().any(|(t, _)| self.table(*t).is_none()))
     }

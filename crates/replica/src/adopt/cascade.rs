@@ -79,7 +79,7 @@ impl Cascades {
             meant: Some(change),
             cascaded: None,
         };
-        if self.dropped.is_empty() {
+        if self.dropped.is_empty() || !table.is_here {
             return Ok(whole(change));
         }
         let Before::Image(before) = &change.before else {
@@ -237,7 +237,8 @@ impl Cascades {
             return Ok(false);
         }
         let fired = self.fired(work, table, key)?;
-        if let Some(parent) = work.tables.named(&key.parent) {
+        let parent = work.tables.named(&key.parent);
+        if let Some(parent) = parent.filter(|parent| parent.is_here) {
             let Some(found) = seal::parent_key(work, parent, key, values)? else {
                 return Ok(false);
             };

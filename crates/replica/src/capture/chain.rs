@@ -36,15 +36,23 @@ enum Image {
     Inexpressible(Option<RowKey>, DraftProblem),
 }
 
-/// Adds the steps of one row's `marks`, of which `last` is the row as it is now. Marks behind the
-/// `cut` only say what was before them.
+/// The row as it is now.
+#[derive(Debug)]
+pub(super) enum Last {
+    Row(Option<Vec<Raw>>),
+    /// Its table is gone: nobody knows what the last step led to.
+    Gone,
+}
+
+/// Adds the steps of one row's `marks` up to the `last` image. Marks behind the `cut` only say
+/// what was before them.
 ///
 /// An image that cannot be expressed is skipped: the step that leads to it becomes a problem, and
 /// the next step begins where that one did.
 pub(super) fn steps(
     sql: &TableSql,
     marks: Vec<Mark>,
-    last: Option<Vec<Raw>>,
+    last: Last,
     cut: Option<Cut>,
     out: &mut Vec<Step>,
     problems: &mut Vec<DraftProblem>,
@@ -55,7 +63,9 @@ pub(super) fn steps(
         heads.push((mark.n, mark.seq, mark.at));
         images.push(canonical(sql, mark.present.then_some(mark.image)));
     }
-    images.push(canonical(sql, last));
+    if let Last::Row(last) = last {
+        images.push(canonical(sql, last));
+    }
     let mut images = images.into_iter();
     let Some(first) = images.next() else { return };
     let mut before = known(first);

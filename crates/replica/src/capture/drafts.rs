@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use syncline_core::{Row, RowKey, TableNumber, Timestamp};
 
 use super::{
-    chain::{self, Step},
+    chain::{self, Last, Mark, Step},
     install::{CaptureError, database, make_tables},
 };
 use crate::rows::{RowError, TableSql};
@@ -26,8 +26,19 @@ pub struct Drafts {
     /// Rows whose change cannot be expressed. Their marks are gone; the next change of such a
     /// row that can be expressed brings it whole.
     pub problems: Vec<DraftProblem>,
+    /// Rows of tables that are gone, where nobody knows what was written last.
+    pub lost: Vec<LostRow>,
     /// Marks are left: call again.
     pub more: bool,
+}
+
+/// A row that was written before its table went, and not taken in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRow {
+    pub table: TableNumber,
+    pub key: RowKey,
+    /// By the clock of the machine that wrote, to the millisecond.
+    pub last_marked_at: Timestamp,
 }
 
 /// What the transactions of one number changed.
@@ -98,6 +109,9 @@ pub fn take_drafts<'a>(
     for marked in &marked_tables {
         let mut steps = Vec::new();
         marked.each_row(conn, cut, |marks, last| {
+            if let Last::Gone = last {
+                out.lost.extend(lost(marked.sql(), &marks, cut));
+            }
             chain::steps(
                 marked.sql(),
                 marks,
@@ -202,6 +216,19 @@ fn one_for_each_row(
         last.after = last.after.take().or(step.after);
     }
     out
+}
+
+/// The last write of a row whose table is gone, if its mark is taken now.
+fn lost(sql: &TableSql, marks: &[Mark], cut: Option<Cut>) -> Option<LostRow> {
+    let last = marks.last()?;
+    if cut.is_some_and(|cut| (last.n, last.seq) > (cut.n, cut.seq)) {
+        return None;
+    }
+    Some(LostRow {
+        table: sql.table().number,
+        key: sql.canonical_key(sql.stored_key(&last.image))?,
+        last_marked_at: timestamp(last.at),
+    })
 }
 
 fn change(sql: &TableSql, step: &Step) -> Option<DraftChange> {

@@ -1,7 +1,9 @@
 //! Puts capture into a file and takes it out again.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension as _};
-use syncline_core::{Table, TableNumber};
+use syncline_core::{ColumnNumber, Table, TableNumber};
 
 use super::{
     stamp,
@@ -107,6 +109,39 @@ pub fn uncaptured(conn: &Connection, table: &Table) -> Result<Vec<usize>, Captur
     Ok((0..table.columns.len()).filter(is_new).collect())
 }
 
+/// Numbers of the columns that marks of the table with this number hold; `None` if it is not
+/// captured.
+pub(crate) fn captured_columns(
+    conn: &Connection,
+    number: TableNumber,
+) -> Result<Option<BTreeSet<ColumnNumber>>, CaptureError> {
+    let doing = "read which columns are captured";
+    let mut statement = conn
+        .prepare_cached("SELECT name FROM pragma_table_info(?1, 'main')")
+        .map_err(database(doing))?;
+    let names: Vec<String> = statement
+        .query_map([format!("syncline_mark_{}", number.0)], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(database(doing))?;
+    let of_name = |name: &String| name.strip_prefix('c')?.parse().ok().map(ColumnNumber);
+    Ok((!names.is_empty()).then(|| names.iter().filter_map(of_name).collect()))
+}
+
+/// The name that the captured table with this number has now: our triggers go with a table that
+/// is renamed. `None` if the table is gone, or its triggers are.
+pub(crate) fn captured_table(
+    conn: &Connection,
+    number: TableNumber,
+) -> Result<Option<String>, CaptureError> {
+    conn.prepare_cached("SELECT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")
+        .and_then(|mut statement| {
+            statement
+                .query_row([format!("syncline_{}_insert", number.0)], |row| row.get(0))
+                .optional()
+        })
+        .map_err(database("look for the captured table"))
+}
+
 /// Makes what is missing of the tables that all captured tables share.
 pub(super) fn make_tables(conn: &Connection) -> Result<(), CaptureError> {
     conn.execute_batch(TABLES)
@@ -199,9 +234,16 @@ fn verify(table: &Table, shape: &Shape) -> Result<(), CaptureError> {
 
 /// Whether the mark table of `table` exists.
 pub(super) fn is_installed(conn: &Connection, table: &Table) -> rusqlite::Result<bool> {
+    exists(conn, &mark_table(table))
+}
+
+/// Whether there is a table of this name.
+pub(super) fn exists(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
     let found = conn
-        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?
-        .query_row([mark_table(table)], |_| Ok(()))
+        .prepare_cached(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+        )?
+        .query_row([table], |_| Ok(()))
         .optional()?;
     Ok(found.is_some())
 }

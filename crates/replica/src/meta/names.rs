@@ -112,6 +112,27 @@ pub(crate) fn column(
     column(conn, t, name)
 }
 
+/// The table's name, also of one that does not sync any more.
+pub(crate) fn table_name(
+    conn: &Connection,
+    t: TableNumber,
+) -> Result<Option<String>, ReplicaError> {
+    conn.prepare_cached("SELECT name FROM syncline_tables WHERE t = ?1")
+        .and_then(|mut s| s.query_row([t.0], |row| row.get(0)).optional())
+        .doing(READING)
+}
+
+/// The column's name, also of one that is not there any more.
+pub(crate) fn column_name(
+    conn: &Connection,
+    t: TableNumber,
+    c: ColumnNumber,
+) -> Result<Option<String>, ReplicaError> {
+    conn.prepare_cached("SELECT name FROM syncline_columns WHERE t = ?1 AND c = ?2")
+        .and_then(|mut s| s.query_row((t.0, c.0), |row| row.get(0)).optional())
+        .doing(READING)
+}
+
 /// Writes that a table can never sync as it is, and why.
 pub(crate) fn set_unfit(
     conn: &Connection,

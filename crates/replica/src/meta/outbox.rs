@@ -341,6 +341,19 @@ pub(crate) fn size(conn: &Connection, seq: Seq) -> Result<(u64, u64), ReplicaErr
     .doing(READING)
 }
 
+/// Gives a changeset's changes of one table to another changeset.
+pub(crate) fn move_changes_of(
+    conn: &Connection,
+    from: Seq,
+    t: TableNumber,
+    to: Seq,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_changes SET seq = ?3 WHERE seq = ?1 AND t = ?2")
+        .and_then(|mut s| s.execute((from, t.0, to)))
+        .map(drop)
+        .doing(WRITING)
+}
+
 /// Deletes a changeset's changes of one table; how many there were.
 pub(crate) fn delete_changes_of(
     conn: &Connection,

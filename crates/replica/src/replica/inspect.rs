@@ -1,7 +1,9 @@
 //! What can be asked of a replica.
 
+use rusqlite::Connection;
 use syncline_core::{
-    ChangesetId, DeviceId, Op, RowKey, Timestamp, Value, Version, wire::LoadPosition,
+    Change, ChangesetId, ColumnEdit, DeviceId, Op, RowKey, Timestamp, Value, Version,
+    wire::LoadPosition,
 };
 
 use super::Replica;
@@ -168,14 +170,9 @@ impl Replica {
         let mut changes = Vec::new();
         let limit = QueuedChangeset::CHANGES_LISTED;
         for stored in outbox::changes(&self.conn, entry.seq, 0, limit)? {
-            let table = self.tables.local(stored.change.table);
             changes.push(QueuedChange {
-                table: table
-                    .map(|table| table.name().to_owned())
-                    .unwrap_or_default(),
-                columns: table
-                    .map(|table| columns(table, &stored.change.op))
-                    .unwrap_or_default(),
+                table: names::table_name(&self.conn, stored.change.table)?.unwrap_or_default(),
+                columns: columns(&self.conn, &stored.change)?,
                 change: stored.change,
             });
         }
@@ -317,16 +314,12 @@ impl Replica {
 }
 
 /// Names of the columns that an operation writes.
-fn columns(table: &SyncedTable, op: &Op) -> Vec<String> {
-    let (Op::Insert(edits) | Op::Update(edits)) = op else {
-        return Vec::new();
+fn columns(conn: &Connection, change: &Change) -> Result<Vec<String>, ReplicaError> {
+    let (Op::Insert(edits) | Op::Update(edits)) = &change.op else {
+        return Ok(Vec::new());
     };
-    let positions = edits
-        .iter()
-        .filter_map(|edit| table.table.position_of(edit.column));
-    positions
-        .map(|position| table.table.columns[position].name.clone())
-        .collect()
+    let name = |edit: &ColumnEdit| names::column_name(conn, change.table, edit.column).transpose();
+    edits.iter().filter_map(name).collect()
 }
 
 pub(super) fn row_key(table: &SyncedTable, values: &[Value]) -> Result<RowKey, ReplicaError> {

@@ -93,6 +93,9 @@ pub(crate) fn parent_key(
         return Ok(None);
     }
     let table = &parent.table;
+    if !parent.is_here {
+        return Ok(None);
+    }
     let named: Option<Vec<usize>> = foreign_key
         .parent_columns
         .iter()

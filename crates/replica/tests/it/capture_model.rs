@@ -10,7 +10,7 @@ use syncline_replica::{
     rows::TableSql,
 };
 
-use crate::capture_fixture::Captured;
+use crate::{capture_fixture::Captured, fixture::cases};
 
 type State = BTreeMap<(TableNumber, RowKey), Row>;
 
@@ -280,7 +280,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(200), max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn sl2_drafts_lead_from_the_state_before_to_the_state_after(

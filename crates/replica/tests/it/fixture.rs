@@ -8,6 +8,16 @@ use syncline_core::{
     schema::{RuleTexts, SyncMode},
 };
 
+/// How many cases a property is tried on: `PROPTEST_CASES`, or as many as usual.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what looks further is asked for from outside"
+)]
+pub(crate) fn cases(usual: u32) -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// A database in memory after `sql`.
 pub(crate) fn database(sql: &str) -> Connection {
     let conn = Connection::open_in_memory().unwrap();

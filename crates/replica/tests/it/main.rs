@@ -8,6 +8,7 @@
 
 mod apply;
 mod authority;
+mod away;
 mod capture_fixture;
 mod capture_model;
 mod capture_programs;

@@ -10,6 +10,7 @@ use syncline_core::{BucketId, MergeStrategy, Schema, Value};
 use crate::{
     authority::{Authority, Backup, HOME},
     device::{Device, schema},
+    fixture::cases,
 };
 
 const AWAY: BucketId = BucketId([8; 16]);
@@ -255,7 +256,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: cases(40),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
             "tests/it/model.seeds",
         ))),

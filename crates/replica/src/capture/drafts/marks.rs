@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::{Before, DraftProblem, Step, cut::Cut, rows};
 use crate::{
     capture::{
-        chain::Mark,
-        install::{CaptureError, database, is_installed},
+        chain::{Last, Mark},
+        install::{CaptureError, database, exists, is_installed},
         triggers::{mark_column, mark_table},
     },
     rows::{Raw, TableSql},
@@ -37,6 +37,8 @@ pub(super) struct MarkedTable<'a> {
     mark: String,
     /// For each column of the table: whether marks hold it.
     captured: Vec<bool>,
+    /// The app's table is not there any more.
+    is_gone: bool,
 }
 
 /// Those of `tables` that have marks.
@@ -96,6 +98,7 @@ impl<'a> MarkedTable<'a> {
             sql,
             mark,
             captured,
+            is_gone: !exists(conn, &table.name).map_err(database(doing))?,
         })
     }
 
@@ -110,7 +113,7 @@ impl<'a> MarkedTable<'a> {
         &self,
         conn: &Connection,
         cut: Option<Cut>,
-        mut each: impl FnMut(Vec<Mark>, Option<Vec<Raw>>),
+        mut each: impl FnMut(Vec<Mark>, Last),
     ) -> Result<(), CaptureError> {
         let doing = "read the marks";
         let table = self.sql.table();
@@ -168,11 +171,17 @@ impl<'a> MarkedTable<'a> {
         &self,
         conn: &Connection,
         mut group: Vec<Mark>,
-        each: &mut impl FnMut(Vec<Mark>, Option<Vec<Raw>>),
+        each: &mut impl FnMut(Vec<Mark>, Last),
     ) -> Result<(), CaptureError> {
         let key = self.sql.stored_key(&group[0].image);
         if key.contains(&Raw::Null) {
             return Ok(()); // See `null_keys`.
+        }
+        group.sort_by_key(|mark| mark.n);
+        group.dedup_by_key(|mark| mark.n);
+        if self.is_gone {
+            each(group, Last::Gone);
+            return Ok(());
         }
         let last = self
             .sql
@@ -180,10 +189,8 @@ impl<'a> MarkedTable<'a> {
             .map_err(|e| rows("read a marked row", e))?
             // A collation may find a row with another key, which has marks of its own.
             .filter(|image| same(&key, &self.sql.stored_key(image)));
-        group.sort_by_key(|mark| mark.n);
-        group.dedup_by_key(|mark| mark.n);
         self.fill_uncaptured(&mut group, last.as_deref());
-        each(group, last);
+        each(group, Last::Row(last));
         Ok(())
     }
 
@@ -224,6 +231,9 @@ impl<'a> MarkedTable<'a> {
         conn: &Connection,
         problems: &mut Vec<DraftProblem>,
     ) -> Result<(), CaptureError> {
+        if self.is_gone {
+            return Ok(());
+        }
         let doing = "look for rows without a key";
         let table = self.sql.table();
         let touched = table
@@ -258,7 +268,7 @@ impl<'a> MarkedTable<'a> {
         conn: &Connection,
         step: &Step,
     ) -> Result<bool, CaptureError> {
-        if step.before != Before::Absent || step.after.is_none() {
+        if self.is_gone || step.before != Before::Absent || step.after.is_none() {
             return Ok(false);
         }
         self.sql

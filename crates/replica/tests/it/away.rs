@@ -1,0 +1,209 @@
+//! Tables that go away while something of theirs is unsent (docs/spec/outbox.md, OB12).
+
+use syncline_core::Value;
+use syncline_replica::{Event, QueueState, QueuedChangeset};
+
+use crate::{
+    authority::Authority,
+    device::{Device, SCHEMA, schema},
+};
+
+/// The same tables without `notes`.
+const WITHOUT: &str = "
+    CREATE TABLE lists(id TEXT PRIMARY KEY NOT NULL, name TEXT);
+    CREATE TABLE items(
+      id TEXT PRIMARY KEY NOT NULL, list TEXT REFERENCES lists(id), title TEXT, done INTEGER,
+      rank INTEGER UNIQUE);";
+
+fn at_rest() -> (Authority, Device) {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one'), (2, 'two'), (3, 'three')");
+    device.sync(&mut server);
+    device.disconnect();
+    (server, device)
+}
+
+fn queue(device: &Device) -> Vec<QueuedChangeset> {
+    device.replica.queue(None, 100).unwrap()
+}
+
+/// Code, tables and columns of what is parked.
+fn parked(device: &Device) -> Vec<(String, Vec<String>)> {
+    let describe = |queued: QueuedChangeset| {
+        let QueueState::Parked { code, .. } = queued.state else {
+            return None;
+        };
+        let change = |change: &syncline_replica::QueuedChange| {
+            let key = change.change.key.to_string();
+            format!("{} {key}: {}", change.table, change.columns.join(","))
+        };
+        Some((code, queued.changes.iter().map(change).collect()))
+    };
+    queue(device).into_iter().filter_map(describe).collect()
+}
+
+fn refusals(device: &Device) -> Vec<String> {
+    let code = |event: &Event| match event {
+        Event::ChangeRefused { code, .. } => Some(code.clone()),
+        _ => None,
+    };
+    device.events.iter().filter_map(code).collect()
+}
+
+/// The server's schema from now on.
+fn serve(server: &mut Authority, sql: &str) {
+    let mut tables = schema(sql);
+    for table in &mut tables.tables {
+        if let Some(known) = server.schema.table(&table.name) {
+            table.number = known.number;
+        }
+    }
+    server.schema = tables;
+    let kept: Vec<_> = server.schema.tables.iter().map(|t| t.number).collect();
+    server.rows.retain(|(t, _), _| kept.contains(t));
+}
+
+#[test]
+fn ob12_what_was_not_sealed_when_its_table_was_renamed_is_parked_and_sent_when_it_is_back() {
+    let (mut server, mut device) = at_rest();
+    device.write("UPDATE notes SET body = 'edited' WHERE id = 2; DELETE FROM notes WHERE id = 3");
+    device.run("ALTER TABLE notes RENAME TO notes_old");
+    device.seal();
+    device.collect();
+    let expected = vec!["notes 2: body".to_owned(), "notes 3: ".to_owned()];
+    assert_eq!(parked(&device), [("table_gone".to_owned(), expected)]);
+    assert_eq!(refusals(&device), ["table_gone"]);
+    device.run(
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT);
+         INSERT INTO notes SELECT * FROM notes_old; DROP TABLE notes_old",
+    );
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|edited");
+    assert_eq!(queue(&device), []);
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ob12_what_was_not_sealed_when_its_table_was_dropped_is_told() {
+    let (mut server, mut device) = at_rest();
+    device.write("UPDATE notes SET body = 'first' WHERE id = 1");
+    device.write("UPDATE notes SET body = 'second' WHERE id = 1; INSERT INTO notes VALUES(7, 'x')");
+    device.write("INSERT INTO lists VALUES('l1', 'one')");
+    device.run("DROP TABLE notes");
+    device.sync(&mut server);
+    // What the second transaction overwrote is known; what came last is not.
+    assert_eq!(
+        parked(&device),
+        [
+            ("table_gone".to_owned(), vec!["notes 1: body".to_owned()]),
+            (
+                "table_dropped".to_owned(),
+                vec!["notes 1: ".to_owned(), "notes 7: ".to_owned()]
+            ),
+        ]
+    );
+    assert_eq!(refusals(&device), ["table_gone", "table_dropped"]);
+    assert_eq!(device.replica.status().unwrap().parked, 2);
+    assert_eq!(device.query("SELECT * FROM lists"), "l1|one");
+    // There is nothing to send of it, but it can be put away.
+    for queued in queue(&device) {
+        let now = device.now;
+        assert_eq!(device.replica.retry(queued.id, now).unwrap(), 0);
+        device.replica.discard(queued.id).unwrap();
+    }
+    device.sync(&mut server);
+    assert_eq!(queue(&device), []);
+}
+
+#[test]
+fn ob12_a_dropped_table_is_noticed_by_the_next_process_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one')");
+    device.sync(&mut server);
+    device.write("UPDATE notes SET body = 'two'");
+    device.write("UPDATE notes SET body = 'three'");
+    device.run("DROP TABLE notes");
+    let device = device.restart(&path);
+    let codes: Vec<_> = parked(&device).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["table_gone", "table_dropped"]);
+    assert_eq!(refusals(&device), codes);
+}
+
+#[test]
+fn ob12_what_is_unsent_of_a_table_that_the_server_dropped_is_parked_alone() {
+    let (mut server, mut device) = at_rest();
+    device.run("UPDATE notes SET body = 'edited' WHERE id = 2");
+    device.run("INSERT INTO lists VALUES('l1', 'one'); UPDATE lists SET name = 'uno'");
+    device.seal();
+    assert_eq!(device.outbox(), "s", "joined");
+    serve(&mut server, WITHOUT);
+    device.sync(&mut server);
+    let expected = vec!["notes 2: body".to_owned()];
+    assert_eq!(parked(&device), [("table_gone".to_owned(), expected)]);
+    assert_eq!(server.rows.len(), 1, "the rest was sent");
+    assert_eq!(
+        device.query("SELECT body FROM notes WHERE id = 2"),
+        "edited"
+    );
+    // The server has the table again.
+    serve(&mut server, SCHEMA);
+    server.write(&[
+        ("notes", vec![Value::Integer(1), "one".into()]),
+        ("notes", vec![Value::Integer(2), "two".into()]),
+        ("notes", vec![Value::Integer(3), "three".into()]),
+    ]);
+    device.disconnect();
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(queue(&device), []);
+    assert_eq!(
+        device.query("SELECT * FROM notes"),
+        "1|one\n2|edited\n3|three"
+    );
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ob12_a_transaction_that_changed_a_table_that_went_is_parked_whole() {
+    let (mut server, mut device) = at_rest();
+    device.write("DELETE FROM notes WHERE id = 3; INSERT INTO lists VALUES('l1', 'one')");
+    device.write("UPDATE lists SET name = 'uno'");
+    device.seal();
+    serve(&mut server, WITHOUT);
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["table_gone", "depends_on"]);
+    assert_eq!(device.query("SELECT * FROM lists"), "");
+    serve(&mut server, SCHEMA);
+    device.disconnect();
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(queue(&device), []);
+    assert_eq!(device.query("SELECT * FROM lists"), "l1|uno");
+}
+
+#[test]
+fn ob12_of_a_table_that_no_server_ever_had_nothing_is_kept_apart() {
+    let mut server = Authority::new(schema(WITHOUT));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one'); INSERT INTO lists VALUES('l1', 'one')");
+    device.write("UPDATE notes SET body = 'uno'");
+    device.seal();
+    device.sync(&mut server);
+    assert_eq!(queue(&device), []);
+    assert_eq!(server.rows.len(), 1);
+    serve(&mut server, SCHEMA);
+    device.disconnect();
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(
+        server.rows.len(),
+        2,
+        "every row is sent as soon as it can be"
+    );
+    device.assert_equal(&server);
+}
