@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Prove that a database equals the server: digests, then row by row.
     Verify(Verify),
+    /// Find out what is wrong: the file, the queue, the server, the token.
+    Doctor(Doctor),
     /// Print completions for a shell.
     Completions(Completions),
 }
@@ -158,6 +160,18 @@ pub(crate) struct Restore {
     /// Replace the data that is there; it is kept beside it.
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Doctor {
+    /// The database; without one, only the server is looked at.
+    #[arg(value_name = "APP.db")]
+    pub file: Option<PathBuf>,
+    /// Also write a report to send to somebody, with no contents of rows in it.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod conflicts;
+pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod queue;
 pub(crate) mod serve;

@@ -37,6 +37,18 @@ pub struct RemoteHash {
     pub hash: u64,
 }
 
+/// How a server answered a plain question, for finding out what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Whether it takes sessions now.
+    pub is_ready: bool,
+    /// What it said of itself, a line.
+    pub says: String,
+    pub took: Duration,
+    /// How far its clock is ahead of this machine's, in seconds: negative when behind.
+    pub clock_ahead_s: Option<i64>,
+}
+
 #[derive(Deserialize)]
 struct HashesAnswer {
     rows: Vec<(String, u64, String)>,
@@ -126,6 +138,40 @@ impl Api {
             rows.collect::<Result<_, ClientError>>()?,
             answer.next.is_some(),
         ))
+    }
+
+    /// Asks the server whether it is ready. Needs no token that is good.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or is no Syncline server.
+    pub async fn probe(&self) -> Result<Probe, ClientError> {
+        let started = std::time::Instant::now();
+        let response = self
+            .http
+            .get(format!("{}/readyz", self.connection.url))
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let took = started.elapsed();
+        let status = response.status();
+        if !status.is_success() && status != StatusCode::SERVICE_UNAVAILABLE {
+            return Err(self.strange(&format!("it says {status}")));
+        }
+        let date = response.headers().get(reqwest::header::DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let clock_ahead_s = date.and_then(|there| {
+            let there = there.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+            let here = crate::system::now().as_millis() / 1_000;
+            Some(i64::try_from(there).ok()? - i64::try_from(here).ok()?)
+        });
+        let body = self.body(response, ERROR_BYTES_MAX).await?;
+        let says = String::from_utf8_lossy(&body);
+        Ok(Probe {
+            is_ready: status.is_success(),
+            says: says.lines().next().unwrap_or_default().to_owned(),
+            took,
+            clock_ahead_s,
+        })
     }
 
     /// Whether what answers plain requests is a Syncline server, be it with a refusal.

@@ -18,7 +18,7 @@ mod system;
 mod transport;
 mod verify;
 
-pub use api::Api;
+pub use api::{Api, Probe};
 pub use attach::{
     AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
 };

@@ -4,6 +4,7 @@ mod support;
 
 mod backup;
 mod crash;
+mod doctor;
 mod documented;
 mod fallback;
 mod files;
