@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 use syncline::{Api, ClientError, Connection};
+use syncline_core::builtin::FIRST_OWN;
 use syncline_replica::{Replica, Status, TableState};
 
 use super::{connection, connection_if_given, log, runtime};
@@ -311,7 +312,12 @@ async fn call(connection: &Connection, findings: &mut Findings<'_>) -> Health {
     }
     match api.schema().await {
         Ok(schema) => {
-            let tables = schema.tables.len() as u64;
+            // The inbox is a table of our own.
+            let own = schema
+                .tables
+                .iter()
+                .filter(|table| table.number >= FIRST_OWN.0);
+            let tables = own.count() as u64;
             findings.good(
                 "token",
                 format!("taken; {} to sync", counted(tables, "table")),

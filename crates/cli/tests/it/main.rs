@@ -8,6 +8,7 @@ mod doctor;
 mod documented;
 mod fallback;
 mod files;
+mod guides;
 mod many_devices;
 mod refused;
 mod settings;
