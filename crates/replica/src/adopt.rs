@@ -3,11 +3,12 @@
 mod away;
 pub(crate) mod cascade;
 mod newcomers;
+mod shrunk;
 mod unsealed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_core::{Row, RowKey, Table, TableNumber, Timestamp, merge};
+use syncline_core::{ColumnNumber, Op, Row, RowKey, Table, TableNumber, Timestamp, merge};
 
 use crate::{
     adopt::cascade::Cascades,
@@ -55,20 +56,26 @@ pub(crate) fn adopt(
         // The rows are back before others are compared with what they should be.
         work.settle(entropy, now)?;
     }
+    let anew = work.tables.anew.clone();
+    away::begin_anew(work, &anew, entropy, now)?;
     let mut install = Vec::new();
-    let mut rescan = BTreeMap::new();
+    let mut look = BTreeMap::new();
     for (structure, finding) in structures.iter().zip(findings) {
-        let before = old.local(structure.number).map(|table| &table.table);
-        let is_new = before.is_none();
-        let grew = before.is_some_and(|before| travelling(structure) != travelling(before));
-        if finding == Finding::Changed || grew {
+        let t = structure.number;
+        let before = old.local(t).filter(|_| !anew.contains(&t));
+        let before = before.map(|table| travelling(&table.table));
+        let now = travelling(structure);
+        if finding != Finding::Intact || before.as_ref().is_some_and(|before| *before != now) {
             install.push(structure.clone());
         }
+        let newcomers = capture::uncaptured(work.conn, structure)?;
         // A table that is new here is seeded or loaded instead.
-        if (finding == Finding::Changed && (!is_new || is_known(work, structure.number)?)) || grew {
-            let newcomers = capture::uncaptured(work.conn, structure)?;
-            rescan.insert(structure.number, newcomers);
+        let is_known = before.is_some() || is_known(work, t)?;
+        let grew = before.is_some_and(|before| !now.is_subset(&before)) || !newcomers.is_empty();
+        if is_known && (finding == Finding::Changed || grew) {
+            look.insert(t, newcomers.clone());
         }
+        shrink(work, t, finding, &newcomers)?;
     }
     let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
     for record in names::tables(work.conn)? {
@@ -77,14 +84,12 @@ pub(crate) fn adopt(
         }
     }
     capture::install(work.conn, &install)?;
-    if structures
-        .iter()
-        .any(|table| old.local(table.number).is_none())
-    {
+    let is_new = |table: &Table| old.local(table.number).is_none();
+    if structures.iter().any(is_new) || !anew.is_empty() {
         away::take_back(work)?;
     }
     let mut changed = 0;
-    for (t, newcomers) in rescan {
+    for (t, newcomers) in look {
         changed += find_unseen(work, t, newcomers, &mut cascades, entropy, now)?;
     }
     cascades.tell(work)?;
@@ -94,13 +99,39 @@ pub(crate) fn adopt(
     Ok(())
 }
 
-/// The columns that sync.
-fn travelling(table: &Table) -> BTreeSet<&str> {
+/// Makes what is known of a table's rows fit where columns went. What the server has in a column
+/// that went here is not known any more: the table is loaded again.
+fn shrink(
+    work: &mut Work<'_>,
+    t: TableNumber,
+    finding: Finding,
+    newcomers: &[usize],
+) -> Result<(), ReplicaError> {
+    let Some(table) = work.table(t).filter(|table| table.shrunk) else {
+        return Ok(());
+    };
+    if !is_known(work, t)? {
+        return Ok(());
+    }
+    if finding == Finding::Changed || names::is_unsure(work.conn, t)? {
+        names::set_unsure(work.conn, t)?;
+        work.distrusted.insert(t);
+    } else {
+        shrunk::rehash(work, table, newcomers)?;
+    }
+    if table.lost {
+        work.distrusted.insert(t);
+    }
+    Ok(())
+}
+
+/// The columns that sync, by the file's numbers.
+fn travelling(table: &Table) -> BTreeSet<ColumnNumber> {
     table
         .columns
         .iter()
         .filter(|c| !c.generated)
-        .map(|c| c.name.as_str())
+        .map(|c| c.number)
         .collect()
 }
 
@@ -295,11 +326,24 @@ pub(crate) fn compare(
         });
     };
     let hash = table.hash(row, &record_extra(&known)?);
-    Ok(if hash == known.hash {
-        Comparison::Same
-    } else {
-        Comparison::Different
-    })
+    Ok(
+        if hash == known.hash || names::is_unsure(work.conn, table.number())? {
+            Comparison::Same
+        } else {
+            Comparison::Different
+        },
+    )
+}
+
+/// The operation without columns that the app dropped since.
+fn without_gone(table: &Table, mut op: Op) -> Op {
+    match &mut op {
+        Op::Insert(edits) | Op::Update(edits) => {
+            edits.retain(|edit| table.position_of(edit.column).is_some());
+        }
+        Op::Delete => {}
+    }
+    op
 }
 
 impl Work<'_> {
@@ -311,8 +355,9 @@ impl Work<'_> {
         mut image: Option<Row>,
     ) -> Result<Option<Row>, ReplicaError> {
         for change in outbox::pending(self.conn, table.number(), key)? {
+            let op = without_gone(&table.table, change.op);
             // An edit that does not fit any more is hidden; the server judges it.
-            if let Ok(next) = merge::apply_op(&table.table, image.as_ref(), &change.op) {
+            if let Ok(next) = merge::apply_op(&table.table, image.as_ref(), &op) {
                 image = next;
             }
         }

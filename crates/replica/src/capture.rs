@@ -13,6 +13,7 @@ mod boundary;
 mod chain;
 mod drafts;
 mod install;
+mod names;
 mod rescan;
 mod stamp;
 mod triggers;
@@ -25,5 +26,6 @@ pub use drafts::{
     Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, LostRow, take_drafts,
 };
 pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};
+pub(crate) use names::names_in_triggers;
 pub use rescan::{Comparison, KnownRows, Rescanned, rescan};
 pub use stamp::{Finding, check, dropped, schema_version};

@@ -304,6 +304,7 @@ impl Replica {
         let old = std::mem::replace(&mut self.tables, tables);
         // A table that comes or goes, even if only for a moment, is loaded from the beginning.
         if has_to_load
+            || !self.tables.anew.is_empty()
             || (self.session.phase == Phase::Streaming && old.numbers() != self.tables.numbers())
         {
             self.session.begin_anew();

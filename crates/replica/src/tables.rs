@@ -3,13 +3,13 @@
 //! Inside the replica tables and columns have the file's own numbers, which exist before any
 //! server was met; the server's are used on the wire and in digests only.
 
+mod follow;
 pub(crate) mod load;
 
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    Change, Column, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version,
-    digest,
+    Change, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version, digest,
 };
 
 use crate::rows::TableSql;
@@ -29,6 +29,12 @@ pub(crate) struct SyncedTable {
     /// Whether the file has the table. One that it has not is only looked at for what was
     /// captured of it.
     pub(crate) is_here: bool,
+    /// The app dropped a column that the server has, since this was last looked at.
+    pub(crate) lost: bool,
+    /// The file or the server dropped a column of the other's since.
+    pub(crate) shrunk: bool,
+    /// Columns of the server's that the file dropped: the file's numbers, and the server's.
+    gone: Vec<(ColumnNumber, ColumnNumber)>,
 }
 
 /// The server's view of a table.
@@ -58,6 +64,9 @@ impl SyncedTable {
             remote,
             seeding,
             is_here: true,
+            lost: false,
+            shrunk: false,
+            gone: Vec::new(),
         }
     }
 
@@ -123,9 +132,7 @@ impl SyncedTable {
 
     /// The server's number of the column at this position, if the server has it.
     pub(crate) fn server_number(&self, position: usize) -> Option<ColumnNumber> {
-        let remote = self.remote.as_ref()?;
-        let server = remote.to_server[position]?;
-        Some(remote.table.columns[server].number)
+        self.remote.as_ref()?.number_of(position)
     }
 
     /// The change with the server's numbers; `None` when nothing of it travels.
@@ -139,9 +146,11 @@ impl SyncedTable {
             edits
                 .iter()
                 .filter_map(|edit| {
-                    let local = self.table.position_of(edit.column)?;
-                    let server = remote.to_server[local]?;
-                    let column = remote.table.columns[server].number;
+                    let column = match self.table.position_of(edit.column) {
+                        Some(local) => remote.number_of(local)?,
+                        // Written before the app dropped the column.
+                        None => self.gone.iter().find(|(c, _)| *c == edit.column)?.1,
+                    };
                     Some(ColumnEdit {
                         column,
                         edit: edit.edit.clone(),
@@ -181,20 +190,28 @@ impl SyncedTable {
 }
 
 impl Remote {
-    /// Matches the file's table with the server's of the same name.
+    /// Matches the columns of the file's table with the server's: by name, else by the server's
+    /// number that a column had when they were last matched (`remembered`, by our position).
     ///
     /// Returns the table with the server's types and strategies, or why the two cannot sync.
-    pub(crate) fn matched(local: Table, server: Table) -> Result<(Table, Self), String> {
-        let position_in = |table: &Table, column: &Column| table.position(&column.name);
-        let to_local: Vec<_> = server
-            .columns
-            .iter()
-            .map(|column| position_in(&local, column))
-            .collect();
+    pub(crate) fn matched(
+        local: Table,
+        server: Table,
+        remembered: &[Option<ColumnNumber>],
+    ) -> Result<(Table, Self), String> {
+        let by_number = |number: &Option<ColumnNumber>| {
+            let position = server.position_of((*number)?)?;
+            let is_taken = local.position(&server.columns[position].name).is_some();
+            (!is_taken).then_some(position)
+        };
         let to_server: Vec<_> = local
             .columns
             .iter()
-            .map(|column| position_in(&server, column))
+            .zip(remembered)
+            .map(|(column, number)| server.position(&column.name).or_else(|| by_number(number)))
+            .collect();
+        let to_local: Vec<_> = (0..server.columns.len())
+            .map(|position| to_server.iter().position(|to| *to == Some(position)))
             .collect();
         let server_key: Vec<_> = server.primary_key.iter().map(|&p| to_local[p]).collect();
         let local_key: Vec<_> = local.primary_key.iter().map(|&p| Some(p)).collect();
@@ -235,6 +252,11 @@ impl Remote {
         ))
     }
 
+    /// The server's number of the column at this position of ours.
+    fn number_of(&self, position: usize) -> Option<ColumnNumber> {
+        Some(self.table.columns[self.to_server[position]?].number)
+    }
+
     /// The row in the server's order of columns.
     fn row(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> Row {
         let value = |(position, local): (usize, &Option<usize>)| match local {
@@ -255,18 +277,28 @@ pub(crate) struct Tables {
     list: Vec<SyncedTable>,
     /// Name and reason.
     pub(crate) left_out: Vec<(String, String)>,
+    /// Tables that took the place of others and begin anew.
+    pub(crate) anew: Vec<TableNumber>,
 }
 
 impl Tables {
-    pub(crate) fn new(mut list: Vec<SyncedTable>, left_out: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(
+        mut list: Vec<SyncedTable>,
+        left_out: Vec<(String, String)>,
+        anew: Vec<TableNumber>,
+    ) -> Self {
         list.sort_by_key(SyncedTable::number);
-        Self { list, left_out }
+        Self {
+            list,
+            left_out,
+            anew,
+        }
     }
 
     /// These and `more`.
     pub(crate) fn with(&self, more: Vec<SyncedTable>) -> Self {
         let list = self.list.iter().cloned().chain(more);
-        Self::new(list.collect(), self.left_out.clone())
+        Self::new(list.collect(), self.left_out.clone(), self.anew.clone())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &SyncedTable> {

@@ -44,7 +44,11 @@ pub(super) fn forget(
     let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
     let had = old.local(t).is_some_and(|table| table.remote.is_some());
     let lost = work.lost.remove(&t);
-    if had || !seeding || schema.is_some_and(|schema| schema.table(&record.name).is_some()) {
+    let is_there = schema.is_some_and(|schema| {
+        let by_number = record.server.and_then(|number| schema.by_number(number));
+        schema.table(&record.name).or(by_number).is_some()
+    });
+    if had || !seeding || is_there {
         park_unsent(work, record, entropy, now)?;
         if let Some(lost) = lost {
             tell_lost(work, record, lost, entropy, now)?;
@@ -52,7 +56,29 @@ pub(super) fn forget(
     } else {
         drop_unsent(work, t)?;
     }
+    forget_rows(work, t)
+}
+
+/// Tables that took the place of others under their numbers: what was known of those goes, what
+/// was not sent stays.
+pub(super) fn begin_anew(
+    work: &mut Work<'_>,
+    anew: &[TableNumber],
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    for record in names::tables(work.conn)? {
+        if anew.contains(&record.t) {
+            park_unsent(work, &record, entropy, now)?;
+            forget_rows(work, record.t)?;
+        }
+    }
+    Ok(())
+}
+
+fn forget_rows(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
     ledger::forget_table(work.conn, t)?;
+    let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
     names::set_seeding(work.conn, t, seeding, None)
 }
 

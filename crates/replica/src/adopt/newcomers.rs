@@ -123,6 +123,18 @@ fn default(work: &Work<'_>, column: &Column) -> Result<Value, ReplicaError> {
         .map_or(Value::Null, |value| value.canonical(column.ty)))
 }
 
+/// The server's value of the column at `position`, which was kept aside until now.
+pub(super) fn aside(
+    table: &SyncedTable,
+    position: usize,
+    extra: &[(ColumnNumber, Value)],
+) -> Value {
+    let number = table.server_number(position);
+    let found = extra.iter().find(|(known, _)| Some(*known) == number);
+    let value = found.map_or(Value::Null, |(_, value)| value.clone());
+    value.canonical(table.table.columns[position].ty)
+}
+
 /// The row as the server has it, if all that differs is that `positions` are NULL there.
 pub(super) fn without(
     table: &SyncedTable,

@@ -1,7 +1,7 @@
 //! One row as the server sends it, in a log record or a page.
 
 use syncline_core::{
-    ChangesetId, ColumnNumber, RowKey, TableNumber, Value, Version,
+    Change, ChangesetId, ColumnNumber, Row, RowKey, TableNumber, Value, Version,
     wire::{RowBody, RowState},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     meta::{
         ahead::{self, Ahead},
         ledger::{self, Bucket, Known},
+        names,
         outbox::{self},
         shadow::Shadow,
     },
@@ -215,7 +216,7 @@ pub(crate) fn apply_page_row(
             next.hash = table.hash(&received.row, &received.extra);
             next.extra = pack_extra(&received.extra);
             work.set_known(table, &body.key, Some(&known), Some(&next))?;
-            mend(work, table, &body.key, &received, &body.author)
+            mend(work, stream, table, &body.key, &received, &body.author)
         }
         known => write(
             work,
@@ -368,23 +369,14 @@ fn keep_unsent(
     let Some(change) = seal::difference(work, table, key, Before::Absent, Some(&visible))? else {
         return Ok(());
     };
-    let stored = outbox::StoredChange {
-        pos: 0,
-        change,
-        at: stream.now,
-    };
-    let sealed = Sealed {
-        changes: vec![stored],
-        ..Sealed::default()
-    };
-    seal::store(work, sealed, stream.entropy, stream.now)?;
-    Ok(())
+    seal_one(work, stream, change)
 }
 
 /// Brings a row of this version back to what the server sent if it differs without a pending
 /// change: a flipped bit, a write that nothing caught, columns that came over an old row.
 fn mend(
     work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
     table: &SyncedTable,
     key: &RowKey,
     received: &Received,
@@ -395,8 +387,53 @@ fn mend(
         None if work.visible(table, key)?.as_ref() == Some(&received.row) => Ok(()),
         // What cannot travel is left alone until the server has something newer (spec SL10).
         None if work.visible(table, key)?.is_none() && table.sql.exists(work.conn, key)? => Ok(()),
+        Some(_) | None if names::is_unsure(work.conn, table.number())? => {
+            keep_unmarked(work, stream, table, key, &received.row)
+        }
         Some(_) | None => work.set_server_image(table, key, Some(received.row.clone()), author),
     }
+}
+
+/// A row that was changed here while nobody captured, when it could not be compared: in what it
+/// differs from the server's of the same version is a change of this device (spec CA8).
+fn keep_unmarked(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    server: &Row,
+) -> Result<(), ReplicaError> {
+    if let Some(mut shadow) = work.shadow(table, key)? {
+        shadow.image = Some(server.clone());
+        work.put_shadow(table, key, &shadow)?;
+    }
+    let expected = work.replayed(table, key, Some(server.clone()))?;
+    let visible = work.visible(table, key)?;
+    if visible == expected {
+        return Ok(());
+    }
+    let before = expected.map_or(Before::Absent, Before::Image);
+    let Some(change) = seal::difference(work, table, key, before, visible.as_ref())? else {
+        return Ok(());
+    };
+    seal_one(work, stream, change)
+}
+
+fn seal_one(
+    work: &mut Work<'_>,
+    stream: &mut Stream<'_>,
+    change: Change,
+) -> Result<(), ReplicaError> {
+    let stored = outbox::StoredChange {
+        pos: 0,
+        change,
+        at: stream.now,
+    };
+    let sealed = Sealed {
+        changes: vec![stored],
+        ..Sealed::default()
+    };
+    seal::store(work, sealed, stream.entropy, stream.now).map(drop)
 }
 
 /// The columns that this file does not have.

@@ -18,13 +18,18 @@ use super::{
 };
 
 /// Raised when other triggers are installed for the same schema.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Bytes of each half of a stamp.
+const HALF: usize = 16;
 
 /// What [`check`] found for one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finding {
     /// Every write since [`install`](super::install()) was marked.
     Intact,
+    /// The text of the table changed, its columns for example, and every write was marked: install
+    /// anew.
+    Altered,
     /// The table or our triggers changed: writes may have gone unmarked. Take the drafts that
     /// there are, install anew, then compare all rows ([`rescan`](super::rescan())).
     Changed,
@@ -59,11 +64,12 @@ pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, Captur
                 .prepare_cached("SELECT stamp FROM syncline_capture WHERE table_no = ?1")
                 .and_then(|mut s| s.query_row([table.number.0], |row| row.get(0)).optional())
                 .map_err(database(doing))?;
-            let same = installed.is_some_and(|installed| installed == schema.stamp(table));
-            Ok(if same {
-                Finding::Intact
-            } else {
-                Finding::Changed
+            let stamp = schema.stamp(table);
+            let half = |stamp: &[u8]| stamp.get(..HALF).map(<[u8]>::to_vec);
+            Ok(match installed {
+                Some(installed) if installed == stamp => Finding::Intact,
+                Some(installed) if half(&installed) == half(&stamp) => Finding::Altered,
+                Some(_) | None => Finding::Changed,
             })
         })
         .collect()
@@ -203,26 +209,39 @@ impl Objects {
         all.filter(move |object| object.kind == "trigger" && object.name.starts_with(prefix))
     }
 
+    /// Half of it says whether writes were marked, the other what the table is.
     fn stamp(&self, table: &Table) -> Vec<u8> {
-        let mut hash = blake3::Hasher::new();
-        hash.update(&[FORMAT]);
+        let (mut marking, mut text) = (blake3::Hasher::new(), blake3::Hasher::new());
+        marking.update(&[FORMAT]);
         for column in table.columns.iter().filter(|column| !column.generated) {
-            hash.update(&column.number.0.to_le_bytes());
-            hash.update(column.name.to_ascii_lowercase().as_bytes())
+            text.update(&column.number.0.to_le_bytes());
+            text.update(column.name.to_ascii_lowercase().as_bytes())
                 .update(&[0]);
         }
         let ours = format!("syncline_{}_", table.number.0);
         for object in self.of(&table.name) {
             match object.kind.as_str() {
-                "table" => object.add(&mut hash, object.root_page),
-                "trigger" if object.name.starts_with(&ours) => object.add(&mut hash, object.place),
-                "index" if object.is_unique_index() => object.add(&mut hash, 0),
+                "table" => {
+                    marking.update(&object.root_page.to_le_bytes());
+                    object.add(&mut text, 0);
+                }
+                // ALTER TABLE writes new names into them; whoever makes them again puts them
+                // elsewhere.
+                "trigger" if object.name.starts_with(&ours) => {
+                    marking
+                        .update(object.name.as_bytes())
+                        .update(&object.place.to_le_bytes());
+                    object.add(&mut text, 0);
+                }
+                "index" if object.is_unique_index() => object.add(&mut marking, 0),
                 _ => {}
             }
         }
         for object in self.of(&mark_table(table)) {
-            object.add(&mut hash, 0);
+            object.add(&mut marking, 0);
         }
-        hash.finalize().as_bytes()[..16].to_vec()
+        let mut stamp = marking.finalize().as_bytes()[..HALF].to_vec();
+        stamp.extend_from_slice(&text.finalize().as_bytes()[..HALF]);
+        stamp
     }
 }

@@ -2,10 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::{db::Doing, error::ReplicaError};
+use super::settings::{self, Key};
+use crate::{
+    db::{self, Doing},
+    error::ReplicaError,
+};
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
+
+/// `MIGRATIONS[n]` turns format n + 1 into n + 2.
+const MIGRATIONS: &[&str] = &["
+  ALTER TABLE syncline_tables ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE syncline_tables ADD COLUMN server INTEGER;
+  ALTER TABLE syncline_columns ADD COLUMN server INTEGER;
+  ALTER TABLE syncline_columns ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
+"];
 
 /// Nothing here is newer than SQLite 3.8.3: other programs open the same file (spec CA2).
 const TABLES: &str = "
@@ -16,12 +28,16 @@ CREATE TABLE syncline_meta(key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 -- seeding: rows that were there before are still to be sent, those after seed_after.
 -- rows: how many of its rows the server gave.
 -- unfit: why it can never sync as it is. left_out: why it does not at the moment.
+-- unsure: its rows cannot be compared with what is known of them until it is loaded again.
+-- server: the server's number of it. gone: the file has the column no longer.
 CREATE TABLE syncline_tables(
   t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
   loaded INTEGER NOT NULL DEFAULT 0, seeding INTEGER NOT NULL DEFAULT 0, seed_after BLOB,
-  rows INTEGER NOT NULL DEFAULT 0, unfit TEXT, left_out TEXT);
+  rows INTEGER NOT NULL DEFAULT 0, unfit TEXT, left_out TEXT,
+  unsure INTEGER NOT NULL DEFAULT 0, server INTEGER);
 CREATE TABLE syncline_columns(
   t INTEGER NOT NULL, c INTEGER NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
+  server INTEGER, gone INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(t, c), UNIQUE(t, name)) WITHOUT ROWID;
 CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 
@@ -96,23 +112,54 @@ pub(crate) fn exists(conn: &Connection) -> Result<bool, ReplicaError> {
 pub(crate) fn create(conn: &Connection) -> Result<(), ReplicaError> {
     conn.execute_batch(TABLES)
         .doing("creating the sync metadata")?;
-    super::settings::put(conn, super::settings::Key::Format, FORMAT)
+    settings::put(conn, Key::Format, FORMAT)
 }
 
-/// Checks that this program can use the metadata (spec CA10).
+/// Checks that this program can use the metadata, and brings that of an older one up to date
+/// after a copy of the file was made (spec CA10).
 pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
     if !exists(conn)? {
         return Err(ReplicaError::NotAttached);
     }
-    let found: Option<u32> = super::settings::get(conn, super::settings::Key::Format)?;
-    match found {
+    match settings::get(conn, Key::Format)? {
         Some(FORMAT) => Ok(()),
         Some(found) if found > FORMAT => Err(ReplicaError::NewerFormat {
             found,
             known: FORMAT,
         }),
+        Some(found) if found > 0 => migrate(conn, found),
         Some(_) | None => Err(ReplicaError::Damaged {
             what: "the metadata has no valid format number".into(),
         }),
+    }
+}
+
+fn migrate(conn: &Connection, found: u32) -> Result<(), ReplicaError> {
+    const DOING: &str = "bringing the sync metadata up to date";
+    copy(conn, found)?;
+    db::immediate(conn, || {
+        // Another process may have been faster.
+        let found: u32 = settings::get(conn, Key::Format)?.unwrap_or(FORMAT);
+        let done = usize::try_from(found.saturating_sub(1)).unwrap_or(usize::MAX);
+        for step in MIGRATIONS.iter().skip(done) {
+            conn.execute_batch(step).doing(DOING)?;
+        }
+        settings::put(conn, Key::Format, found.max(FORMAT))
+    })
+}
+
+/// Copies the whole file beside itself, once; a database in memory has nobody to go back to it.
+fn copy(conn: &Connection, found: u32) -> Result<(), ReplicaError> {
+    let Some(path) = conn.path().filter(|path| !path.is_empty()) else {
+        return Ok(());
+    };
+    match conn.execute(
+        "VACUUM INTO ?1",
+        [format!("{path}-syncline-format-{found}")],
+    ) {
+        Ok(_) => Ok(()),
+        // It was made before, and what came after it failed.
+        Err(error) if error.to_string().contains("already exists") => Ok(()),
+        Err(error) => Err(error).doing("copying the file before its sync metadata is changed"),
     }
 }

@@ -203,7 +203,7 @@ pub(crate) fn forget_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
         "DELETE FROM syncline_shadow WHERE t = ?1",
         "DELETE FROM syncline_ahead WHERE t = ?1",
         "DELETE FROM syncline_parts WHERE t = ?1",
-        "UPDATE syncline_tables SET loaded = 0, rows = 0 WHERE t = ?1",
+        "UPDATE syncline_tables SET loaded = 0, rows = 0, unsure = 0 WHERE t = ?1",
     ] {
         conn.prepare_cached(sql)
             .and_then(|mut s| s.execute([t.0]))

@@ -25,6 +25,19 @@ pub(crate) struct TableRecord {
     pub(crate) unfit: Option<String>,
     /// Why it does not sync at the moment.
     pub(crate) left_out: Option<String>,
+    /// The server's number of it, while the server has it.
+    pub(crate) server: Option<TableNumber>,
+}
+
+/// What is kept of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnRecord {
+    pub(crate) c: ColumnNumber,
+    pub(crate) name: String,
+    /// The server's number of it, while the server has it.
+    pub(crate) server: Option<ColumnNumber>,
+    /// The file does not have it any more, and what the server has of it is kept aside.
+    pub(crate) gone: bool,
 }
 
 const READING: &str = "reading the synced tables";
@@ -34,8 +47,8 @@ const WRITING: &str = "writing the synced tables";
 pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError> {
     let mut statement = conn
         .prepare_cached(
-            "SELECT t, name, loaded, seeding, seed_after, left_out, unfit, rows FROM syncline_tables
-             ORDER BY t",
+            "SELECT t, name, loaded, seeding, seed_after, left_out, unfit, rows, server
+             FROM syncline_tables ORDER BY t",
         )
         .doing(READING)?;
     let mut rows = statement.query([]).doing(READING)?;
@@ -58,6 +71,10 @@ pub(crate) fn tables(conn: &Connection) -> Result<Vec<TableRecord>, ReplicaError
             left_out: row.get(5).doing(READING)?,
             unfit: row.get(6).doing(READING)?,
             rows: row.get::<_, i64>(7).doing(READING)?.max(0).cast_unsigned(),
+            server: row
+                .get::<_, Option<u32>>(8)
+                .doing(READING)?
+                .map(TableNumber),
         });
     }
     Ok(found)
@@ -133,6 +150,95 @@ pub(crate) fn column_name(
         .doing(READING)
 }
 
+/// All columns of a table that ever got a number, in its order.
+pub(crate) fn columns(
+    conn: &Connection,
+    t: TableNumber,
+) -> Result<Vec<ColumnRecord>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT c, name, server, gone FROM syncline_columns WHERE t = ?1 ORDER BY c",
+        )
+        .doing(READING)?;
+    let rows = statement.query_map([t.0], |row| {
+        Ok(ColumnRecord {
+            c: ColumnNumber(row.get(0)?),
+            name: row.get(1)?,
+            server: row.get::<_, Option<u32>>(2)?.map(ColumnNumber),
+            gone: row.get(3)?,
+        })
+    });
+    rows.and_then(Iterator::collect).doing(READING)
+}
+
+/// The table has another name now, which no other has a number for.
+pub(crate) fn rename_table(
+    conn: &Connection,
+    t: TableNumber,
+    name: &str,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET name = ?2 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, name)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// The column has another name now.
+pub(crate) fn rename_column(
+    conn: &Connection,
+    t: TableNumber,
+    c: ColumnNumber,
+    name: &str,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_columns SET name = ?3 WHERE t = ?1 AND c = ?2")
+        .and_then(|mut s| s.execute((t.0, c.0, name)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Remembers which of the server's tables this one is.
+pub(crate) fn set_table_server(
+    conn: &Connection,
+    t: TableNumber,
+    server: Option<TableNumber>,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET server = ?2 WHERE t = ?1")
+        .and_then(|mut s| s.execute((t.0, server.map(|server| server.0))))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Writes everything of a column but its name.
+pub(crate) fn put_column(
+    conn: &Connection,
+    t: TableNumber,
+    column: &ColumnRecord,
+) -> Result<(), ReplicaError> {
+    let server = column.server.map(|server| server.0);
+    conn.prepare_cached(
+        "UPDATE syncline_columns SET server = ?3, gone = ?4 WHERE t = ?1 AND c = ?2",
+    )
+    .and_then(|mut s| s.execute((t.0, column.c.0, server, column.gone)))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Whether what is known of the table's rows cannot be compared with them: a column went while
+/// nobody captured. Until the table is loaded again, which tells.
+pub(crate) fn is_unsure(conn: &Connection, t: TableNumber) -> Result<bool, ReplicaError> {
+    conn.prepare_cached("SELECT unsure FROM syncline_tables WHERE t = ?1")
+        .and_then(|mut s| s.query_row([t.0], |row| row.get(0)).optional())
+        .map(Option::unwrap_or_default)
+        .doing(READING)
+}
+
+pub(crate) fn set_unsure(conn: &Connection, t: TableNumber) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_tables SET unsure = 1 WHERE t = ?1")
+        .and_then(|mut s| s.execute([t.0]))
+        .map(drop)
+        .doing(WRITING)
+}
+
 /// Writes that a table can never sync as it is, and why.
 pub(crate) fn set_unfit(
     conn: &Connection,
@@ -172,7 +278,7 @@ pub(crate) fn set_seeding(
 
 /// Every table is loaded now.
 pub(crate) fn set_all_loaded(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_tables SET loaded = 1 WHERE left_out IS NULL")
+    conn.prepare_cached("UPDATE syncline_tables SET loaded = 1, unsure = 0 WHERE left_out IS NULL")
         .and_then(|mut s| s.execute([]))
         .map(drop)
         .doing(WRITING)

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use syncline_core::{Table, builtin, sql, wire::SchemaInfo};
+use syncline_core::{Schema, Table, builtin, sql, wire::SchemaInfo};
 
-use super::{Remote, SyncedTable, Tables};
+use super::{Remote, SyncedTable, Tables, follow};
 use crate::{
     conflict,
     db::Doing,
@@ -57,6 +57,11 @@ pub(crate) fn chosen(conn: &Connection) -> Result<Option<BTreeSet<String>>, Repl
 pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     let schema = schema(conn)?.map(|info| info.to_schema());
     let chosen = chosen(conn)?;
+    follow::renamed_tables(conn)?;
+    let anew = match &schema {
+        Some(schema) => follow::replaced_tables(conn, schema)?,
+        None => Vec::new(),
+    };
     if creates_missing(conn)?
         && let Some(schema) = &schema
     {
@@ -65,18 +70,21 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     discover(conn, chosen.as_ref())?;
     let mut synced = Vec::new();
     let mut left_out = Vec::new();
-    for record in names::tables(conn)? {
+    for mut record in names::tables(conn)? {
+        if anew.contains(&record.t) {
+            record.seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
+        }
         let outcome = match &record.unfit {
             Some(reason) => Err(reason.clone()),
             None => match local(conn, &record)? {
-                Some(table) => matched(table, schema.as_ref()),
+                Some(table) => matched(conn, &record, table, schema.as_ref())?,
                 None => Err("the app dropped or renamed it".to_owned()),
             },
         };
         match outcome {
-            Ok((table, remote)) => {
+            Ok(table) => {
                 names::set_left_out(conn, record.t, None)?;
-                synced.push(SyncedTable::new(table, remote, record.seeding));
+                synced.push(table);
             }
             Err(reason) => {
                 names::set_left_out(conn, record.t, Some(&reason))?;
@@ -84,7 +92,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
             }
         }
     }
-    Ok(Tables::new(synced, left_out))
+    Ok(Tables::new(synced, left_out, anew))
 }
 
 /// The file's structure with the file's numbers.
@@ -98,24 +106,47 @@ fn local(conn: &Connection, record: &TableRecord) -> Result<Option<Table>, Repli
         return Ok(None);
     };
     table.number = record.t;
+    follow::renamed_columns(conn, record.t, &table)?;
     for column in &mut table.columns {
         column.number = names::column(conn, record.t, &column.name)?;
     }
     Ok(Some(table))
 }
 
+/// The table with what the server has of it, or why it does not sync.
 fn matched(
+    conn: &Connection,
+    record: &TableRecord,
     table: Table,
-    schema: Option<&syncline_core::Schema>,
-) -> Result<(Table, Option<Remote>), String> {
+    schema: Option<&Schema>,
+) -> Result<Result<SyncedTable, String>, ReplicaError> {
     let Some(schema) = schema else {
-        return Ok((table, None));
+        return Ok(Ok(SyncedTable::new(table, None, record.seeding)));
     };
-    let Some(theirs) = schema.table(&table.name) else {
-        return Err("the server has no table of this name".to_owned());
+    let Some(theirs) = follow::counterpart(conn, record, schema)? else {
+        return Ok(Err("the server has no table of this name".to_owned()));
     };
-    let (table, remote) = Remote::matched(table, theirs.clone())?;
-    Ok((table, Some(remote)))
+    let records = names::columns(conn, record.t)?;
+    let remembered: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| records.iter().find(|r| r.c == column.number)?.server)
+        .collect();
+    let (table, remote) = match Remote::matched(table, theirs.clone(), &remembered) {
+        Ok(matched) => matched,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if record.server != Some(remote.table.number) {
+        names::set_table_server(conn, record.t, Some(remote.table.number))?;
+    }
+    let number = |position| remote.number_of(position);
+    let columns = follow::remember(conn, record.t, &table, &remote.table, number)?;
+    Ok(Ok(SyncedTable {
+        lost: columns.lost,
+        shrunk: columns.lost || columns.dropped_there,
+        gone: columns.gone,
+        ..SyncedTable::new(table, Some(remote), record.seeding)
+    }))
 }
 
 /// Numbers the tables that are new in the file.
@@ -178,10 +209,18 @@ fn create_missing(
         .into_iter()
         .map(|name| name.to_lowercase())
         .collect();
+    let known = names::tables(conn)?;
     for table in tables {
         let name = table.name.to_lowercase();
         let is_wanted = chosen.is_none_or(|chosen| chosen.contains(&name));
-        if name == conflict::TABLE || here.contains(&name) || !is_wanted {
+        let is_renamed = |record: &TableRecord| {
+            record.server == Some(table.number) && here.contains(&record.name.to_lowercase())
+        };
+        if name == conflict::TABLE
+            || here.contains(&name)
+            || !is_wanted
+            || known.iter().any(is_renamed)
+        {
             continue;
         }
         for text in [sql::create_table(table)]

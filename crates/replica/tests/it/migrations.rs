@@ -1,6 +1,7 @@
 //! Migrations of an app's own tables (docs/spec/capture.md, CA8 and CA11).
 
 use rusqlite::Connection;
+use syncline_core::{Op, Table};
 use syncline_replica::Event;
 
 use crate::{
@@ -176,4 +177,229 @@ fn ca11_holds_for_rows_whose_own_table_was_made_anew_before() {
     device.sync(&mut server);
     assert_eq!(everything(device.replica.connection()), before);
     device.assert_equal(&server);
+}
+
+/// Rows of a table on the server, in order of their keys.
+fn there(server: &Authority, table: &str) -> String {
+    let number = server.table(table).number;
+    let rows = server.rows.iter().filter(|((t, _), _)| *t == number);
+    let lines = rows.map(|(_, kept)| {
+        let texts = kept
+            .row
+            .0
+            .iter()
+            .map(|value| value.as_text().unwrap_or("-"));
+        texts.collect::<Vec<_>>().join("|")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// How many rows the device has pushed on this connection, and in which columns.
+fn pushed(device: &Device) -> Vec<usize> {
+    let changes = device.pushed().into_iter().flat_map(|c| c.changes);
+    let edits = changes.map(|change| match change.op {
+        Op::Insert(edits) | Op::Update(edits) => edits.len(),
+        Op::Delete => 0,
+    });
+    edits.collect()
+}
+
+/// The tables of the server, with one changed by `change`.
+fn changed(server: &mut Authority, table: &str, change: impl FnOnce(&mut Table)) {
+    change(
+        server
+            .schema
+            .tables
+            .iter_mut()
+            .find(|t| t.name == table)
+            .unwrap(),
+    );
+}
+
+#[test]
+fn ca12_a_renamed_column_stays_the_servers() {
+    let (mut server, mut device) = at_rest();
+    device.run("UPDATE lists SET color = 'green' WHERE id = 'l1'");
+    device.seal();
+    device.run(
+        "UPDATE lists SET color = 'grey' WHERE id = 'l2'; ALTER TABLE lists RENAME COLUMN color TO colour;
+         UPDATE lists SET colour = 'black' WHERE id = 'l2'",
+    );
+    device.sync(&mut server);
+    assert_eq!(there(&server, "lists"), "l1|one|green\nl2|two|black");
+    assert_eq!(pushed(&device), [1, 1]);
+    device.run("UPDATE lists SET colour = 'white' WHERE id = 'l2'");
+    server.write(&[(
+        "lists",
+        vec!["l1".into(), "one".into(), "by the server".into()],
+    )]);
+    device.sync(&mut server);
+    assert_eq!(
+        there(&server, "lists"),
+        "l1|one|by the server\nl2|two|white"
+    );
+    assert_eq!(
+        device.query("SELECT colour FROM lists"),
+        "by the server\nwhite"
+    );
+    // The server follows.
+    changed(&mut server, "lists", |t| {
+        t.columns[2].name = "colour".into();
+    });
+    device.disconnect();
+    device.run("UPDATE lists SET colour = 'last' WHERE id = 'l2'");
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    let silent = !device
+        .events
+        .iter()
+        .any(|e| matches!(e, Event::Rescanned { .. } | Event::Loading(_)));
+    assert!(silent, "{:?}", device.events);
+}
+
+#[test]
+fn ca12_a_renamed_table_stays_the_servers() {
+    let (mut server, mut device) = at_rest();
+    device.run("UPDATE lists SET color = 'green' WHERE id = 'l1'");
+    device.seal();
+    device.run(
+        "UPDATE lists SET color = 'grey' WHERE id = 'l2'; ALTER TABLE lists RENAME TO folders;
+         INSERT INTO folders VALUES('l3', 'three', 'new')",
+    );
+    device.sync(&mut server);
+    assert_eq!(
+        there(&server, "lists"),
+        "l1|one|green\nl2|two|grey\nl3|three|new"
+    );
+    server.write(&[(
+        "lists",
+        vec!["l1".into(), "one".into(), "by the server".into()],
+    )]);
+    device.run("UPDATE folders SET color = 'white' WHERE id = 'l2'");
+    device.sync(&mut server);
+    assert_eq!(
+        there(&server, "lists"),
+        "l1|one|by the server\nl2|two|white\nl3|three|new"
+    );
+    assert_eq!(
+        device.query("SELECT color FROM folders"),
+        "by the server\nwhite\nnew"
+    );
+    changed(&mut server, "lists", |t| t.name = "folders".into());
+    device.disconnect();
+    device.run("UPDATE folders SET color = 'last' WHERE id = 'l2'");
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert!(device.parked().is_empty());
+}
+
+#[test]
+fn ca12_what_the_server_renamed_goes_on_under_the_old_names_here() {
+    let (mut server, mut device) = at_rest();
+    device.run("UPDATE lists SET color = 'green' WHERE id = 'l1'");
+    device.seal();
+    changed(&mut server, "lists", |t| {
+        t.columns[2].name = "colour".into();
+        t.name = "folders".into();
+    });
+    for missing in [false, true] {
+        device.sync(&mut server);
+        assert_eq!(
+            there(&server, "folders"),
+            "l1|one|green\nl2|two|blue",
+            "{missing}"
+        );
+        server.write(&[(
+            "folders",
+            vec!["l2".into(), "two".into(), "by the server".into()],
+        )]);
+        device.run("UPDATE lists SET color = 'red' WHERE id = 'l1'");
+        device.sync(&mut server);
+        assert_eq!(
+            there(&server, "folders"),
+            "l1|one|red\nl2|two|by the server"
+        );
+        assert_eq!(
+            device.query("SELECT color FROM lists"),
+            "red\nby the server"
+        );
+        server.write(&[("folders", vec!["l2".into(), "two".into(), "blue".into()])]);
+        device.run("UPDATE lists SET color = 'green' WHERE id = 'l1'");
+    }
+    // Now the app follows, in its own way.
+    device.disconnect();
+    device.run(
+        "CREATE TABLE folders(id TEXT PRIMARY KEY NOT NULL, name TEXT, colour TEXT);
+         INSERT INTO folders SELECT * FROM lists; DROP TABLE lists;
+         UPDATE folders SET colour = 'migrated' WHERE id = 'l2'",
+    );
+    device.sync(&mut server);
+    assert_eq!(there(&server, "folders"), "l1|one|green\nl2|two|migrated");
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ca8_a_dropped_column_is_nobody_elses_loss() {
+    let drops = [
+        "ALTER TABLE lists DROP COLUMN color;",
+        "CREATE TABLE n(id TEXT PRIMARY KEY NOT NULL, name TEXT); INSERT INTO n SELECT id, name FROM lists;
+         DROP TABLE lists; ALTER TABLE n RENAME TO lists;",
+    ];
+    for drop in drops {
+        for is_opened_anew in [false, true] {
+            let (mut server, mut device) = at_rest();
+            device.run("UPDATE lists SET color = 'unsent', name = 'eins' WHERE id = 'l1'");
+            device.seal();
+            device.run(&format!(
+                "PRAGMA foreign_keys = OFF; BEGIN; {drop} UPDATE lists SET name = 'zwei' WHERE id = 'l2';
+                 INSERT INTO lists VALUES('l3', 'drei'); COMMIT"
+            ));
+            if is_opened_anew {
+                device.seal();
+            }
+            // Somebody else's, which this device has not seen.
+            server.write(&[("lists", vec!["l2".into(), "two".into(), "theirs".into()])]);
+            server.write(&[("lists", vec!["l9".into(), "nine".into(), "nine".into()])]);
+            device.sync(&mut server);
+            device.sync(&mut server);
+            assert_eq!(device.replica.check_local(10, device.now).unwrap(), []);
+            device.run("UPDATE lists SET name = 'neun' WHERE id = 'l9'");
+            device.sync(&mut server);
+            let rows = there(&server, "lists");
+            assert_eq!(rows.lines().next().unwrap(), "l1|eins|unsent", "{drop}");
+            assert!(rows.contains("l3|drei|-\nl9|neun|nine"), "{drop}: {rows}");
+            assert!(rows.contains("|theirs"), "{drop}: {rows}");
+            assert_eq!(
+                device.query("SELECT id, name FROM lists").lines().next(),
+                Some("l1|eins")
+            );
+            assert!(
+                device.parked().is_empty(),
+                "{drop} {is_opened_anew} {:?}",
+                device.replica.queue(None, 10)
+            );
+            // It comes again, with what it had.
+            device.run("ALTER TABLE lists ADD COLUMN color TEXT DEFAULT 'none'");
+            device.sync(&mut server);
+            device.assert_equal(&server);
+            assert!(there(&server, "lists").contains("l1|eins|unsent"));
+        }
+    }
+}
+
+#[test]
+fn ca8_a_rebuild_without_a_column_sends_only_what_changed() {
+    let (mut server, mut device) = at_rest();
+    device.run(
+        "PRAGMA foreign_keys = OFF; BEGIN;
+         CREATE TABLE n(id TEXT PRIMARY KEY NOT NULL, name TEXT); INSERT INTO n SELECT id, name FROM lists;
+         DROP TABLE lists; ALTER TABLE n RENAME TO lists;
+         UPDATE lists SET name = 'zwei' WHERE id = 'l2'; COMMIT",
+    );
+    device.seal();
+    device.run("UPDATE lists SET name = name || '!' WHERE id = 'l2'");
+    device.sync(&mut server);
+    assert_eq!(there(&server, "lists"), "l1|one|red\nl2|zwei!|blue");
+    let edits: usize = pushed(&device).into_iter().sum();
+    assert!(edits <= 2, "{:?}", device.pushed());
 }

@@ -5,7 +5,7 @@ use syncline_replica::{Event, Replica, ReplicaError};
 
 use crate::{
     authority::Authority,
-    device::{Device, SCHEMA, entropy, schema},
+    device::{Device, SCHEMA, entropy, rows, schema},
 };
 
 /// Two devices and a server that hold the same rows.
@@ -189,6 +189,65 @@ fn ca7_what_is_applied_is_not_captured_as_the_apps_own() {
     assert_eq!(a.seal(), 1);
 }
 
+/// The metadata of a file as the first format had it.
+const FIRST_FORMAT: &str = "
+    ALTER TABLE syncline_tables DROP COLUMN unsure; ALTER TABLE syncline_tables DROP COLUMN server;
+    ALTER TABLE syncline_columns DROP COLUMN server; ALTER TABLE syncline_columns DROP COLUMN gone;
+    UPDATE syncline_meta SET value = 1 WHERE key = 'format';";
+
+#[test]
+fn ca10_older_metadata_is_brought_up_to_date_after_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.write("INSERT INTO lists VALUES('l1', 'one')");
+    device.sync(&mut server);
+    device.disconnect();
+    device.write("UPDATE lists SET name = 'unsent'");
+    device.seal();
+    device.run(FIRST_FORMAT);
+    let mut device = device.restart(&path);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert_eq!(
+        device.query("SELECT value FROM syncline_meta WHERE key = 'format'"),
+        "2"
+    );
+
+    let copy = rusqlite::Connection::open(dir.path().join("app.db-syncline-format-1")).unwrap();
+    assert_eq!(
+        rows(
+            &copy,
+            "SELECT value FROM syncline_meta WHERE key = 'format'"
+        ),
+        "1"
+    );
+    assert_eq!(rows(&copy, "SELECT count(*) FROM syncline_outbox"), "1");
+    // Opened by the program of today, it is migrated again.
+    let mut copy = Device::open(copy, 7);
+    copy.sync(&mut server);
+    copy.assert_equal(&server);
+}
+
+#[test]
+fn ca10_a_migration_that_fails_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.run(FIRST_FORMAT);
+    device.run("CREATE TRIGGER syncline_in_the_way BEFORE UPDATE ON syncline_meta BEGIN SELECT RAISE(ABORT, 'no'); END;
+        CREATE TRIGGER syncline_too BEFORE INSERT ON syncline_meta BEGIN SELECT RAISE(ABORT, 'no'); END");
+    drop(device);
+    for _ in 0..2 {
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        let now = syncline_core::Timestamp(1_700_000_000_000_000);
+        Replica::open(conn, entropy(1), now).unwrap_err();
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        assert!(conn.prepare("SELECT unsure FROM syncline_tables").is_err());
+    }
+}
+
 #[test]
 fn ca10_a_file_of_a_newer_program_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -208,11 +267,11 @@ fn ca10_a_file_of_a_newer_program_is_left_alone() {
         error,
         ReplicaError::NewerFormat {
             found: 99,
-            known: 1
+            known: 2
         }
     ));
     let text = error.to_string();
-    assert!(text.contains("99") && text.contains('1'), "{text}");
+    assert!(text.contains("99") && text.contains('2'), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

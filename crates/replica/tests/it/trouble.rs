@@ -223,7 +223,7 @@ fn ca8_what_is_unsent_outlives_a_table_that_is_away_for_a_moment() {
     device.write("UPDATE notes SET body = 'edited' WHERE id = 2");
     device.write("DELETE FROM notes WHERE id = 3; INSERT INTO lists VALUES('l1', 'one')");
     device.seal();
-    device.run("ALTER TABLE notes RENAME TO notes_old");
+    device.run("CREATE TABLE notes_old AS SELECT * FROM notes; DROP TABLE notes");
     device.seal();
     assert_eq!(device.replica.status().unwrap().parked, 2);
     for queued in device.replica.queue(None, 10).unwrap() {
@@ -239,6 +239,30 @@ fn ca8_what_is_unsent_outlives_a_table_that_is_away_for_a_moment() {
     device.sync(&mut server);
     assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|edited");
     assert_eq!(device.query("SELECT * FROM lists"), "l1|one");
+    assert_eq!(device.replica.status().unwrap().parked, 0);
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ca12_what_is_unsent_outlives_a_renamed_table_that_another_replaces() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'one'), (2, 'two'), (3, 'three')");
+    device.sync(&mut server);
+    device.disconnect();
+    device.write("UPDATE notes SET body = 'edited' WHERE id = 2");
+    device.seal();
+    device.run("ALTER TABLE notes RENAME TO notes_old");
+    device.seal();
+    device.run("DELETE FROM notes_old WHERE id = 3");
+    assert_eq!(device.replica.status().unwrap().parked, 0);
+    device.run(
+        "CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT);
+         INSERT INTO notes SELECT * FROM notes_old WHERE id < 3; DROP TABLE notes_old",
+    );
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "1|one\n2|edited");
     assert_eq!(device.replica.status().unwrap().parked, 0);
     device.assert_equal(&server);
 }
