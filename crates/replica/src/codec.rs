@@ -9,9 +9,11 @@ pub(crate) fn encode_op(op: &Op) -> Vec<u8> {
     wire::encode_op(op)
 }
 
-pub(crate) fn decode_op(bytes: &[u8]) -> Result<Op, ReplicaError> {
-    wire::decode_op(bytes).map_err(|error| ReplicaError::Damaged {
-        what: format!("a stored change: {error}"),
+/// `seq`: the changeset it is of.
+pub(crate) fn decode_op(seq: i64, bytes: &[u8]) -> Result<Op, ReplicaError> {
+    wire::decode_op(bytes).map_err(|error| ReplicaError::DamagedChangeset {
+        seq,
+        what: error.to_string(),
     })
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<(ColumnNumber, Value)>, 
     let damaged = || ReplicaError::Damaged {
         what: "a stored row image".into(),
     };
-    let Op::Insert(edits) = decode_op(bytes)? else {
+    let Ok(Op::Insert(edits)) = wire::decode_op(bytes) else {
         return Err(damaged());
     };
     edits
@@ -69,8 +71,6 @@ pub(crate) fn encode_changeset(changeset: &Changeset) -> Vec<u8> {
     wire::encode_changeset(changeset)
 }
 
-pub(crate) fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ReplicaError> {
-    wire::decode_changeset(bytes).map_err(|error| ReplicaError::Damaged {
-        what: format!("a kept changeset: {error}"),
-    })
+pub(crate) fn decode_changeset(bytes: &[u8]) -> Result<Changeset, wire::ChangesetError> {
+    wire::decode_changeset(bytes)
 }

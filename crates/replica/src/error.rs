@@ -1,5 +1,7 @@
 //! What can go wrong on this side of the connection.
 
+use syncline_core::{RowKey, TableNumber};
+
 /// Why an operation of a [`crate::Replica`] failed. The file is unchanged by the operation.
 ///
 /// A misbehaving server is never an error: the session closes with a reason instead.
@@ -40,6 +42,17 @@ pub enum ReplicaError {
         "the sync metadata is damaged: {what}; run `verify --repair`, or detach and attach again"
     )]
     Damaged { what: String },
+    /// A changeset in the outbox cannot be read. The calls that a driver makes put it aside by
+    /// themselves (spec OB13); others fail until one of those was made.
+    #[error("a stored changeset is damaged: {what}")]
+    DamagedChangeset { seq: i64, what: String },
+    /// What is kept of the server's image of a row cannot be read. As for a changeset.
+    #[error("what is kept of a row is damaged: {what}")]
+    DamagedImage {
+        table: TableNumber,
+        key: RowKey,
+        what: String,
+    },
     #[error("no table called {name} syncs in this file")]
     UnknownTable { name: String },
     /// A table that was chosen cannot sync.
@@ -72,7 +85,9 @@ impl ReplicaError {
             Self::NotAttached => "not_attached",
             Self::AlreadyAttached => "already_attached",
             Self::NewerFormat { .. } => "newer_format",
-            Self::Damaged { .. } => "damaged",
+            Self::Damaged { .. } | Self::DamagedChangeset { .. } | Self::DamagedImage { .. } => {
+                "damaged"
+            }
             Self::UnknownTable { .. } => "unknown_table",
             Self::TableUnfit { .. } => "table_unfit",
             Self::UnknownChangeset { .. } => "unknown_changeset",

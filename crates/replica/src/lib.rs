@@ -17,6 +17,7 @@ mod entropy;
 mod error;
 mod event;
 pub mod introspect;
+mod mend;
 mod meta;
 mod queue;
 mod rekey;

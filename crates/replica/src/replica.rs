@@ -42,7 +42,7 @@ pub struct Replica {
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) tables: Tables,
     /// The schema's version that `tables` and capture were made for.
-    schema_version: Option<i64>,
+    pub(crate) schema_version: Option<i64>,
     pub(crate) session: Session,
     pub(crate) events: Events,
 }
@@ -121,7 +121,7 @@ impl Replica {
             session: Session::default(),
             events: Events::default(),
         };
-        replica.heed_schema(now)?;
+        replica.mending(now, |replica| replica.heed_schema(now))?;
         replica.tell_left_out();
         Ok(replica)
     }
@@ -176,6 +176,10 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn seal(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
+        self.mending(now, |replica| replica.try_seal(now))
+    }
+
+    fn try_seal(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
         self.heed_schema(now)?;
         if !capture::has_marks(&self.conn)? {
             return Ok(0);
@@ -258,7 +262,7 @@ impl Replica {
             Err(Fault::Replica(error)) => Some(Err(error)),
             Err(Fault::Peer(reason)) => {
                 self.session
-                    .close(syncline_core::wire::code::MALFORMED, reason, true);
+                    .fault(syncline_core::wire::code::MALFORMED, reason);
                 Some(Ok(None))
             }
         }

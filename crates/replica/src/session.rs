@@ -171,6 +171,14 @@ impl Session {
         }
     }
 
+    /// Ends the session because of something that no sound server sends.
+    pub(crate) fn fault(&mut self, code: &str, message: impl Into<String>) {
+        if self.closing.is_none() {
+            self.reconnect.fault(self.last_heard);
+            self.close(code, message, true);
+        }
+    }
+
     /// Ends the session; the first reason counts.
     pub(crate) fn close(&mut self, code: &str, message: impl Into<String>, retry: bool) {
         if self.closing.is_none() {

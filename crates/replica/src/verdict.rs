@@ -192,10 +192,18 @@ impl Work<'_> {
             }
         }
         for place in touching {
-            for mut stored in outbox::changes(self.conn, place.seq, place.pos, 1)? {
-                if forget_base(&mut stored.change.op) {
-                    outbox::put_change(self.conn, place.seq, &stored)?;
+            match outbox::change_at(self.conn, place.seq, place.pos) {
+                Ok(Some(mut stored)) => {
+                    if forget_base(&mut stored.change.op) {
+                        outbox::put_change(self.conn, place.seq, &stored)?;
+                    }
                 }
+                Ok(None) => {}
+                // Of what cannot be read nobody knows what is in it.
+                Err(ReplicaError::DamagedChangeset { .. }) if place.state == State::Parked => {
+                    outbox::delete_change(self.conn, place.seq, place.pos)?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -280,7 +280,14 @@ pub(super) fn take_back(work: &mut Work<'_>) -> Result<(), ReplicaError> {
 impl Work<'_> {
     /// Whether a parked changeset can be sent as it is.
     pub(crate) fn can_be_sent(&self, entry: &Entry) -> Result<bool, ReplicaError> {
-        Ok(entry.code.as_deref() != Some(TABLE_DROPPED) && !self.misses_a_table(entry.seq)?)
+        if entry.code.as_deref() == Some(TABLE_DROPPED) || self.misses_a_table(entry.seq)? {
+            return Ok(false);
+        }
+        match outbox::changes(self.conn, entry.seq, 0, usize::MAX) {
+            Ok(changes) => Ok(!changes.is_empty()),
+            Err(ReplicaError::DamagedChangeset { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the changeset changes a table that does not sync: sent now, that part would be

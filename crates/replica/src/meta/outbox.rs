@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, types::ValueRef};
 use syncline_core::{Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version};
 
 use super::{
@@ -252,29 +252,110 @@ pub(crate) fn changes(
     let mut rows = statement.query((seq, from, limit)).doing(READING)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
-        found.push(read_change(row)?);
+        found.push(read_change(seq, row)?);
     }
     Ok(found)
 }
 
-fn read_change(row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
-    let op = row.get_ref(4).doing(READING)?;
-    let op = op.as_blob().map_err(|_| ReplicaError::Damaged {
-        what: "a stored change".into(),
-    })?;
+fn read_change(seq: Seq, row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
+    let key = row_key(row.get_ref(2).doing(READING)?);
     Ok(StoredChange {
         pos: row.get(0).doing(READING)?,
         change: Change {
             table: TableNumber(row.get(1).doing(READING)?),
-            key: row_key(row.get_ref(2).doing(READING)?)?,
+            key: key.map_err(|error| ReplicaError::DamagedChangeset {
+                seq,
+                what: error.to_string(),
+            })?,
             base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
-            op: codec::decode_op(op)?,
+            op: read_op(seq, row.get_ref(4).doing(READING)?)?,
         },
         at: Timestamp(row.get::<_, i64>(5).doing(READING)?.cast_unsigned()),
     })
 }
 
-/// The keys of a changeset's rows, without decoding what happened to them.
+fn read_op(seq: Seq, stored: ValueRef<'_>) -> Result<Op, ReplicaError> {
+    let bytes = stored
+        .as_blob()
+        .map_err(|error| ReplicaError::DamagedChangeset {
+            seq,
+            what: error.to_string(),
+        })?;
+    codec::decode_op(seq, bytes)
+}
+
+/// Those changes of a changeset that can be read, from the first on, at most `limit`.
+pub(crate) fn readable(
+    conn: &Connection,
+    seq: Seq,
+    limit: usize,
+) -> Result<Vec<StoredChange>, ReplicaError> {
+    match changes(conn, seq, 0, limit) {
+        Err(ReplicaError::DamagedChangeset { .. }) => {}
+        done => return done,
+    }
+    let mut found = Vec::new();
+    for pos in positions(conn, seq)? {
+        match change_at(conn, seq, pos) {
+            Ok(change) => found.extend(change),
+            Err(ReplicaError::DamagedChangeset { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if found.len() >= limit {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The change at exactly this position.
+pub(crate) fn change_at(
+    conn: &Connection,
+    seq: Seq,
+    pos: i64,
+) -> Result<Option<StoredChange>, ReplicaError> {
+    let found = changes(conn, seq, pos, 1)?.pop();
+    Ok(found.filter(|change| change.pos == pos))
+}
+
+/// The positions of a changeset's changes, in order.
+pub(crate) fn positions(conn: &Connection, seq: Seq) -> Result<Vec<i64>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached("SELECT pos FROM syncline_changes WHERE seq = ?1 ORDER BY pos")
+        .doing(READING)?;
+    let found = statement.query_map([seq], |row| row.get(0));
+    found.and_then(Iterator::collect).doing(READING)
+}
+
+/// The change at this position as if it did nothing; `None` if not even its row can be read.
+pub(crate) fn without_op(
+    conn: &Connection,
+    seq: Seq,
+    pos: i64,
+) -> Result<Option<StoredChange>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached("SELECT t, key, base, at FROM syncline_changes WHERE seq = ?1 AND pos = ?2")
+        .doing(READING)?;
+    let mut rows = statement.query((seq, pos)).doing(READING)?;
+    let Some(row) = rows.next().doing(READING)? else {
+        return Ok(None);
+    };
+    let Ok(key) = row_key(row.get_ref(1).doing(READING)?) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredChange {
+        pos,
+        change: Change {
+            table: TableNumber(row.get(0).doing(READING)?),
+            key,
+            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
+            op: Op::Update(Vec::new()),
+        },
+        at: Timestamp(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
+    }))
+}
+
+/// The keys of a changeset's rows, without decoding what happened to them; those that can be read.
 pub(crate) fn keys(
     conn: &Connection,
     seq: Seq,
@@ -286,7 +367,8 @@ pub(crate) fn keys(
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
         let t = TableNumber(row.get(0).doing(READING)?);
-        found.push((t, row_key(row.get_ref(1).doing(READING)?)?));
+        let key = row_key(row.get_ref(1).doing(READING)?);
+        found.extend(key.ok().map(|key| (t, key)));
     }
     Ok(found)
 }
@@ -365,11 +447,10 @@ pub(crate) fn delete_changes_of(
         .doing(WRITING)
 }
 
-/// A pending change of one row: its changeset and position, base and operation.
+/// A pending change of one row: its changeset, base and operation.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pending {
     pub(crate) seq: Seq,
-    pub(crate) pos: i64,
     pub(crate) state: State,
     pub(crate) base: Version,
     pub(crate) op: Op,
@@ -381,10 +462,33 @@ pub(crate) fn pending(
     t: TableNumber,
     key: &RowKey,
 ) -> Result<Vec<Pending>, ReplicaError> {
-    Ok(touching(conn, t, key)?
-        .into_iter()
-        .filter(|p| p.state != State::Parked)
-        .collect())
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT c.seq, o.state, c.base, c.op
+             FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+             WHERE c.t = ?1 AND c.key = ?2 AND o.state <> 2 ORDER BY c.seq",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query((t.0, key.as_bytes())).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let seq = row.get(0).doing(READING)?;
+        found.push(Pending {
+            seq,
+            state: State::from_number(row.get(1).doing(READING)?),
+            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
+            op: read_op(seq, row.get_ref(3).doing(READING)?)?,
+        });
+    }
+    Ok(found)
+}
+
+/// Where a change of a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Touching {
+    pub(crate) seq: Seq,
+    pub(crate) pos: i64,
+    pub(crate) state: State,
 }
 
 /// The changes of a row in any changeset, parked ones included, in order.
@@ -392,30 +496,22 @@ pub(crate) fn touching(
     conn: &Connection,
     t: TableNumber,
     key: &RowKey,
-) -> Result<Vec<Pending>, ReplicaError> {
+) -> Result<Vec<Touching>, ReplicaError> {
     let mut statement = conn
         .prepare_cached(
-            "SELECT c.seq, c.pos, o.state, c.base, c.op
+            "SELECT c.seq, c.pos, o.state
              FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
              WHERE c.t = ?1 AND c.key = ?2 ORDER BY c.seq",
         )
         .doing(READING)?;
-    let mut rows = statement.query((t.0, key.as_bytes())).doing(READING)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        let op = row.get_ref(4).doing(READING)?;
-        let op = op.as_blob().map_err(|_| ReplicaError::Damaged {
-            what: "a stored change".into(),
-        })?;
-        found.push(Pending {
-            seq: row.get(0).doing(READING)?,
-            pos: row.get(1).doing(READING)?,
-            state: State::from_number(row.get(2).doing(READING)?),
-            base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
-            op: codec::decode_op(op)?,
-        });
-    }
-    Ok(found)
+    let found = statement.query_map((t.0, key.as_bytes()), |row| {
+        Ok(Touching {
+            seq: row.get(0)?,
+            pos: row.get(1)?,
+            state: State::from_number(row.get(2)?),
+        })
+    });
+    found.and_then(Iterator::collect).doing(READING)
 }
 
 /// The position of the row's change in this changeset.

@@ -37,7 +37,12 @@ pub(crate) fn get(
     };
     let image = image
         .map(|bytes| codec::decode_row(&table.table, &bytes))
-        .transpose()?;
+        .transpose()
+        .map_err(|error| ReplicaError::DamagedImage {
+            table: table.number(),
+            key: key.clone(),
+            what: error.to_string(),
+        })?;
     Ok(Some(Shadow { image, hidden }))
 }
 
@@ -65,6 +70,18 @@ pub(crate) fn put(
     .and_then(|mut s| s.execute((table.number().0, key.as_bytes(), image, shadow.hidden)))
     .map(drop)
     .doing(WRITING)
+}
+
+/// Forgets an image that cannot be read.
+pub(crate) fn forget_image(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_shadow SET image = NULL WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute((t.0, key.as_bytes())))
+        .map(drop)
+        .doing(WRITING)
 }
 
 pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<(), ReplicaError> {

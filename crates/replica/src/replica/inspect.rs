@@ -169,7 +169,7 @@ impl Replica {
     fn listed(&self, entry: Entry) -> Result<QueuedChangeset, ReplicaError> {
         let mut changes = Vec::new();
         let limit = QueuedChangeset::CHANGES_LISTED;
-        for stored in outbox::changes(&self.conn, entry.seq, 0, limit)? {
+        for stored in outbox::readable(&self.conn, entry.seq, limit)? {
             changes.push(QueuedChange {
                 table: names::table_name(&self.conn, stored.change.table)?.unwrap_or_default(),
                 columns: columns(&self.conn, &stored.change)?,

@@ -9,6 +9,7 @@ use super::{CREDIT_WINDOW, Phase, SCHEMA_CHANGED};
 use crate::{
     apply::{Fault, load_positions},
     clock, codec, db,
+    entropy::Entropy,
     error::ReplicaError,
     event::Event,
     meta::{
@@ -28,8 +29,13 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.mending(now, |replica| replica.try_connect(now))
+    }
+
+    fn try_connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.seal(now)?;
         self.session.reset();
+        let anew = self.session.reconnect.begin_anew();
         let mut fresh = Lease::default();
         self.entropy.fill(&mut fresh.0);
         let hello = db::immediate(&self.conn, || {
@@ -42,7 +48,7 @@ impl Replica {
                 None => fresh,
             };
             settings::put(&self.conn, Key::NextLease, next_lease.0)?;
-            self.hello(next_lease, now)
+            self.hello(next_lease, anew, now)
         })?;
         self.session.tables.clone_from(&hello.tables);
         self.session.hello_sent = now;
@@ -52,13 +58,16 @@ impl Replica {
         Ok(())
     }
 
-    fn hello(&self, next_lease: Lease, now: Timestamp) -> Result<Hello, ReplicaError> {
+    fn hello(&self, next_lease: Lease, anew: bool, now: Timestamp) -> Result<Hello, ReplicaError> {
         let conn = &self.conn;
         let granted = buckets::list(conn)?;
         let sum = granted
             .iter()
             .fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
-        let cursors = cursors::list(conn)?;
+        let cursors = match anew {
+            true => Vec::new(),
+            false => cursors::list(conn)?,
+        };
         let text = |key| settings::get::<String>(conn, key);
         Ok(Hello {
             protocol: PROTOCOL,
@@ -100,7 +109,9 @@ impl Replica {
             return Ok(());
         }
         let sent = self.session.hello_sent;
-        let taken = self.transact(now, |work, _| take_welcome(work, &welcome, sent, now))?;
+        let taken = self.transact(now, |work, entropy| {
+            take_welcome(work, &welcome, sent, entropy, now)
+        })?;
         if taken.is_none() {
             return Ok(());
         }
@@ -114,6 +125,11 @@ impl Replica {
             Resume::Reload { .. } => true,
         };
         self.session.reconnect.succeeded();
+        if !self.session.reloads && self.session.reconnect.wants_anew() {
+            let message = "what the server sends cannot be read: everything is asked for anew";
+            self.session.close(SCHEMA_CHANGED, message, true);
+            return Ok(());
+        }
         if self.wanted()? != self.session.tables {
             self.session
                 .close(SCHEMA_CHANGED, "other tables sync now", true);
@@ -153,6 +169,7 @@ fn take_welcome(
     work: &mut Work<'_>,
     welcome: &Welcome,
     sent: Timestamp,
+    entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), Fault> {
     let conn = work.conn;
@@ -178,7 +195,7 @@ fn take_welcome(
         match reason {
             ReloadReason::Diverged => {
                 let common = common.map_or(Version::ZERO, |cursor| cursor.version);
-                let resent = diverge(work, common, welcome.horizon)?;
+                let resent = diverge(work, common, welcome.horizon, entropy, now)?;
                 work.events.push(Event::Diverged { resent });
             }
             ReloadReason::Horizon => work.events.push(Event::Resynced),
@@ -218,7 +235,13 @@ fn head(bucket: BucketId) -> u64 {
 ///
 /// What lies below the horizon may be in what the server has left, which does not know its id any
 /// more: the server is told so.
-fn diverge(work: &mut Work<'_>, common: Version, horizon: Version) -> Result<u64, ReplicaError> {
+fn diverge(
+    work: &mut Work<'_>,
+    common: Version,
+    horizon: Version,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<u64, ReplicaError> {
     let conn = work.conn;
     let mut resent = 0;
     for mut entry in accepted_after(conn, common)? {
@@ -229,7 +252,13 @@ fn diverge(work: &mut Work<'_>, common: Version, horizon: Version) -> Result<u64
         resent += 1;
     }
     for kept in acknowledged::take_after(conn, common)? {
-        let changeset = codec::decode_changeset(&kept.body)?;
+        let changeset = match codec::decode_changeset(&kept.body) {
+            Ok(changeset) => changeset,
+            Err(error) => {
+                work.lose(&kept, &error.to_string(), entropy, now)?;
+                continue;
+            }
+        };
         let mut entry = Entry {
             seq: kept.seq,
             id: changeset.id,

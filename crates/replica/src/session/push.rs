@@ -65,6 +65,10 @@ impl Translated {
 impl Replica {
     /// Sends what may be sent; where nothing is left, seals rows that were here before attaching.
     pub(crate) fn pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.mending(now, |replica| replica.try_pump(now))
+    }
+
+    fn try_pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         loop {
             if self.session.phase != Phase::Streaming || self.session.closing.is_some() {
                 return Ok(());

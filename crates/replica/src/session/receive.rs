@@ -47,6 +47,10 @@ impl Replica {
     /// The database's only. The frame counts as not received: call again with it, or disconnect.
     /// A frame that no server should send closes the session instead.
     pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
+        self.mending(now, |replica| replica.try_handle(frame, now))
+    }
+
+    fn try_handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
         if self.session.phase == Phase::Closed || self.session.closing.is_some() {
             return Ok(());
         }
@@ -57,9 +61,9 @@ impl Replica {
                 return Ok(());
             }
         };
+        let bytes = frame.len() as u64;
         self.session.last_heard = now;
         self.session.pinged = None;
-        let bytes = frame.len() as u64;
         match (self.session.phase, message) {
             (Phase::Greeting, ServerMessage::Welcome(welcome)) => self.welcome(*welcome, now),
             (_, ServerMessage::Refusal(refusal)) => {
@@ -97,15 +101,15 @@ impl Replica {
                 | ServerMessage::Changes(_)
                 | ServerMessage::Checkpoint(_),
             ) => {
-                self.session
-                    .close(code::MALFORMED, "a message out of turn", true);
+                self.session.fault(code::MALFORMED, "a message out of turn");
                 Ok(())
             }
         }
     }
 
     fn malformed(&mut self, error: &FrameError) {
-        self.session.close(error.code(), error.to_string(), true);
+        let message = format!("a message of the server cannot be read: {error}");
+        self.session.fault(error.code(), message);
     }
 
     fn refusal(&mut self, refusal: &Refusal, now: Timestamp) {
@@ -136,11 +140,8 @@ impl Replica {
             .sum();
         self.session.changes_bytes += bytes;
         if self.session.changes_bytes > CHANGES_BYTES_MAX {
-            self.session.close(
-                code::TOO_LARGE,
-                "too many changes without a checkpoint",
-                true,
-            );
+            let message = "too many changes without a checkpoint";
+            self.session.fault(code::TOO_LARGE, message);
             return;
         }
         self.session.changes.push(changes);
@@ -228,6 +229,9 @@ impl Replica {
                 version: checkpoint.cursor.version,
             }]);
         }
+        if applied.is_live {
+            self.session.reconnect.live(now);
+        }
         self.session.is_live = applied.is_live;
         self.session.caught_up = checkpoint.caught_up;
         Ok(())
@@ -243,7 +247,7 @@ impl Replica {
     fn answered(&mut self, result: &PushResult, now: Timestamp) -> Result<(), ReplicaError> {
         let Some(flight) = self.session.in_flight.get(&result.id).copied() else {
             self.session
-                .close(code::MALFORMED, "an answer to nothing that was sent", true);
+                .fault(code::MALFORMED, "an answer to nothing that was sent");
             return Ok(());
         };
         let outcome = self.transact(now, |work, entropy| {

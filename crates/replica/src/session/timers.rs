@@ -18,16 +18,70 @@ const PAUSE_MAX_MS: u64 = 30_000;
 /// Pause after the file could not be looked at, being locked for instance.
 const WAKE_AGAIN_MS: u64 = 1_000;
 
+/// Time without a fault after which the server counts as sound again.
+const SOUND_AFTER_MS: u64 = 60_000;
+/// Faults in a row after which everything is asked for anew.
+const FAULTS_MAX: u32 = 2;
+
 /// Failed attempts to connect, and what the server asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Reconnect {
     attempts: u32,
     not_before: Option<Timestamp>,
+    /// Sessions in a row that ended because of what the server sent (spec SE24).
+    faults: u32,
+    fault_at: Timestamp,
+    anew: Anew,
+}
+
+/// Whether everything is asked for anew after faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Anew {
+    #[default]
+    No,
+    /// With the next Hello.
+    Next,
+    Done,
 }
 
 impl Reconnect {
+    /// A Welcome. It says nothing about what comes after it: pauses go on growing after a fault.
     pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
+        if self.faults == 0 {
+            *self = Self::default();
+        }
+    }
+
+    /// Everything is here, as of a checkpoint that was just applied.
+    pub(super) fn live(&mut self, now: Timestamp) {
+        if self.faults > 0 && self.fault_at.plus_millis(SOUND_AFTER_MS) <= now {
+            *self = Self::default();
+        }
+    }
+
+    pub(super) fn fault(&mut self, now: Timestamp) {
+        self.faults = self.faults.saturating_add(1);
+        self.fault_at = now;
+    }
+
+    /// Whether the session that begins is to be given up for one in which everything is asked for
+    /// anew: only once, and only where the server has just said that it has what we know of it.
+    pub(super) fn wants_anew(&mut self) -> bool {
+        let wants = self.faults >= FAULTS_MAX && self.anew == Anew::No;
+        if wants {
+            self.anew = Anew::Next;
+        }
+        wants
+    }
+
+    /// Whether this Hello asks for everything anew. Should it not arrive, the next one does not:
+    /// by then the server may have lost something, which cursors tell.
+    pub(super) fn begin_anew(&mut self) -> bool {
+        let begins = self.anew == Anew::Next;
+        if begins {
+            self.anew = Anew::Done;
+        }
+        begins
     }
 
     pub(super) fn not_before(&mut self, at: Timestamp) {
@@ -60,6 +114,10 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.mending(now, |replica| replica.try_timeout(now))
+    }
+
+    fn try_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         if self.session.wake_at.is_some_and(|at| at <= now) {
             self.wake(now)?;
         }
