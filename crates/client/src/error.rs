@@ -151,6 +151,8 @@ impl ClientError {
             | ReplicaError::Schema { .. }
             | ReplicaError::NewerFormat { .. }
             | ReplicaError::Damaged { .. }
+            | ReplicaError::DamagedChangeset { .. }
+            | ReplicaError::DamagedImage { .. }
             | ReplicaError::UnknownTable { .. }
             | ReplicaError::UnknownChangeset { .. }
             | ReplicaError::UnknownConflict { .. }
