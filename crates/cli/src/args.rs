@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Find out what is wrong: the file, the queue, the server, the token.
     Doctor(Doctor),
+    /// Measure this program on this machine, beside what the machine itself can do.
+    Bench(Bench),
     /// Print completions for a shell.
     Completions(Completions),
 }
@@ -172,6 +174,16 @@ pub(crate) struct Doctor {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Bench {
+    /// Workloads: W1 to W6; all when none is named.
+    #[arg(value_name = "W1…")]
+    pub workloads: Vec<String>,
+    /// A tenth of the work; the figures say little.
+    #[arg(long)]
+    pub quick: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod doctor;

@@ -64,6 +64,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Queue(queue) => commands::queue::run(queue, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),
+        Command::Bench(bench) => commands::bench::run(&bench, output),
         Command::Completions(completions) => commands::completions(completions.shell),
     }
 }

@@ -102,7 +102,15 @@ const ALLOWED: &[Allowed] = &[
             "syncline-store-sqlite",
             "syncline-server",
             "syncline-sim",
+            "syncline-bench",
         ],
+        tests_use: &[],
+        must_not_contain: &[],
+    },
+    Allowed {
+        // The server is a process of its own there.
+        package: "syncline-bench",
+        uses: &["syncline-core", "syncline"],
         tests_use: &[],
         must_not_contain: &[],
     },

@@ -3,6 +3,7 @@
 mod support;
 
 mod backup;
+mod bench;
 mod crash;
 mod doctor;
 mod documented;

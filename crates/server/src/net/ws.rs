@@ -25,6 +25,8 @@ use super::{
 };
 use crate::session::Proof;
 
+/// Held by each open socket; larger frames take what they need while they arrive.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Largest frame a client may send: a part of a changeset with its envelope.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// A reader that takes nothing for this long is disconnected; it comes back with its cursor.
@@ -49,6 +51,8 @@ pub(crate) async fn sync<B: Backend>(
         .protocols([SUBPROTOCOL])
         .max_message_size(FRAME_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
+        // Most sessions are idle: what each holds decides how many there can be.
+        .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * FRAME_BYTES_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {

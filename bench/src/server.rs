@@ -1,0 +1,114 @@
+//! The `syncline` program as a server, and what the operating system says of it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use crate::rows::CONFIG;
+
+/// A running server with a new database. Stopped when dropped.
+pub(crate) struct Server {
+    process: Child,
+    program: std::path::PathBuf,
+    folder: TempDir,
+    pub url: String,
+}
+
+impl Server {
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("syncline.toml"), CONFIG)?;
+        let mut process = command(program, folder.path())
+            .args([
+                "serve",
+                "--data",
+                "data",
+                "--listen",
+                "127.0.0.1:0",
+                "--json",
+            ])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        let stdout = process.stdout.take().context("its output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let said: serde_json::Value = serde_json::from_str(&line)
+            .with_context(|| format!("the server did not start; it said {line:?}"))?;
+        let url = said["url"].as_str().context("its address")?.to_owned();
+        Ok(Self {
+            process,
+            program: program.to_owned(),
+            folder,
+            url,
+        })
+    }
+
+    /// A token for `user`.
+    pub(crate) fn token(&self, user: &str) -> Result<String> {
+        let made = command(&self.program, self.folder.path())
+            .args(["token", "--user", user, "--data", "data"])
+            .output()?;
+        if !made.status.success() {
+            bail!("no token: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
+    }
+
+    /// Processor time so far, of all threads that are still there.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            // A thread may end while they are counted.
+            if let Ok(stat) = std::fs::read_to_string(task?.path().join("schedstat")) {
+                let first = stat.split_whitespace().next().context("a thread's time")?;
+                nanos += first.parse::<u64>()?;
+            }
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Resident memory in KiB: now, and at most since [`Server::forget_peak`].
+    pub(crate) fn memory_kib(&self) -> Result<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let field = |name: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next());
+            Ok(number
+                .with_context(|| format!("no {name} of the server"))?
+                .parse()?)
+        };
+        Ok((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// Lets the peak of memory begin anew.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5")
+            .context("forget the peak of the server's memory")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _gone = self.process.wait();
+    }
+}
+
+fn command(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SYNCLINE_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(folder).env("SYNCLINE_LOG", "error");
+    command
+}

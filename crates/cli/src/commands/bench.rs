@@ -1,0 +1,79 @@
+//! `syncline bench`.
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use syncline_bench::{Better, Figure, Options};
+
+use crate::{
+    args::Bench,
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+pub(crate) fn run(args: &Bench, output: &Output) -> anyhow::Result<Exit> {
+    let workloads = syncline_bench::chosen(&args.workloads)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let options = Options {
+        program: std::env::current_exe().context("find this program")?,
+        quick: args.quick,
+    };
+    if cfg!(debug_assertions) {
+        output.note("this is a debug build: its figures say nothing about a release");
+    }
+    for workload in workloads {
+        output.note(&format!("{}: {}", workload.name, workload.what));
+        let figures = workload
+            .run(&options)
+            .with_context(|| format!("{} could not be measured", workload.name))?;
+        for figure in &figures {
+            output.result(&sentence(figure), &object(figure));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn sentence(figure: &Figure) -> String {
+    let mark = if figure.is_reached() { "ok  " } else { "MISS" };
+    let wanted = match figure.better {
+        Better::Higher => "at least",
+        Better::Lower => "at most",
+    };
+    let beside = match (figure.limit, figure.ratio) {
+        (Some(limit), Some(ratio)) => format!(
+            "{ratio:.2} of the machine's {}, wanted {wanted} {}",
+            number(limit),
+            figure.target
+        ),
+        _ => format!("wanted {wanted} {}", number(figure.target)),
+    };
+    format!(
+        "  {mark} {:>11} {:<12} {}: {beside}",
+        number(figure.figure),
+        figure.unit,
+        figure.case
+    )
+}
+
+/// With as many digits as say something.
+fn number(value: f64) -> String {
+    if value.abs() >= 1_000.0 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rounded figure"
+        )]
+        crate::output::grouped(value.abs().round() as u64)
+    } else if value.abs() >= 10.0 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+fn object(figure: &Figure) -> Value {
+    json!({
+        "type": "figure", "workload": figure.workload, "case": figure.case,
+        "figure": figure.figure, "unit": figure.unit, "limit": figure.limit,
+        "ratio": figure.ratio, "target": figure.target, "better": figure.better,
+    })
+}
