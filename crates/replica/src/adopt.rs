@@ -51,6 +51,7 @@ pub(crate) fn adopt(
             .map(|(table, _)| table.name.to_ascii_lowercase())
             .collect(),
     );
+    seal::reseal(work, old)?;
     unsealed::seal(work, old, &mut cascades, entropy, now)?;
     if cascades.took_any() {
         // The rows are back before others are compared with what they should be.

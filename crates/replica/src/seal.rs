@@ -3,6 +3,7 @@
 mod coalesce;
 mod cut;
 mod references;
+mod reseal;
 
 use std::collections::BTreeSet;
 
@@ -28,6 +29,7 @@ use crate::{
 
 pub(crate) use cut::{CutRefused, cut_refused};
 pub(crate) use references::{parent_key, parents};
+pub(crate) use reseal::reseal;
 
 /// Marks that are in memory at a time.
 const MARKS_TAKEN: usize = 50_000;

@@ -114,6 +114,28 @@ pub(crate) fn hidden(
     Ok(keys)
 }
 
+/// At most `limit` keys after `after`, ascending, of rows that are dirty or hidden.
+pub(crate) fn keys_after(
+    conn: &Connection,
+    t: TableNumber,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT key FROM syncline_shadow WHERE t = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
+        )
+        .doing(READING)?;
+    let after = after.map(RowKey::as_bytes).unwrap_or_default();
+    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
 /// At most `limit` keys after `after`, ascending, of rows that the server gave or that are dirty.
 pub(crate) fn keys_with_rows(
     conn: &Connection,

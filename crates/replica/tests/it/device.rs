@@ -304,6 +304,15 @@ impl Device {
         self.link.as_ref().unwrap().pushed()
     }
 
+    /// Connects, sends what there is to send, and loses the connection before any answer.
+    pub(crate) fn push_lost(&mut self, authority: &mut Authority) {
+        self.connect();
+        self.upload(authority);
+        self.download();
+        self.upload(authority);
+        self.disconnect();
+    }
+
     /// Seals, and sends what there is to send, without receiving anything.
     pub(crate) fn push(&mut self, authority: &mut Authority) {
         self.tick();

@@ -307,3 +307,94 @@ fn sl9_a_marked_transaction_stays_alone() {
     device.seal();
     assert_eq!(device.outbox(), "sss");
 }
+
+/// A table, and the server's schema for it where its columns merge otherwise.
+const TALLY: &str = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, n INTEGER, tags TEXT, w TEXT);";
+
+fn merging() -> syncline_core::Schema {
+    let mut tables = schema(TALLY);
+    let table = tables.tables.iter_mut().find(|t| t.name == "t").unwrap();
+    table.columns[1].merge = MergeStrategy::Counter;
+    table.columns[2].merge = MergeStrategy::Set;
+    table.columns[2].ty = syncline_core::ColumnType::Json;
+    tables
+}
+
+/// What was pushed for the row, change by change.
+fn edits(device: &Device) -> Vec<Vec<Edit>> {
+    let of = |op: &Op| match op {
+        Op::Insert(edits) | Op::Update(edits) => {
+            edits.iter().map(|edit| edit.edit.clone()).collect()
+        }
+        Op::Delete => Vec::new(),
+    };
+    let pushed = device.pushed();
+    let changes = pushed.iter().flat_map(|changeset| &changeset.changes);
+    changes.map(|change| of(&change.op)).collect()
+}
+
+#[test]
+fn sl11_edits_of_before_the_first_contact_travel_as_the_column_merges() {
+    let mut server = Authority::new(merging());
+    let mut device = Device::new(TALLY, 1);
+    device.write(r#"INSERT INTO t VALUES('a', 5, '["x"]', 'old')"#);
+    device.write(r#"UPDATE t SET n = n + 3, tags = '["x","y"]', w = 'new'"#);
+    device.write("UPDATE t SET n = n - 1");
+    // Sealed, but for the last one.
+    device.seal();
+    device.write(r#"UPDATE t SET n = n + 10, tags = '["y"]'"#);
+    device.sync(&mut server);
+    let items = |add: &[&str], remove: &[&str]| Edit::Items {
+        add: add.iter().map(|item| format!("\"{item}\"")).collect(),
+        remove: remove.iter().map(|item| format!("\"{item}\"")).collect(),
+    };
+    let pushed = edits(&device);
+    assert_eq!(
+        pushed[1..],
+        [
+            vec![
+                Edit::Add(Value::Integer(3)),
+                items(&["y"], &[]),
+                Edit::Set("new".into())
+            ],
+            vec![Edit::Add(Value::Integer(-1))],
+            vec![Edit::Add(Value::Integer(10)), items(&[], &["x"])],
+        ]
+    );
+    assert_eq!(device.query("SELECT * FROM t"), r#"a|17|["y"]|new"#);
+    device.assert_equal(&server);
+}
+
+#[test]
+fn sl11_what_waits_is_computed_anew_when_the_server_merges_otherwise() {
+    let mut server = Authority::new(merging());
+    let mut device = Device::new(TALLY, 1);
+    device.write(r#"INSERT INTO t VALUES('a', 5, '["x"]', 'old'), ('b', 1, NULL, NULL)"#);
+    device.sync(&mut server);
+    device.disconnect();
+    device.write("UPDATE t SET n = n + 3 WHERE id = 'a'");
+    device.push_lost(&mut server);
+    device.write("UPDATE t SET n = n + 4 WHERE id = 'a'");
+    device.write("UPDATE t SET n = 7 WHERE id = 'b'");
+    device.seal();
+    let number = server.table("t").number;
+    let mut plain = schema(TALLY);
+    plain
+        .tables
+        .iter_mut()
+        .find(|t| t.name == "t")
+        .unwrap()
+        .number = number;
+    server.schema = plain;
+    device.sync(&mut server);
+    assert_eq!(
+        edits(&device),
+        [
+            // Was sent like this, and may be in the log.
+            vec![Edit::Add(Value::Integer(3))],
+            vec![Edit::Set(Value::Integer(12))],
+            vec![Edit::Set(Value::Integer(7))],
+        ]
+    );
+    device.assert_equal(&server);
+}
