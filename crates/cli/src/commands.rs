@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use syncline::{ClientError, Connection, Interrupt, Token};
+use syncline::engine::{ClientError, Connection, Interrupt, Token};
 
 use crate::{
     args::{Args, ServerArgs},

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use syncline::ClientError;
+use syncline::engine::ClientError;
 use syncline_core::wire::code;
 use syncline_server::net::ServeError;
 use syncline_store::SchemaError;

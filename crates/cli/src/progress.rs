@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use syncline::Notice;
+use syncline::engine::Notice;
 use syncline_replica::{Event, Status};
 
 use crate::output::{Output, counted, grouped};

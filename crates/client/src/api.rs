@@ -44,6 +44,7 @@ pub struct Probe {
     pub is_ready: bool,
     /// What it said of itself, a line.
     pub says: String,
+    /// How long it took to answer.
     pub took: Duration,
     /// How far its clock is ahead of this machine's, in seconds: negative when behind.
     pub clock_ahead_s: Option<i64>,

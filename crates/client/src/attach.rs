@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection as Sqlite;
 use syncline_core::{Schema, Table, wire::SchemaInfo};
 use syncline_replica::{
-    AttachOptions, Replica, Seeding, TableChoice,
+    AttachOptions, Replica, Seeding, Status, TableChoice,
     introspect::{Introspection, introspect},
 };
 
@@ -82,6 +82,30 @@ impl AttachPlan {
 /// # Errors
 /// The file cannot be attached at all, or the server not be asked.
 pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachPlan, ClientError> {
+    plan(path, request, Offer::Unknown).await
+}
+
+/// As [`plan_attach`], and changes nothing on the server either.
+pub(crate) async fn plan_dry(
+    path: &Path,
+    request: &AttachRequest,
+) -> Result<AttachPlan, ClientError> {
+    plan(path, request, Offer::Nothing).await
+}
+
+/// What of this file the server is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    /// Tables that it does not know.
+    Unknown,
+    Nothing,
+}
+
+async fn plan(
+    path: &Path,
+    request: &AttachRequest,
+    offer: Offer,
+) -> Result<AttachPlan, ClientError> {
     let conn = database::open(path)?;
     let attached =
         Replica::is_attached(&conn).map_err(|error| ClientError::replica(path, error))?;
@@ -103,8 +127,8 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
             .collect();
         return Ok(plan);
     };
-    compare_all(&conn, path, &local, connection, &mut plan).await?;
-    if plan.tables.is_empty() {
+    compare_all(&conn, path, &local, connection, offer, &mut plan).await?;
+    if plan.tables.is_empty() && offer == Offer::Unknown {
         let message = format!(
             "none of the tables of {} can sync with this server: {}",
             path.display(),
@@ -121,10 +145,14 @@ async fn compare_all(
     path: &Path,
     local: &[&Table],
     connection: &Connection,
+    offer: Offer,
     plan: &mut AttachPlan,
 ) -> Result<(), ClientError> {
     let api = Api::new(connection)?;
-    let remote = tables_there(&api, local, plan).await?;
+    let remote = match offer {
+        Offer::Unknown => tables_there(&api, local, plan).await?,
+        Offer::Nothing => api.schema().await?.to_schema(),
+    };
     for table in local {
         let Some(there) = remote.table(&table.name) else {
             let reason = "the server does not sync it".to_owned();
@@ -145,6 +173,19 @@ async fn compare_all(
 /// # Errors
 /// [`ClientError::Doubt`] if rows differ, or the file cannot be written; then nothing changed.
 pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result<(), ClientError> {
+    drop(attach_unremembered(path, request, plan)?);
+    match &request.connection {
+        Some(connection) => connection.save(path),
+        None => Ok(()),
+    }
+}
+
+/// As [`attach`], for an app that keeps its own credentials.
+pub(crate) fn attach_unremembered(
+    path: &Path,
+    request: &AttachRequest,
+    plan: &AttachPlan,
+) -> Result<Replica, ClientError> {
     in_no_doubt(path, plan)?;
     let conn = database::open(path)?;
     let nothing_to_send = request.connection.is_some() && plan.only_here() == 0;
@@ -159,11 +200,7 @@ pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result
         ..options(request.connection.as_ref())
     };
     Replica::attach(conn, options, Box::new(system::entropy))
-        .map_err(|error| ClientError::replica(path, error))?;
-    match &request.connection {
-        Some(connection) => connection.save(path),
-        None => Ok(()),
-    }
+        .map_err(|error| ClientError::replica(path, error))
 }
 
 fn in_no_doubt(path: &Path, plan: &AttachPlan) -> Result<(), ClientError> {
@@ -187,6 +224,17 @@ fn in_no_doubt(path: &Path, plan: &AttachPlan) -> Result<(), ClientError> {
 /// # Errors
 /// [`ClientError::Exists`] if there is a file already, or it cannot be made; the server's.
 pub async fn hydrate(
+    path: &Path,
+    connection: &Connection,
+    tables: Vec<String>,
+) -> Result<Replica, ClientError> {
+    let replica = hydrate_unremembered(path, connection, tables).await?;
+    connection.save(path)?;
+    Ok(replica)
+}
+
+/// As [`hydrate`], for an app that keeps its own credentials.
+pub(crate) async fn hydrate_unremembered(
     path: &Path,
     connection: &Connection,
     tables: Vec<String>,
@@ -219,10 +267,8 @@ pub async fn hydrate(
         seeding: Seeding::Skip,
         ..options(Some(connection))
     };
-    let replica = Replica::attach(conn, options, Box::new(system::entropy))
-        .map_err(|error| ClientError::replica(path, error))?;
-    connection.save(path)?;
-    Ok(replica)
+    Replica::attach(conn, options, Box::new(system::entropy))
+        .map_err(|error| ClientError::replica(path, error))
 }
 
 /// What attaching leaves undone when no server is known: compares the rows with the server's, and
@@ -233,18 +279,15 @@ pub async fn hydrate(
 /// [`ClientError::Doubt`] if rows differ; the server's.
 pub async fn meet(
     path: &Path,
-    replica: &Replica,
+    status: &Status,
     connection: &Connection,
 ) -> Result<Vec<String>, ClientError> {
-    let status = replica
-        .status()
-        .map_err(|error| ClientError::replica(path, error))?;
     let is_compared = status.url.as_deref() == Some(connection.url.as_str());
     if status.server.is_some() || status.tables.is_empty() || is_compared {
         return Ok(Vec::new());
     }
-    let conn = replica.connection();
-    let found = introspect(conn).map_err(|error| ClientError::TableUnfit {
+    let conn = database::open(path)?;
+    let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
         message: error.to_string(),
     })?;
     let attached = |name: &str| {
@@ -258,9 +301,40 @@ pub async fn meet(
         .filter(|table| attached(&table.name))
         .collect();
     let mut plan = AttachPlan::default();
-    compare_all(conn, path, &local, connection, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
     in_no_doubt(path, &plan)?;
     Ok(plan.added_there)
+}
+
+/// Compares tables that are to sync from now on, besides those `chosen` already; `names`: these,
+/// or all that can.
+///
+/// # Errors
+/// [`ClientError::Doubt`] if rows differ; the server's.
+pub(crate) async fn compare_more(
+    path: &Path,
+    names: &[String],
+    chosen: &[String],
+    connection: &Connection,
+) -> Result<(), ClientError> {
+    let conn = database::open(path)?;
+    let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
+        message: error.to_string(),
+    })?;
+    let is_in = |list: &[String], name: &str| list.iter().any(|n| n.eq_ignore_ascii_case(name));
+    let local: Vec<&Table> = found
+        .tables
+        .iter()
+        .map(|table| &table.table)
+        .filter(|table| names.is_empty() || is_in(names, &table.name))
+        .filter(|table| !is_in(chosen, &table.name))
+        .collect();
+    if local.is_empty() {
+        return Ok(());
+    }
+    let mut plan = AttachPlan::default();
+    compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
+    in_no_doubt(path, &plan)
 }
 
 /// Takes everything of Syncline out of the file again, and forgets its credentials.

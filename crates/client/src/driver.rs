@@ -1,6 +1,12 @@
 //! Runs a replica: sockets, timers and a look at the file now and then.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Activity, Closing, Event, Replica, SCHEMA_CHANGED, Status};
@@ -55,13 +61,27 @@ impl Interrupt {
     pub fn trigger(&self) {
         self.0.send_replace(true);
     }
+
+    /// Whether it was triggered.
+    #[must_use]
+    pub fn is_triggered(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is triggered; works in any executor.
+    pub async fn triggered(&self) {
+        let mut watch = self.watch();
+        // The sender lives as long as `self`.
+        let _triggered = watch.wait_for(|stop| *stop).await;
+    }
+
     fn watch(&self) -> watch::Receiver<bool> {
         self.0.subscribe()
     }
 }
 
 /// What a run did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Rows that changed here because of the server.
     pub rows_received: u64,
@@ -73,6 +93,24 @@ pub struct Summary {
     pub frames: u64,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// How much of the time nothing was to be done here: the network or the server was waited for.
+    pub waited: Duration,
+}
+
+impl Summary {
+    /// What was done since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        Self {
+            rows_received: self.rows_received - earlier.rows_received,
+            refused: self.refused - earlier.refused,
+            edits_lost: self.edits_lost - earlier.edits_lost,
+            conflicts_opened: self.conflicts_opened - earlier.conflicts_opened,
+            frames: self.frames - earlier.frames,
+            bytes_sent: self.bytes_sent - earlier.bytes_sent,
+            bytes_received: self.bytes_received - earlier.bytes_received,
+            waited: self.waited.saturating_sub(earlier.waited),
+        }
+    }
 }
 
 /// What a run tells while it lasts.
@@ -92,14 +130,18 @@ pub enum Notice<'a> {
 /// A replica with a server.
 #[derive(Debug)]
 pub struct Driver {
-    replica: Replica,
+    /// Never borrowed across an `await`: between two steps of a run others may look at it.
+    replica: Rc<RefCell<Replica>>,
     path: PathBuf,
     connection: Connection,
     api: Api,
     summary: Summary,
+    /// What the run has done so far, for who listens to its notices.
+    progress: Rc<Cell<Summary>>,
     web_socket_failures: u32,
     exchange_until: Option<std::time::Instant>,
     attempts: u32,
+    attempts_max: u32,
     last_write_seen: std::time::Instant,
     progress_told: std::time::Instant,
     data_version: i64,
@@ -111,6 +153,14 @@ enum Attempt {
     Interrupted,
     /// Why, and when the replica wants another.
     Failed(ClientError, Option<Timestamp>),
+}
+
+/// What a conversation waited for.
+enum Woken {
+    Received(Result<Vec<u8>, Option<String>>),
+    /// The file may have been written.
+    Look,
+    Timer,
 }
 
 /// How one connection ended.
@@ -131,6 +181,18 @@ impl Driver {
         path: PathBuf,
         connection: Connection,
     ) -> Result<Self, ClientError> {
+        Self::shared(Rc::new(RefCell::new(replica)), path, connection)
+    }
+
+    /// A driver for a replica that others on this thread use between its steps.
+    ///
+    /// # Errors
+    /// [`ClientError::BadUrl`].
+    pub fn shared(
+        replica: Rc<RefCell<Replica>>,
+        path: PathBuf,
+        connection: Connection,
+    ) -> Result<Self, ClientError> {
         let api = Api::new(&connection)?;
         Ok(Self {
             replica,
@@ -138,24 +200,34 @@ impl Driver {
             connection,
             api,
             summary: Summary::default(),
+            progress: Rc::default(),
             web_socket_failures: 0,
             exchange_until: None,
             attempts: 0,
+            attempts_max: ATTEMPTS_MAX,
             last_write_seen: std::time::Instant::now(),
             progress_told: std::time::Instant::now(),
             data_version: 0,
         })
     }
 
-    /// The replica, to be asked and told between runs.
-    pub fn replica(&mut self) -> &mut Replica {
-        &mut self.replica
+    /// What a run has done so far; up to date when a notice is told.
+    pub(crate) fn progress(&self) -> Rc<Cell<Summary>> {
+        Rc::clone(&self.progress)
     }
 
-    /// Gives the replica back.
+    /// How often a run that has an end tries to connect before it gives up; at least once.
+    pub fn set_attempts_max(&mut self, attempts: u32) {
+        self.attempts_max = attempts.max(1);
+    }
+
+    /// The replica, to be asked and told; not to be held across an `await`.
+    ///
+    /// # Panics
+    /// While another borrow of it is alive.
     #[must_use]
-    pub fn into_replica(self) -> Replica {
-        self.replica
+    pub fn replica(&self) -> RefMut<'_, Replica> {
+        self.replica.borrow_mut()
     }
 
     /// Connects, and connects again, until `goal` is reached; `on_notice` hears everything.
@@ -176,19 +248,19 @@ impl Driver {
         loop {
             let attempt = self.attempt(goal, &mut interrupted, &mut on_notice).await?;
             let (error, again) = match attempt {
-                Attempt::Over => return Ok(self.summary.clone()),
+                Attempt::Over => return Ok(self.summary),
                 Attempt::Interrupted => return self.interrupted(goal),
                 Attempt::Failed(error, again) => (error, again),
             };
             self.attempts += 1;
-            if goal != Goal::Forever && self.attempts >= ATTEMPTS_MAX {
+            if goal != Goal::Forever && self.attempts >= self.attempts_max {
                 return Err(error);
             }
             tracing::info!(%error, "not connected; trying again");
             let pause = again.map_or(Duration::from_secs(1), until);
             // The replica's own wish to begin again with other tables is no outage.
             if !matches!(&error, ClientError::Refused { code, .. } if code == SCHEMA_CHANGED) {
-                let status = self.check(self.replica.status())?;
+                let status = self.check(self.replica().status())?;
                 let error = &error;
                 on_notice(&Notice::Disconnected { error, pause }, &status);
             }
@@ -206,11 +278,14 @@ impl Driver {
         interrupted: &mut watch::Receiver<bool>,
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<Attempt, ClientError> {
-        let mut transport = match self.open().await {
+        let opening = std::time::Instant::now();
+        let opened = self.open().await;
+        self.summary.waited += opening.elapsed();
+        let mut transport = match opened {
             Ok(transport) => transport,
             Err(error) if !error.is_retryable() => return Err(error),
             Err(error) => {
-                let again = self.replica.disconnected(now());
+                let again = self.replica().disconnected(now());
                 return Ok(Attempt::Failed(error, again));
             }
         };
@@ -218,7 +293,7 @@ impl Driver {
             .converse(&mut transport, goal, interrupted, on_notice)
             .await;
         transport.close().await;
-        let again = self.replica.disconnected(now());
+        let again = self.replica().disconnected(now());
         let end = end.and_then(|end| self.drain(on_notice).map(|()| end));
         Ok(match end {
             // Another program holds the file: who watches, waits.
@@ -241,7 +316,7 @@ impl Driver {
 
     fn interrupted(&self, goal: Goal) -> Result<Summary, ClientError> {
         match goal {
-            Goal::Forever => Ok(self.summary.clone()),
+            Goal::Forever => Ok(self.summary),
             Goal::InStep | Goal::Sent => Err(ClientError::Interrupted),
         }
     }
@@ -257,7 +332,7 @@ impl Driver {
 
     fn closing_error(&self, closing: Closing) -> ClientError {
         let owner = if closing.code == code::WRONG_USER {
-            self.replica.status().ok().and_then(|status| status.user)
+            self.replica().status().ok().and_then(|status| status.user)
         } else {
             None
         };
@@ -316,25 +391,26 @@ impl Driver {
     ) -> Result<End, ClientError> {
         self.data_version = self.read_data_version()?;
         self.last_write_seen = std::time::Instant::now();
-        let connected = self.replica.connect(now());
+        let connected = self.replica().connect(now());
         self.check(connected)?;
         loop {
-            while let Some(frame) = self.replica.poll_transmit() {
+            while let Some(frame) = self.next_frame() {
                 self.summary.bytes_sent += frame.len() as u64;
                 if let Err(reason) = transport.send(frame).await {
                     return Ok(End::Lost(Some(reason)));
                 }
             }
             self.drain(on_notice)?;
-            if let Some(closing) = self.replica.closing() {
-                return Ok(End::Closing(closing.clone()));
+            let closing = self.replica().closing().cloned();
+            if let Some(closing) = closing {
+                return Ok(End::Closing(closing));
             }
             if self.is_reached(goal)? {
                 return Ok(End::Goal);
             }
             self.tell_progress(on_notice)?;
             let timeout = self
-                .replica
+                .replica()
                 .poll_timeout()
                 .map_or(Duration::from_secs(25), until);
             let look = if self.last_write_seen.elapsed() < BUSY_FOR {
@@ -342,45 +418,57 @@ impl Driver {
             } else {
                 LOOK_IDLE
             };
-            tokio::select! {
-                received = transport.receive() => match received {
-                    Ok(frame) => {
-                        self.attempts = 0;
-                        self.summary.frames += 1;
-                        self.summary.bytes_received += frame.len() as u64;
-                        let handled = self.replica.handle(&frame, now());
-                        self.check(handled)?;
-                    }
-                    Err(reason) => return Ok(End::Lost(reason)),
-                },
-                () = tokio::time::sleep(look) => {
+            let waiting = std::time::Instant::now();
+            let woken = tokio::select! {
+                received = transport.receive() => Woken::Received(received),
+                () = tokio::time::sleep(look) => Woken::Look,
+                () = tokio::time::sleep(timeout) => Woken::Timer,
+                _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
+            };
+            self.summary.waited += waiting.elapsed();
+            match woken {
+                Woken::Received(Ok(frame)) => {
+                    self.attempts = 0;
+                    self.summary.frames += 1;
+                    self.summary.bytes_received += frame.len() as u64;
+                    let handled = self.replica().handle(&frame, now());
+                    self.check(handled)?;
+                }
+                Woken::Received(Err(reason)) => return Ok(End::Lost(reason)),
+                Woken::Look => {
                     let version = self.read_data_version()?;
                     if version != self.data_version {
                         self.data_version = version;
                         self.last_write_seen = std::time::Instant::now();
-                        let woken = self.replica.wake(now());
+                        let woken = self.replica().wake(now());
                         self.check(woken)?;
                     }
                 }
-                () = tokio::time::sleep(timeout) => {}
-                _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
+                Woken::Timer => {}
             }
             if self
-                .replica
+                .replica()
                 .poll_timeout()
                 .is_some_and(|then| then <= now())
             {
-                let handled = self.replica.handle_timeout(now());
+                let handled = self.replica().handle_timeout(now());
                 self.check(handled)?;
             }
         }
     }
 
+    fn next_frame(&self) -> Option<Vec<u8>> {
+        self.replica().poll_transmit()
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        self.replica().poll_event()
+    }
+
     /// Changes whenever another connection commits to the file.
     fn read_data_version(&self) -> Result<i64, ClientError> {
-        let conn = self.replica.connection();
-        conn.query_row("PRAGMA data_version", [], |row| row.get(0))
-            .map_err(|error| crate::database::database_error(&self.path, error))
+        let version = self.replica().data_version();
+        self.check(version)
     }
 
     fn is_reached(&mut self, goal: Goal) -> Result<bool, ClientError> {
@@ -397,13 +485,13 @@ impl Driver {
                 }
             }
         };
-        if goal == Goal::Forever || !is(&self.check(self.replica.activity())?) {
+        if goal == Goal::Forever || !is(&self.check(self.replica().activity())?) {
             return Ok(false);
         }
         // What was written since the file was last looked at belongs to it too.
-        let woken = self.replica.wake(now());
+        let woken = self.replica().wake(now());
         self.check(woken)?;
-        Ok(is(&self.check(self.replica.activity())?))
+        Ok(is(&self.check(self.replica().activity())?))
     }
 
     fn tell_progress(
@@ -412,7 +500,7 @@ impl Driver {
     ) -> Result<(), ClientError> {
         if self.progress_told.elapsed() >= PROGRESS_EVERY {
             self.progress_told = std::time::Instant::now();
-            let status = self.check(self.replica.status())?;
+            let status = self.check(self.replica().status())?;
             if status.waiting > 0 || status.accepted > 0 {
                 on_notice(&Notice::Sending, &status);
             }
@@ -425,14 +513,15 @@ impl Driver {
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<(), ClientError> {
         let mut status = None;
-        while let Some(event) = self.replica.poll_event() {
+        while let Some(event) = self.next_event() {
             self.count(&event);
+            self.progress.set(self.summary);
             if matches!(event, Event::Connected { .. }) {
                 self.remember_url()?;
             }
             let status = match &mut status {
                 Some(status) => status,
-                None => status.insert(self.check(self.replica.status())?),
+                None => status.insert(self.check(self.replica().status())?),
             };
             on_notice(&Notice::Event(&event), status);
         }
@@ -443,8 +532,9 @@ impl Driver {
     fn remember_url(&mut self) -> Result<(), ClientError> {
         let url = &self.connection.url;
         let failed = |error| ClientError::replica(&self.path, error);
-        if self.replica.url().map_err(failed)?.as_deref() != Some(url.as_str()) {
-            self.replica.set_url(url).map_err(failed)?;
+        let mut replica = self.replica();
+        if replica.url().map_err(failed)?.as_deref() != Some(url.as_str()) {
+            replica.set_url(url).map_err(failed)?;
         }
         Ok(())
     }

@@ -1,31 +1,91 @@
-//! Keeps an SQLite database in step with a Syncline server.
+//! Keeps an app's SQLite file in step with a Syncline server, offline included.
 //!
-//! A [`syncline_replica::Replica`] does the thinking; this crate gives it sockets, a clock and
-//! random bytes. [`Connection`] says which server as whom, [`Driver`] runs a replica until a
-//! [`Goal`] is reached, and [`attach`], [`hydrate`] and [`verify`] are the errands around it.
+//! The app reads and writes its own file with plain SQL, through whatever it likes: rusqlite, sqlx,
+//! diesel, another program. A [`SyncManager`] captures what is written, sends it, and brings what
+//! others wrote, merged column by column. Without a server, or without a network, everything works
+//! and waits.
+//!
+//! ```no_run
+//! use syncline::{Config, Event, SyncManager, Tables};
+//!
+//! # async fn example() -> Result<(), syncline::Error> {
+//! let sync = SyncManager::open("notes.db", Config::from_env()?).await?;
+//! let mut events = sync.events();
+//! sync.start_auto_sync();
+//!
+//! let done = sync.sync(Tables::All, |p| println!("{:>3} % {}", p.percentage, p.message)).await?;
+//! println!("{} records, {} conflicts", done.records_processed, done.conflicts.len());
+//! while let Some(event) = events.next().await {
+//!     if let Event::RowsChanged(rows) = event {
+//!         println!("{} changed {} rows of {}", rows.by, rows.ids.len(), rows.table);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Sockets and timers belong to a thread of the manager's own, so that its futures and streams run
+//! in any executor; [`blocking`] does without one. No type of the SQLite library is part of this
+//! interface: it shares one SQLite with the versions of sqlx and diesel that the app chose.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod api;
+#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod attach;
+pub mod blocking;
+mod bus;
+#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod compare;
+mod config;
+#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod credentials;
 mod database;
+#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod driver;
+mod dry_run;
+#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod error;
+mod event;
 mod exchange;
+mod executor;
+mod manager;
+mod run;
+mod sync_error;
 mod system;
 mod transport;
 mod verify;
+mod worker;
 
-pub use api::{Api, Probe};
-pub use attach::{
-    AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
+pub use bus::Events;
+pub use config::Config;
+pub use driver::Interrupt;
+pub use event::{Author, ChangeRefused, ConflictNotice, EditLost, Event, RowsChanged};
+pub use manager::SyncManager;
+pub use run::{Operation, Phase, Progress, Run, SyncReport, Tables};
+pub use sync_error::{Error, ErrorKind};
+pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
+pub use syncline_replica::{
+    Conflict, ConflictKind, LoadProgress, Resolution, RowCounts, RowState, RowStatus, Status,
+    TableState, TableStatus,
 };
-pub use compare::{Comparison, Difference, DifferenceKind, compare_table};
-pub use credentials::{Connection, Token};
-pub use database::{is_attached, open_replica, rows_to_seed};
-pub use driver::{Driver, Goal, Interrupt, Notice, Summary};
-pub use error::ClientError;
-pub use system::{new_id, now};
-pub use verify::{Verification, verify};
+pub use system::new_id;
+
+/// What programs that drive a replica themselves use, such as the `syncline` command. Not part of
+/// the stable interface: it names types of the storage engine.
+#[doc(hidden)]
+pub mod engine {
+    pub use crate::{
+        api::{Api, Probe},
+        attach::{
+            AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
+        },
+        compare::{Comparison, Difference, DifferenceKind, compare_table},
+        credentials::{Connection, Token},
+        database::{is_attached, open_replica, rows_to_seed},
+        driver::{Driver, Goal, Interrupt, Notice, Summary},
+        error::ClientError,
+        system::{new_id, now},
+        verify::{Verification, verify},
+    };
+}

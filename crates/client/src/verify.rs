@@ -9,6 +9,7 @@ use crate::{
     attach::shared_tables,
     compare::{Comparison, LISTED_MAX, compare_table},
     credentials::Connection,
+    database,
     driver::{Driver, Goal, Interrupt},
     error::ClientError,
 };
@@ -71,12 +72,12 @@ async fn compare_all(
     path: &Path,
     connection: &Connection,
 ) -> Result<Verification, ClientError> {
-    let replica = driver.replica();
     let failed = |error| ClientError::replica(path, error);
-    let local = replica
+    let local = driver
+        .replica()
         .check_local(LISTED_MAX, crate::system::now())
         .map_err(failed)?;
-    let status = replica.status().map_err(failed)?;
+    let status = driver.replica().status().map_err(failed)?;
     let synced = |name: &str| {
         let table = status
             .tables
@@ -91,9 +92,10 @@ async fn compare_all(
         tables: Vec::new(),
         parked: status.parked,
     };
-    for table in shared_tables(replica.connection(), &schema)? {
+    let conn = database::open(path)?;
+    for table in shared_tables(&conn, &schema)? {
         if synced(&table.name) {
-            let comparison = compare_table(replica.connection(), path, &table, &api).await?;
+            let comparison = compare_table(&conn, path, &table, &api).await?;
             found.tables.push((table.name, comparison));
         }
     }

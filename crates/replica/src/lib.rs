@@ -30,6 +30,7 @@ mod session;
 mod sql;
 mod status;
 mod tables;
+mod tally;
 mod verdict;
 mod work;
 
@@ -44,3 +45,4 @@ pub use session::{Closing, SCHEMA_CHANGED, TIMEOUT};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };
+pub use tally::{RowCounts, TableTally};

@@ -3,7 +3,7 @@
 mod inspect;
 mod resolve;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use rusqlite::Connection;
 use syncline_core::{ChangesetId, Timestamp};
@@ -24,6 +24,7 @@ use crate::{
     repeat, seal,
     session::{Closing, Events, Phase, Session},
     tables::{Tables, load},
+    tally::{Counted, RowCounts, TableTally},
     work::Work,
 };
 
@@ -45,6 +46,7 @@ pub struct Replica {
     pub(crate) schema_version: Option<i64>,
     pub(crate) session: Session,
     pub(crate) events: Events,
+    tally: BTreeMap<String, TableTally>,
 }
 
 impl fmt::Debug for Replica {
@@ -96,6 +98,7 @@ impl Replica {
             schema_version,
             session,
             events,
+            tally: BTreeMap::new(),
         };
         replica.tell_left_out();
         Ok(replica)
@@ -120,6 +123,7 @@ impl Replica {
             schema_version: None,
             session: Session::default(),
             events: Events::default(),
+            tally: BTreeMap::new(),
         };
         replica.mending(now, |replica| replica.heed_schema(now))?;
         replica.tell_left_out();
@@ -253,7 +257,11 @@ impl Replica {
             Ok(None) => None,
             Ok(Some(done)) => {
                 let has_to_load = !transaction.distrusted.is_empty();
+                let counted = std::mem::take(&mut transaction.counted);
+                let accepted = std::mem::take(&mut transaction.accepted);
                 self.events.extend(transaction.into_events());
+                self.count(counted, |tally| &mut tally.received);
+                self.count(accepted, |tally| &mut tally.sent);
                 if has_to_load {
                     self.session.begin_anew();
                 }
@@ -322,10 +330,75 @@ impl Replica {
         Ok(())
     }
 
+    /// Lets further tables sync than were chosen when the file was attached: these, or all if
+    /// `names` is `None`. The rows that are in them are sent. Whether that changed anything.
+    ///
+    /// Whether their rows may be sent is the caller's to find out: nothing is compared here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn choose_more(
+        &mut self,
+        names: Option<&[String]>,
+        now: Timestamp,
+    ) -> Result<bool, ReplicaError> {
+        let Some(chosen) = load::chosen(&self.conn)? else {
+            return Ok(false);
+        };
+        let more: Option<Vec<String>> = names.map(|names| {
+            let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+            names.retain(|name| !chosen.contains(name));
+            names
+        });
+        if more.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(false);
+        }
+        self.adopt_schema(now, |conn| {
+            settings::put(conn, Key::Seeding, true)?;
+            match more {
+                None => settings::remove(conn, Key::Tables),
+                Some(more) => {
+                    let all: Vec<String> = chosen.into_iter().chain(more).collect();
+                    settings::put(conn, Key::Tables, all.join("\n"))
+                }
+            }
+        })?;
+        Ok(true)
+    }
+
+    /// Whether only some tables were chosen, and which.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn chosen(&self) -> Result<Option<Vec<String>>, ReplicaError> {
+        Ok(load::chosen(&self.conn)?.map(|names| names.into_iter().collect()))
+    }
+
     fn tell_left_out(&mut self) {
         let tables = self.tables.left_out.clone();
         if !tables.is_empty() {
             self.events.extend([Event::TablesLeftOut { tables }]);
+        }
+    }
+}
+
+/// Counting.
+impl Replica {
+    /// What was exchanged since the replica was opened, by table.
+    #[must_use]
+    pub fn tally(&self) -> &BTreeMap<String, TableTally> {
+        &self.tally
+    }
+
+    fn count(&mut self, counted: Counted, of: impl Fn(&mut TableTally) -> &mut RowCounts) {
+        for (t, counts) in counted {
+            let Some(table) = self.tables.local(t) else {
+                continue;
+            };
+            match self.tally.get_mut(table.name()) {
+                Some(tally) => of(tally).add(counts),
+                None => of(self.tally.entry(table.name().to_owned()).or_default()).add(counts),
+            }
         }
     }
 }
@@ -448,6 +521,26 @@ impl Replica {
     /// The database's.
     pub fn url(&self) -> Result<Option<String>, ReplicaError> {
         settings::get(&self.conn, Key::Url)
+    }
+
+    /// Remembers what the user's device list calls this device; told with the next session.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn set_device_name(&mut self, name: &str) -> Result<(), ReplicaError> {
+        settings::put(&self.conn, Key::DeviceName, name)
+    }
+
+    /// What the user's device list calls this device, and its operating system and program.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn device_name(&self) -> Result<(String, String), ReplicaError> {
+        let get = |key| settings::get::<String>(&self.conn, key);
+        Ok((
+            get(Key::DeviceName)?.unwrap_or_default(),
+            get(Key::Platform)?.unwrap_or_default(),
+        ))
     }
 
     /// Remembers where the driver connects to.

@@ -20,6 +20,7 @@ use crate::{
     },
     rekey,
     seal::{self, CutRefused},
+    tally::RowChange,
     work::Work,
 };
 
@@ -49,11 +50,21 @@ impl Work<'_> {
         entry.version = Some(version);
         (entry.code, entry.message, entry.parked_at) = (None, None, None);
         outbox::put(self.conn, &entry)?;
+        self.count_accepted(&entry)?;
         if was_parked {
             self.make_dirty(entry.seq)?;
         }
         if cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version) {
             self.finish(&entry, now)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the changes of a changeset that the server took.
+    pub(crate) fn count_accepted(&mut self, entry: &Entry) -> Result<(), ReplicaError> {
+        for stored in outbox::changes(self.conn, entry.seq, 0, usize::MAX)? {
+            let counts = self.accepted.entry(stored.change.table).or_default();
+            counts.count(RowChange::of_op(&stored.change.op));
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::{
     },
     rows::{Rivals, RowError},
     tables::{SyncedTable, Tables},
+    tally::{Counted, RowChange},
 };
 
 /// A row of the file.
@@ -54,6 +55,12 @@ pub(crate) struct Work<'c> {
     pub(crate) distrusted: BTreeSet<TableNumber>,
     /// What was written last of rows whose table is gone, which nobody can read any more.
     pub(crate) lost: BTreeMap<TableNumber, LostRows>,
+    /// Rows that became visible, changed or went.
+    pub(crate) counted: Counted,
+    /// Changes of this file that the server took.
+    pub(crate) accepted: Counted,
+    /// Whether the row whose metadata was written last was unknown before.
+    is_newcomer: bool,
 }
 
 /// Rows of one table whose last writes are lost.
@@ -105,6 +112,9 @@ impl<'c> Work<'c> {
             rivals: BTreeMap::new(),
             distrusted: BTreeSet::new(),
             lost: BTreeMap::new(),
+            counted: Counted::new(),
+            accepted: Counted::new(),
+            is_newcomer: false,
         }
     }
 
@@ -192,8 +202,9 @@ impl<'c> Work<'c> {
             self.refresh(table.number(), key.clone());
             return Ok(());
         }
+        let change = RowChange::of(!self.is_newcomer, image.is_some());
         self.show(table, key, image)?;
-        self.note(table.number(), key, Some(author));
+        self.note(table.number(), key, Some(author), change);
         Ok(())
     }
 
@@ -239,6 +250,7 @@ impl<'c> Work<'c> {
         before: Option<&Known>,
         after: Option<&Known>,
     ) -> Result<(), ReplicaError> {
+        self.is_newcomer = before.is_none();
         if before == after {
             return Ok(());
         }
@@ -312,7 +324,14 @@ impl<'c> Work<'c> {
     }
 
     /// Remembers a changed row for the app.
-    pub(crate) fn note(&mut self, t: TableNumber, key: &RowKey, author: Option<&str>) {
+    pub(crate) fn note(
+        &mut self,
+        t: TableNumber,
+        key: &RowKey,
+        author: Option<&str>,
+        change: RowChange,
+    ) {
+        self.counted.entry(t).or_default().count(change);
         let rows = self.changed.entry(t).or_default();
         if rows.keys.len() < Self::KEYS_LISTED {
             rows.keys.insert(key.clone());

@@ -58,7 +58,8 @@ const ALLOWED: &[Allowed] = &[
     Allowed {
         package: "syncline",
         uses: &["syncline-core", "syncline-replica"],
-        tests_use: &[],
+        // A real server at the other end.
+        tests_use: &["syncline-server", "syncline-store", "syncline-store-sqlite"],
         must_not_contain: &[],
     },
     Allowed {

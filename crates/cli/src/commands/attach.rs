@@ -3,7 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use serde_json::json;
-use syncline::{AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
+use syncline::engine::{self, AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
 
 use super::{connection_if_given, log, runtime};
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
         output.line("nothing was changed");
         return Ok(Exit::Done);
     }
-    syncline::attach(&args.file, &request, &plan)?;
+    engine::attach(&args.file, &request, &plan)?;
     let file = args.file.display();
     output.result(
         &match &request.connection {
@@ -117,13 +117,13 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
 }
 
 pub(crate) fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
-    let replica = syncline::open_replica(&args.file)?;
+    let replica = engine::open_replica(&args.file)?;
     let status = replica.status().map_err(|source| ClientError::Replica {
         path: args.file.clone(),
         source,
     })?;
     drop(replica);
-    syncline::detach(&args.file)?;
+    engine::detach(&args.file)?;
     let unsent = status.waiting + status.parked;
     if unsent > 0 {
         output.note(&format!(

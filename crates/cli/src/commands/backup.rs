@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use syncline::engine;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,7 +55,7 @@ pub(crate) fn restore(args: &Restore, output: &Output) -> anyhow::Result<Exit> {
     let (data, database) = place(&args.data)?;
     let before = args
         .force
-        .then(|| format!("before-{}", syncline::now().as_millis()));
+        .then(|| format!("before-{}", engine::now().as_millis()));
     let is_replaced = database.exists();
     let bar = Bar::new(output);
     let restored =

@@ -1,6 +1,7 @@
 //! `syncline init`, `check` and `token`: around the configuration.
 
 use std::{collections::BTreeMap, fs, path::Path};
+use syncline::engine;
 
 use anyhow::Context;
 use clap::ArgMatches;
@@ -109,13 +110,13 @@ pub(crate) fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
 
 pub(super) fn open_to_read(path: &Path) -> anyhow::Result<rusqlite::Connection> {
     if !path.exists() {
-        return Err(syncline::ClientError::NotFound(path.to_owned()).into());
+        return Err(engine::ClientError::NotFound(path.to_owned()).into());
     }
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = rusqlite::Connection::open_with_flags(path, flags)
         .with_context(|| format!("open {}", path.display()))?;
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-        .map_err(|_| syncline::ClientError::NotADatabase(path.to_owned()))?;
+        .map_err(|_| engine::ClientError::NotADatabase(path.to_owned()))?;
     Ok(conn)
 }
 
@@ -189,7 +190,7 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
         let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
         claims.insert(name.to_owned(), value);
     }
-    let now = syncline::now();
+    let now = engine::now();
     let expires = Timestamp::from_millis(now.as_millis() + args.ttl * 1_000);
     let token = token::auth(data)?
         .issue(&args.user, claims, now, expires)

@@ -1,7 +1,7 @@
 //! `syncline conflicts`: the inbox.
 
 use serde_json::json;
-use syncline::ClientError;
+use syncline::engine::{self, ClientError};
 use syncline_core::Value;
 use syncline_replica::{Conflict, ConflictKind, Replica, Resolution};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
-    let mut replica = syncline::open_replica(&args.file)?;
+    let mut replica = engine::open_replica(&args.file)?;
     let failed = |source| ClientError::Replica {
         path: args.file.clone(),
         source,
@@ -60,7 +60,7 @@ pub(crate) fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
                 (.., value) => Resolution::Value(parse(&value.unwrap_or_default())?),
             };
             replica
-                .resolve(&conflict.id, &resolution, syncline::now())
+                .resolve(&conflict.id, &resolution, engine::now())
                 .map_err(failed)?;
             output.result(
                 &format!(

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde_json::{Value, json};
-use syncline::{Api, ClientError, Connection};
+use syncline::engine::{self, Api, ClientError, Connection};
 use syncline_core::builtin::FIRST_OWN;
 use syncline_replica::{Replica, Status, TableState};
 
@@ -155,7 +155,7 @@ fn program() -> String {
 
 /// The file and what is kept in it of syncing.
 fn examine(file: &Path, findings: &mut Findings<'_>) -> anyhow::Result<Option<Status>> {
-    match syncline::is_attached(file) {
+    match engine::is_attached(file) {
         Ok(true) => {}
         Ok(false) => {
             findings.worth(
@@ -172,7 +172,7 @@ fn examine(file: &Path, findings: &mut Findings<'_>) -> anyhow::Result<Option<St
             return Ok(None);
         }
     }
-    let replica = match syncline::open_replica(file) {
+    let replica = match engine::open_replica(file) {
         Ok(replica) => replica,
         Err(error) => {
             findings.failed("file", error);
@@ -256,7 +256,7 @@ fn queue(file: &Path, status: &Status, findings: &mut Findings<'_>) {
     match (status.checkpoint, status.caught_up) {
         (None, _) => findings.worth("sync", "never synced yet"),
         (Some(at), caught_up) => {
-            let seconds = syncline::now().as_millis().saturating_sub(at.0 / 1_000) / 1_000;
+            let seconds = engine::now().as_millis().saturating_sub(at.0 / 1_000) / 1_000;
             let newest = format!("the newest change from the server is {} old", age(seconds));
             if caught_up {
                 findings.good("sync", newest);
@@ -365,7 +365,7 @@ fn write_report(
         tables.collect::<Vec<_>>()
     });
     let report = json!({
-        "written_at_ms": syncline::now().as_millis(),
+        "written_at_ms": engine::now().as_millis(),
         "health": health.word(),
         "checks": checks,
         "device": status.map(|status| status.device.to_string()),

@@ -1,7 +1,7 @@
 //! `syncline queue`: what waits and what was refused.
 
 use serde_json::json;
-use syncline::ClientError;
+use syncline::engine::{self, ClientError};
 use syncline_core::{ChangesetId, Op};
 use syncline_replica::{QueueState, QueuedChangeset, Replica, ReplicaError};
 
@@ -16,7 +16,7 @@ const PAGE: usize = 100;
 const CHANGES_SHOWN: usize = 5;
 
 pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
-    let mut replica = syncline::open_replica(&args.file)?;
+    let mut replica = engine::open_replica(&args.file)?;
     let failed = |source| ClientError::Replica {
         path: args.file.clone(),
         source,
@@ -36,7 +36,7 @@ pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
         }
         QueueAction::Retry { id } => {
             let id = find(&replica, &id, failed)?;
-            let retried = replica.retry(id, syncline::now()).map_err(failed)?;
+            let retried = replica.retry(id, engine::now()).map_err(failed)?;
             let sentence = match retried {
                 0 => "nothing of it can be sent now; `syncline queue list` says why".to_owned(),
                 n => format!(

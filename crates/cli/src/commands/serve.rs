@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use syncline::engine;
 
 use anyhow::Context;
 use serde_json::json;
@@ -37,7 +38,7 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
     let listen = listen_address(&config.server.listen)?;
     let auth = token::auth(&data)?;
     let dev_token = args.dev.then(|| {
-        let now = syncline::now();
+        let now = engine::now();
         let expires = Timestamp::from_millis(now.as_millis() + DEV_TOKEN_DAYS * 86_400_000);
         auth.issue("dev", std::collections::BTreeMap::new(), now, expires)
     });

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use syncline::ClientError;
+use syncline::engine::{self, ClientError};
 use syncline_replica::TableState;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
-    let replica = syncline::open_replica(file)?;
+    let replica = engine::open_replica(file)?;
     let status = replica.status().map_err(|source| ClientError::Replica {
         path: file.to_owned(),
         source,

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use serde_json::json;
-use syncline::{AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary};
-use syncline_replica::{Event, Replica, Status};
+use syncline::engine::{
+    self, AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary,
+};
+use syncline_replica::{Event, Status};
 
 use super::{connection, interrupt_on_signals, interrupt_when_unread, log, runtime};
 use crate::{
@@ -36,16 +38,20 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
     log(verbose);
     runtime()?.block_on(async {
         // The file first: what is wrong with it is wrong with any server.
-        let is_attached = syncline::is_attached(&args.file)?;
+        let is_attached = engine::is_attached(&args.file)?;
         let connection = connection(&args.file, &args.server)?;
         if !is_attached {
             attach_first(&args, &connection, output).await?;
         }
-        let replica = syncline::open_replica(&args.file)?;
+        let replica = engine::open_replica(&args.file)?;
+        let status = replica.status().map_err(|source| ClientError::Replica {
+            path: args.file.clone(),
+            source,
+        })?;
         if is_attached {
-            are_attached(&args, &replica)?;
+            are_attached(&args, &status)?;
         }
-        let added = syncline::meet(&args.file, &replica, &connection).await?;
+        let added = engine::meet(&args.file, &status, &connection).await?;
         output.added_there(&added);
         let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         run(driver, &args.file, &connection, goal, output).await
@@ -54,12 +60,8 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
 
 /// Which tables sync is decided when attaching: asking for another one later must not pass
 /// unnoticed.
-fn are_attached(args: &Sync, replica: &Replica) -> Result<(), ClientError> {
+fn are_attached(args: &Sync, status: &Status) -> Result<(), ClientError> {
     let file = args.file.display();
-    let status = replica.status().map_err(|source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    })?;
     let is_one = |name: &&String| {
         let mut names = status.tables.iter().map(|table| &table.name);
         names.any(|known| known.eq_ignore_ascii_case(name))
@@ -85,9 +87,9 @@ async fn attach_first(
         connection: Some(connection.clone()),
         tables: args.tables.clone(),
     };
-    let plan = syncline::plan_attach(&args.file, &request).await?;
+    let plan = engine::plan_attach(&args.file, &request).await?;
     output.added_there(&plan.added_there);
-    syncline::attach(&args.file, &request, &plan)?;
+    engine::attach(&args.file, &request, &plan)?;
     output.note(&format!(
         "attached {}: {} to send",
         args.file.display(),
@@ -101,11 +103,11 @@ pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Re
     runtime()?.block_on(async {
         let resumed = args.file.exists();
         let connection = connection(&args.file, &args.server)?;
-        let replica = if resumed && syncline::is_attached(&args.file)? {
+        let replica = if resumed && engine::is_attached(&args.file)? {
             output.note(&format!("going on with {}", args.file.display()));
-            syncline::open_replica(&args.file)?
+            engine::open_replica(&args.file)?
         } else {
-            syncline::hydrate(&args.file, &connection, args.tables).await?
+            engine::hydrate(&args.file, &connection, args.tables).await?
         };
         let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         run(driver, &args.file, &connection, Goal::InStep, output).await
@@ -120,7 +122,7 @@ async fn run(
     output: &Output,
 ) -> anyhow::Result<Exit> {
     let interrupt = interrupt_on_signals()?;
-    let mut progress = Progress::new(output, syncline::rows_to_seed(driver.replica(), file)?);
+    let mut progress = Progress::new(output, engine::rows_to_seed(&driver.replica(), file)?);
     let watching = goal == Goal::Forever;
     if watching && output.json {
         interrupt_when_unread(&interrupt);

@@ -1,7 +1,7 @@
 //! `syncline verify`.
 
 use serde_json::json;
-use syncline::{DifferenceKind, Driver};
+use syncline::engine::{self, DifferenceKind, Driver};
 use syncline_replica::LocalFault;
 
 use super::{connection, interrupt_on_signals, log, runtime};
@@ -14,11 +14,11 @@ use crate::{
 pub(crate) fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let found = runtime()?.block_on(async {
-        let replica = syncline::open_replica(&args.file)?;
+        let replica = engine::open_replica(&args.file)?;
         let connection = connection(&args.file, &args.server)?;
         let mut driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         let interrupt = interrupt_on_signals()?;
-        let found = syncline::verify(
+        let found = engine::verify(
             &mut driver,
             &args.file,
             &connection,

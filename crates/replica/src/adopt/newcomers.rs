@@ -10,6 +10,7 @@ use crate::{
     meta::ledger::{self, Known},
     rows::Raw,
     tables::SyncedTable,
+    tally::RowChange,
     work::Work,
 };
 
@@ -101,7 +102,7 @@ impl Newcomers {
         }
         if row != before {
             work.show(table, key, Some(row))?;
-            work.note(table.number(), key, None);
+            work.note(table.number(), key, None, RowChange::Updated);
         }
         Ok(())
     }

@@ -152,7 +152,7 @@ fn apply_changes(
 /// A record of a changeset of ours says that it is in the log, before its answer does (after a
 /// lost connection): it must not be replayed over its own effect (spec OB2).
 fn note_own(
-    work: &Work<'_>,
+    work: &mut Work<'_>,
     authors: &BTreeSet<ChangesetId>,
     checkpoint: Version,
 ) -> Result<(), ReplicaError> {
@@ -163,6 +163,7 @@ fn note_own(
             entry.state = State::Accepted;
             entry.version = Some(checkpoint);
             outbox::put(work.conn, &entry)?;
+            work.count_accepted(&entry)?;
         }
     }
     Ok(())

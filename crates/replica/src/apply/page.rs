@@ -22,6 +22,7 @@ use crate::{
         settings::{self, Key},
     },
     tables::SyncedTable,
+    tally::RowChange,
     work::Work,
 };
 
@@ -174,7 +175,12 @@ impl PartOf<'_> {
             extra: pack_extra(&received.extra),
         };
         work.set_known(self.table, &body.key, None, Some(&known))?;
-        work.note(self.table.number(), &body.key, Some(&body.author));
+        work.note(
+            self.table.number(),
+            &body.key,
+            Some(&body.author),
+            RowChange::Created,
+        );
         match self.table.sql.insert(work.conn, &received.row) {
             Ok(()) => Ok(()),
             Err(error) if error.is_constraint() => {

@@ -19,6 +19,7 @@ use crate::{
     },
     seal::{self, Sealed},
     tables::{Received, SyncedTable},
+    tally::RowChange,
     work::Work,
 };
 
@@ -290,7 +291,7 @@ pub(crate) fn unsee(
         crate::meta::shadow::delete(work.conn, table.number(), key)?;
     }
     work.show(table, key, None)?;
-    work.note(table.number(), key, None);
+    work.note(table.number(), key, None, RowChange::Deleted);
     Ok(())
 }
 

@@ -96,6 +96,16 @@ impl Replica {
         })
     }
 
+    /// Changes whenever another connection has committed to the file since the last call.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn data_version(&self) -> Result<i64, ReplicaError> {
+        self.conn
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .doing("asking whether the file was written")
+    }
+
     /// How far the session has come.
     ///
     /// # Errors
@@ -164,6 +174,15 @@ impl Replica {
             .into_iter()
             .map(|entry| self.listed(entry))
             .collect()
+    }
+
+    /// One changeset of the outbox; `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn queued(&self, id: ChangesetId) -> Result<Option<QueuedChangeset>, ReplicaError> {
+        let entry = outbox::by_id(&self.conn, id)?;
+        entry.map(|entry| self.listed(entry)).transpose()
     }
 
     fn listed(&self, entry: Entry) -> Result<QueuedChangeset, ReplicaError> {

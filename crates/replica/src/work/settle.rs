@@ -11,6 +11,7 @@ use crate::{
     event::Event,
     meta::{outbox, settings, shadow},
     tables::SyncedTable,
+    tally::RowChange,
 };
 
 /// Hidden rows of a table that are tried again at once.
@@ -92,9 +93,11 @@ impl Work<'_> {
         };
         let is_clean = outbox::pending(self.conn, table.number(), key)?.is_empty();
         let image = self.replayed(table, key, shadow.image)?;
-        if self.visible(table, key)? != image {
+        let visible = self.visible(table, key)?;
+        if visible != image {
+            let change = RowChange::of(visible.is_some(), image.is_some());
             self.show(table, key, image)?;
-            self.note(table.number(), key, None);
+            self.note(table.number(), key, None, change);
         }
         Ok(Some(is_clean))
     }
@@ -161,7 +164,7 @@ impl Work<'_> {
         if !newly {
             return Ok(());
         }
-        self.note(table.number(), key, None);
+        self.note(table.number(), key, None, RowChange::Deleted);
         let (table, key) = (table.name().to_owned(), key.clone());
         let reason = hidden.reason;
         self.events.push(if hidden.lacks_server {

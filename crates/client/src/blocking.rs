@@ -1,0 +1,127 @@
+//! The same without async: every call waits on the thread that makes it.
+//!
+//! ```no_run
+//! use syncline::{Config, Tables, blocking::SyncManager};
+//!
+//! let sync = SyncManager::open("notes.db", Config::from_env()?)?;
+//! let done = sync.sync(Tables::All, |p| println!("{} %", p.percentage))?;
+//! println!("{} records", done.records_processed);
+//! # Ok::<(), syncline::Error>(())
+//! ```
+//!
+//! Not to be used on a thread of an async runtime, which it would hold up.
+
+use std::{future::IntoFuture, path::Path};
+
+use crate::{
+    Config, Conflict, Error, Event, Progress, Resolution, Status, SyncReport, Tables,
+    executor::block_on,
+};
+
+/// A [`crate::SyncManager`] for code without async.
+#[derive(Debug, Clone)]
+pub struct SyncManager(crate::SyncManager);
+
+/// The events of a [`SyncManager`]; [`Iterator::next`] waits for one.
+#[derive(Debug)]
+pub struct Events(crate::Events);
+
+impl SyncManager {
+    /// As [`crate::SyncManager::open`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Self, Error> {
+        block_on(crate::SyncManager::open(path, config)).map(Self)
+    }
+
+    /// The manager itself, for everything that does not wait: configuration, auto-sync.
+    #[must_use]
+    pub fn handle(&self) -> &crate::SyncManager {
+        &self.0
+    }
+
+    /// Waits for any call of [`SyncManager::handle`]: `sync.wait(sync.handle().stats())`.
+    pub fn wait<F: IntoFuture>(&self, call: F) -> F::Output {
+        block_on(call.into_future())
+    }
+
+    /// As [`crate::SyncManager::close`].
+    pub fn close(&self) {
+        block_on(self.0.close());
+    }
+
+    /// Events from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events(self.0.events())
+    }
+
+    /// As [`crate::SyncManager::seed`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn seed(
+        &self,
+        tables: Tables,
+        on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<SyncReport, Error> {
+        self.wait(self.0.seed(tables, on_progress))
+    }
+
+    /// As [`crate::SyncManager::hydrate`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn hydrate(
+        &self,
+        tables: Tables,
+        on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<SyncReport, Error> {
+        self.wait(self.0.hydrate(tables, on_progress))
+    }
+
+    /// As [`crate::SyncManager::sync`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn sync(
+        &self,
+        tables: Tables,
+        on_progress: impl FnMut(Progress) + Send,
+    ) -> Result<SyncReport, Error> {
+        self.wait(self.0.sync(tables, on_progress))
+    }
+
+    /// As [`crate::SyncManager::status`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn status(&self) -> Result<Option<Status>, Error> {
+        self.wait(self.0.status())
+    }
+
+    /// As [`crate::SyncManager::conflicts`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn conflicts(&self, open_only: bool) -> Result<Vec<Conflict>, Error> {
+        self.wait(self.0.conflicts(open_only))
+    }
+
+    /// As [`crate::SyncManager::resolve`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn resolve(&self, id: impl Into<String>, resolution: Resolution) -> Result<(), Error> {
+        self.wait(self.0.resolve(id, resolution))
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        block_on(self.0.next())
+    }
+}

@@ -1,0 +1,191 @@
+//! When auto-sync runs: at start, when the app comes to the foreground, when the server is back,
+//! every so often, and a moment after a change.
+
+use std::{
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use super::Core;
+use crate::{
+    config::Config,
+    sync_error::{Error, ErrorKind},
+    system,
+};
+
+/// How often the file is looked at while rounds are made.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Pause after the first failed round; it doubles.
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// When nothing else wants to be looked at.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// What auto-sync remembers.
+#[derive(Debug, Default)]
+pub(super) struct Auto {
+    was_on: bool,
+    /// When the next round or connection is due; `None` for none until something happens.
+    due_at: Option<Instant>,
+    failures: u32,
+    /// The file's counter of other programs' commits when it was last looked at.
+    seen: Option<i64>,
+    /// The configuration that the running connection was made for.
+    running: Option<Config>,
+}
+
+impl Auto {
+    fn is_wanted(core: &Core) -> bool {
+        core.shared.auto.load(Ordering::Acquire) && core.shared.config().is_sync_available()
+    }
+
+    /// Whether it is time, and if so whether the connection is to be kept.
+    pub(super) fn due(&mut self, core: &Rc<Core>) -> Option<bool> {
+        let is_on = Self::is_wanted(core);
+        if is_on && !self.was_on {
+            self.due_at = Some(Instant::now());
+            self.failures = 0;
+        }
+        self.was_on = is_on;
+        if !is_on || self.due_at.is_none_or(|at| at > Instant::now()) {
+            return None;
+        }
+        Some(core.shared.config().live)
+    }
+
+    pub(super) fn begun(&mut self, core: &Core, is_live: bool) {
+        self.due_at = None;
+        self.running = is_live.then(|| core.shared.config().clone());
+    }
+
+    /// How long the engine may sleep.
+    pub(super) fn pause(&self, core: &Core, is_running: bool) -> Duration {
+        if is_running || !self.was_on {
+            return IDLE;
+        }
+        let until_due = self
+            .due_at
+            .map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        if core.shared.config().live {
+            until_due
+        } else {
+            until_due.min(LOOK_EVERY)
+        }
+    }
+
+    /// Looks whether another program wrote into the file, which makes a round due a moment later.
+    pub(super) fn look(&mut self, core: &Core, is_running: bool) {
+        let (live, debounce) = {
+            let config = core.shared.config();
+            (config.live, config.debounce)
+        };
+        if is_running || live || !self.was_on {
+            return;
+        }
+        let looked = core.with(|replica| {
+            let version = replica.data_version()?;
+            if self.seen == Some(version) {
+                return Ok(None);
+            }
+            replica.seal(system::now())?;
+            let activity = replica.activity()?;
+            Ok(Some((version, activity.waiting > 0 || activity.seeding)))
+        });
+        match looked {
+            Ok(Some(Some((version, has_changes)))) => {
+                self.seen = Some(version);
+                if has_changes && self.failures == 0 {
+                    // A further change moves it on: many that follow each other are one round.
+                    self.due_at = Some(Instant::now() + debounce);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "the file cannot be looked at now"),
+        }
+    }
+
+    /// A run has ended: when is the next one?
+    pub(super) fn ended(&mut self, core: &Core, failure: Option<&Error>, was_called_for: bool) {
+        let (live, interval) = {
+            let config = core.shared.config();
+            (config.live, config.auto_sync_interval)
+        };
+        let is_live = self.running.take().is_some();
+        let now = Instant::now();
+        let after = |pause: Duration| now.checked_add(pause);
+        let regular = (!interval.is_zero()).then(|| after(interval)).flatten();
+        // What was asked for while it ran is not forgotten.
+        let asked = self.due_at.take();
+        let next = match failure {
+            Some(error) if error.is_retryable() || error.kind() == ErrorKind::NotConnected => {
+                let pause = backoff(self.failures);
+                self.failures = self.failures.saturating_add(1);
+                let soon = after(pause);
+                regular.map_or(soon, |regular| soon.map(|soon| soon.min(regular)))
+            }
+            // Trying again would fail again, until something is changed.
+            Some(_) => regular,
+            None => {
+                self.failures = 0;
+                // A connection that gave way to something else is taken up again.
+                if live && (is_live || was_called_for) {
+                    Some(now)
+                } else {
+                    regular
+                }
+            }
+        };
+        self.due_at = asked.into_iter().chain(next).min();
+    }
+
+    /// Follows a changed configuration; whether the running connection has to end for it.
+    pub(super) fn heed(&mut self, core: &Core) -> bool {
+        let hurry = core.shared.hurry.swap(false, Ordering::AcqRel);
+        if hurry && self.was_on {
+            self.due_at = Some(Instant::now());
+            self.failures = 0;
+        }
+        let Some(of_run) = &self.running else {
+            return false;
+        };
+        let is_other = {
+            let config = core.shared.config();
+            config.connection() != of_run.connection()
+                || config.live != of_run.live
+                || config.tables != of_run.tables
+        };
+        let is_cut = hurry && !core.shared.connected.load(Ordering::Acquire);
+        is_other || is_cut || !Self::is_wanted(core)
+    }
+}
+
+/// Doubling, with full jitter above half of it.
+fn backoff(failures: u32) -> Duration {
+    let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+    let mut bytes = [0; 4];
+    system::entropy(&mut bytes);
+    let half = whole / 2;
+    half + half.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lb6_pauses_double_up_to_a_minute_and_differ() {
+        for failures in 0..40 {
+            let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+            for _ in 0..20 {
+                let pause = backoff(failures);
+                assert!(
+                    pause >= whole / 2 && pause <= whole,
+                    "{failures}: {pause:?}"
+                );
+            }
+        }
+        let many: std::collections::BTreeSet<_> = (0..20).map(|_| backoff(10)).collect();
+        assert!(many.len() > 10);
+    }
+}

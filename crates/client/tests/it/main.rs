@@ -1,0 +1,13 @@
+//! The library as an app uses it, against a real server with a real SQLite file.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on may say so anywhere, and waits for one event of many"
+)]
+
+mod auto;
+mod blocking;
+mod open;
+mod runs;
+mod support;
