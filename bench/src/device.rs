@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use syncline as engine;
-use syncline::{Driver, Goal, Interrupt};
+
+use syncline::engine::{self, Driver, Goal, Interrupt};
 
 /// Runs `goal` on a new file: tables and rows arrive.
 pub(crate) async fn hydrate(path: &Path, url: &str, token: &str) -> Result<()> {

@@ -272,5 +272,5 @@ impl Table {
 }
 
 fn now() -> Timestamp {
-    syncline::now()
+    syncline::engine::now()
 }
