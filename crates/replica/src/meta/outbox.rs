@@ -638,6 +638,18 @@ pub(crate) fn mark_may_be_applied(conn: &Connection, horizon: Version) -> Result
     .doing(WRITING)
 }
 
+/// Has what was accepted after every checkpoint of ours sent once more: a server that was restored
+/// since may have lost it although it knows our cursor. One that has it says so again, unless it
+/// is too old for its id to be known (spec OB4).
+pub(crate) fn ask_again(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "UPDATE syncline_outbox SET state = 0, version = NULL WHERE state = 1 AND version > ?1",
+    )
+    .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
+    .map(drop)
+    .doing(WRITING)
+}
+
 /// No base may be later than what the server's log has (spec PL6).
 pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), ReplicaError> {
     conn.execute(

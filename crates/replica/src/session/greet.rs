@@ -209,6 +209,7 @@ fn take_welcome(
         cursors::clear(conn)?;
         settings::remove(conn, Key::LoadedRows)?;
     }
+    outbox::ask_again(conn, welcome.horizon)?;
     acknowledged::expire(conn, welcome.now)?;
     let next = outbox::renumber(conn, welcome.next_number, forked)?;
     settings::put(conn, Key::NextNumber, next.cast_signed())?;

@@ -23,6 +23,7 @@ mod loading;
 mod migrations;
 mod model;
 mod outbox;
+mod restored;
 mod room;
 mod rows;
 mod sealing;
