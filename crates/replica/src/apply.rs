@@ -22,7 +22,7 @@ impl From<ReplicaError> for Fault {
     }
 }
 
-pub(crate) use checkpoint::{CheckpointInput, apply_checkpoint};
+pub(crate) use checkpoint::{CheckpointInput, Kept, apply_checkpoint};
 pub(crate) use grants::{add_grants, drop_grants, erase_gone, full_grants, load_positions};
 pub(crate) use page::apply_page;
 pub(crate) use record::{Stream, extra as record_extra, pack_extra};

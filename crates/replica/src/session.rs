@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     BucketId, ChangesetId, TableNumber, Timestamp,
-    wire::{Changes, ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
+    wire::{ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
 };
 
-use crate::{event::Event, meta::outbox::Seq};
+use crate::{apply::Kept, event::Event, meta::outbox::Seq};
 
 pub(crate) use timers::Reconnect;
 
@@ -47,7 +47,7 @@ pub(crate) struct Session {
     pub(crate) phase: Phase,
     out: VecDeque<Outgoing>,
     /// Received and waiting for their checkpoint.
-    changes: Vec<Changes>,
+    changes: Vec<Kept>,
     changes_bytes: usize,
     /// Sent and not answered. An answer for a changeset that was given other content meanwhile
     /// is void.

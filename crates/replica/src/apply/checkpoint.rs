@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rusqlite::Connection;
 use syncline_core::{
     BucketId, ChangesetId, Hlc, TableNumber, Timestamp, Version,
     wire::{Changes, Checkpoint, LoadPosition, RowBody},
@@ -36,9 +37,30 @@ const FINISHED: usize = 100;
 /// How often one (bucket, table) is loaded again in one session.
 const RELOADS: u32 = 3;
 
+/// Log records that wait for their checkpoint.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    changes: Changes,
+    /// What its buckets were called when it arrived: a grant that is lost before the checkpoint
+    /// takes the name away, but the records before it still count on the bucket.
+    buckets: Vec<Option<Bucket>>,
+}
+
+impl Kept {
+    pub(crate) fn new(conn: &Connection, changes: Changes) -> Result<Self, ReplicaError> {
+        let number = |bucket: &BucketId| buckets::number(conn, *bucket);
+        let buckets = changes
+            .buckets
+            .iter()
+            .map(number)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { changes, buckets })
+    }
+}
+
 /// A checkpoint and what was received before it.
 pub(crate) struct CheckpointInput<'a> {
-    pub(crate) changes: &'a [Changes],
+    pub(crate) changes: &'a [Kept],
     pub(crate) checkpoint: &'a Checkpoint,
     /// What differed already in this session, and how often.
     pub(crate) reloaded: &'a BTreeMap<(BucketId, TableNumber), u32>,
@@ -106,12 +128,11 @@ fn apply_changes(
     stream: &mut Stream<'_>,
     input: &CheckpointInput<'_>,
 ) -> Result<(), Fault> {
-    let mut numbers: BTreeMap<BucketId, Option<Bucket>> = BTreeMap::new();
     let mut authors: BTreeSet<ChangesetId> = BTreeSet::new();
     let has_sealed = outbox::count(work.conn, State::Sealed)? > 0;
     let mut latest = Hlc::default();
-    for changes in input.changes {
-        for record in &changes.records {
+    for kept in input.changes {
+        for record in &kept.changes.records {
             let (body, _) = RowBody::decode(&record.body)
                 .map_err(|error| Fault::Peer(format!("a record cannot be read: {error}")))?;
             if body.version > input.checkpoint.cursor.version {
@@ -122,18 +143,10 @@ fn apply_changes(
             }
             let mut held = Vec::new();
             for &position in &record.buckets {
-                let Some(bucket) = changes.buckets.get(position as usize) else {
+                let Some(known) = kept.buckets.get(position as usize) else {
                     return Err(Fault::Peer(
                         "a record names no bucket of its message".into(),
                     ));
-                };
-                let known = match numbers.get(bucket) {
-                    Some(known) => *known,
-                    None => {
-                        let known = buckets::number(work.conn, *bucket)?;
-                        numbers.insert(*bucket, known);
-                        known
-                    }
                 };
                 held.extend(known);
             }

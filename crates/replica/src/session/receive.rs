@@ -11,8 +11,8 @@ use syncline_core::{
 use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
 use crate::{
     apply::{
-        CheckpointInput, Stream, add_grants, apply_checkpoint, apply_page, drop_grants, erase_gone,
-        full_grants, load_positions,
+        CheckpointInput, Kept, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
+        erase_gone, full_grants, load_positions,
     },
     db,
     error::ReplicaError,
@@ -83,7 +83,7 @@ impl Replica {
                 Ok(())
             }
             (Phase::Streaming, ServerMessage::Changes(changes)) => {
-                self.keep(changes);
+                self.keep(changes)?;
                 self.give_back(bytes);
                 Ok(())
             }
@@ -132,19 +132,21 @@ impl Replica {
     }
 
     /// Keeps log records until their checkpoint (spec AP1).
-    fn keep(&mut self, changes: Changes) {
+    fn keep(&mut self, changes: Changes) -> Result<(), ReplicaError> {
         let bytes: usize = changes
             .records
             .iter()
             .map(|record| record.body.len() + 64)
             .sum();
+        let kept = Kept::new(&self.conn, changes)?;
         self.session.changes_bytes += bytes;
         if self.session.changes_bytes > CHANGES_BYTES_MAX {
             let message = "too many changes without a checkpoint";
             self.session.fault(code::TOO_LARGE, message);
-            return;
+            return Ok(());
         }
-        self.session.changes.push(changes);
+        self.session.changes.push(kept);
+        Ok(())
     }
 
     fn grants(&mut self, grants: &Grants, now: Timestamp) -> Result<(), ReplicaError> {

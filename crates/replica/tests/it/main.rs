@@ -17,6 +17,7 @@ mod capture_traps;
 mod damage;
 mod device;
 mod fixture;
+mod grants;
 mod identities;
 mod introspect;
 mod loading;

@@ -359,6 +359,11 @@ impl Authority {
 }
 
 impl Link {
+    /// The reader does not have the bucket from here on.
+    pub(crate) fn drop_granted(&mut self, bucket: BucketId) {
+        self.granted.remove(&bucket);
+    }
+
     pub(crate) fn send(&mut self, message: &ServerMessage) {
         self.out.push_back(encode_server(message));
     }
