@@ -36,9 +36,11 @@ pub(crate) fn open(path: &Path) -> Result<Sqlite, ClientError> {
 /// Whether nothing is in the file: what a run that was interrupted at its very start leaves.
 pub(crate) fn is_blank(path: &Path) -> Result<bool, ClientError> {
     open(path)?
-        .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
-            row.get(0)
-        })
+        .query_row(
+            "SELECT count(*) = 0 FROM sqlite_schema WHERE name NOT LIKE 'syncline\\_%' ESCAPE '\\'",
+            [],
+            |row| row.get(0),
+        )
         .map_err(|error| database_error(path, error))
 }
 

@@ -98,6 +98,18 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Adds what another run did.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.rows_received += other.rows_received;
+        self.refused += other.refused;
+        self.edits_lost += other.edits_lost;
+        self.conflicts_opened += other.conflicts_opened;
+        self.frames += other.frames;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.waited += other.waited;
+    }
+
     /// What was done since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self {

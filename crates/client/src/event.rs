@@ -83,6 +83,8 @@ pub enum Event {
         /// Why, in a sentence.
         reason: String,
     },
+    /// One of the app's own operations failed for good; it waits in the queue.
+    OperationFailed(OperationFailed),
     /// This listener was too slow: so many events are missing before the next one. Read what you
     /// show again.
     Lagged(u64),
@@ -112,6 +114,7 @@ impl Event {
             Self::RowUnfit { .. } => "row_unfit",
             Self::Rescanned { .. } => "rescanned",
             Self::Reloading { .. } => "reloading",
+            Self::OperationFailed(_) => "operation_failed",
             Self::Lagged(_) => "lagged",
         }
     }
@@ -247,6 +250,17 @@ pub struct ChangeRefused {
     pub reason: String,
     /// Everything that waits because of it, itself included.
     pub parked: Vec<ChangesetId>,
+}
+
+/// One of the app's own operations that failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationFailed {
+    /// Its id.
+    pub id: String,
+    /// Which handler did it.
+    pub kind: String,
+    /// What went wrong last.
+    pub reason: String,
 }
 
 /// An edit that lost.

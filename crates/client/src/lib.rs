@@ -50,26 +50,39 @@ mod event;
 mod exchange;
 mod executor;
 mod manager;
+mod queue;
+mod resolver;
 mod run;
+mod stats;
+mod store;
 mod sync_error;
 mod system;
 mod transport;
 mod verify;
+mod watch;
 mod worker;
 
 pub use bus::Events;
 pub use config::Config;
 pub use driver::Interrupt;
-pub use event::{Author, ChangeRefused, ConflictNotice, EditLost, Event, RowsChanged};
+pub use event::{
+    Author, ChangeRefused, ConflictNotice, EditLost, Event, OperationFailed, RowsChanged,
+};
 pub use manager::SyncManager;
+pub use queue::{
+    OPERATION_BYTES_MAX, OperationError, OperationState, QueueStats, QueuedOperation, RetryQueue,
+};
+pub use resolver::{BoxFuture, ConflictCase, Record, Resolver, decide, resolvers};
 pub use run::{Operation, Phase, Progress, Run, SyncReport, Tables};
+pub use stats::{Health, HealthStatus, LocalDevice, SyncRecord, SyncStats};
 pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
-    Conflict, ConflictKind, LoadProgress, Resolution, RowCounts, RowState, RowStatus, Status,
-    TableState, TableStatus,
+    Conflict, ConflictKind, LoadProgress, QueueState, QueuedChange, QueuedChangeset, Resolution,
+    RowCounts, RowState, RowStatus, Status, TableState, TableStatus,
 };
 pub use system::new_id;
+pub use watch::{LiveQuery, Row};
 
 /// What programs that drive a replica themselves use, such as the `syncline` command. Not part of
 /// the stable interface: it names types of the storage engine.

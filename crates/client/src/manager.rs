@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     bus::Events,
     config::Config,
+    queue::RetryQueue,
     run::{Operation, Progress, Run, Tables},
+    store::Store,
     sync_error::Error,
     system,
     worker::{self, Command, Core, Shared},
@@ -68,6 +70,34 @@ impl SyncManager {
             // The thread drops the sender when everything is closed.
             let _ended = ended.await;
         }
+    }
+
+    /// What waits and what failed: changes of rows, and operations of the app's own.
+    #[must_use]
+    pub fn queue(&self) -> RetryQueue {
+        RetryQueue(self.clone())
+    }
+
+    /// Takes everything of Syncline out of the file: triggers, `syncline_*` tables, credentials.
+    /// The app's rows stay, and its schema is byte for byte what it was. Closes the manager; what
+    /// had not reached the server is only in the file then. Returns how many transactions that
+    /// were.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::File`].
+    pub async fn detach(self) -> Result<u64, Error> {
+        let status = self.status().await?;
+        let unsent = status.map(|status| status.waiting + status.parked);
+        self.close().await;
+        match unsent {
+            Some(_) => crate::attach::detach(&self.shared.path)?,
+            None => {
+                if let Some(store) = Store::open(&self.shared.path, false)? {
+                    store.remove()?;
+                }
+            }
+        }
+        Ok(unsent.unwrap_or(0))
     }
 
     /// Events from now on. Each stream is independent; none can hold up the engine.
@@ -252,6 +282,10 @@ impl SyncManager {
 }
 
 impl SyncManager {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(crate) async fn send(&self, command: Command) -> Result<(), Error> {
         let sent = self.commands.send(command).await;
         sent.map_err(|_| Error::closed())
@@ -266,6 +300,26 @@ impl SyncManager {
         self.send(Command::Ask(Box::new(move |core| {
             // Nobody may be waiting any more.
             let _gone = answer_to.send(ask(core));
+        })))
+        .await?;
+        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+
+    /// Asks for what takes a while, beside whatever runs.
+    pub(crate) async fn ask_async<T: Send + 'static, F>(
+        &self,
+        ask: impl FnOnce(Rc<Core>) -> F + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>> + 'static,
+    {
+        let (answer_to, answer) = oneshot::channel();
+        self.send(Command::Ask(Box::new(move |core| {
+            let core = Rc::clone(core);
+            tokio::task::spawn_local(async move {
+                // Nobody may be waiting any more.
+                let _gone = answer_to.send(ask(core).await);
+            });
         })))
         .await?;
         answer.await.unwrap_or_else(|_| Err(Error::closed()))

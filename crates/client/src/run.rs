@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +13,8 @@ use syncline_replica::RowCounts;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    driver::Interrupt, event::ConflictNotice, manager::SyncManager, sync_error::Error,
-    worker::Command,
+    driver::Interrupt, event::ConflictNotice, manager::SyncManager, resolver::Resolver,
+    sync_error::Error, worker::Command,
 };
 
 /// Progress reports that wait for the caller; later ones replace what it did not take.
@@ -197,6 +198,7 @@ pub(crate) struct Request {
     pub(crate) dry_run: bool,
     pub(crate) interrupt: Interrupt,
     pub(crate) progress: Option<mpsc::Sender<Progress>>,
+    pub(crate) resolver: Option<Arc<dyn Resolver>>,
     pub(crate) answer: Option<oneshot::Sender<Result<SyncReport, Error>>>,
 }
 
@@ -211,6 +213,7 @@ pub struct Run<'p> {
     tables: Tables,
     dry_run: bool,
     interrupt: Option<Interrupt>,
+    resolver: Option<Arc<dyn Resolver>>,
     on_progress: Box<dyn FnMut(Progress) + Send + 'p>,
 }
 
@@ -237,6 +240,7 @@ impl<'p> Run<'p> {
             tables,
             dry_run: false,
             interrupt: None,
+            resolver: None,
             on_progress: Box::new(on_progress),
         }
     }
@@ -256,6 +260,13 @@ impl<'p> Run<'p> {
         self
     }
 
+    /// Has `resolver` decide the conflicts of all tables during this run, those that are open
+    /// already included.
+    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
     async fn go(mut self) -> Result<SyncReport, Error> {
         let (progress_to, mut progress) = mpsc::channel(PROGRESS_WAITING);
         let (answer_to, mut answer) = oneshot::channel();
@@ -267,6 +278,7 @@ impl<'p> Run<'p> {
             dry_run: self.dry_run,
             interrupt: guard.0.clone(),
             progress: Some(progress_to),
+            resolver: self.resolver.take(),
             answer: Some(answer_to),
         };
         self.manager.send(Command::Run(request)).await?;

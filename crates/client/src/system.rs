@@ -26,6 +26,14 @@ pub(crate) fn entropy(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system gives random bytes");
 }
 
+/// A pause, with full jitter above half of it.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    let mut bytes = [0; 4];
+    entropy(&mut bytes);
+    let half = pause / 2;
+    half + half.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
 /// A new row id: a UUID of version 7, so that rows made later sort later.
 ///
 /// # Panics

@@ -27,6 +27,7 @@ use crate::{
     driver::Interrupt,
     run::{Operation, Request},
     sync_error::{Error, ErrorKind},
+    watch::Watcher,
 };
 
 /// Commands that wait for the engine; past that, callers wait.
@@ -39,6 +40,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// What others on this machine see of the engine without asking its thread.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) watcher: Watcher,
+    pub(crate) path: PathBuf,
     config: Mutex<Config>,
     pub(crate) bus: Bus,
     /// Whether auto-sync is wanted.
@@ -74,6 +77,8 @@ pub(crate) async fn start(
 ) -> Result<(mpsc::Sender<Command>, Arc<Shared>), Error> {
     let auto = AtomicBool::new(config.auto_sync_enabled);
     let shared = Arc::new(Shared {
+        watcher: Watcher::default(),
+        path: path.clone(),
         config: Mutex::new(config),
         bus: Bus::default(),
         auto,
@@ -130,6 +135,7 @@ fn thread(
     // Tasks hold the file too: it is closed before anybody hears that it is.
     drop(tasks);
     drop(runtime);
+    shared.watcher.close();
     shared.bus.close();
     drop(ended);
 }
@@ -233,6 +239,7 @@ impl Worker {
                         dry_run: false,
                         interrupt: of_task,
                         progress: None,
+                        resolver: None,
                         answer: None,
                     };
                     perform::run(&core, &round).await.err()

@@ -40,7 +40,7 @@ pub use entropy::Entropy;
 pub use error::ReplicaError;
 pub use event::{Event, LoadProgress, RowsChanged};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
-pub use replica::Replica;
+pub use replica::{ConflictSides, Replica};
 pub use session::{Closing, SCHEMA_CHANGED, TIMEOUT};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,

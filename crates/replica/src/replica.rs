@@ -2,8 +2,11 @@
 
 mod inspect;
 mod resolve;
+mod sides;
 
 use std::{collections::BTreeMap, fmt};
+
+pub use sides::ConflictSides;
 
 use rusqlite::Connection;
 use syncline_core::{ChangesetId, Timestamp};

@@ -163,10 +163,7 @@ impl Auto {
 /// Doubling, with full jitter above half of it.
 fn backoff(failures: u32) -> Duration {
     let whole = PAUSE.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
-    let mut bytes = [0; 4];
-    system::entropy(&mut bytes);
-    let half = whole / 2;
-    half + half.mul_f64(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+    system::jittered(whole)
 }
 
 #[cfg(test)]

@@ -1,17 +1,28 @@
 //! What the engine's thread owns: the file.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell, RefMut},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
 
+use syncline_core::Timestamp;
 use syncline_replica::{Replica, ReplicaError};
+use tokio::sync::Notify;
 
 use super::Shared;
 use crate::{
-    credentials::Connection, database, error::ClientError, event::Event, sync_error::Error,
+    credentials::Connection,
+    database,
+    error::ClientError,
+    event::Event,
+    queue::Handlers,
+    resolver::Resolvers,
+    run::{Operation, SyncReport},
+    store::Store,
+    sync_error::Error,
+    system,
 };
 
 /// One file and its replica, once it is attached.
@@ -21,6 +32,17 @@ pub(crate) struct Core {
     pub(crate) path: PathBuf,
     pub(crate) shared: Arc<Shared>,
     replica: RefCell<Option<Rc<RefCell<Replica>>>>,
+    store: RefCell<Option<Store>>,
+    /// Who does the app's own operations.
+    pub(crate) handlers: RefCell<Handlers>,
+    /// Who decides conflicts.
+    pub(crate) resolvers: RefCell<Resolvers>,
+    /// A resolver has come to an end.
+    pub(crate) decided: Notify,
+    /// There may be an operation to be done.
+    pub(crate) operations_changed: Notify,
+    /// When a run last reached its end.
+    pub(crate) last_sync: Cell<Option<Timestamp>>,
 }
 
 impl Core {
@@ -38,6 +60,12 @@ impl Core {
             path,
             shared,
             replica: RefCell::new(replica),
+            store: RefCell::default(),
+            handlers: RefCell::default(),
+            resolvers: RefCell::default(),
+            decided: Notify::new(),
+            operations_changed: Notify::new(),
+            last_sync: Cell::default(),
         })
     }
 
@@ -65,6 +93,43 @@ impl Core {
         answer.map(Some).map_err(|error| self.failed(error))
     }
 
+    /// The library's own tables, which are made if there are none.
+    pub(crate) fn store(&self) -> Result<RefMut<'_, Store>, Error> {
+        let found = self.look_for_store(true)?;
+        found.ok_or_else(Error::closed)
+    }
+
+    /// The library's own tables; `None` if there are none.
+    pub(crate) fn store_if_any(&self) -> Result<Option<RefMut<'_, Store>>, Error> {
+        self.look_for_store(false)
+    }
+
+    fn look_for_store(&self, create: bool) -> Result<Option<RefMut<'_, Store>>, Error> {
+        let mut store = self.store.borrow_mut();
+        if store.is_none() {
+            *store = Store::open(&self.path, create)?;
+        }
+        Ok(RefMut::filter_map(store, Option::as_mut).ok())
+    }
+
+    /// Remembers a run that has ended; that it cannot is no reason to fail.
+    pub(crate) fn record(&self, report: &SyncReport, error: Option<&Error>) {
+        if error.is_none() {
+            self.last_sync.set(Some(system::now()));
+        }
+        let is_idle = report.records_processed == 0 && report.errors.is_empty();
+        if self.replica().is_none() || (report.operation == Operation::Auto && is_idle) {
+            return;
+        }
+        let error = error.map(ToString::to_string);
+        let recorded = self
+            .store()
+            .and_then(|store| store.record(report, error.as_deref()));
+        if let Err(error) = recorded {
+            tracing::warn!(%error, "the history of syncs cannot be written");
+        }
+    }
+
     pub(crate) fn failed(&self, error: ReplicaError) -> Error {
         ClientError::replica(&self.path, error).into()
     }
@@ -87,5 +152,6 @@ impl Core {
     /// Lets go of the file.
     pub(super) fn close(&self) {
         self.replica.borrow_mut().take();
+        self.store.borrow_mut().take();
     }
 }

@@ -14,6 +14,7 @@ use super::Core;
 use crate::{
     driver::{Notice, Summary},
     event::{ChangeRefused, ConflictNotice, Event},
+    resolver,
     run::{Operation, Phase, Progress, Request, SyncReport, Tables},
     sync_error::{Error, ErrorKind},
     system,
@@ -120,10 +121,11 @@ impl Meter {
     }
 
     fn take(&mut self, event: &mut Event) {
-        if let Event::ConflictDetected(conflict) = event
-            && self.conflicts.len() < LISTED_MAX
-        {
-            self.conflicts.push(conflict.clone());
+        if let Event::ConflictDetected(conflict) = event {
+            resolver::begin(&self.core, &conflict.id, &conflict.table);
+            if self.conflicts.len() < LISTED_MAX {
+                self.conflicts.push(conflict.clone());
+            }
         }
         if let Event::ChangeRefused(refused) = event {
             self.name_row(refused);

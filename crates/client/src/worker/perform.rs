@@ -12,10 +12,14 @@ use crate::{
     driver::{Driver, Goal, Interrupt, Notice, Summary},
     dry_run,
     event::Event,
+    resolver,
     run::{Operation, Phase, Request, SyncReport, Tables},
     sync_error::{Error, ErrorKind},
     system,
 };
+
+/// Rounds of one run in which resolvers decide something; what opens later waits for the next run.
+const DECIDED_AGAIN_MAX: usize = 4;
 
 /// Runs and tells who asked.
 pub(super) async fn answered(core: &Rc<Core>, mut request: Request) {
@@ -44,8 +48,14 @@ pub(super) async fn run(core: &Rc<Core>, request: &Request) -> Result<SyncReport
     let outcome = to_its_end(core, request, &mut meter).await;
     core.shared.connected.store(false, Ordering::Release);
     match &outcome {
-        Ok(report) => core.tell(&Event::SyncCompleted(report.clone())),
-        Err(error) => core.tell(&Event::SyncError(error.clone())),
+        Ok(report) => {
+            core.record(report, None);
+            core.tell(&Event::SyncCompleted(report.clone()));
+        }
+        Err(error) => {
+            core.record(&meter.blank(false), Some(error));
+            core.tell(&Event::SyncError(error.clone()));
+        }
     }
     outcome
 }
@@ -64,14 +74,39 @@ async fn to_its_end(
         Operation::Seed => Goal::Sent,
         Operation::Hydrate | Operation::Sync | Operation::Auto => Goal::InStep,
     };
-    let ran = driver
-        .run(goal, &request.interrupt, |notice, status| {
-            meter.notice(notice, status);
-        })
-        .await;
-    let summary = ran?;
+    core.resolvers
+        .borrow_mut()
+        .of_run
+        .clone_from(&request.resolver);
+    let driven = drive(core, &mut driver, goal, &request.interrupt, meter).await;
+    core.resolvers.borrow_mut().of_run = None;
+    let summary = driven?;
     known(core, &request.tables)?;
     Ok(meter.report(&summary))
+}
+
+/// Runs until the goal is reached, and again as long as resolvers decided something meanwhile.
+async fn drive(
+    core: &Rc<Core>,
+    driver: &mut Driver,
+    goal: Goal,
+    interrupt: &Interrupt,
+    meter: &mut Meter,
+) -> Result<Summary, Error> {
+    resolver::decide_open(core)?;
+    let mut total = Summary::default();
+    for _ in 0..DECIDED_AGAIN_MAX {
+        let before = resolver::all_decided(core).await;
+        let ran = driver.run(goal, interrupt, |notice, status| {
+            meter.notice(notice, status);
+        });
+        total.add(&ran.await?);
+        let deciding = async { Ok(resolver::all_decided(core).await) };
+        if unless_interrupted(interrupt, deciding).await? == before {
+            break;
+        }
+    }
+    Ok(total)
 }
 
 /// Keeps the file in step until interrupted; each time that everything is here a sync counts as
@@ -83,6 +118,7 @@ pub(super) async fn live(core: &Rc<Core>, interrupt: &Interrupt) -> Result<(), E
         dry_run: false,
         interrupt: interrupt.clone(),
         progress: None,
+        resolver: None,
         answer: None,
     };
     let mut meter = Meter::new(core, &request);
@@ -114,6 +150,7 @@ async fn without_end(core: &Rc<Core>, request: &Request, meter: &mut Meter) -> R
                 let now = progress.get();
                 let report = meter.report(&now.since(&before));
                 before = now;
+                core.record(&report, None);
                 core.tell(&Event::SyncCompleted(report));
                 meter.restart();
             }

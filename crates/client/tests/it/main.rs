@@ -8,6 +8,10 @@
 
 mod auto;
 mod blocking;
+mod conflicts;
 mod open;
+mod queue;
 mod runs;
+mod stats;
 mod support;
+mod watch;

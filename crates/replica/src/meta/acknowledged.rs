@@ -75,6 +75,16 @@ pub(crate) fn expire(conn: &Connection, now: Timestamp) -> Result<(), ReplicaErr
     Ok(())
 }
 
+/// The contents of the newest ones, the newest first.
+pub(crate) fn newest(conn: &Connection, limit: usize) -> Result<Vec<Vec<u8>>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = conn
+        .prepare_cached("SELECT body FROM syncline_acknowledged ORDER BY seq DESC LIMIT ?1")
+        .doing(READING)?;
+    let found = statement.query_map([limit], |row| row.get(0));
+    found.and_then(Iterator::collect).doing(READING)
+}
+
 /// Takes out those later than `common`, in order.
 pub(crate) fn take_after(
     conn: &Connection,
