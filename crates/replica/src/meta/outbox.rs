@@ -483,6 +483,19 @@ pub(crate) fn pending(
     Ok(found)
 }
 
+/// Gives the changes of a row another key.
+pub(crate) fn move_row(
+    conn: &Connection,
+    t: TableNumber,
+    from: &RowKey,
+    to: &RowKey,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_changes SET key = ?3 WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute((t.0, from.as_bytes(), to.as_bytes())))
+        .map(drop)
+        .doing(WRITING)
+}
+
 /// Where a change of a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Touching {

@@ -72,6 +72,19 @@ pub(crate) fn put(
     .doing(WRITING)
 }
 
+/// Gives a row another key.
+pub(crate) fn move_to(
+    conn: &Connection,
+    t: TableNumber,
+    from: &RowKey,
+    to: &RowKey,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_shadow SET key = ?3 WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute((t.0, from.as_bytes(), to.as_bytes())))
+        .map(drop)
+        .doing(WRITING)
+}
+
 /// Forgets an image that cannot be read.
 pub(crate) fn forget_image(
     conn: &Connection,

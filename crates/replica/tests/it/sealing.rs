@@ -398,3 +398,57 @@ fn sl11_what_waits_is_computed_anew_when_the_server_merges_otherwise() {
     );
     device.assert_equal(&server);
 }
+
+#[test]
+fn sl11_what_was_sealed_before_the_first_contact_has_the_servers_keys() {
+    const TABLES: &str = "
+        CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, name TEXT, flag TEXT);
+        CREATE TABLE u(id TEXT PRIMARY KEY NOT NULL, t TEXT REFERENCES t(id));";
+    const LOUD: &str = "3F2504E0-4F89-11D3-9A0C-0305E82C3301";
+    let mut tables = schema(TABLES);
+    for (name, position) in [("t", 0), ("u", 1)] {
+        let mut found = tables.tables.iter_mut().filter(|t| t.name == name);
+        found.next().unwrap().columns[position].ty = syncline_core::ColumnType::Uuid;
+    }
+    let mut server = Authority::new(tables);
+    let mut device = Device::new(TABLES, 1);
+    device.write(&format!("INSERT INTO t VALUES('{LOUD}', 'one', NULL)"));
+    device.write(&format!("INSERT INTO u VALUES('u1', '{LOUD}')"));
+    device.write("UPDATE t SET name = 'two'");
+    device.seal();
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(
+        device.query("SELECT id, name FROM t"),
+        format!("{LOUD}|two")
+    );
+    assert_eq!(server.rows.len(), 2);
+    let quiet = LOUD.to_lowercase();
+    let row = vec![quiet.as_str().into(), "three".into(), Value::Null];
+    server.write(&[("t", row)]);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT name FROM t"), "three");
+    assert_eq!(device.replica.check_local(9, device.now).unwrap(), []);
+    assert_eq!(device.query("SELECT count(*) FROM syncline_shadow"), "0");
+}
+
+#[test]
+fn sl11_columns_that_the_server_does_not_have_do_not_hide_what_was_sealed_with_them() {
+    const HERE: &str = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, name TEXT, mine TEXT);";
+    const THERE: &str = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, name TEXT);";
+    let mut server = Authority::new(schema(THERE));
+    let mut device = Device::new(HERE, 1);
+    device.write("INSERT INTO t VALUES('a', 'one', 'm')");
+    device.write("UPDATE t SET name = 'two', mine = 'n'");
+    device.seal();
+    server.is_busy = true;
+    device.sync(&mut server);
+    server.write(&[("t", vec!["a".into(), "theirs".into()])]);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM t"), "a|two|n");
+    server.is_busy = false;
+    device.disconnect();
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM t"), "a|two|n");
+    device.assert_equal(&server);
+}
