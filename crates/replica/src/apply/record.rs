@@ -73,7 +73,8 @@ pub(crate) fn apply_record(
     buckets.sort_unstable();
     buckets.dedup();
     // Buckets that pages told of for this very version: the record is silent about those that
-    // were granted after it, but it knows all others, also those that the row left.
+    // were granted after it, so even one that takes the row away leaves it in them. But it knows
+    // all others, also those that the row left.
     let mut told = None;
     if stream.any_ahead {
         for ahead in ahead::take(work.conn, table.number(), &body.key, body.version)? {
@@ -84,21 +85,24 @@ pub(crate) fn apply_record(
         }
     }
     let known = ledger::get(work.conn, table.number(), &body.key)?;
+    if let (Some(told), Some(known)) = (told, &known)
+        && known.version == body.version
+        && !matches!(body.state, RowState::Deleted)
+    {
+        let only = Known {
+            buckets: told,
+            ..known.clone()
+        };
+        let next = joined(&only, &buckets);
+        return work.set_known(table, &body.key, Some(known), Some(&next));
+    }
     match (body.state, known) {
         (RowState::Deleted | RowState::Removed, None) => Ok(()),
         (_, Some(known)) if known.version > body.version => Ok(()),
         (RowState::Whole { .. } | RowState::Columns(_), Some(known))
             if known.version == body.version =>
         {
-            let Some(told) = told else {
-                return join(work, table, &body.key, &known, &buckets);
-            };
-            let only = Known {
-                buckets: told,
-                ..known.clone()
-            };
-            let next = joined(&only, &buckets);
-            work.set_known(table, &body.key, Some(&known), Some(&next))
+            join(work, table, &body.key, &known, &buckets)
         }
         (RowState::Deleted, Some(known)) => delete(work, table, &body.key, &known, &body.author),
         (RowState::Removed, Some(known)) => unsee(work, stream, table, &body.key, &known),

@@ -150,6 +150,40 @@ fn lo3_what_a_page_knows_early_waits_for_its_checkpoint_in_a_live_bucket() {
     assert_eq!(device.events.iter().find(differs), None);
 }
 
+/// The entry that took a row out of one bucket took another bucket from the reader, which has it
+/// again since: the record only says that the row went, the page that it is there.
+#[test]
+fn lo3_a_row_that_went_and_came_back_in_one_version_stays() {
+    const MINE: BucketId = BucketId([9; 16]);
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, row| match (table.name.as_str(), &row.0[1]) {
+        ("notes", Value::Text(body)) if body == "mine" => [AWAY, MINE].into(),
+        ("notes", _) => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    server.granted = [HOME, AWAY, MINE].into();
+    server.write(&[note(1, "mine"), note(2, "mine")]);
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    server.grant(device.link.as_mut().unwrap(), AWAY, false);
+    while device.download() {}
+    assert_eq!(device.query("SELECT body FROM notes"), "mine\nmine");
+
+    server.write(&[note(1, "theirs")]);
+    server.send_changes(device.link.as_mut().unwrap());
+    let link = device.link.as_mut().unwrap();
+    server.grant(link, AWAY, true);
+    // All of it is told before the next checkpoint.
+    link.out.pop_back();
+    while server.page(device.link.as_mut().unwrap()) {}
+    server.checkpoint(device.link.as_mut().unwrap());
+    while device.download() {}
+    assert_eq!(device.query("SELECT body FROM notes"), "theirs\nmine");
+    let differs = |e: &&Event| matches!(e, Event::DigestMismatch { .. });
+    assert_eq!(device.events.iter().find(differs), None);
+    device.assert_equal(&server);
+}
+
 #[test]
 fn lo4_a_page_drops_what_it_does_not_have_and_never_local_inserts() {
     let mut server = Authority::new(schema(SCHEMA));
