@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, RowKey, TableNumber, Timestamp, Version,
+    BucketId, RowKey, TableNumber, Tag, Timestamp, Version,
+    digest::next_tag,
     wire::{LoadPosition, code},
 };
-use syncline_store::{PageWant, Reader, StorageError, sign_cursor};
+use syncline_store::{LogEntry, PageWant, Reader, StorageError, sign_cursor};
 
 use super::{Phase, Session, SessionContext};
 use crate::{recent::After, sight::Sight, stream::PAGE_BYTES};
@@ -15,6 +16,8 @@ use crate::{recent::After, sight::Sight, stream::PAGE_BYTES};
 /// Entries taken from the window, or bytes read from the log, in one go.
 const ENTRIES_AT_ONCE: usize = 64;
 const LOG_BYTES_AT_ONCE: usize = 512 * 1024;
+/// Why a session ends that is further behind than the log reaches (spec SE8).
+const FORGOTTEN: &str = "what this session has to read is forgotten: connect again";
 
 impl Session {
     pub(super) fn load(&mut self, positions: &[LoadPosition]) {
@@ -115,11 +118,18 @@ impl Session {
         let entries = if let Some(unfinished) = stream.unfinished() {
             vec![unfinished]
         } else {
-            let position = stream.position();
+            let (position, tag) = (stream.position(), stream.tag());
             match self.context.recent.after(position, ENTRIES_AT_ONCE) {
                 After::UpToDate => return Ok(true),
                 After::Entries(entries) => entries,
-                After::TooOld => reader.log_after(position, LOG_BYTES_AT_ONCE).await?,
+                After::TooOld => {
+                    let read = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
+                    if !continues(tag, &read) {
+                        self.go_away(FORGOTTEN, 1);
+                        return Ok(true);
+                    }
+                    read
+                }
             }
         };
         if entries.is_empty() {
@@ -186,15 +196,20 @@ impl Session {
         reader: &mut R,
         version: Version,
     ) -> Result<bool, StorageError> {
-        let Some(mut position) = self.stream_mut().map(|stream| stream.position()) else {
+        let Some(stream) = self.stream_mut() else {
             return Ok(false);
         };
+        let (mut position, mut tag) = (stream.position(), stream.tag());
         while position < version {
             let entries = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
             let (Some(last), Some(stream)) = (entries.last(), self.stream_mut()) else {
                 break;
             };
-            position = last.version;
+            if !continues(tag, &entries) {
+                // What is missing may have taken anything; the stream finds out next.
+                return Ok(true);
+            }
+            (position, tag) = (last.version, last.tag);
             if entries.iter().any(|entry| stream.sight.may_lose_by(entry)) {
                 return Ok(true);
             }
@@ -219,6 +234,14 @@ impl Session {
         stream.checkpoint(cursor, caught_up, now, &mut frames);
         self.out.stream(frames);
     }
+}
+
+/// Whether `entries` follow an entry with this tag without a gap: the horizon may have passed a
+/// session that waits for its reader (spec ID3).
+fn continues(tag: Tag, entries: &[Arc<LogEntry>]) -> bool {
+    entries
+        .first()
+        .is_none_or(|first| next_tag(tag, first.changeset) == first.tag)
 }
 
 /// Load positions as parts; a position without a bucket stands for every granted one. Those that

@@ -46,6 +46,37 @@ fn note(bed: &mut Bed, user: &str, id: i64, body: &str) -> Version {
     })
 }
 
+/// A reader without credit for longer than the log is kept.
+#[test]
+fn se8_a_session_that_the_horizon_has_passed_ends_and_misses_nothing() {
+    let mut bed = Bed::with_recent(1);
+    let mut client = Client::synced(&mut bed, "ada");
+    client.prepare_reconnect(&mut bed);
+    client.hello.credit = 1;
+    client.greet(&mut bed);
+    for i in 0..10 {
+        note(&mut bed, "ada", i, "body");
+    }
+    let horizon = note(&mut bed, "ada", 10, "body");
+    note(&mut bed, "ada", 11, "body");
+    bed.trim(horizon);
+    note(&mut bed, "ada", 12, "body");
+    client.heard.clear();
+    client.credit(&mut bed, PLENTY);
+    assert_eq!(client.words(), ["Refusal"], "no half of the log");
+    let refusal = client.refusal();
+    assert_eq!(
+        (refusal.code.as_str(), refusal.retry),
+        ("unavailable", true)
+    );
+    assert!(client.session.is_closed());
+
+    client.hello.credit = PLENTY;
+    client.reconnect(&mut bed);
+    assert_eq!(client.page_rows().len(), 13);
+    assert_eq!(client.checkpoints().last().expect("an end").loading, 0);
+}
+
 #[test]
 fn se9_each_reader_gets_what_it_lacks_and_no_more() {
     let mut bed = Bed::new();
