@@ -18,8 +18,8 @@ use syncline_core::{
 };
 use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
 use syncline_store::{
-    Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, Submission, commit_group,
-    open_device, rebuild_rules, testkit::Audit,
+    Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, StorageError, Submission,
+    commit_group, open_device, rebuild_rules, testkit::Audit,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -61,6 +61,8 @@ struct Running {
     sessions: BTreeMap<SessionId, Session>,
     /// What waits to be committed, in order of arrival; the session may have ended meanwhile.
     waiting: VecDeque<(SessionId, Submission)>,
+    /// Sessions that could not read what the next group settles.
+    unread: BTreeSet<SessionId>,
     rules_since: Version,
 }
 
@@ -300,6 +302,7 @@ impl Running {
             hub: Hub::default(),
             sessions: BTreeMap::new(),
             waiting: VecDeque::new(),
+            unread: BTreeSet::new(),
             rules_since: head.rules_since,
         })
     }
@@ -366,7 +369,14 @@ impl Running {
             return Ok(());
         };
         session.timeout(now);
-        ready(session.pump(&mut self.reader, now)).context("pump a session")?;
+        match ready(session.pump(&mut self.reader, now)) {
+            Ok(_) => {}
+            // Rows that another program wrote are not read before a group has taken them.
+            Err(StorageError::Busy) => {
+                self.unread.insert(id);
+            }
+            Err(error) => return Err(error).context("pump a session"),
+        }
         while let Some(action) = session.poll_action() {
             match action {
                 Action::Watch => {
@@ -400,7 +410,7 @@ impl Running {
             .head
             .context("a group that did not fail has a head")?;
         self.context.recent.push(&outcome.entries);
-        let mut concerned = BTreeSet::new();
+        let mut concerned = std::mem::take(&mut self.unread);
         for (id, result) in ids.iter().zip(&outcome.results) {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.committed(result);
