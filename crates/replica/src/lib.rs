@@ -41,7 +41,7 @@ pub use error::ReplicaError;
 pub use event::{Event, LoadProgress, RowsChanged};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::{ConflictSides, Replica};
-pub use session::{Closing, SCHEMA_CHANGED, TIMEOUT};
+pub use session::{Closing, OLD_COPY, SCHEMA_CHANGED, TIMEOUT};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

@@ -18,6 +18,9 @@ pub(crate) use timers::Reconnect;
 
 /// Code of a session that ends because another set of tables syncs now: connect again at once.
 pub const SCHEMA_CHANGED: &str = "schema_changed";
+/// Code of a session that ends because the file turned out to be an old copy of itself: connect
+/// again, as another device.
+pub const OLD_COPY: &str = "old_copy";
 /// Code of a session whose server went silent.
 pub const TIMEOUT: &str = "timeout";
 
@@ -32,7 +35,7 @@ const CHANGES_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// [`crate::Replica::disconnected`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closing {
-    /// A [`syncline_core::wire::code`], [`SCHEMA_CHANGED`] or [`TIMEOUT`].
+    /// A [`syncline_core::wire::code`], [`SCHEMA_CHANGED`], [`OLD_COPY`] or [`TIMEOUT`].
     pub code: String,
     /// A sentence for people.
     pub message: String,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use syncline_core::{
-    Changeset, DeviceId, Timestamp, UserId, Version,
+    Changeset, DeviceId, Lease, Timestamp, UserId, Version,
     rules::Identity,
     wire::{
         ClientMessage, Hello, Ping, Refusal, SchemaInfo, ServerMessage, code, decode_client,
@@ -66,6 +66,8 @@ pub enum Action {
 /// A changeset with what the planner has to know of the session.
 #[derive(Debug)]
 pub struct CommitRequest {
+    /// The lease that the session took.
+    pub lease: Lease,
     pub changeset: Changeset,
     /// The last version this device can have been sent.
     pub sent: Version,
@@ -111,6 +113,7 @@ pub struct Session {
     user: UserId,
     phase: Phase,
     device: DeviceId,
+    lease: Lease,
     out: Outgoing,
     actions: VecDeque<Action>,
     upload: Upload,
@@ -139,6 +142,7 @@ impl Session {
             user,
             phase: Phase::AwaitHello,
             device: DeviceId::default(),
+            lease: Lease::default(),
             out: Outgoing::default(),
             actions: VecDeque::new(),
             upload: Upload::default(),

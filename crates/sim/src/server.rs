@@ -347,6 +347,7 @@ impl Running {
                     let submission = Submission {
                         identity: Arc::clone(session.identity()),
                         device: session.device(),
+                        lease: Some(request.lease),
                         changeset: request.changeset,
                         sent: request.sent,
                         refused: request.refused,

@@ -5,7 +5,7 @@ use syncline_core::{
     wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
 };
 
-use super::{CREDIT_WINDOW, Phase, SCHEMA_CHANGED};
+use super::{CREDIT_WINDOW, OLD_COPY, Phase, SCHEMA_CHANGED};
 use crate::{
     apply::{Fault, load_positions},
     clock, codec, db,
@@ -108,6 +108,12 @@ impl Replica {
             self.session.close(code, message, false);
             return Ok(());
         }
+        if self.is_old_copy(&welcome)? {
+            self.give_up_lease()?;
+            let message = "this file is an older copy of what the server knows of this device";
+            self.session.close(OLD_COPY, message, true);
+            return Ok(());
+        }
         let sent = self.session.hello_sent;
         let taken = self.transact(now, |work, entropy| {
             take_welcome(work, &welcome, sent, entropy, now)
@@ -136,6 +142,27 @@ impl Replica {
             return Ok(());
         }
         self.pump(now)
+    }
+
+    /// Whether the device has used numbers that this file knows nothing of: it was restored from a
+    /// backup made since its last Hello, so that its lease alone proves nothing (spec SE2).
+    fn is_old_copy(&self, welcome: &Welcome) -> Result<bool, ReplicaError> {
+        if settings::get_id(&self.conn, Key::Device)? != Some(welcome.device.0) {
+            return Ok(false);
+        }
+        let next = settings::get_count(&self.conn, Key::NextNumber)?;
+        let is_a_count = welcome.next_number <= NUMBER_MAX;
+        Ok(is_a_count && welcome.next_number > next.max(1))
+    }
+
+    /// Has the next Hello prove nothing, so that the server gives the file another device id.
+    fn give_up_lease(&mut self) -> Result<(), ReplicaError> {
+        let mut unknown = Lease::default();
+        self.entropy.fill(&mut unknown.0);
+        db::immediate(&self.conn, || {
+            settings::remove(&self.conn, Key::NextLease)?;
+            settings::put(&self.conn, Key::Lease, unknown.0)
+        })
     }
 
     /// Why this server is not the one that this file belongs to.

@@ -277,6 +277,10 @@ impl Authority {
     /// The answer to a pushed changeset.
     fn judge(&mut self, author: DeviceId, changeset: &Changeset) -> Verdict {
         if let Some(version) = self.ids.get(&changeset.id) {
+            let device = self.devices.get_mut(&author).unwrap();
+            if changeset.number == device.last_number + 1 {
+                device.last_number = changeset.number;
+            }
             return Verdict::Accepted(*version);
         }
         if self.is_busy {

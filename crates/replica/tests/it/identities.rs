@@ -125,6 +125,50 @@ fn id6_each_session_spends_the_lease_of_the_last_for_one_on_disk() {
     assert!(!device.events.iter().any(forked));
 }
 
+/// A backup that is younger than the last Hello has the current lease; the numbers tell.
+#[test]
+fn se2_a_backup_made_within_the_last_session_is_an_old_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("app.db"), dir.path().join("backup.db"));
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.write("INSERT INTO notes VALUES(1, 'before the backup')");
+    device.sync(&mut server);
+    device.write("INSERT INTO notes VALUES(2, 'in the backup, not sent yet')");
+    device.seal();
+    std::fs::copy(&path, &backup).unwrap();
+    device.write("INSERT INTO notes VALUES(3, 'not in the backup')");
+    device.sync(&mut server);
+    let original = device.replica.status().unwrap().device;
+    let entries = server.ids.clone();
+
+    let mut restored = Device::open(rusqlite::Connection::open(&backup).unwrap(), 7);
+    restored.now = device.now;
+    restored.write("UPDATE notes SET body = 'after the backup' WHERE id = 1");
+    restored.sync(&mut server);
+    let forked = |event: &&Event| matches!(event, Event::Connected { forked: true, .. });
+    assert_eq!(restored.events.iter().filter(forked).count(), 1);
+    assert_ne!(restored.replica.status().unwrap().device, original);
+    let again: Vec<_> = entries
+        .keys()
+        .filter(|id| {
+            restored
+                .pushed()
+                .iter()
+                .any(|changeset| changeset.id == **id)
+        })
+        .collect();
+    assert_eq!(again.len(), 1, "with the same id");
+    assert_eq!(server.ids.len(), entries.len() + 1, "and once");
+    restored.assert_equal(&server);
+
+    // Nothing was used that the file does not know: it is what the server knows.
+    restored.disconnect();
+    std::fs::copy(&backup, &path).unwrap();
+    restored.sync(&mut server);
+    assert_eq!(restored.events.iter().filter(forked).count(), 1);
+}
+
 #[test]
 fn id7_a_copy_gets_a_new_device_id_and_the_old_one_stays_with_the_original() {
     let dir = tempfile::tempdir().unwrap();

@@ -217,6 +217,7 @@ impl<B: Backend> Run<B> {
                     let submission = Submission {
                         identity: Arc::clone(session.identity()),
                         device: session.device(),
+                        lease: Some(request.lease),
                         changeset: request.changeset,
                         sent: request.sent,
                         refused: request.refused,

@@ -51,6 +51,7 @@ impl Session {
         match result {
             Ok(opened) => {
                 self.device = opened.device;
+                self.lease = hello.next_lease;
                 self.phase = Phase::Welcoming(hello, opened);
             }
             Err(refusal) => {

@@ -72,6 +72,7 @@ impl Session {
         });
         self.unanswered_bytes += body.len();
         let request = CommitRequest {
+            lease: self.lease,
             changeset,
             sent: self.sent,
             refused: Arc::clone(&self.refused),

@@ -135,6 +135,7 @@ impl Bed {
                 let submission = Submission {
                     identity: Arc::clone(session.identity()),
                     device: session.device(),
+                    lease: Some(request.lease),
                     changeset: request.changeset,
                     sent: request.sent,
                     refused: request.refused,

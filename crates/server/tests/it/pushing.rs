@@ -153,6 +153,33 @@ fn se17_the_id_is_what_counts_also_from_another_device_and_after_a_restart() {
     assert_eq!(code_of(ben.results()[0]), code::ID_REUSED);
 }
 
+/// A copy of a file that is in use has its lease; from the copy's Hello on, it is the device.
+#[test]
+fn se2_of_two_sessions_of_one_device_only_the_younger_is_heard() {
+    let mut bed = Bed::new();
+    let mut file = Client::synced(&mut bed, "ada");
+    let mut copy = Client::new(&mut bed, "ada");
+    copy.hello.lease = file.hello.next_lease;
+    copy.hello.next_lease = syncline_core::Lease([7; 16]);
+    copy.greet(&mut bed);
+    assert_eq!(copy.welcome().device, file.hello.device);
+    copy.heard.clear();
+
+    let (ours, theirs) = (note(&bed, &mut file, 1), note(&bed, &mut copy, 2));
+    assert_eq!(ours.number, theirs.number);
+    file.push(&mut bed, &ours);
+    copy.push(&mut bed, &theirs);
+    assert_eq!(code_of(file.results()[0]), code::GAP);
+    accepted(copy.results()[0]);
+
+    // The one that was there first connects again and is another device.
+    file.reconnect(&mut bed);
+    assert_ne!(file.welcome().device, copy.hello.device);
+    file.heard.clear();
+    file.push(&mut bed, &ours);
+    accepted(file.results()[0]);
+}
+
 #[test]
 fn se18_nothing_is_accepted_that_was_not_committed() {
     let mut bed = Bed::new();

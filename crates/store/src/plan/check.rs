@@ -24,7 +24,7 @@ pub(crate) enum Checked {
     Fine,
 }
 
-/// Known id, device, size, number, dependencies, schema, base, in this order.
+/// Known id, device and lease, size, number, dependencies, schema, base, in this order.
 pub(crate) fn check(
     context: &Context,
     state: &State,
@@ -58,6 +58,15 @@ pub(crate) fn check(
             false,
         )));
     };
+    let is_spent = submission.lease.is_some_and(|held| held != device.lease);
+    if is_spent {
+        let message = "another session has this device now: connect again".into();
+        return Ok(Checked::Refused(Refused::out_of_turn(
+            code::GAP,
+            message,
+            true,
+        )));
+    }
     let refused = size(submission)
         .or_else(|| number(submission, device.last_number))
         .or_else(|| depends(state, submission))

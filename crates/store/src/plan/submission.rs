@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use syncline_core::{
-    Changeset, DeviceId, Version,
+    Changeset, DeviceId, Lease, Version,
     rules::Identity,
     wire::{Refusal, code},
 };
@@ -14,6 +14,9 @@ pub struct Submission {
     pub identity: Arc<Identity>,
     /// The session's device.
     pub device: DeviceId,
+    /// The lease that the session took for it (spec SE2): once another session has spent that one,
+    /// nothing of this session counts. `None` where devices have no sessions.
+    pub lease: Option<Lease>,
     pub changeset: Changeset,
     /// No row of a later version was ever sent to this device.
     pub sent: Version,

@@ -157,6 +157,7 @@ impl<S: Storage> World<S> {
         Submission {
             identity: known.identity,
             device: known.id,
+            lease: None,
             changeset,
             sent: Version(Version::LIMIT - 1),
             refused: Arc::new(known.refused),

@@ -130,6 +130,7 @@ pub(crate) async fn push<B: Backend>(
     let submission = Submission {
         identity,
         device,
+        lease: None,
         changeset,
         sent,
         refused: Arc::default(),

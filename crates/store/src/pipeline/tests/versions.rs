@@ -1,6 +1,6 @@
 //! What is given out in order: versions, and the numbers of devices.
 
-use syncline_core::{Timestamp, Version, wire::Verdict};
+use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
 
 use super::{garden, row, verdict};
 use crate::{Reader as _, Storage as _, testkit::block_on};
@@ -116,6 +116,35 @@ fn pl20_only_the_next_number_is_counted() {
     let outcome = world.commit(&[early, next]);
     assert_eq!(verdict(&outcome.results[0]), "gap");
     assert_eq!(verdict(&outcome.results[1]), "accepted");
+}
+
+/// The pushes of a connection that broke may be heard after the device has come back.
+#[test]
+fn pl20_a_session_whose_lease_was_spent_counts_nothing() {
+    let mut world = garden();
+    let first = world.push("ada", |draw| draw.delete("tasks", "never", Version::ZERO));
+    let changes = world.draw().delete("tasks", "never", Version::ZERO).done();
+    let mut late = world.submission("ada", changes);
+    late.lease = Some(Lease([0xAA; 16]));
+    let mut known = first.submission.clone();
+    known.lease = late.lease;
+    let outcome = world.commit(&[late.clone(), known]);
+    let Verdict::Refused(refusal) = &outcome.results[0].verdict else {
+        panic!("{:?}", outcome.results)
+    };
+    assert_eq!((refusal.code.as_str(), refusal.retry), ("gap", true));
+    assert_eq!(
+        verdict(&outcome.results[1]),
+        "accepted",
+        "a known id is known"
+    );
+    late.lease = Some(Lease([1; 16]));
+    let outcome = world.commit(&[late]);
+    assert_eq!(
+        verdict(&outcome.results[0]),
+        "accepted",
+        "its number was not counted"
+    );
 }
 
 #[test]
