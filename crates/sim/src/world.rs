@@ -238,8 +238,9 @@ impl World {
     /// Has the engine look at the file. What is not sealed when a file is copied is sealed by each
     /// copy for itself, and so counts as the edit of two people. Whether the engine did it.
     fn seal(&mut self, i: usize) -> anyhow::Result<bool> {
-        self.call(i, Replica::wake)?;
-        Ok(self.devices[i].replica.is_some())
+        let is_done = self.devices[i].call(self.now, Replica::wake)?.is_some();
+        self.after_call(i)?;
+        Ok(is_done && self.devices[i].replica.is_some())
     }
 
     /// Somebody looks at what was refused, and at conflicts.

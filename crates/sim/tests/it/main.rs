@@ -67,6 +67,15 @@ fn seeds_that_found_something() {
         (109, 150),
         (145, 150),
         (146, 150),
+        // A backup made within the last session, and a copy of a file in use, went for the device.
+        (111, 100),
+        (298, 100),
+        // A row that left one bucket in the entry that took another from the reader.
+        (276, 100),
+        // A session that waited for Load read on behind what was trimmed meanwhile.
+        (378, 100),
+        // Reading what another program wrote, before a group has taken it, is for later.
+        (288, 100),
     ];
     for (seed, steps) in seeds {
         run(seed, steps);
