@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     meta::{
         acknowledged::Acknowledged,
-        outbox::{self, Entry, Seq, State},
+        outbox::{self, Doubt, Entry, Seq, State},
         shadow,
     },
     replica::Replica,
@@ -230,7 +230,7 @@ impl Work<'_> {
                 marked: kept.marked,
                 sent: true,
                 require_unchanged: false,
-                may_be_applied: false,
+                doubt: Doubt::None,
                 changes: 0,
                 bytes: 0,
                 first_at: kept.at,

@@ -20,7 +20,7 @@ use crate::{
     event::Event,
     meta::{
         ledger,
-        outbox::{self, Entry, Seq, State, StoredChange},
+        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
         shadow::Shadow,
     },
     tables::SyncedTable,
@@ -242,7 +242,7 @@ pub(crate) fn store(
         marked: sealed.marked,
         sent: false,
         require_unchanged: sealed.require_unchanged,
-        may_be_applied: false,
+        doubt: Doubt::None,
         changes: sealed.changes.len() as u64,
         bytes: 0,
         first_at: first,

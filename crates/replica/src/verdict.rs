@@ -15,7 +15,7 @@ use crate::{
     meta::{
         acknowledged::{self, Acknowledged},
         cursors,
-        outbox::{self, Entry, Seq, State},
+        outbox::{self, Doubt, Entry, Seq, State},
         shadow::Shadow,
     },
     rekey,
@@ -120,9 +120,20 @@ impl Work<'_> {
         if refusal.code == code::ID_TAKEN && rekey::rekey(self, entry, refusal.change)? {
             return Ok(Refused::Settled);
         }
-        if let CutRefused::Pieces(_) = seal::cut_refused(self, entry, entropy)? {
+        let may_be_applied = refusal.code == code::MAYBE_APPLIED;
+        // Under the new ids of its pieces it could be applied once more.
+        if !may_be_applied && let CutRefused::Pieces(_) = seal::cut_refused(self, entry, entropy)? {
             return Ok(Refused::Settled);
         }
+        let answered = Entry {
+            number: None,
+            doubt: match may_be_applied {
+                true => Doubt::Old,
+                false => entry.doubt,
+            },
+            ..entry.clone()
+        };
+        outbox::put(self.conn, &answered)?;
         let parked = self.park([entry.seq], &refusal.code, &refusal.message, now)?;
         self.events.push(Event::ChangeRefused {
             changeset: entry.id,
@@ -226,7 +237,10 @@ impl Work<'_> {
         outbox::move_to(self.conn, entry.seq, to)?;
         entry.seq = to;
         entry.state = State::Sealed;
-        entry.number = None;
+        // One that still has its number was sent, and parked before the answer came.
+        if entry.number.take().is_some() && entry.doubt == Doubt::None {
+            entry.doubt = Doubt::IfOld;
+        }
         entry.code = None;
         entry.message = None;
         entry.parked_at = None;

@@ -10,7 +10,7 @@ use crate::{
     meta::{
         ledger,
         names::{self, TableRecord},
-        outbox::{self, Entry, Seq, State, StoredChange},
+        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
         settings::{self, Key},
     },
     tables::{Tables, load},
@@ -151,7 +151,10 @@ fn split(
         number: None,
         sent: false,
         // The server may have taken it as the part of a whole that it was sent in.
-        may_be_applied: entry.may_be_applied || entry.sent,
+        doubt: match entry.sent {
+            true => Doubt::Old,
+            false => entry.doubt,
+        },
         ..entry.clone()
     };
     entropy.fill(&mut part.id.0);
@@ -201,7 +204,7 @@ fn tell_lost(
         marked: true,
         sent: false,
         require_unchanged: false,
-        may_be_applied: false,
+        doubt: Doubt::None,
         changes: lost.keys.len() as u64,
         bytes: 0,
         first_at: *first_at,

@@ -72,7 +72,7 @@ CREATE TABLE syncline_ahead(
   PRIMARY KEY(t, key, b)) WITHOUT ROWID;
 
 -- state: 0 sealed, 1 accepted, 2 parked. number: given when it is sent. sent: it was once, so
--- its content is settled.
+-- its content is settled. may_be_applied: 0 no, 1 yes, 2 if it is older than the horizon.
 CREATE TABLE syncline_outbox(
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, number INTEGER,
   version INTEGER, hlc INTEGER NOT NULL, marked INTEGER NOT NULL,

@@ -40,6 +40,35 @@ impl State {
     }
 }
 
+/// Whether a changeset may be in the server's log under an id that it has forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Only this file has it, and knows every answer or asks under the same number again.
+    None,
+    /// It may have been sent without an answer, by this file or by what it is a copy of.
+    IfOld,
+    /// As before, and it is older than what the server remembers.
+    Old,
+}
+
+impl Doubt {
+    fn number(self) -> i64 {
+        match self {
+            Self::None => 0,
+            Self::Old => 1,
+            Self::IfOld => 2,
+        }
+    }
+
+    fn from_number(number: i64) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Old,
+            _ => Self::IfOld,
+        }
+    }
+}
+
 /// A changeset without its changes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
@@ -55,7 +84,7 @@ pub(crate) struct Entry {
     /// It was sent at least once: its content never changes any more (spec SL9).
     pub(crate) sent: bool,
     pub(crate) require_unchanged: bool,
-    pub(crate) may_be_applied: bool,
+    pub(crate) doubt: Doubt,
     pub(crate) changes: u64,
     pub(crate) bytes: u64,
     pub(crate) first_at: Timestamp,
@@ -95,7 +124,7 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         hlc: Hlc(unsigned(5)?),
         marked: row.get(6)?,
         require_unchanged: row.get(7)?,
-        may_be_applied: row.get(8)?,
+        doubt: Doubt::from_number(row.get(8)?),
         changes: unsigned(9)?,
         bytes: unsigned(10)?,
         first_at: Timestamp(unsigned(11)?),
@@ -190,7 +219,7 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
             entry.hlc.0.cast_signed(),
             entry.marked,
             entry.require_unchanged,
-            entry.may_be_applied,
+            entry.doubt.number(),
             entry.changes.cast_signed(),
             entry.bytes.cast_signed(),
             entry.first_at.0.cast_signed(),
@@ -639,13 +668,27 @@ pub(crate) fn set_unnumbered(conn: &Connection, seq: Seq) -> Result<(), ReplicaE
         .doing(WRITING)
 }
 
-/// Marks as possibly applied what is unanswered and based before the horizon (spec OB8).
-pub(crate) fn mark_may_be_applied(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
+/// The file is a copy: what is unsent here or parked may have been sent by the other one, and be
+/// forgotten by the server if it was made on something below the horizon, or before it (spec OB8).
+/// An insert is made on the `checkpoint` that the file had reached.
+pub(crate) fn doubt_all(
+    conn: &Connection,
+    checkpoint: Version,
+    horizon: Version,
+) -> Result<(), ReplicaError> {
+    let is_below = horizon > checkpoint;
     conn.execute(
-        "UPDATE syncline_outbox SET may_be_applied = 1 WHERE state = 0 AND EXISTS(
-           SELECT 1 FROM syncline_changes c
-           WHERE c.seq = syncline_outbox.seq AND c.base > 0 AND c.base < ?1)",
-        [horizon.0.cast_signed()],
+        "UPDATE syncline_outbox SET may_be_applied = CASE
+           WHEN may_be_applied = 1 OR ?1 OR (?2 > 0 AND hlc <= ?3) OR EXISTS(
+             SELECT 1 FROM syncline_changes c
+             WHERE c.seq = syncline_outbox.seq AND c.base > 0 AND c.base < ?2)
+           THEN 1 ELSE 2 END
+         WHERE state IN (0, 2)",
+        (
+            is_below,
+            horizon.0.cast_signed(),
+            sealed_by(horizon).0.cast_signed(),
+        ),
     )
     .map(drop)
     .doing(WRITING)
@@ -661,6 +704,12 @@ pub(crate) fn ask_again(conn: &Connection, horizon: Version) -> Result<(), Repli
     .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
     .map(drop)
     .doing(WRITING)
+}
+
+/// The latest reading of a changeset that can be in the log at the horizon: a clock may run ahead
+/// by what is allowed.
+pub(crate) fn sealed_by(horizon: Version) -> Hlc {
+    Hlc::at(Timestamp(horizon.0).plus_millis(Hlc::SKEW_MAX_MILLIS))
 }
 
 /// No base may be later than what the server's log has (spec PL6).

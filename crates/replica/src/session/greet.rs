@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     meta::{
         acknowledged, buckets, cursors, ledger,
-        outbox::{self, Entry, State},
+        outbox::{self, Doubt, Entry, State},
         settings::{self, Key},
     },
     replica::Replica,
@@ -212,7 +212,8 @@ fn take_welcome(
     settings::put(conn, Key::Lease, welcome.lease.0)?;
     settings::put(conn, Key::Horizon, welcome.horizon.0.cast_signed())?;
     if forked {
-        outbox::mark_may_be_applied(conn, welcome.horizon)?;
+        let checkpoint = cursors::newest(conn)?.unwrap_or(Version::ZERO);
+        outbox::doubt_all(conn, checkpoint, welcome.horizon)?;
     }
     work.events.push(Event::Connected {
         user: welcome.user.clone(),
@@ -274,7 +275,9 @@ fn diverge(
     let mut resent = 0;
     for mut entry in accepted_after(conn, common)? {
         entry.state = State::Sealed;
-        entry.may_be_applied |= entry.version.is_some_and(|version| version <= horizon);
+        if entry.version.is_some_and(|version| version <= horizon) {
+            entry.doubt = Doubt::Old;
+        }
         entry.version = None;
         outbox::put(conn, &entry)?;
         resent += 1;
@@ -297,7 +300,10 @@ fn diverge(
             marked: kept.marked,
             sent: true,
             require_unchanged: changeset.require_unchanged,
-            may_be_applied: kept.version <= horizon,
+            doubt: match kept.version <= horizon {
+                true => Doubt::Old,
+                false => Doubt::None,
+            },
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,

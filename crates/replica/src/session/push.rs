@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    Changeset, Timestamp,
+    Changeset, Timestamp, Version,
     wire::{
         CHANGES_MAX, CHANGESET_BYTES_MAX, ClientMessage, PUSH_PART_BYTES, Push, Refusal, code,
         encode_changeset,
@@ -17,7 +17,7 @@ use crate::{
     error::ReplicaError,
     meta::{
         ledger,
-        outbox::{self, Entry, State},
+        outbox::{self, Doubt, Entry, State},
         settings::{self, Key},
     },
     replica::Replica,
@@ -278,8 +278,20 @@ impl Replica {
             hlc: entry.hlc,
             changes,
             require_unchanged: entry.require_unchanged,
-            may_be_applied_already: entry.may_be_applied,
+            may_be_applied_already: self.may_be_applied(entry)?,
         }))
+    }
+
+    /// Whether the server is told that it may have forgotten this one (spec OB8).
+    fn may_be_applied(&self, entry: &Entry) -> Result<bool, ReplicaError> {
+        match entry.doubt {
+            Doubt::None => Ok(false),
+            Doubt::Old => Ok(true),
+            Doubt::IfOld => {
+                let horizon = Version(settings::get_count(&self.conn, Key::Horizon)?);
+                Ok(horizon > Version::ZERO && entry.hlc <= outbox::sealed_by(horizon))
+            }
+        }
     }
 
     /// A changeset that cannot travel: forgotten if it says nothing, else parked.

@@ -19,12 +19,13 @@ use crate::{
     event::{Event, LoadProgress},
     meta::{
         acknowledged, buckets,
-        outbox::{self, State},
+        outbox::{self, Doubt, State},
         settings::{self, Key},
     },
     replica::Replica,
     tables::Tables,
     verdict::Refused,
+    work::Work,
 };
 
 /// What an answer to a push came to.
@@ -261,6 +262,7 @@ impl Replica {
                 entry.seq == flight.seq && (entry.state == State::Sealed || was_parked)
             });
             let Some(entry) = entry else {
+                note_answer(work, result)?;
                 return Ok(Answered::Void);
             };
             let outcome = match &result.verdict {
@@ -286,6 +288,22 @@ impl Replica {
         self.events.extend(lost(&self.tables, result));
         self.pump(now)
     }
+}
+
+/// What was parked while its refusal was on the way is known not to be in the log.
+fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError> {
+    if let Verdict::Refused(refusal) = &result.verdict
+        && !refusal.retry
+        && let Some(mut entry) = outbox::by_id(work.conn, result.id)?
+        && entry.state == State::Parked
+    {
+        entry.number = None;
+        if refusal.code == code::MAYBE_APPLIED {
+            entry.doubt = Doubt::Old;
+        }
+        outbox::put(work.conn, &entry)?;
+    }
+    Ok(())
 }
 
 /// How far loading has come.

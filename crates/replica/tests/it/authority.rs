@@ -283,6 +283,9 @@ impl Authority {
             }
             return Verdict::Accepted(*version);
         }
+        if changeset.may_be_applied_already && self.horizon > Version::ZERO {
+            return Verdict::Refused(refusal("may_be_applied_already", false));
+        }
         if self.is_busy {
             return Verdict::Refused(refusal("busy", true));
         }

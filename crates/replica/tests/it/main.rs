@@ -23,6 +23,7 @@ mod introspect;
 mod loading;
 mod migrations;
 mod model;
+mod once;
 mod outbox;
 mod restored;
 mod room;

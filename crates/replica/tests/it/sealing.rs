@@ -164,7 +164,7 @@ fn sl6_dependencies_are_rows_touched_and_rows_referenced() {
 }
 
 /// Marks as if the rows had been touched seconds apart.
-fn spread_marks(device: &Device, table: &str) {
+pub(crate) fn spread_marks(device: &Device, table: &str) {
     let t = device.query(&format!(
         "SELECT t FROM syncline_tables WHERE name = '{table}'"
     ));

@@ -74,6 +74,9 @@ fn seeds_that_found_something() {
         (276, 100),
         // A session that waited for Load read on behind what was trimmed meanwhile.
         (378, 100),
+        // Inserts of a copy, which are based on nothing, below the horizon.
+        (70, 150),
+        (433, 150),
         // Reading what another program wrote, before a group has taken it, is for later.
         (288, 100),
     ];

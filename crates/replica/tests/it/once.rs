@@ -1,0 +1,148 @@
+//! Exactly once, also where the server has forgotten ids (docs/spec/outbox.md, OB8 and OB11).
+
+use std::path::Path;
+
+use syncline_core::{BucketId, Timestamp, Version};
+use syncline_replica::Event;
+
+use crate::{
+    authority::{Authority, HOME, refusal},
+    device::{Device, SCHEMA, schema},
+    sealing::spread_marks,
+};
+
+/// What of the device's pushes on this connection is said to be there perhaps.
+fn doubts(device: &Device) -> Vec<bool> {
+    let pushed = device.pushed();
+    pushed.iter().map(|c| c.may_be_applied_already).collect()
+}
+
+fn twin(copy: &Path, device: &Device) -> Device {
+    let mut twin = Device::open(rusqlite::Connection::open(copy).unwrap(), 7);
+    twin.now = device.now;
+    twin
+}
+
+#[test]
+fn ob8_what_a_copy_shares_stays_in_doubt_until_it_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    device.write("INSERT INTO notes VALUES(1, 'shared')");
+    device.seal();
+    std::fs::copy(&path, &copy).unwrap();
+    device.sync(&mut server);
+    device.disconnect();
+    device.sync(&mut server);
+
+    let mut twin = twin(&copy, &device);
+    twin.connect();
+    twin.upload(&mut server);
+    assert!(twin.download(), "Welcome");
+    twin.upload(&mut server);
+    let forked = |e: &&Event| matches!(e, Event::Connected { forked: true, .. });
+    assert_eq!(twin.events.iter().filter(forked).count(), 1);
+    assert_eq!(doubts(&twin), [false], "the server remembers everything");
+    twin.disconnect();
+    twin.write("INSERT INTO notes VALUES(2, 'only here')");
+    server.ids.clear();
+    server.horizon = server.end();
+    twin.sync(&mut server);
+    assert_eq!(
+        doubts(&twin),
+        [true, false],
+        "of its own it knows all answers"
+    );
+}
+
+#[test]
+fn ob8_a_copy_may_have_been_made_of_what_is_parked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    server.judge = Box::new(|_| Some(refusal("forbidden", false)));
+    device.write("INSERT INTO notes VALUES(1, 'refused at first')");
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["forbidden"]);
+    std::fs::copy(&path, &copy).unwrap();
+    server.judge = Box::new(|_| None);
+    let id = device.replica.queue(None, 9).unwrap()[0].id;
+    device.replica.retry(id, device.now).unwrap();
+    device.sync(&mut server);
+    device.disconnect();
+    device.sync(&mut server);
+
+    server.ids.clear();
+    server.horizon = server.end();
+    let mut twin = twin(&copy, &device);
+    twin.sync(&mut server);
+    twin.replica.retry(id, twin.now).unwrap();
+    twin.push(&mut server);
+    assert_eq!(doubts(&twin), [true]);
+}
+
+#[test]
+fn ob11_what_was_parked_before_its_answer_came_may_be_there() {
+    const AWAY: BucketId = BucketId([8; 16]);
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, _| match table.name.as_str() {
+        "lists" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    server.granted = [HOME, AWAY].into();
+    server.write(&[("lists", vec!["x1".into(), "theirs".into()])]);
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    device.write("UPDATE lists SET name = 'what i wrote' WHERE id = 'x1'");
+    device.push(&mut server);
+    assert_eq!(server.ids.len(), 1);
+    // The answer is lost, then the sight of the row, and in the end the server has forgotten it.
+    device.disconnect();
+    server.granted.remove(&AWAY);
+    let ids = std::mem::take(&mut server.ids);
+    server.is_busy = true;
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["no_access"]);
+    device.disconnect();
+    server.granted.insert(AWAY);
+    assert_eq!(ids.len(), 1);
+    server.is_busy = false;
+    server.horizon = server.end();
+    device.sync(&mut server);
+    let id = device.replica.queue(None, 9).unwrap()[0].id;
+    device.replica.retry(id, device.now).unwrap();
+    device.push(&mut server);
+    assert_eq!(doubts(&device), [true]);
+}
+
+#[test]
+fn ob11_what_may_be_there_is_not_sent_again_under_another_name() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    device.now = Timestamp(4_000_000_000_000_000);
+    server.judge = Box::new(|_| Some(refusal("may_be_applied_already", false)));
+    device.run("INSERT INTO notes VALUES(1, 'one'); INSERT INTO notes VALUES(2, 'two')");
+    // Two acts with a pause between them, which are cut where they are refused otherwise.
+    spread_marks(&device, "notes");
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["may_be_applied_already"]);
+    assert_eq!(device.query("SELECT count(*) FROM notes"), "0");
+
+    server.judge = Box::new(|_| None);
+    server.horizon = Version(1);
+    let id = device.replica.queue(None, 9).unwrap()[0].id;
+    device.replica.retry(id, device.now).unwrap();
+    device.push(&mut server);
+    assert_eq!(
+        doubts(&device).last(),
+        Some(&true),
+        "nobody knows more than before"
+    );
+    assert_eq!(device.pushed().last().unwrap().id, id);
+    assert_eq!(server.rows.len(), 0);
+}
