@@ -29,6 +29,9 @@ pub struct Incoming {
     pub device: DeviceId,
     /// The row's version that the author had.
     pub base: Version,
+    /// The author knew of no row, not even of what its own device wrote (spec ME19): true for
+    /// inserts, whatever [`super::merge_row`] is told.
+    pub is_insert: bool,
 }
 
 /// What the server remembers of a column besides its value.
@@ -48,7 +51,7 @@ impl Clock {
 
     /// Whether the author of `incoming` could not know of this write (spec ME2).
     pub(crate) fn competes(&self, incoming: &Incoming) -> bool {
-        self.version > incoming.base && self.device != incoming.device
+        self.version > incoming.base && (incoming.is_insert || self.device != incoming.device)
     }
 
     /// The clock of `incoming` once it took the place of `self`: later than `self` (spec ME5).
@@ -62,6 +65,7 @@ impl Clock {
             changeset,
             device,
             base: _,
+            is_insert: _,
         } = incoming;
         let hlc = if incoming.stamp() > self.stamp() {
             hlc

@@ -109,21 +109,21 @@ pub fn merge_row(
         changed: BTreeMap::new(),
         lost: BTreeMap::new(),
     };
-    let (edits, incoming, is_insert) = match op {
+    let (edits, incoming) = match op {
         Op::Delete => return Ok(merged),
         Op::Insert(edits) => (
             edits,
             Incoming {
                 base: Version::ZERO,
+                is_insert: true,
                 ..*incoming
             },
-            true,
         ),
-        Op::Update(edits) => (edits, *incoming, false),
+        Op::Update(edits) => (edits, *incoming),
     };
     for (position, edit) in positions(table, op, edits)? {
         let column = &table.columns[position];
-        let edit = match is_insert {
+        let edit = match incoming.is_insert {
             true if table.is_key(position) => continue,
             true => insert_over_live(column, edit),
             false => Some(edit.clone()),

@@ -148,6 +148,7 @@ impl<'a> Incident<'a> {
             changeset,
             device,
             base,
+            is_insert: false,
         };
         let state = |number| live.meta.column(number);
         let merged = merge::merge_row(

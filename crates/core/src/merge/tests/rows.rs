@@ -204,6 +204,28 @@ fn me19_an_insert_meets_a_living_row_column_by_column() {
     assert_eq!(merged.row.0[1], text("theirs"));
 }
 
+/// A changeset that was refused and is retried comes after younger ones of its own device.
+#[test]
+fn me19_an_insert_knows_nothing_of_its_own_devices_row_either() {
+    let table = table();
+    let there = row("younger", 2, "[1]", r#"{"a":1}"#);
+    let old = diff_row(&table, None, Some(&row("older", 3, "[2]", r#"{"b":2}"#))).unwrap();
+    let own = by(1, 1, 40, 0);
+    let state = |_| ColumnState {
+        clock: Clock {
+            version: Version(5),
+            hlc: Hlc(50),
+            device: own.device,
+            ..Clock::default()
+        },
+        members: BTreeMap::new(),
+    };
+    let merged = merge_row(&table, &there, state, &old, &own).unwrap();
+    assert_eq!(merged.row, row("younger", 5, "[1,2]", r#"{"a":1,"b":2}"#));
+    let later = merge_row(&table, &there, state, &old, &by(1, 2, 60, 0)).unwrap();
+    assert_eq!(later.row.0[1], text("older"));
+}
+
 #[test]
 fn me20_a_row_deleted_and_inserted_again_stays_two_changes() {
     let table = table();

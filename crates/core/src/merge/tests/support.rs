@@ -88,6 +88,7 @@ pub(super) fn by(device: u8, n: u8, hlc: u64, base: u64) -> Incoming {
         changeset: ChangesetId([n; 16]),
         device: DeviceId([device; 16]),
         base: Version(base),
+        is_insert: false,
     }
 }
 
