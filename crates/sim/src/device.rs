@@ -4,7 +4,9 @@
 use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 use syncline_core::{Timestamp, Version};
-use syncline_replica::{AttachOptions, Event, Replica, ReplicaError, Seeding};
+use syncline_replica::{
+    AttachOptions, Event, QueueState, QueuedChangeset, Replica, ReplicaError, Seeding,
+};
 
 use crate::{
     database::{Clock, Fuse, fresh_name, open_memory, transfer},
@@ -33,6 +35,8 @@ pub(crate) struct Device {
     pub(crate) checkpoint: Version,
     /// Whether the checkpoint may go back: the server lost its end, or this file is an old copy.
     pub(crate) may_go_back: bool,
+    /// What was parked in the file that an old copy replaced, until the engine runs on the copy.
+    pub(crate) parked_before: Vec<QueuedChangeset>,
     /// A codeless number that makes ids of this device's edits its own.
     pub(crate) next_id: u64,
 }
@@ -94,6 +98,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: false,
+            parked_before: Vec::new(),
             next_id: 0,
         })
     }
@@ -120,6 +125,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: true,
+            parked_before: Vec::new(),
             next_id: self.next_id,
         })
     }
@@ -223,6 +229,16 @@ impl Device {
         };
         self.next_try = self.truly(at).max(now);
         Ok(())
+    }
+
+    /// What waits for a person in the engine's queue.
+    pub(crate) fn parked(&self) -> anyhow::Result<Vec<QueuedChangeset>> {
+        let Some(replica) = &self.replica else {
+            return Ok(Vec::new());
+        };
+        let queue = replica.queue(None, usize::MAX)?.into_iter();
+        let is_parked = |c: &QueuedChangeset| matches!(c.state, QueueState::Parked { .. });
+        Ok(queue.filter(is_parked).collect())
     }
 
     /// When something is due here that no frame brings.

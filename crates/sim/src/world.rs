@@ -6,7 +6,7 @@ mod rest;
 use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 use syncline_core::{Timestamp, Version};
-use syncline_replica::{Event, Replica};
+use syncline_replica::{Event, QueuedChangeset, Replica};
 use syncline_server::SessionId;
 
 use crate::{
@@ -382,6 +382,7 @@ impl World {
                 return Ok(());
             }
             device.open(now)?;
+            self.forget_parked(i)?;
             self.say(format!("{} opens its file", self.devices[i].name));
             self.after_call(i)?;
         }
@@ -416,6 +417,20 @@ impl World {
         if self.devices[i].wake_at.is_some_and(|at| at <= now) {
             self.devices[i].wake_at = None;
             self.call(i, Replica::wake)?;
+        }
+        Ok(())
+    }
+
+    /// An old copy may take for acknowledged what a restored server lost and then refused: that
+    /// it was parked was known to the file that is gone, and nobody can know it who comes back
+    /// below the horizon.
+    fn forget_parked(&mut self, i: usize) -> anyhow::Result<()> {
+        let before = std::mem::take(&mut self.devices[i].parked_before);
+        let replica = self.devices[i].replica.as_ref();
+        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
+        let is_gone = |parked: &&QueuedChangeset| queue.iter().all(|other| other.id != parked.id);
+        for parked in before.iter().filter(is_gone) {
+            self.model.discarded(parked);
         }
         Ok(())
     }

@@ -142,8 +142,10 @@ impl World {
         }
         let which = usize::try_from(self.rng.below(self.device_copies.len() as u64))?;
         let (i, copy, at) = self.device_copies.swap_remove(which);
+        let parked = self.devices[i].parked()?;
         self.kill(i);
         let device = &mut self.devices[i];
+        device.parked_before.extend(parked);
         device.restore(&copy)?;
         let name = device.name.clone();
         self.model.forgive(&name, at);
