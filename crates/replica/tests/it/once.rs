@@ -23,6 +23,31 @@ fn twin(copy: &Path, device: &Device) -> Device {
     twin
 }
 
+/// The cursor is in the log of the restored server: nothing has diverged but what was accepted.
+#[test]
+fn ob4_what_was_accepted_after_the_checkpoint_is_sent_to_a_restored_server() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO lists VALUES('l1', 'shopping')");
+    device.sync(&mut server);
+    let backup = server.backup();
+    device.write("INSERT INTO notes VALUES(1, 'accepted')");
+    device.push(&mut server);
+    while device.download() {}
+    assert_eq!(device.outbox(), "a");
+    let id = device.pushed().last().unwrap().id;
+    server.restore(backup);
+    server.write(&[("lists", vec!["l2".into(), "written later".into()])]);
+    device.disconnect();
+    device.write("INSERT INTO notes VALUES(2, 'younger')");
+    device.sync(&mut server);
+    assert!(server.ids.contains_key(&id));
+    let diverged = |e: &&Event| matches!(e, Event::Diverged { .. });
+    assert_eq!(device.events.iter().find(diverged), None);
+    assert_eq!(device.query("SELECT body FROM notes"), "accepted\nyounger");
+    device.assert_equal(&server);
+}
+
 #[test]
 fn ob8_what_a_copy_shares_stays_in_doubt_until_it_is_answered() {
     let dir = tempfile::tempdir().unwrap();

@@ -74,6 +74,8 @@ fn seeds_that_found_something() {
         (276, 100),
         // A session that waited for Load read on behind what was trimmed meanwhile.
         (378, 100),
+        // What was accepted after the checkpoint that a restored server still had.
+        (504, 150),
         // An insert that was retried replaced a set that its device had begun meanwhile.
         (257, 120),
         // Inserts of a copy, which are based on nothing, below the horizon.
