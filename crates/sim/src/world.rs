@@ -535,7 +535,10 @@ impl World {
                 device.checkpoint
             );
         }
-        device.may_go_back = false;
+        // What a file says before it has met the server, or a silent link brings late, is of before.
+        let is_of_now =
+            replica.status()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
+        device.may_go_back &= !is_of_now;
         device.checkpoint = version;
         self.say(format!("{} is at {version:?}", self.devices[i].name));
         self.model.check_device(&self.devices[i], version).map(drop)
