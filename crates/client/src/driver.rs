@@ -17,15 +17,11 @@ use crate::{
     credentials::Connection,
     error::ClientError,
     exchange::Exchange,
+    file_watch::FileWatch,
     system::{now, until},
     transport::{Transport, WebSocketError},
 };
 
-/// How often the file is looked at while it is being written …
-const LOOK_BUSY: Duration = Duration::from_millis(2);
-/// … and when nothing has happened for [`BUSY_FOR`].
-const LOOK_IDLE: Duration = Duration::from_millis(20);
-const BUSY_FOR: Duration = Duration::from_secs(5);
 /// WebSocket failures in a row, while HTTP works, before the exchange is taken (spec SE22).
 const WEB_SOCKET_FAILURES_MAX: u32 = 3;
 /// How long the exchange is used before a WebSocket is tried again.
@@ -154,7 +150,7 @@ pub struct Driver {
     exchange_until: Option<std::time::Instant>,
     attempts: u32,
     attempts_max: u32,
-    last_write_seen: std::time::Instant,
+    file: FileWatch,
     progress_told: std::time::Instant,
     data_version: i64,
 }
@@ -206,6 +202,7 @@ impl Driver {
         connection: Connection,
     ) -> Result<Self, ClientError> {
         let api = Api::new(&connection)?;
+        let file = FileWatch::new(&path);
         Ok(Self {
             replica,
             path,
@@ -217,7 +214,7 @@ impl Driver {
             exchange_until: None,
             attempts: 0,
             attempts_max: ATTEMPTS_MAX,
-            last_write_seen: std::time::Instant::now(),
+            file,
             progress_told: std::time::Instant::now(),
             data_version: 0,
         })
@@ -402,7 +399,6 @@ impl Driver {
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<End, ClientError> {
         self.data_version = self.read_data_version()?;
-        self.last_write_seen = std::time::Instant::now();
         let connected = self.replica().connect(now());
         self.check(connected)?;
         loop {
@@ -425,15 +421,10 @@ impl Driver {
                 .replica()
                 .poll_timeout()
                 .map_or(Duration::from_secs(25), until);
-            let look = if self.last_write_seen.elapsed() < BUSY_FOR {
-                LOOK_BUSY
-            } else {
-                LOOK_IDLE
-            };
             let waiting = std::time::Instant::now();
             let woken = tokio::select! {
                 received = transport.receive() => Woken::Received(received),
-                () = tokio::time::sleep(look) => Woken::Look,
+                () = self.file.wait() => Woken::Look,
                 () = tokio::time::sleep(timeout) => Woken::Timer,
                 _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
             };
@@ -451,7 +442,7 @@ impl Driver {
                     let version = self.read_data_version()?;
                     if version != self.data_version {
                         self.data_version = version;
-                        self.last_write_seen = std::time::Instant::now();
+                        self.file.found_write();
                         let woken = self.replica().wake(now());
                         self.check(woken)?;
                     }

@@ -49,6 +49,7 @@ mod error;
 mod event;
 mod exchange;
 mod executor;
+mod file_watch;
 mod manager;
 mod queue;
 mod resolver;
