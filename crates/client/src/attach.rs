@@ -6,7 +6,7 @@ use rusqlite::Connection as Sqlite;
 use syncline_core::{Schema, Table, wire::SchemaInfo};
 use syncline_replica::{
     AttachOptions, Replica, Seeding, Status, TableChoice,
-    introspect::{Introspection, introspect},
+    introspect::{self, IntrospectError, Introspection, introspect},
 };
 
 use crate::{
@@ -112,11 +112,20 @@ async fn plan(
     if attached {
         return Err(ClientError::AlreadyAttached(path.to_owned()));
     }
-    let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
+    let unfit = |error: IntrospectError| ClientError::TableUnfit {
         message: error.to_string(),
-    })?;
+    };
+    if let Some(name) = introspect::reserved_name(&conn).map_err(unfit)? {
+        let message = format!("{name} cannot stay as it is: {}", introspect::RESERVED);
+        return Err(ClientError::TableUnfit { message });
+    }
+    let found = introspect(&conn).map_err(unfit)?;
     let mut plan = AttachPlan::default();
-    let local = chosen(path, &found, &request.tables, &mut plan)?;
+    let local = with_parents(
+        chosen(path, &found, &request.tables, &mut plan)?,
+        &found,
+        &mut plan,
+    );
     let Some(connection) = &request.connection else {
         plan.tables = local
             .into_iter()
@@ -410,6 +419,48 @@ fn chosen<'a>(
         return Err(ClientError::TableUnfit { message });
     }
     Ok(tables)
+}
+
+/// The tables that refer to none that cannot sync; the others are left out of the plan.
+///
+/// On another device rows would refer to rows that are never there, and a program that checks
+/// foreign keys could not write them. References to tables that are not chosen, or that the file
+/// does not have, are whoever's who made them so.
+fn with_parents<'a>(
+    mut chosen: Vec<&'a Table>,
+    found: &Introspection,
+    plan: &mut AttachPlan,
+) -> Vec<&'a Table> {
+    let problems = found.problems.iter().map(|problem| &problem.table);
+    let mut unfit: Vec<&str> = problems
+        .chain(&found.left_out)
+        .map(String::as_str)
+        .collect();
+    let mut fit: Vec<&Table> = found.tables.iter().map(|local| &local.table).collect();
+    loop {
+        let unfit_parent = |table: &Table| {
+            let keys = table.foreign_keys.iter();
+            let parent = |name: &str| unfit.iter().find(|known| known.eq_ignore_ascii_case(name));
+            keys.filter_map(|key| parent(&key.parent).copied()).next()
+        };
+        let child = fit.iter().enumerate();
+        let Some((position, parent)) = child
+            .filter_map(|(position, table)| Some((position, unfit_parent(table)?)))
+            .next()
+        else {
+            return chosen;
+        };
+        let name = fit.remove(position).name.as_str();
+        if let Some(position) = chosen.iter().position(|table| table.name == name) {
+            chosen.remove(position);
+            let reason = format!(
+                "table {name} cannot sync: it refers to {parent}, which cannot; make {parent} fit \
+                 to sync, or take the reference out"
+            );
+            plan.left_out.push((name.to_owned(), reason));
+        }
+        unfit.push(name);
+    }
 }
 
 /// The server's tables, after it was offered those it does not have. That it has no use for some

@@ -305,10 +305,8 @@ impl Driver {
         let again = self.replica().disconnected(now());
         let end = end.and_then(|end| self.drain(on_notice).map(|()| end));
         Ok(match end {
-            // Another program holds the file: who watches, waits.
-            Err(error) if goal == Goal::Forever && error.is_retryable() => {
-                Attempt::Failed(error, again)
-            }
+            // Another program holds the file.
+            Err(error) if error.is_retryable() => Attempt::Failed(error, again),
             Err(error) => return Err(error),
             Ok(End::Goal) => Attempt::Over,
             Ok(End::Interrupted) => Attempt::Interrupted,

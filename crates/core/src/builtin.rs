@@ -56,6 +56,8 @@ pub fn conflicts_table() -> Table {
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     };
@@ -85,6 +87,9 @@ pub fn conflicts_table() -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts {

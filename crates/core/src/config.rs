@@ -5,6 +5,7 @@ mod check;
 mod column;
 mod column_write;
 mod error;
+mod further;
 mod keys;
 mod merge;
 mod nearest;

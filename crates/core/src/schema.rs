@@ -152,11 +152,36 @@ pub struct Column {
     pub collate: Option<String>,
     /// Computed by the database: never travels.
     pub generated: bool,
+    /// How, for a generated column of which that is known: then it can be made elsewhere too.
+    pub computed: Option<Computed>,
+    /// The type that the database declares, where it is not the one that `ty` is made with
+    /// ([`crate::sql::declared_type`]): `VARCHAR(20)`, `DECIMAL`.
+    pub declared: Option<String>,
     /// How the whole column merges.
     pub merge: MergeStrategy,
     /// How paths inside this JSON column merge (`"settings.goals"` is `goals` here), longest
     /// path wins. Empty for most columns.
     pub merge_paths: BTreeMap<String, MergeStrategy>,
+}
+
+/// How a generated column is computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Computed {
+    /// SQL text, without the parentheses around it.
+    pub expression: String,
+    /// STORED; otherwise VIRTUAL.
+    pub stored: bool,
+}
+
+/// An index that is more than a list of columns: over expressions, in descending order, by
+/// another collation than its columns', or of some rows only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FurtherIndex {
+    pub unique: bool,
+    /// SQL text of its terms, as between the parentheses of CREATE INDEX.
+    pub terms: String,
+    /// The condition of the rows that are in it.
+    pub condition: Option<String>,
 }
 
 /// A reference from `columns` to the `parent` table's `parent_columns`.
@@ -183,8 +208,14 @@ pub struct Table {
     pub uniques: Vec<Vec<usize>>,
     /// Column positions of each further index.
     pub indexes: Vec<Vec<usize>>,
+    /// What neither `uniques` nor `indexes` can say; unique ones first.
+    pub further_indexes: Vec<FurtherIndex>,
     pub foreign_keys: Vec<ForeignKey>,
+    /// SQL texts of the CHECKs of the table as a whole.
+    pub checks: Vec<String>,
     pub without_rowid: bool,
+    /// SQLite's STRICT.
+    pub strict: bool,
     pub autoincrement: bool,
     pub sync: SyncMode,
     /// Deleting wins over a concurrent update unless this is set.
@@ -238,6 +269,30 @@ impl Schema {
         self.tables
             .iter()
             .find(|t| t.name.eq_ignore_ascii_case(name))
+    }
+    /// Whether the parent of `key` is here and has what it refers to as its primary key or as a
+    /// unique combination: a database refuses every write to a table of which that is not so.
+    #[must_use]
+    pub fn can_refer(&self, key: &ForeignKey) -> bool {
+        let Some(parent) = self.table(&key.parent) else {
+            return false;
+        };
+        let named: Option<Vec<usize>> = key
+            .parent_columns
+            .iter()
+            .map(|name| parent.position(name))
+            .collect();
+        let Some(named) = named else { return false };
+        let columns = if named.is_empty() {
+            &parent.primary_key
+        } else {
+            &named
+        };
+        let same = |list: &[usize]| {
+            list.len() == columns.len() && columns.iter().all(|position| list.contains(position))
+        };
+        columns.len() == key.columns.len()
+            && (same(&parent.primary_key) || parent.uniques.iter().any(|unique| same(unique)))
     }
     /// The table with this number.
     #[must_use]

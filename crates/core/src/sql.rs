@@ -8,11 +8,11 @@ pub use parse::{
     ColumnText, IndexText, TableText, default_text, index_text, table_text, trigger_events,
     without_comments,
 };
-pub use tokens::{Kind, Token, is_closed_expression, tokens};
+pub use tokens::{Kind, Token, is_closed_expression, is_type_name, tokens};
 
 use crate::{
     merge::path,
-    schema::{Column, ColumnType, ForeignKey, OnDelete, Table},
+    schema::{Column, ColumnType, ForeignKey, FurtherIndex, OnDelete, Table},
     value::Value,
 };
 
@@ -121,16 +121,44 @@ pub fn declared_type(ty: ColumnType) -> &'static str {
     }
 }
 
-/// `CREATE TABLE` with all constraints of `table`; generated columns are left out, because a
-/// [`Table`] does not hold their expressions, and so are constraints that name them.
+/// The type that a STRICT table declares for it: those know six names only.
+fn strict_type(ty: ColumnType) -> &'static str {
+    match ty {
+        ColumnType::Text | ColumnType::Json | ColumnType::Uuid => "TEXT",
+        ColumnType::Integer | ColumnType::Boolean => "INTEGER",
+        ColumnType::Real => "REAL",
+        ColumnType::Blob => "BLOB",
+        ColumnType::Timestamp | ColumnType::Any => "ANY",
+    }
+}
+
+/// The declared type of a column, if a table made without it would have another one, and if the
+/// column then keeps what [`declared_type`] keeps.
+#[must_use]
+pub fn unusual_type(declared: &str, ty: ColumnType, is_strict: bool) -> Option<String> {
+    let usual = if is_strict {
+        strict_type(ty)
+    } else {
+        declared_type(ty)
+    };
+    let affinity = Affinity::of(declared);
+    // DECIMAL: numbers in texts become numbers on every device alike.
+    let keeps = affinity.fits(ty) || (ty == ColumnType::Any && affinity == Affinity::Numeric);
+    let is_known = !is_strict
+        || ["INT", "INTEGER", "REAL", "TEXT", "BLOB", "ANY"]
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(declared));
+    let is_unusual = !declared.eq_ignore_ascii_case(usual) && is_type_name(declared);
+    (keeps && is_known && is_unusual).then(|| declared.to_owned())
+}
+
+/// `CREATE TABLE` with all constraints of `table`. Generated columns are left out where it is not
+/// known how they are computed, and so are constraints that name them.
 #[must_use]
 pub fn create_table(table: &Table) -> String {
-    let mut parts: Vec<String> = table
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(_, column)| !column.generated)
-        .map(|(position, _)| column_definition(table, position))
+    let mut parts: Vec<String> = (0..table.columns.len())
+        .filter(|&position| is_made(table, &[position]))
+        .map(|position| column_definition(table, position))
         .collect();
     if table.primary_key.len() > 1 {
         parts.push(format!(
@@ -140,15 +168,17 @@ pub fn create_table(table: &Table) -> String {
     }
     let uniques = table.uniques.iter().filter(|unique| is_made(table, unique));
     parts.extend(uniques.map(|unique| format!("UNIQUE ({})", names(table, unique))));
+    parts.extend(table.checks.iter().map(|check| format!("CHECK ({check})")));
     let keys = table.foreign_keys.iter();
     parts.extend(
         keys.filter(|key| is_made(table, &key.columns))
             .map(|key| foreign_key(table, key)),
     );
-    let options = if table.without_rowid {
-        " WITHOUT ROWID"
-    } else {
-        ""
+    let options = match (table.without_rowid, table.strict) {
+        (false, false) => "",
+        (true, false) => " WITHOUT ROWID",
+        (false, true) => " STRICT",
+        (true, true) => " WITHOUT ROWID, STRICT",
     };
     format!(
         "CREATE TABLE {} (\n  {}\n){options}",
@@ -164,12 +194,16 @@ pub fn column_definition(table: &Table, position: usize) -> String {
     let column = &table.columns[position];
     let mut out = quote(&column.name);
     let mut add = |text: &str| {
-        out.push(' ');
-        out.push_str(text);
+        if !text.is_empty() {
+            out.push(' ');
+            out.push_str(text);
+        }
     };
-    if column.ty != ColumnType::Any {
-        add(declared_type(column.ty));
-    }
+    add(match &column.declared {
+        Some(declared) => declared,
+        None if table.strict => strict_type(column.ty),
+        None => declared_type(column.ty),
+    });
     let alone = table.primary_key == [position];
     if alone {
         add("PRIMARY KEY");
@@ -182,6 +216,13 @@ pub fn column_definition(table: &Table, position: usize) -> String {
         add("NOT NULL");
     }
     constraints(column, &mut add);
+    if let Some(computed) = &column.computed {
+        let kind = if computed.stored { "STORED" } else { "VIRTUAL" };
+        add(&format!(
+            "GENERATED ALWAYS AS ({}) {kind}",
+            computed.expression
+        ));
+    }
     out
 }
 
@@ -241,14 +282,17 @@ pub fn foreign_key(table: &Table, key: &ForeignKey) -> String {
     out
 }
 
-/// `CREATE INDEX` for each of [`Table::indexes`] that names no generated column. Existing ones are
-/// left alone.
+/// `CREATE INDEX` for each of [`Table::indexes`] that names no generated column that is not made,
+/// and for each of [`Table::further_indexes`]. Existing ones are left alone.
 #[must_use]
 pub fn create_indexes(table: &Table) -> Vec<String> {
     let indexes = table.indexes.iter();
-    indexes
+    let plain = indexes
         .filter(|columns| is_made(table, columns))
-        .map(|columns| create_index(table, columns, false))
+        .map(|columns| create_index(table, columns, false));
+    let further = table.further_indexes.iter();
+    plain
+        .chain(further.map(|index| create_further_index(table, index)))
         .collect()
 }
 
@@ -260,23 +304,68 @@ pub fn create_indexes(table: &Table) -> Vec<String> {
 #[must_use]
 pub fn create_index(table: &Table, columns: &[usize], unique: bool) -> String {
     let parts = columns.iter().map(|&i| table.columns[i].name.as_str());
-    let suffix = if unique { "key" } else { "idx" };
-    let name = std::iter::once(table.name.as_str())
-        .chain(parts)
-        .chain([suffix])
-        .fold(String::new(), |name, part| path::child(&name, part));
     format!(
         "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})",
         if unique { "UNIQUE " } else { "" },
-        quote(&name),
+        quote(&index_name(table, parts, unique)),
         quote(&table.name),
         names(table, columns),
     )
 }
 
+/// `CREATE INDEX` for an index that is more than a list of columns, named after table, terms and
+/// condition.
+#[must_use]
+pub fn create_further_index(table: &Table, index: &FurtherIndex) -> String {
+    let mut out = format!(
+        "CREATE {}INDEX IF NOT EXISTS {} ON {} ({})",
+        if index.unique { "UNIQUE " } else { "" },
+        quote(&index_name_of(table, index)),
+        quote(&table.name),
+        index.terms,
+    );
+    if let Some(condition) = &index.condition {
+        out.push_str(&format!(" WHERE {condition}"));
+    }
+    out
+}
+
+/// The name that [`create_further_index`] gives the index.
+#[must_use]
+pub fn index_name_of(table: &Table, index: &FurtherIndex) -> String {
+    let condition = index.condition.as_deref();
+    let parts = [index.terms.as_str()].into_iter().chain(condition);
+    index_name(table, parts, index.unique)
+}
+
+/// A column as a term of [`FurtherIndex::terms`]. `collation`: where it is not the column's.
+#[must_use]
+pub fn index_term(text: &str, collation: Option<&str>, descending: bool) -> String {
+    let mut out = text.to_owned();
+    if let Some(collation) = collation {
+        out.push_str(&format!(" COLLATE {}", quote(collation)));
+    }
+    if descending {
+        out.push_str(" DESC");
+    }
+    out
+}
+
+fn index_name<'a>(table: &'a Table, parts: impl Iterator<Item = &'a str>, unique: bool) -> String {
+    let suffix = if unique { "key" } else { "idx" };
+    std::iter::once(table.name.as_str())
+        .chain(parts)
+        .chain([suffix])
+        .fold(String::new(), |name, part| path::child(&name, part))
+}
+
 /// Whether [`create_table`] makes all of these columns.
-fn is_made(table: &Table, columns: &[usize]) -> bool {
-    columns.iter().all(|&i| !table.columns[i].generated)
+#[must_use]
+pub fn is_made(table: &Table, columns: &[usize]) -> bool {
+    columns
+        .iter()
+        .map(|&i| &table.columns[i])
+        .all(|column| !column.generated || column.computed.is_some())
 }
 
 fn names(table: &Table, columns: &[usize]) -> String {

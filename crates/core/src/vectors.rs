@@ -183,6 +183,8 @@ fn table() -> Table {
         check: None,
         collate: None,
         generated: number == 9,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: std::collections::BTreeMap::new(),
     };
@@ -203,6 +205,9 @@ fn table() -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

@@ -25,7 +25,9 @@ pub use frame::{
     decode_server, encode_client, encode_server,
 };
 pub use message::*;
-pub use schema::{ColumnInfo, ForeignKeyInfo, SchemaInfo, TableInfo};
+pub use schema::{
+    ColumnInfo, ComputedInfo, ForeignKeyInfo, FurtherIndexInfo, SchemaInfo, TableInfo,
+};
 
 /// Writes into a buffer that grows.
 type MemoryEncoder<'a> = minicbor::Encoder<&'a mut Vec<u8>>;

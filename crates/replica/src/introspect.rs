@@ -7,12 +7,12 @@ mod tools;
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, config::DbConfig};
 use syncline_core::{
     Column, ColumnNumber, MergeStrategy, Table, TableNumber,
     builtin::FIRST_OWN,
     schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
-    sql::{Token, column_type, default_text, tokens},
+    sql::{Token, column_type, default_text, tokens, unusual_type},
 };
 
 pub use problem::{AttachProblem, ProblemReason};
@@ -36,8 +36,8 @@ pub struct LocalTable {
     pub table: Table,
     /// The app's own triggers on it, in no particular order.
     pub triggers: Vec<AppTrigger>,
-    /// What a [`Table`] does not hold: partial indexes, indexes over expressions, CHECKs of the
-    /// table as a whole. For people; capture knows them.
+    /// What is easily overlooked: partial indexes, indexes over expressions, CHECKs of the table
+    /// as a whole. For people; capture knows them.
     pub notes: Vec<String>,
 }
 
@@ -119,6 +119,22 @@ fn listed(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
         .collect()
 }
 
+/// Something of the app's, in a file that is not attached, with a name that Syncline keeps for
+/// itself: detaching would take it for ours.
+///
+/// # Errors
+/// The database's.
+pub fn reserved_name(conn: &Connection) -> Result<Option<String>, IntrospectError> {
+    let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'syncline\\_%' ESCAPE '\\' \
+               ORDER BY rowid LIMIT 1";
+    let found = conn.query_row(sql, [], |row| row.get(0));
+    Ok(found.optional()?)
+}
+
+/// What to do about a [`reserved_name`].
+pub const RESERVED: &str =
+    "its name begins with syncline_, which is reserved; rename it and attach again";
+
 /// Says of a name whether it is storage of a virtual table whose module this library lacks:
 /// SQLite knows storage tables only with the module.
 fn foreign_storage(
@@ -153,13 +169,49 @@ fn problems(conn: &Connection, shape: &Shape) -> rusqlite::Result<Vec<ProblemRea
     if shape.primary_key.is_empty() {
         return Ok(vec![ProblemReason::NoPrimaryKey]);
     }
+    if shape.columns.len() > problem::COLUMNS_MAX {
+        return Ok(vec![ProblemReason::TooManyColumns {
+            columns: shape.columns.len(),
+        }]);
+    }
+    let columns = shape.columns.iter().map(|column| &column.name);
+    if columns
+        .chain([&shape.name])
+        .any(|name| name.trim().is_empty())
+    {
+        return Ok(vec![ProblemReason::NoName]);
+    }
     let foreign: Vec<_> = shape.indexes.iter().filter_map(foreign_collation).collect();
     // Without the collation the rows cannot be looked up either.
-    if foreign.is_empty() {
-        rows::key_problems(conn, shape)
-    } else {
-        Ok(foreign)
+    if !foreign.is_empty() {
+        return Ok(foreign);
     }
+    match foreign_function(conn, shape)? {
+        Some(reason) => Ok(vec![reason]),
+        None => rows::key_problems(conn, shape),
+    }
+}
+
+/// What is missing to write a row of the table, other than in the app's triggers: those are off
+/// while the engine writes.
+fn foreign_function(conn: &Connection, shape: &Shape) -> rusqlite::Result<Option<ProblemReason>> {
+    let were_on = conn.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    let table = crate::sql::quoted(&shape.name);
+    // Compiled, never run.
+    let compiled = conn
+        .prepare(&format!("INSERT INTO {table} DEFAULT VALUES"))
+        .map(drop);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, were_on)?;
+    let message = match compiled {
+        Err(rusqlite::Error::SqliteFailure(_, Some(message))) => message,
+        Err(rusqlite::Error::SqlInputError { msg, .. }) => msg,
+        Ok(()) | Err(_) => return Ok(None),
+    };
+    let is_missing = ["function", "collation"]
+        .iter()
+        .any(|what| message.contains(what));
+    Ok(is_missing.then_some(ProblemReason::ForeignFunction { message }))
 }
 
 fn foreign_collation(index: &ShapeIndex) -> Option<ProblemReason> {
@@ -237,11 +289,15 @@ fn core_table(shape: &Shape, position: usize) -> Table {
             .clone()
             .filter(|c| !c.eq_ignore_ascii_case("BINARY")),
         generated: c.generated,
+        computed: c.computed.clone().filter(|_| c.generated),
+        declared: unusual_type(&c.declared, column_type(&c.declared), shape.strict),
         merge: MergeStrategy::default(),
         merge_paths: BTreeMap::new(),
     };
     let plain = |unique: bool| {
-        let wanted = move |index: &&ShapeIndex| index.unique == unique && !index.is_primary_key;
+        let wanted = move |index: &&ShapeIndex| {
+            index.unique == unique && !index.is_primary_key && shape.further(index).is_none()
+        };
         shape
             .indexes
             .iter()
@@ -249,6 +305,13 @@ fn core_table(shape: &Shape, position: usize) -> Table {
             .filter_map(ShapeIndex::plain_columns)
             .collect()
     };
+    let mut further: Vec<_> = shape
+        .indexes
+        .iter()
+        .filter(|index| !index.is_primary_key)
+        .filter_map(|index| shape.further(index))
+        .collect();
+    further.sort_by_key(|index| !index.unique);
     Table {
         name: shape.name.clone(),
         number: TableNumber(number(FIRST_OWN.0, position)),
@@ -256,8 +319,11 @@ fn core_table(shape: &Shape, position: usize) -> Table {
         primary_key: shape.primary_key.clone(),
         uniques: plain(true),
         indexes: plain(false),
+        further_indexes: further,
+        checks: shape.checks.clone(),
         foreign_keys: shape.foreign_keys.iter().map(foreign_key).collect(),
         without_rowid: shape.without_rowid,
+        strict: shape.strict,
         autoincrement: shape.autoincrement,
         sync: SyncMode::default(),
         update_wins: false,

@@ -19,6 +19,7 @@ use crate::{
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
+    introspect,
     meta::{
         self,
         outbox::{self, State},
@@ -82,6 +83,10 @@ impl Replica {
         let (tables, schema_version) = db::immediate(&conn, || {
             if meta::exists(&conn)? {
                 return Err(ReplicaError::AlreadyAttached);
+            }
+            if let Some(table) = introspect::reserved_name(&conn)? {
+                let reason = introspect::RESERVED.to_owned();
+                return Err(ReplicaError::TableUnfit { table, reason });
             }
             meta::create(&conn)?;
             settings::put(&conn, Key::Device, device)?;

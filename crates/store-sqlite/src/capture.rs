@@ -69,6 +69,7 @@ fn evictions(text: &MarkText, table: &Table, found: &Found) -> String {
     let rowid_key = found.key.iter().map(|&position| Term::Column {
         position,
         collation: "BINARY".into(),
+        descending: false,
     });
     let key = FoundIndex {
         made_as: None,
@@ -110,11 +111,12 @@ fn index_condition(index: &FoundIndex, found: &Found) -> String {
             Term::Column {
                 position,
                 collation,
+                ..
             } => {
                 let name = &columns[*position];
                 format!("t.{name} COLLATE {} = NEW.{name}", quote(collation))
             }
-            Term::Expression(text) => format!("({text}\n) = {}", of_new(text)),
+            Term::Expression { text, .. } => format!("({text}\n) = {}", of_new(text)),
         })
         .collect();
     if let Some(condition) = &index.condition {

@@ -176,7 +176,7 @@ fn uniques(table: &Table, found: &Found) -> Vec<usize> {
                 Term::Column { position, .. } => {
                     found.columns[*position].name.eq_ignore_ascii_case(name)
                 }
-                Term::Expression(_) => true,
+                Term::Expression { .. } => true,
             })
     };
     let columns = table.columns.iter().enumerate();

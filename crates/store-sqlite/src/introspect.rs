@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 use syncline_core::{
     Column, ColumnNumber, MergeStrategy, Table, TableNumber,
-    schema::{ForeignKey, OnDelete, RuleTexts, SyncMode},
+    schema::{ForeignKey, FurtherIndex, OnDelete, RuleTexts, SyncMode},
     sql::{self, Affinity, IndexText, TableText, index_text, table_text},
 };
 
@@ -55,9 +55,13 @@ pub(crate) enum Term {
     Column {
         position: usize,
         collation: String,
+        descending: bool,
     },
-    /// Its SQL text.
-    Expression(String),
+    Expression {
+        /// Its SQL text.
+        text: String,
+        descending: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -94,7 +98,7 @@ impl FoundIndex {
             .iter()
             .map(|term| match term {
                 Term::Column { position, .. } => Some(*position),
-                Term::Expression(_) => None,
+                Term::Expression { .. } => None,
             })
             .collect()
     }
@@ -187,7 +191,7 @@ fn indexes(conn: &Connection, table: &str) -> Result<Vec<FoundIndex>> {
 }
 
 fn terms(conn: &Connection, index: &str, text: &IndexText) -> Result<Vec<Term>> {
-    let sql = "SELECT cid, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno";
+    let sql = "SELECT cid, coll, \"desc\" FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([index])?;
     let mut terms = Vec::new();
@@ -197,8 +201,12 @@ fn terms(conn: &Connection, index: &str, text: &IndexText) -> Result<Vec<Term>> 
             Ok(position) => Term::Column {
                 position,
                 collation: row.get(1)?,
+                descending: row.get(2)?,
             },
-            Err(_) => Term::Expression(text.terms.get(terms.len()).cloned().unwrap_or_default()),
+            Err(_) => Term::Expression {
+                text: text.terms.get(terms.len()).cloned().unwrap_or_default(),
+                descending: row.get(2)?,
+            },
         };
         terms.push(term);
     }
@@ -267,6 +275,14 @@ impl Found {
                 .and_then(|text| text.collate.clone())
                 .filter(|collation| !collation.eq_ignore_ascii_case("BINARY")),
             generated: column.generated,
+            computed: text(&column.name)
+                .and_then(|text| text.computed.clone())
+                .filter(|_| column.generated),
+            declared: sql::unusual_type(
+                &column.declared,
+                sql::column_type(&column.declared),
+                self.text.strict,
+            ),
             merge: MergeStrategy::default(),
             merge_paths: std::collections::BTreeMap::new(),
         });
@@ -277,12 +293,15 @@ impl Found {
             primary_key: self.key.clone(),
             uniques: self.plain_indexes(true),
             indexes: self.plain_indexes(false),
+            further_indexes: self.further_indexes(),
+            checks: self.text.checks.clone(),
             foreign_keys: self
                 .foreign_keys
                 .iter()
                 .filter_map(|key| self.foreign_key(key))
                 .collect(),
             without_rowid: self.without_rowid,
+            strict: self.text.strict,
             autoincrement: self.text.autoincrement,
             sync: SyncMode::default(),
             update_wins: false,
@@ -296,7 +315,62 @@ impl Found {
             .indexes
             .iter()
             .filter(|index| index.unique == unique && !index.of_key && !index.is_ours());
-        wanted.filter_map(FoundIndex::plain_columns).collect()
+        wanted
+            .filter(|index| self.further(index).is_none())
+            .filter_map(FoundIndex::plain_columns)
+            .collect()
+    }
+
+    pub(crate) fn further_indexes(&self) -> Vec<FurtherIndex> {
+        let wanted = self
+            .indexes
+            .iter()
+            .filter(|index| !index.of_key && !index.is_ours());
+        let mut found: Vec<_> = wanted.filter_map(|index| self.further(index)).collect();
+        found.sort_by_key(|index| !index.unique);
+        found
+    }
+
+    /// The index, if it is more than a list of columns.
+    fn further(&self, index: &FoundIndex) -> Option<FurtherIndex> {
+        let other = |position: usize, collation: &str| {
+            let name = &self.columns[position].name;
+            let text = self.text.columns.iter();
+            let own = text
+                .filter(|text| text.name.eq_ignore_ascii_case(name))
+                .find_map(|text| text.collate.as_deref());
+            !own.unwrap_or("BINARY").eq_ignore_ascii_case(collation)
+        };
+        let is_plain = |term: &Term| match term {
+            // In which order values are kept matters to no UNIQUE.
+            Term::Column {
+                position,
+                collation,
+                descending,
+            } => !other(*position, collation) && (index.unique || !descending),
+            Term::Expression { .. } => false,
+        };
+        if index.condition.is_none() && index.terms.iter().all(is_plain) {
+            return None;
+        }
+        let text = |term: &Term| match term {
+            Term::Column {
+                position,
+                collation,
+                descending,
+            } => {
+                let name = sql::quote(&self.columns[*position].name);
+                let collation = other(*position, collation).then_some(collation.as_str());
+                sql::index_term(&name, collation, *descending)
+            }
+            Term::Expression { text, descending } => sql::index_term(text, None, *descending),
+        };
+        let terms: Vec<_> = index.terms.iter().map(text).collect();
+        Some(FurtherIndex {
+            unique: index.unique,
+            terms: terms.join(", "),
+            condition: index.condition.clone(),
+        })
     }
 
     fn foreign_key(&self, key: &FoundKey) -> Option<ForeignKey> {

@@ -1,7 +1,7 @@
 //! Storing row images, and finding out what the database made of them.
 
 use rusqlite::{ffi, params_from_iter};
-use syncline_core::{Row, Value, digest::content_hash};
+use syncline_core::{ColumnType, Row, Value, digest::content_hash};
 use syncline_store::{RowWrite, StorageError, WriteKind};
 
 use crate::{
@@ -61,8 +61,9 @@ impl SqliteGroup<'_> {
         Ok(())
     }
 
-    /// Frees the unique values that a row is about to change: by NULL where that is allowed,
-    /// else by deleting the row, if nothing but its image hangs on it. `true`: deleted.
+    /// Frees the unique values that a row is about to change: by NULL where that is allowed, else
+    /// by values that nobody has, else by deleting the row, if nothing but its image hangs on it.
+    /// `true`: deleted.
     fn give_way(&mut self, write: &RowWrite<'_>) -> Result<bool> {
         let entry = self.catalog.entry(write.table)?.clone();
         let taken: Vec<usize> = write
@@ -75,10 +76,12 @@ impl SqliteGroup<'_> {
         self.set_capture(entry.reacts(WriteKind::Update))?;
         if !taken.is_empty() {
             let nulls = vec![Value::Null; taken.len()];
-            let bound = nulls.iter().chain(&key).map(Bind);
-            let mut statement = self.conn().prepare_cached(&entry.update(&taken))?;
-            if statement.execute(params_from_iter(bound)).is_ok() {
-                return Ok(false);
+            for values in [nulls, self.unlikely(&entry, &taken)?] {
+                let bound = values.iter().chain(&key).map(Bind);
+                let mut statement = self.conn().prepare_cached(&entry.update(&taken))?;
+                if statement.execute(params_from_iter(bound)).is_ok() {
+                    return Ok(false);
+                }
             }
         }
         let kinds = [WriteKind::Insert, WriteKind::Update, WriteKind::Delete];
@@ -88,6 +91,28 @@ impl SqliteGroup<'_> {
         let mut statement = self.conn().prepare_cached(&entry.text.delete)?;
         statement.execute(params_from_iter(key.iter().map(Bind)))?;
         Ok(true)
+    }
+
+    /// Values that no row has, for columns that are written again in the same transaction.
+    fn unlikely(&self, entry: &Entry, positions: &[usize]) -> Result<Vec<Value>> {
+        let sql = "SELECT random(), hex(randomblob(16))";
+        let mut statement = self.conn().prepare_cached(sql)?;
+        let mut values = Vec::with_capacity(positions.len());
+        for &position in positions {
+            let (number, text): (i64, String) =
+                statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            values.push(match entry.table.columns[position].ty {
+                ColumnType::Integer | ColumnType::Boolean => Value::Integer(number),
+                ColumnType::Real => Value::Real(f64::from_bits(number.unsigned_abs() >> 2)),
+                ColumnType::Blob => Value::Blob(text.into_bytes()),
+                ColumnType::Text
+                | ColumnType::Json
+                | ColumnType::Timestamp
+                | ColumnType::Uuid
+                | ColumnType::Any => Value::Text(text),
+            });
+        }
+        Ok(values)
     }
 
     fn write_one(&mut self, write: &RowWrite<'_>, gone: bool) -> Result<()> {

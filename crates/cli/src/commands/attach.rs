@@ -80,6 +80,9 @@ fn show(plan: &AttachPlan, output: &Output) {
             output.note(&format!("  different: {} {}", table.name, difference.key));
         }
     }
+    if !plan.left_out.is_empty() {
+        output.object(&json!({ "type": "tables_left_out", "tables": plan.left_out }));
+    }
     for (name, why) in &plan.left_out {
         output.note(&format!(
             "left out: {name}: {}",

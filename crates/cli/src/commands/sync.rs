@@ -37,25 +37,57 @@ pub(crate) fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<E
 fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     runtime()?.block_on(async {
-        // The file first: what is wrong with it is wrong with any server.
-        let is_attached = engine::is_attached(&args.file)?;
-        let connection = connection(&args.file, &args.server)?;
-        if !is_attached {
-            attach_first(&args, &connection, output).await?;
-        }
-        let replica = engine::open_replica(&args.file)?;
-        let status = replica.status().map_err(|source| ClientError::Replica {
-            path: args.file.clone(),
-            source,
-        })?;
-        if is_attached {
-            are_attached(&args, &status)?;
-        }
-        let added = engine::meet(&args.file, &status, &connection).await?;
-        output.added_there(&added);
-        let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
+        let mut waits = 0;
+        let (driver, connection) = loop {
+            match ready(&args, output).await {
+                // An app may hold its file for a while; opening waited already.
+                Err(error @ ClientError::Locked(_)) => {
+                    waits += 1;
+                    if goal != Goal::Forever && waits >= LOCKED_WAITS_MAX {
+                        return Err(error.into());
+                    }
+                    still_locked(&error, waits, output);
+                }
+                other => break other?,
+            }
+        };
         run(driver, &args.file, &connection, goal, output).await
     })
+}
+
+/// How often an errand with an end finds the file locked, waiting each time, before it gives up.
+const LOCKED_WAITS_MAX: u32 = 4;
+
+fn still_locked(error: &ClientError, waits: u32, output: &Output) {
+    output.object(&json!({
+        "type": "disconnected", "code": error.code(), "message": error.to_string(),
+        "retry_after_ms": 0,
+    }));
+    if waits == 1 {
+        output.note(&format!("{error}; waiting for it"));
+    }
+}
+
+/// Opens the file, attached if it was not, with its server.
+async fn ready(args: &Sync, output: &Output) -> Result<(Driver, Connection), ClientError> {
+    // The file first: what is wrong with it is wrong with any server.
+    let is_attached = engine::is_attached(&args.file)?;
+    let connection = connection(&args.file, &args.server)?;
+    if !is_attached {
+        attach_first(args, &connection, output).await?;
+    }
+    let replica = engine::open_replica(&args.file)?;
+    let status = replica.status().map_err(|source| ClientError::Replica {
+        path: args.file.clone(),
+        source,
+    })?;
+    if is_attached {
+        are_attached(args, &status)?;
+    }
+    let added = engine::meet(&args.file, &status, &connection).await?;
+    output.added_there(&added);
+    let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
+    Ok((driver, connection))
 }
 
 /// Which tables sync is decided when attaching: asking for another one later must not pass

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod any_schema;
 mod backup;
 mod bench;
 mod crash;
@@ -10,6 +11,8 @@ mod documented;
 mod fallback;
 mod files;
 mod guides;
+mod integer_keys;
+mod manners;
 mod many_devices;
 mod refused;
 mod settings;
@@ -17,4 +20,5 @@ mod sharing;
 mod sidecar;
 mod trouble;
 mod two_devices;
+mod unfit;
 mod watch;

@@ -28,7 +28,10 @@ impl Config {
             uniques: found.uniques.clone(),
             indexes: found.indexes.clone(),
             foreign_keys: found.foreign_keys.clone(),
+            further_indexes: found.further_indexes.clone(),
+            checks: found.checks.clone(),
             without_rowid: found.without_rowid,
+            strict: found.strict,
             autoincrement: found.autoincrement,
             ..declared.clone()
         };

@@ -8,8 +8,8 @@ use super::{
     tokens::Tokens,
 };
 use crate::{
-    schema::{ColumnType, OnDelete},
-    sql::without_comments,
+    schema::{ColumnType, Computed, OnDelete},
+    sql::{is_type_name, without_comments},
 };
 
 /// What a column's text says.
@@ -24,6 +24,8 @@ pub(super) struct ColumnText {
     pub(super) null: bool,
     pub(super) unique: bool,
     pub(super) generated: bool,
+    pub(super) computed: Option<Computed>,
+    pub(super) declared: Option<String>,
     pub(super) default: Option<String>,
     pub(super) check: Option<String>,
     pub(super) collate: Option<String>,
@@ -41,7 +43,7 @@ pub(super) struct Reference {
     pub(super) on_delete: OnDelete,
 }
 
-const CONSTRAINTS: [&str; 8] = [
+const CONSTRAINTS: [&str; 9] = [
     "primary key",
     "not null",
     "default",
@@ -50,6 +52,7 @@ const CONSTRAINTS: [&str; 8] = [
     "collate",
     "references",
     "generated",
+    "declared",
 ];
 
 /// Types of other databases, and what to write for them.
@@ -206,8 +209,13 @@ fn constraint(tokens: &mut Tokens<'_>, column: &mut ColumnText) -> Result<(), Mi
         }
         "generated" => {
             tokens.advance();
-            generated(tokens)?;
-            std::mem::replace(&mut column.generated, true)
+            let twice = std::mem::replace(&mut column.generated, true);
+            column.computed = computed(tokens, at)?.or(column.computed.take());
+            twice
+        }
+        "declared" => {
+            tokens.advance();
+            column.declared.replace(declared(tokens)?).is_some()
         }
         _ => return Err(unknown_constraint(tokens, &word)),
     };
@@ -380,13 +388,36 @@ fn action(tokens: &mut Tokens<'_>) -> Result<OnDelete, Mistake> {
     Ok(action)
 }
 
-/// `generated` stands alone: the expression is the database's affair.
-fn generated(tokens: &Tokens<'_>) -> Result<(), Mistake> {
-    if !matches!(tokens.word().as_deref(), Some("always" | "by" | "as")) {
-        return Ok(());
+/// `always as (expression) stored`; nothing where only the database knows the expression.
+fn computed(tokens: &mut Tokens<'_>, at: usize) -> Result<Option<Computed>, Mistake> {
+    const EXAMPLE: &str = "write `generated always as (upper(name))`, or `generated` alone: then \
+                           the database says how";
+    if tokens.word().as_deref() == Some("by") {
+        return Err(tokens.mistake("`always as`", "write `integer primary key autoincrement`"));
     }
-    Err(tokens.mistake(
-        "`generated` alone",
-        "leave out the expression: the database has it, and the column does not travel",
-    ))
+    let always = tokens.accept("always");
+    if !tokens.accept("as") {
+        return if always {
+            Err(tokens.mistake("`as`", EXAMPLE))
+        } else {
+            Ok(None)
+        };
+    }
+    let expression = filled(tokens.group(EXAMPLE)?, at, "as")?;
+    let stored = tokens.accept("stored");
+    if !stored {
+        tokens.accept("virtual");
+    }
+    Ok(Some(Computed { expression, stored }))
+}
+
+/// The type that SQLite is to declare, in single quotes.
+fn declared(tokens: &mut Tokens<'_>) -> Result<String, Mistake> {
+    const EXAMPLE: &str = "write for example `declared 'VARCHAR(20)'`";
+    let text = match tokens.peek() {
+        Some(Token::SingleQuotedString(text)) if is_type_name(text) => text.clone(),
+        _ => return Err(tokens.mistake("the name of a type in single quotes", EXAMPLE)),
+    };
+    tokens.advance();
+    Ok(text)
 }

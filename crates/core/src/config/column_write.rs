@@ -19,6 +19,8 @@ pub(super) fn column_text(
         check,
         collate,
         generated,
+        computed,
+        declared,
         ..
     } = &table.columns[position];
     let mut out = ty.as_str().to_owned();
@@ -53,8 +55,17 @@ pub(super) fn column_text(
     if let Some(collate) = collate {
         add(&format!("collate {}", name(collate)));
     }
-    if *generated {
-        add("generated");
+    match computed {
+        Some(computed) => {
+            let expression = without_comments(&computed.expression);
+            let kind = if computed.stored { "stored" } else { "virtual" };
+            add(&format!("generated always as ({expression}) {kind}"));
+        }
+        None if *generated => add("generated"),
+        None => {}
+    }
+    if let Some(declared) = declared {
+        add(&format!("declared '{declared}'"));
     }
     if let Some(key) = reference {
         add(&reference_text(key));

@@ -8,13 +8,17 @@ use super::{
     Renamed, check,
     column::{self, ColumnText, Reference},
     error::{Mistake, Mistakes},
+    further,
     keys::{Keys, Node, in_order, joined, text as as_text, texts as as_texts, wrong_type},
     merge::{self, Chosen},
     place::Source,
 };
 use crate::{
     ids::{ColumnNumber, TableNumber},
-    schema::{Column, ColumnType, ForeignKey, MergeStrategy, RuleTexts, SyncMode, Table},
+    schema::{
+        Column, ColumnType, ForeignKey, FurtherIndex, MergeStrategy, RuleTexts, SyncMode, Table,
+    },
+    sql::{is_closed_expression, without_comments},
 };
 
 /// What the file says of a table beyond the table itself.
@@ -45,12 +49,14 @@ const SYNONYMS: &[(&str, &str)] = &[
 ];
 
 /// Keys that say what a table looks like: they go with `columns`.
-const STRUCTURE: [&str; 5] = [
+const STRUCTURE: [&str; 7] = [
     "primary_key",
     "unique",
     "indexes",
     "foreign_keys",
+    "checks",
     "without_rowid",
+    "strict",
 ];
 
 pub(super) fn parse(
@@ -110,6 +116,9 @@ fn empty(name: &str, number: TableNumber) -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),
@@ -157,6 +166,7 @@ fn structure(
         (&a.columns, name(a)).cmp(&(&b.columns, name(b)))
     });
     (table.foreign_keys, *references) = found.into_iter().unzip();
+    checks(table, keys, m);
     if let Some(without_rowid) = keys.boolean("without_rowid", m) {
         table.without_rowid = without_rowid;
         if without_rowid && table.autoincrement {
@@ -170,6 +180,25 @@ fn structure(
                 "take out `without_rowid`",
             );
         }
+    }
+    table.strict = keys.boolean("strict", m).unwrap_or(false);
+}
+
+/// `checks = ["starts < ends"]`.
+fn checks(table: &mut Table, keys: &mut Keys<'_, '_>, m: &mut Mistakes) {
+    let path = keys.path("checks");
+    for (text, span) in keys.texts("checks", m).unwrap_or_default() {
+        let text = without_comments(text);
+        if text.is_empty() || !is_closed_expression(&text) {
+            m.add(
+                span.start,
+                format!("{path} has a text that is no condition"),
+                "an SQL condition on the columns of the table",
+                "write for example checks = [\"starts < ends\"]",
+            );
+            continue;
+        }
+        table.checks.push(text);
     }
 }
 
@@ -210,6 +239,8 @@ fn column_of(name: &str, position: usize, text: &ColumnText) -> Column {
         check: text.check.clone(),
         collate: text.collate.clone(),
         generated: text.generated,
+        computed: text.computed.clone(),
+        declared: text.declared.clone(),
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     }
@@ -240,46 +271,59 @@ fn uniques_and_indexes(
         .filter(|column| !alone(column))
         .map(|(position, _)| vec![position])
         .collect();
-    uniques.extend(column_lists(table, keys, "unique", m));
+    let (lists, mut further) = index_lists(table, keys, "unique", m);
+    uniques.extend(lists);
     uniques.sort();
     uniques.dedup();
     table.uniques = uniques;
-    table.indexes = column_lists(table, keys, "indexes", m);
+    let (lists, others) = index_lists(table, keys, "indexes", m);
+    table.indexes = lists;
+    further.extend(others);
+    table.further_indexes = further;
 }
 
-/// `[["a", "b"], ["c"]]`.
-fn column_lists(
+/// `[["a", "b"], "(lower(c)) where d = 0"]`.
+fn index_lists(
     table: &Table,
     keys: &mut Keys<'_, '_>,
     name: &'static str,
     m: &mut Mistakes,
-) -> Vec<Vec<usize>> {
+) -> (Vec<Vec<usize>>, Vec<FurtherIndex>) {
+    let (mut lists, mut further) = (Vec::new(), Vec::new());
     let Some((_, node)) = keys.take(name) else {
-        return Vec::new();
+        return (lists, further);
     };
     let path = keys.path(name);
     let expected = "a list of lists of columns";
-    let Some(lists) = node.get_ref().as_array() else {
+    let Some(items) = node.get_ref().as_array() else {
         let suggestion = format!("write {name} = [[\"a\", \"b\"]]");
         wrong_type(node, &path, expected, &suggestion, m);
-        return Vec::new();
+        return (lists, further);
     };
-    let mut out = Vec::new();
-    for list in lists.iter() {
-        if list.get_ref().is_str() {
-            let column = list.get_ref().as_str().unwrap_or_default();
-            let suggestion = format!("write [[{}]]", super::keys::quoted(column));
-            wrong_type(list, &path, expected, &suggestion, m);
+    for item in items.iter() {
+        if let Some(text) = item.get_ref().as_str() {
+            if further::is_meant(text) {
+                match further::parse(text, name == "unique") {
+                    Ok(index) => further.push(index),
+                    Err(mistake) => m.push(Mistake {
+                        at: item.span().start,
+                        ..mistake.of(&path)
+                    }),
+                }
+                continue;
+            }
+            let suggestion = format!("write [[{}]]", super::keys::quoted(text));
+            wrong_type(item, &path, expected, &suggestion, m);
             continue;
         }
-        let Some(names) = as_texts(list, &path, m) else {
+        let Some(names) = as_texts(item, &path, m) else {
             continue;
         };
-        if let Some(positions) = check::positions(table, &names, &path, list.span().start, m) {
-            out.push(positions);
+        if let Some(positions) = check::positions(table, &names, &path, item.span().start, m) {
+            lists.push(positions);
         }
     }
-    out
+    (lists, further)
 }
 
 fn table_foreign_keys(

@@ -5,10 +5,14 @@ use std::fmt::Write;
 use super::{
     Config, Renamed, ServerConfig,
     column_write::{column_text, foreign_key_text},
+    further,
     keys::quoted,
     merge::{Chosen, What},
 };
-use crate::schema::{ForeignKey, MergeStrategy, SyncMode, Table};
+use crate::{
+    schema::{ForeignKey, MergeStrategy, SyncMode, Table},
+    sql::without_comments,
+};
 
 const HEAD: &str = "\
 # What syncs, to whom and how it merges. `syncline check` reads this file and says every mistake.
@@ -180,9 +184,14 @@ fn structure(out: &mut String, table: &Table) {
             .map(|&position| text(&table.columns[position].name));
         format!("[{}]", names.collect::<Vec<_>>().join(", "))
     };
-    let lists = |lists: Vec<&Vec<usize>>| {
+    let lists = |lists: Vec<&Vec<usize>>, unique: bool| {
+        let further = table.further_indexes.iter();
+        let further = further.filter(|index| index.unique == unique);
         let lists = lists.into_iter().map(|list| names(list));
-        format!("[{}]", lists.collect::<Vec<_>>().join(", "))
+        let all: Vec<_> = lists
+            .chain(further.map(|index| text(&further::text(index))))
+            .collect();
+        (!all.is_empty()).then(|| format!("[{}]", all.join(", ")))
     };
     if table.primary_key.len() > 1 {
         pair(out, "primary_key", &names(&table.primary_key));
@@ -192,14 +201,25 @@ fn structure(out: &mut String, table: &Table) {
         .iter()
         .filter(|unique| unique.len() > 1)
         .collect();
-    if !uniques.is_empty() {
-        pair(out, "unique", &lists(uniques));
+    if let Some(uniques) = lists(uniques, true) {
+        pair(out, "unique", &uniques);
     }
-    if !table.indexes.is_empty() {
-        pair(out, "indexes", &lists(table.indexes.iter().collect()));
+    if let Some(indexes) = lists(table.indexes.iter().collect(), false) {
+        pair(out, "indexes", &indexes);
+    }
+    if !table.checks.is_empty() {
+        let checks = table
+            .checks
+            .iter()
+            .map(|check| text(&without_comments(check)));
+        let checks = checks.collect::<Vec<_>>().join(", ");
+        pair(out, "checks", &format!("[{checks}]"));
     }
     if table.without_rowid {
         pair(out, "without_rowid", "true");
+    }
+    if table.strict {
+        pair(out, "strict", "true");
     }
 }
 

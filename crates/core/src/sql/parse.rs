@@ -2,6 +2,7 @@
 //! indexes, read from the SQL text in `sqlite_schema`.
 
 use super::tokens::{Kind, Token, tokens};
+use crate::schema::Computed;
 
 /// What CREATE TABLE says about one column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub struct ColumnText {
     /// Without the word and the outer parentheses; several are joined by AND.
     pub check: Option<String>,
     pub collate: Option<String>,
+    pub computed: Option<Computed>,
 }
 
 /// What CREATE TABLE says.
@@ -20,6 +22,7 @@ pub struct TableText {
     /// CHECKs of the table as a whole.
     pub checks: Vec<String>,
     pub autoincrement: bool,
+    pub strict: bool,
 }
 
 /// What CREATE INDEX says.
@@ -27,6 +30,8 @@ pub struct TableText {
 pub struct IndexText {
     /// Each term without ASC or DESC.
     pub terms: Vec<String>,
+    /// Aligned with `terms`: whether it is DESC.
+    pub descending: Vec<bool>,
     /// The condition of a partial index.
     pub predicate: Option<String>,
 }
@@ -36,12 +41,15 @@ pub struct IndexText {
 pub fn table_text(sql: &str) -> TableText {
     let all = tokens(sql);
     let mut out = TableText::default();
-    for item in list_items(&all).0 {
+    let (items, end) = list_items(&all);
+    let options = all.get(end..).unwrap_or_default();
+    out.strict = options.iter().any(|option| option.is_word("STRICT"));
+    for item in items {
         let starts_constraint = ["CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"]
             .iter()
             .any(|word| item[0].is_word(word));
         out.autoincrement |= top_level(item).any(|i| item[i].is_word("AUTOINCREMENT"));
-        let checks = checks(sql, item);
+        let checks = after(sql, item, "CHECK");
         if starts_constraint {
             out.checks.extend(checks);
             continue;
@@ -57,6 +65,7 @@ pub fn table_text(sql: &str) -> TableText {
             name: item[0].name(),
             check,
             collate,
+            computed: computed(sql, item),
         });
     }
     out
@@ -86,9 +95,14 @@ pub fn index_text(sql: &str) -> IndexText {
         [word, only] if word.is_word("WHERE") => Some(only.text.to_owned()),
         _ => None,
     };
+    let descends = |item: &&[Token<'_>]| {
+        let last = item.last();
+        item.len() > 1 && last.is_some_and(|token| token.is_word("DESC"))
+    };
     IndexText {
+        descending: items.iter().map(descends).collect(),
         terms: items.into_iter().map(term).collect(),
-        predicate,
+        predicate: predicate.map(|text| without_comments(&text)),
     }
 }
 
@@ -131,7 +145,8 @@ fn top_level<'t>(item: &'t [Token<'_>]) -> impl Iterator<Item = usize> + 't {
     })
 }
 
-fn checks(sql: &str, item: &[Token<'_>]) -> Vec<String> {
+/// What is in the parentheses that follow this word outside of others.
+fn after(sql: &str, item: &[Token<'_>], word: &str) -> Vec<String> {
     let inner = |at: usize| {
         let open = item.get(at + 1).filter(|t| t.is_symbol("("))?;
         let close = (at + 2..item.len()).find({
@@ -148,9 +163,16 @@ fn checks(sql: &str, item: &[Token<'_>]) -> Vec<String> {
         Some(without_comments(&sql[open.end()..item[close].start]))
     };
     top_level(item)
-        .filter(|&i| item[i].is_word("CHECK"))
+        .filter(|&i| item[i].is_word(word))
         .filter_map(inner)
         .collect()
+}
+
+/// `AS (expression) STORED`, with or without GENERATED ALWAYS.
+fn computed(sql: &str, item: &[Token<'_>]) -> Option<Computed> {
+    let expression = after(sql, item, "AS").into_iter().next()?;
+    let stored = top_level(item).any(|i| i > 0 && item[i].is_word("STORED"));
+    Some(Computed { expression, stored })
 }
 
 /// `sql` with a space in place of each comment: one that runs to the end of its line would hide
@@ -237,6 +259,7 @@ mod tests {
             name: name.into(),
             check: check.map(Into::into),
             collate: collate.map(Into::into),
+            computed: None,
         };
         let check = "(length(\"check\") > (1)) AND (1)";
         let expected = [
@@ -247,7 +270,34 @@ mod tests {
         ];
         assert_eq!(text.columns, expected);
         assert_eq!(text.checks, ["id <> ')'", "c"]);
-        assert!(text.autoincrement);
+        assert!(text.autoincrement && text.strict);
+        assert!(!table_text("CREATE TABLE t (strict, b) WITHOUT ROWID").strict);
+    }
+
+    #[test]
+    fn how_columns_are_computed() {
+        let text = table_text(
+            "CREATE TABLE t (a, b TEXT GENERATED ALWAYS AS (upper(a) /* x */ || ')') STORED NOT NULL, \
+             c AS (a + (1)), d INT DEFAULT (CAST(1 AS INT)), \"as\" (1), stored AS (1) VIRTUAL)",
+        );
+        let found: Vec<_> = text
+            .columns
+            .iter()
+            .map(|c| {
+                c.computed
+                    .as_ref()
+                    .map(|c| (c.expression.as_str(), c.stored))
+            })
+            .collect();
+        let expected = [
+            None,
+            Some(("upper(a) || ')'", true)),
+            Some(("a + (1)", false)),
+            None,
+            None,
+            Some(("1", false)),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -275,6 +325,7 @@ mod tests {
             text.terms,
             ["lower(a, 'x,y')", "b COLLATE NOCASE", "\"desc\""]
         );
+        assert_eq!(text.descending, [true, false, false]);
         assert_eq!(
             text.predicate.as_deref(),
             Some("(deleted = 0) AND b <> ')'")

@@ -280,6 +280,8 @@ fn sample() -> Table {
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     };
@@ -310,6 +312,9 @@ fn sample() -> Table {
         }],
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

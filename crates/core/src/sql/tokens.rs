@@ -122,6 +122,44 @@ pub fn is_closed_expression(text: &str) -> bool {
     depth == 0 && end == whole.len()
 }
 
+/// Whether `text` is the name of a type as SQLite takes it in a column's definition, and nothing
+/// besides: words, and numbers in parentheses at the end.
+#[must_use]
+pub fn is_type_name(text: &str) -> bool {
+    let (words, rest) = text
+        .find('(')
+        .map_or((text, ""), |open| text.split_at(open));
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ' ';
+    let numbers = rest
+        .strip_prefix('(')
+        .and_then(|rest| rest.trim_end().strip_suffix(')'));
+    let is_size = |c: char| c.is_ascii_digit() || matches!(c, ' ' | ',' | '+' | '-');
+    // The words with which a constraint begins would end the type's name.
+    let constraints = [
+        "CONSTRAINT",
+        "PRIMARY",
+        "NOT",
+        "NULL",
+        "UNIQUE",
+        "CHECK",
+        "DEFAULT",
+        "COLLATE",
+        "REFERENCES",
+        "GENERATED",
+        "ALWAYS",
+        "AS",
+        "ON",
+    ];
+    let is_free = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && !constraints.iter().any(|c| c.eq_ignore_ascii_case(word))
+    };
+    !words.trim().is_empty()
+        && words.chars().all(plain)
+        && words.split_whitespace().all(is_free)
+        && (rest.is_empty() || numbers.is_some_and(|n| !n.is_empty() && n.chars().all(is_size)))
+}
+
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
 }
@@ -198,6 +236,30 @@ mod tests {
         for text in open {
             let text = text.replace("\\0", "\0");
             assert!(!is_closed_expression(&text) || text.is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_types_are_nothing_else() {
+        for name in ["INT", "varchar(20)", "DOUBLE PRECISION", "DECIMAL (10, -2)"] {
+            assert!(is_type_name(name), "{name}");
+        }
+        let others = [
+            "",
+            " ",
+            "TEXT NOT NULL",
+            "TEXT COLLATE x",
+            "TEXT)",
+            "TEXT, b",
+            "TEXT(1) CHECK (0)",
+            "\"TEXT\"",
+            "TEXT(a)",
+            "TEXT()",
+            "2",
+            "TEXT--",
+        ];
+        for text in others {
+            assert!(!is_type_name(text), "{text}");
         }
     }
 

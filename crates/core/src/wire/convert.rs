@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::schema::{ColumnInfo, ForeignKeyInfo, SchemaInfo, TableInfo};
+use super::schema::{
+    ColumnInfo, ComputedInfo, ForeignKeyInfo, FurtherIndexInfo, SchemaInfo, TableInfo,
+};
 use crate::{
     ids::{ColumnNumber, TableNumber},
     schema::{
-        Column, ColumnType, ForeignKey, MergeStrategy, OnDelete, RuleTexts, Schema, SyncMode, Table,
+        Column, ColumnType, Computed, ForeignKey, FurtherIndex, MergeStrategy, OnDelete, RuleTexts,
+        Schema, SyncMode, Table,
     },
-    sql::{is_closed_expression, without_comments},
+    sql::{is_closed_expression, unusual_type, without_comments},
 };
 
 impl SchemaInfo {
@@ -23,8 +26,9 @@ impl SchemaInfo {
     /// The schema again, without rules.
     ///
     /// Total: an unknown type is `any`, an unknown strategy last-write-wins; constraints with
-    /// positions that are no column's are left out, and so are defaults and checks that are not
-    /// one expression, and tables without a primary key.
+    /// positions that are no column's are left out, and so are defaults, checks, computations and
+    /// terms of indexes that are not closed expressions, declared types that are more than one,
+    /// and tables without a primary key.
     #[must_use]
     pub fn to_schema(&self) -> Schema {
         Schema {
@@ -67,7 +71,20 @@ fn table_info(table: &Table) -> TableInfo {
         autoincrement: table.autoincrement,
         on_demand: table.sync == SyncMode::OnDemand,
         update_wins: table.update_wins,
+        further_indexes: told(table.further_indexes.iter().map(|index| FurtherIndexInfo {
+            unique: index.unique,
+            terms: without_comments(&index.terms),
+            condition: index.condition.as_deref().map(without_comments),
+        })),
+        checks: told(table.checks.iter().map(|check| without_comments(check))),
+        strict: table.strict.then_some(true),
     }
+}
+
+/// What is empty is left out.
+fn told<T>(items: impl Iterator<Item = T>) -> Option<Vec<T>> {
+    let items: Vec<T> = items.collect();
+    (!items.is_empty()).then_some(items)
 }
 
 fn column_info(column: &Column) -> ColumnInfo {
@@ -86,6 +103,11 @@ fn column_info(column: &Column) -> ColumnInfo {
             .iter()
             .map(|(path, strategy)| (path.clone(), strategy.as_str().to_owned()))
             .collect(),
+        computed: column.computed.as_ref().map(|computed| ComputedInfo {
+            expression: without_comments(&computed.expression),
+            stored: computed.stored,
+        }),
+        declared: column.declared.clone(),
     }
 }
 
@@ -95,6 +117,7 @@ fn table(info: &TableInfo) -> Option<Table> {
     if primary_key.is_empty() {
         return None;
     }
+    let strict = info.strict.unwrap_or(false);
     let lists = |lists: &[Vec<u32>]| {
         lists
             .iter()
@@ -104,7 +127,11 @@ fn table(info: &TableInfo) -> Option<Table> {
     Some(Table {
         name: info.name.clone(),
         number: TableNumber(info.number),
-        columns: info.columns.iter().map(column).collect(),
+        columns: info
+            .columns
+            .iter()
+            .map(|info| column(info, strict))
+            .collect(),
         primary_key,
         uniques: lists(&info.uniques),
         indexes: lists(&info.indexes),
@@ -120,7 +147,20 @@ fn table(info: &TableInfo) -> Option<Table> {
                 })
             })
             .collect(),
+        further_indexes: info
+            .further_indexes
+            .iter()
+            .flatten()
+            .filter_map(further_index)
+            .collect(),
+        checks: info
+            .checks
+            .iter()
+            .flatten()
+            .filter_map(|text| expression(Some(text)))
+            .collect(),
         without_rowid: info.without_rowid,
+        strict,
         autoincrement: info.autoincrement,
         sync: if info.on_demand {
             SyncMode::OnDemand
@@ -133,17 +173,30 @@ fn table(info: &TableInfo) -> Option<Table> {
     })
 }
 
-fn column(info: &ColumnInfo) -> Column {
+fn column(info: &ColumnInfo, strict: bool) -> Column {
+    let ty = ColumnType::parse(&info.ty).unwrap_or(ColumnType::Any);
     let strategy = |name: &str| MergeStrategy::parse(name).unwrap_or_default();
     Column {
         name: info.name.clone(),
         number: ColumnNumber(info.number),
-        ty: ColumnType::parse(&info.ty).unwrap_or(ColumnType::Any),
+        ty,
         not_null: info.not_null,
         default: expression(info.default.as_ref()),
         check: expression(info.check.as_ref()),
         collate: info.collate.clone(),
         generated: info.generated,
+        computed: info
+            .computed
+            .as_ref()
+            .filter(|computed| info.generated && is_closed(&computed.expression))
+            .map(|computed| Computed {
+                expression: computed.expression.clone(),
+                stored: computed.stored,
+            }),
+        declared: info
+            .declared
+            .as_deref()
+            .and_then(|name| unusual_type(name, ty, strict)),
         merge: strategy(&info.merge),
         merge_paths: info
             .merge_paths
@@ -153,9 +206,28 @@ fn column(info: &ColumnInfo) -> Column {
     }
 }
 
+/// `None` where a part of it could become something else in CREATE INDEX: without its condition
+/// a unique index would forbid more than it should.
+fn further_index(info: &FurtherIndexInfo) -> Option<FurtherIndex> {
+    let is_closed = info
+        .condition
+        .iter()
+        .chain([&info.terms])
+        .all(|text| is_closed(text));
+    is_closed.then(|| FurtherIndex {
+        unique: info.unique,
+        terms: info.terms.clone(),
+        condition: info.condition.clone(),
+    })
+}
+
 /// A peer's text becomes part of CREATE TABLE: it may not be more than one expression.
 fn expression(text: Option<&String>) -> Option<String> {
-    text.filter(|text| is_closed_expression(text)).cloned()
+    text.filter(|text| is_closed(text)).cloned()
+}
+
+fn is_closed(text: &str) -> bool {
+    !text.trim_ascii().is_empty() && is_closed_expression(text)
 }
 
 fn numbers(positions: &[usize]) -> Vec<u32> {

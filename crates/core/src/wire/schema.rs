@@ -10,7 +10,8 @@ pub struct SchemaInfo {
     pub tables: Vec<TableInfo>,
 }
 
-/// One table; the fields mean what [`crate::Table`]'s mean.
+/// One table; the fields mean what [`crate::Table`]'s mean. Fields from 11 on are left out where
+/// they say nothing, so the hash of a schema without them is what it was before there were any.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
 pub struct TableInfo {
@@ -36,6 +37,12 @@ pub struct TableInfo {
     pub on_demand: bool,
     #[n(10)]
     pub update_wins: bool,
+    #[n(11)]
+    pub further_indexes: Option<Vec<FurtherIndexInfo>>,
+    #[n(12)]
+    pub checks: Option<Vec<String>>,
+    #[n(13)]
+    pub strict: Option<bool>,
 }
 
 /// One column; the fields mean what [`crate::Column`]'s mean.
@@ -65,6 +72,32 @@ pub struct ColumnInfo {
     /// Path, strategy.
     #[n(9)]
     pub merge_paths: Vec<(String, String)>,
+    #[n(10)]
+    pub computed: Option<ComputedInfo>,
+    #[n(11)]
+    pub declared: Option<String>,
+}
+
+/// How a generated column is computed.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct ComputedInfo {
+    #[n(0)]
+    pub expression: String,
+    #[n(1)]
+    pub stored: bool,
+}
+
+/// An index that is more than a list of columns.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct FurtherIndexInfo {
+    #[n(0)]
+    pub unique: bool,
+    #[n(1)]
+    pub terms: String,
+    #[n(2)]
+    pub condition: Option<String>,
 }
 
 /// One foreign key.

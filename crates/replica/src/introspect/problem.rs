@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Columns of one table: the table of its marks has some more, and SQLite allows 2,000.
+pub(super) const COLUMNS_MAX: usize = 1_900;
+
 /// Something that stands in the way of syncing one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachProblem {
@@ -20,6 +23,12 @@ pub enum ProblemReason {
     Virtual,
     /// The key or an index compares by a collation that only the app's own program has.
     ForeignCollation { index: String, collation: String },
+    /// A CHECK, an index or a column is computed by a function that only the app's own program has.
+    ForeignFunction { message: String },
+    /// It, or a column of it, is called nothing, or by white space.
+    NoName,
+    /// More columns than the triggers and their table can hold.
+    TooManyColumns { columns: usize },
     /// Two rows have keys that are one UUID, spelled differently.
     SameUuid { column: String, key: String },
     /// A UUID key that is spelled so that it cannot be found by its value.
@@ -43,6 +52,13 @@ impl ProblemReason {
             Self::ForeignCollation { index, .. } => {
                 format!("create {index} with BINARY, NOCASE or RTRIM")
             }
+            Self::ForeignFunction { .. } => {
+                "write the expression with SQLite's own functions, or compute it in the app".into()
+            }
+            Self::NoName => "give it a name: ALTER TABLE … RENAME".into(),
+            Self::TooManyColumns { .. } => {
+                format!("move columns to another table, so that each has at most {COLUMNS_MAX}")
+            }
             Self::SameUuid { .. } => "delete one of the two rows, or give it another key".into(),
             Self::OddUuid { .. } => "write the key in lower case with hyphens".into(),
         }
@@ -63,6 +79,11 @@ impl fmt::Display for ProblemReason {
                     "{index} uses the collation {collation}, which SQLite does not have"
                 )
             }
+            Self::ForeignFunction { message } => {
+                write!(f, "this program cannot write its rows ({message})")
+            }
+            Self::NoName => f.write_str("it has no name, or a column of it has none"),
+            Self::TooManyColumns { columns } => write!(f, "it has {columns} columns"),
             Self::SameUuid { column, key } => {
                 write!(
                     f,

@@ -3,9 +3,12 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use syncline_core::sql::{IndexText, Kind, Token, index_text, table_text, tokens};
+use syncline_core::{
+    schema::{Computed, FurtherIndex},
+    sql::{self, IndexText, Kind, Token, index_text, table_text, tokens},
+};
 
-use crate::sql::literal;
+use crate::sql::{literal, quoted};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -14,6 +17,7 @@ pub(crate) struct Shape {
     /// Positions in `columns`, in key order; empty without a primary key.
     pub(crate) primary_key: Vec<usize>,
     pub(crate) without_rowid: bool,
+    pub(crate) strict: bool,
     pub(crate) autoincrement: bool,
     /// The key column is the rowid itself.
     pub(crate) rowid_key: bool,
@@ -32,6 +36,7 @@ pub(crate) struct ShapeColumn {
     pub(crate) not_null: bool,
     pub(crate) default: Option<String>,
     pub(crate) generated: bool,
+    pub(crate) computed: Option<Computed>,
     pub(crate) check: Option<String>,
     pub(crate) collate: Option<String>,
 }
@@ -50,6 +55,7 @@ pub(crate) struct ShapeIndex {
 pub(crate) struct Term {
     pub(crate) of: TermOf,
     pub(crate) collation: String,
+    pub(crate) descending: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +93,40 @@ impl ShapeIndex {
 }
 
 impl Shape {
+    /// The index as a [`FurtherIndex`], if it is more than a list of columns.
+    pub(crate) fn further(&self, index: &ShapeIndex) -> Option<FurtherIndex> {
+        let is_plain = |term: &Term| match &term.of {
+            // In which order values are kept matters to no UNIQUE.
+            TermOf::Column(position) => {
+                self.has_collation(*position, &term.collation) && (index.unique || !term.descending)
+            }
+            TermOf::Expression(_) => false,
+        };
+        if index.predicate.is_none() && index.terms.iter().all(is_plain) {
+            return None;
+        }
+        let text = |term: &Term| match &term.of {
+            TermOf::Column(position) => {
+                let other = !self.has_collation(*position, &term.collation);
+                let collation = other.then_some(term.collation.as_str());
+                let name = quoted(&self.columns[*position].name);
+                sql::index_term(&name, collation, term.descending)
+            }
+            TermOf::Expression(text) => sql::index_term(text, None, term.descending),
+        };
+        let terms: Vec<_> = index.terms.iter().map(text).collect();
+        Some(FurtherIndex {
+            unique: index.unique,
+            terms: terms.join(", "),
+            condition: index.predicate.clone(),
+        })
+    }
+
+    fn has_collation(&self, position: usize, collation: &str) -> bool {
+        let own = self.columns[position].collate.as_deref();
+        own.unwrap_or("BINARY").eq_ignore_ascii_case(collation)
+    }
+
     /// The ordinary table called `name`; `None` if there is none.
     pub(crate) fn read(conn: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
         let found = conn
@@ -116,6 +156,7 @@ impl Shape {
             if let Some(named) = named {
                 column.check.clone_from(&named.check);
                 column.collate.clone_from(&named.collate);
+                column.computed.clone_from(&named.computed);
             }
         }
         let indexes = indexes(conn, &name)?;
@@ -139,6 +180,7 @@ impl Shape {
             columns,
             primary_key,
             without_rowid,
+            strict: text.strict,
             autoincrement: text.autoincrement,
             rowid_key,
             indexes,
@@ -208,6 +250,7 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<(Vec<ShapeColumn>
             not_null: row.get(2)?,
             default: row.get(3)?,
             generated: row.get::<_, i64>(5)? > 1,
+            computed: None,
             check: None,
             collate: None,
         });
@@ -225,7 +268,7 @@ fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> 
          LEFT JOIN sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name",
     )?;
     let mut terms = conn.prepare_cached(
-        "SELECT cid, coll FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno",
+        "SELECT cid, coll, \"desc\" FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno",
     )?;
     let mut out = Vec::new();
     let mut rows = list.query(params![table])?;
@@ -234,11 +277,12 @@ fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> 
         let sql: Option<String> = row.get(3)?;
         let text: IndexText = sql.as_deref().map(index_text).unwrap_or_default();
         let found = terms.query_map([&name], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?))
+            let collation: Option<String> = row.get(1)?;
+            Ok((row.get::<_, i64>(0)?, collation, row.get(2)?))
         })?;
         let mut parts = Vec::new();
         for (i, term) in found.enumerate() {
-            let (cid, collation) = term?;
+            let (cid, collation, descending) = term?;
             let of = match usize::try_from(cid) {
                 Ok(position) => TermOf::Column(position),
                 Err(_) => TermOf::Expression(text.terms.get(i).cloned().unwrap_or_default()),
@@ -246,6 +290,7 @@ fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> 
             parts.push(Term {
                 of,
                 collation: collation.unwrap_or_else(|| "BINARY".into()),
+                descending,
             });
         }
         out.push(ShapeIndex {

@@ -223,16 +223,53 @@ fn create_missing(
         {
             continue;
         }
-        for text in [sql::create_table(table)]
-            .into_iter()
-            .chain(sql::create_indexes(table))
-        {
-            conn.execute_batch(&text)
-                .doing("creating a table of the server")?;
-        }
+        create(conn, table)?;
         names::table(conn, &table.name, false)?;
     }
     Ok(())
+}
+
+/// Creates the table; where an expression of it is one that this SQLite does not know, without
+/// what is computed or checked here: the rows are the same, and the server has judged them.
+fn create(conn: &Connection, table: &Table) -> Result<(), ReplicaError> {
+    const DOING: &str = "creating a table of the server";
+    if conn.execute_batch(&sql::create_table(table)).is_err() {
+        let mut plain = Table {
+            checks: Vec::new(),
+            ..table.clone()
+        };
+        for column in &mut plain.columns {
+            column.computed = None;
+            column.check = None;
+        }
+        conn.execute_batch(&sql::create_table(&plain))
+            .doing(DOING)?;
+    }
+    for index in &table.indexes {
+        if index.iter().all(|&i| is_there(conn, table, i)) {
+            let text = sql::create_index(table, index, false);
+            conn.execute_batch(&text).doing(DOING)?;
+        }
+    }
+    for index in &table.further_indexes {
+        let text = sql::create_further_index(table, index);
+        if let Err(error) = conn.execute_batch(&text)
+            && error.sqlite_error_code() != Some(rusqlite::ErrorCode::Unknown)
+        {
+            return Err(error).doing(DOING);
+        }
+    }
+    Ok(())
+}
+
+fn is_there(conn: &Connection, table: &Table, position: usize) -> bool {
+    let column = &table.columns[position];
+    let sql = format!(
+        "SELECT {} FROM {}",
+        sql::quote(&column.name),
+        sql::quote(&table.name)
+    );
+    !column.generated || (column.computed.is_some() && conn.prepare(&sql).is_ok())
 }
 
 /// Creates the inbox of conflicts and numbers it.

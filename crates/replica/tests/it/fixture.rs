@@ -41,6 +41,8 @@ pub(crate) fn table(
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     };
@@ -54,6 +56,9 @@ pub(crate) fn table(
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

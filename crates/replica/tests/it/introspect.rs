@@ -41,7 +41,25 @@ fn tables_are_read_as_the_app_made_them() {
     assert_eq!(projects.table.columns[2].default.as_deref(), Some("'[]'"));
     assert!(projects.table.columns[9].generated);
     assert_eq!(projects.table.uniques, [vec![1, 4]]);
-    assert_eq!(projects.table.indexes, [vec![3]]);
+    assert_eq!(projects.table.indexes, Vec::<Vec<usize>>::new());
+    let further = projects.table.further_indexes.iter();
+    let further: Vec<_> = further
+        .map(|i| (i.unique, i.terms.as_str(), i.condition.as_deref()))
+        .collect();
+    assert_eq!(
+        further,
+        [
+            (true, "\"n\"", Some("done = 0")),
+            (false, "\"done\" DESC", None),
+            (false, "lower(name)", None),
+        ]
+    );
+    let computed = projects.table.columns[9].computed.as_ref();
+    let computed = computed.map(|c| (c.expression.as_str(), c.stored));
+    assert_eq!(computed, Some(("upper(name)", true)));
+    let declared = projects.table.columns.iter().map(|c| c.declared.as_deref());
+    let declared: Vec<_> = declared.flatten().collect();
+    assert_eq!(declared, ["VARCHAR(40)", "DECIMAL", "DOUBLE"]);
     assert_eq!(
         projects.notes,
         [

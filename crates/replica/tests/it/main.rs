@@ -15,6 +15,7 @@ mod capture_programs;
 mod capture_schema;
 mod capture_traps;
 mod damage;
+mod detach;
 mod device;
 mod fixture;
 mod grants;

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use syncline_core::{
+    config::Config,
     schema::RuleTexts,
     wire::{SchemaInfo, code},
 };
@@ -60,6 +61,8 @@ pub(crate) async fn offer<B: Backend>(
         return Err(ApiError::new(StatusCode::FORBIDDEN, code::SCHEMA, sentence));
     }
     let mut config = shared.config.read().clone();
+    let mut all = context.plan.schema().clone();
+    all.tables.extend(unknown.iter().cloned());
     for mut table in unknown {
         let lower = table.name.to_ascii_lowercase();
         if lower.starts_with("syncline_") || lower.starts_with("sqlite_") {
@@ -70,12 +73,20 @@ pub(crate) async fn offer<B: Backend>(
                 sentence,
             ));
         }
+        // An app that leaves foreign keys off may declare some that lead nowhere.
+        table.foreign_keys.retain(|key| all.can_refer(key));
         table.rules = RuleTexts {
             read: Some(OWN_ROWS.into()),
             write: Some(OWN_ROWS.into()),
             ..RuleTexts::default()
         };
         config.schema.tables.push(table);
+    }
+    // What cannot be read again would keep the server from starting.
+    if let Err(mistakes) = Config::parse("the table", &config.to_toml()) {
+        let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        let status = StatusCode::BAD_REQUEST;
+        return Err(ApiError::new(status, code::SCHEMA, lines.join("; ")));
     }
     // Kept before they are made: after a crash the next start makes them, and never finds tables
     // that nobody declares.

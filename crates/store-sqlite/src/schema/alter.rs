@@ -1,10 +1,10 @@
 //! Creating a declared table, and changing one that is there.
 
 use syncline_core::{
-    ColumnNumber, Table,
+    Column, ColumnNumber, Table,
     builtin::FIRST_OWN,
-    schema::ForeignKey,
-    sql::{self, Affinity, quote},
+    schema::{Computed, ForeignKey, FurtherIndex},
+    sql::{self, Affinity, Kind, Token, quote},
 };
 use syncline_store::SchemaError;
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     capture,
     fault::{Fault, Result},
-    introspect::{self, Found, FoundKey},
+    introspect::{self, Found, FoundIndex, FoundKey},
 };
 
 impl Applier<'_> {
@@ -116,11 +116,31 @@ impl Applier<'_> {
 
     fn add_columns(&mut self, declared: &Table, found: &Found) -> Applied<()> {
         for (position, column) in declared.columns.iter().enumerate() {
-            // Only the database knows how a generated column is computed, and adds it.
-            if column.generated || found.position(&column.name).is_some() {
+            // Where only the database knows how a generated column is computed, it adds it.
+            let can_be_made = sql::is_made(declared, &[position]);
+            if !can_be_made || found.position(&column.name).is_some() {
                 continue;
             }
             let mut definition = sql::column_definition(declared, position);
+            if column
+                .computed
+                .as_ref()
+                .is_some_and(|computed| computed.stored)
+            {
+                // A column that is stored cannot be added; its values are the same.
+                let table = Table {
+                    columns: vec![Column {
+                        computed: column.computed.clone().map(|computed| Computed {
+                            stored: false,
+                            ..computed
+                        }),
+                        ..column.clone()
+                    }],
+                    primary_key: Vec::new(),
+                    ..declared.clone()
+                };
+                definition = sql::column_definition(&table, 0);
+            }
             if let Some(key) = declared
                 .foreign_keys
                 .iter()
@@ -162,9 +182,7 @@ impl Applier<'_> {
             // A generated column that only the declaration has cannot be made.
             let is_there = |&i: &usize| {
                 let name = &declared.columns[i].name;
-                let mut known = found.columns.iter();
-                !declared.columns[i].generated
-                    || known.any(|column| column.name.eq_ignore_ascii_case(name))
+                !declared.columns[i].generated || found.position(name).is_some()
             };
             if has(columns, unique) || !columns.iter().all(is_there) {
                 continue;
@@ -175,12 +193,38 @@ impl Applier<'_> {
             self.notes
                 .push(format!("made the {kind} {}({columns})", declared.name));
         }
+        self.add_further_indexes(declared, found)
+    }
+
+    fn add_further_indexes(&mut self, declared: &Table, found: &Found) -> Applied<()> {
+        let there = found.further_indexes();
+        for index in &declared.further_indexes {
+            let sql = sql::create_further_index(declared, index);
+            let name = sql::index_name_of(declared, index);
+            let is_named = |other: &FoundIndex| {
+                let other = other.made_as.as_deref().unwrap_or_default();
+                other.eq_ignore_ascii_case(&name)
+            };
+            if found.indexes.iter().any(is_named) || there.iter().any(|other| same(other, index)) {
+                continue;
+            }
+            self.execute(&sql)?;
+            let kind = if index.unique {
+                "unique index"
+            } else {
+                "index"
+            };
+            self.notes.push(format!(
+                "made the {kind} {}({})",
+                declared.name, index.terms
+            ));
+        }
         Ok(())
     }
 
     pub(super) fn remember_definitions(&mut self, table: &Table) -> Result<()> {
         let definitions: Vec<(ColumnNumber, String)> = (0..table.columns.len())
-            .filter(|&i| !table.columns[i].generated)
+            .filter(|&i| sql::is_made(table, &[i]))
             .map(|i| (table.columns[i].number, sql::column_definition(table, i)))
             .collect();
         self.numbers
@@ -202,10 +246,37 @@ fn constraints(table: &Table) -> String {
             .iter()
             .map(|key| sql::foreign_key(table, key)),
     );
+    parts.extend(table.checks.iter().map(|check| format!("CHECK ({check})")));
     if table.without_rowid {
         parts.push("WITHOUT ROWID".into());
     }
+    if table.strict {
+        parts.push("STRICT".into());
+    }
     parts.join(", ")
+}
+
+/// Whether two indexes are the same, however their texts are laid out.
+fn same(a: &FurtherIndex, b: &FurtherIndex) -> bool {
+    let words = |index: &FurtherIndex| -> Vec<String> {
+        let condition = index.condition.as_deref().unwrap_or_default();
+        let texts = [index.terms.as_str(), condition];
+        let tokens = texts.iter().flat_map(|text| {
+            let end = std::iter::once(String::new());
+            let tokens = sql::tokens(text);
+            let words = tokens.into_iter().filter(|token| !token.is_word("ASC"));
+            words.map(spelled).chain(end).collect::<Vec<_>>()
+        });
+        tokens.collect()
+    };
+    a.unique == b.unique && words(a) == words(b)
+}
+
+fn spelled(token: Token<'_>) -> String {
+    match token.kind {
+        Kind::Word | Kind::Quoted => token.name().to_ascii_lowercase(),
+        Kind::Text | Kind::Symbol => token.text.to_owned(),
+    }
 }
 
 /// Whether what was made once is declared otherwise now; columns that are new do not count.
@@ -296,6 +367,8 @@ fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
         column.check.clone_from(&actual.check);
         column.collate.clone_from(&actual.collate);
         column.generated = actual.generated;
+        column.computed.clone_from(&actual.computed);
+        column.declared.clone_from(&actual.declared);
     }
     let moved = |columns: &Vec<usize>| -> Option<Vec<usize>> {
         columns
@@ -314,7 +387,10 @@ fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
             })
         })
         .collect();
+    table.further_indexes.clone_from(&actual.further_indexes);
+    table.checks.clone_from(&actual.checks);
     table.without_rowid = actual.without_rowid;
+    table.strict = actual.strict;
     table.autoincrement = actual.autoincrement;
     Ok(table)
 }

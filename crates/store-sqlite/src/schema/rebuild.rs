@@ -47,7 +47,8 @@ impl Applier<'_> {
             ..declared.clone()
         };
         self.execute(&sql::create_table(&new))?;
-        let columns: Vec<_> = declared.columns.iter().map(|c| quote(&c.name)).collect();
+        let columns = declared.columns.iter().filter(|c| !c.generated);
+        let columns: Vec<_> = columns.map(|c| quote(&c.name)).collect();
         let columns = columns.join(", ");
         let (old_name, new_name) = (quote(name), quote(&new.name));
         self.execute(&format!(

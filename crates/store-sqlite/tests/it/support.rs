@@ -48,6 +48,8 @@ pub(crate) fn column(name: &str, ty: ColumnType) -> Column {
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     }
@@ -65,6 +67,9 @@ pub(crate) fn table(name: &str, columns: &[(&str, ColumnType)]) -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

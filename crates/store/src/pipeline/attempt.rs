@@ -271,8 +271,15 @@ impl<'a, G: Group> Transaction<'a, G> {
         let gives_up = |row: &&RowDraft| {
             let table = self.attempt.context.table(row.table);
             let mut uniques = table.into_iter().flat_map(|table| &table.table.uniques);
+            // What is in these is for the database to say.
+            let mut further = table
+                .into_iter()
+                .flat_map(|table| &table.table.further_indexes);
             let changes = |unique: &Vec<usize>| unique.iter().any(|p| row.columns.contains(p));
-            row.image && !row.is_insert() && uniques.any(|u| row.row.is_none() || changes(u))
+            row.image
+                && !row.is_insert()
+                && (uniques.any(|u| row.row.is_none() || changes(u))
+                    || further.any(|index| index.unique))
         };
         let mut rows = draft.rows.iter().filter(gives_up);
         rows.any(|row| self.state.has_pending(row.table))

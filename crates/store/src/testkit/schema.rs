@@ -20,6 +20,9 @@ pub fn table(name: &str, columns: Vec<Column>) -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),
@@ -39,6 +42,8 @@ pub fn column(name: &str, ty: ColumnType) -> Column {
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge: MergeStrategy::LastWriteWins,
         merge_paths: BTreeMap::new(),
     }

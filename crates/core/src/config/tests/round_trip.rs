@@ -41,6 +41,8 @@ fn column() -> impl Strategy<Value = String> {
         "check (a in ('(', 1))".to_owned(),
         "collate \"odd name\"".to_owned(),
         "references t0 on delete cascade".to_owned(),
+        "generated always as (upper(k1) || ')') stored".to_owned(),
+        "declared 'NATIVE TYPE(8)'".to_owned(),
     ];
     let default = prop::sample::select(vec![
         "default 1",
@@ -126,10 +128,13 @@ fn table(
     }
     let own = !(adopted && i > 0);
     line(own && composite, "primary_key = [\"k0\", \"k1\"]");
-    line(own && composite, "unique = [[\"k2\", \"k0\"], [\"k2\"]]");
     line(
         own && composite,
-        "indexes = [[\"k1\"], [\"k2\", \"k0\"]]\nwithout_rowid = true",
+        "unique = [[\"k2\", \"k0\"], \"(lower(k1)) where k2 <> 'a)'\", [\"k2\"]]",
+    );
+    line(
+        own && composite,
+        "indexes = [[\"k1\"], \"(k1 desc, abs(k2))\", [\"k2\", \"k0\"]]\nwithout_rowid = true\nstrict = true\nchecks = [\"k1 <> k2\"]",
     );
     line(
         own && composite,

@@ -32,6 +32,8 @@ fn table() -> Table {
     let mut columns: Vec<Column> = (0..).zip(strategies).map(named).collect();
     let computed = Column {
         generated: true,
+        computed: None,
+        declared: None,
         ..named((5, S::LastWriteWins))
     };
     columns.push(computed);
@@ -45,6 +47,9 @@ fn table() -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

@@ -44,6 +44,8 @@ pub(super) fn column(merge: MergeStrategy) -> Column {
         check: None,
         collate: None,
         generated: false,
+        computed: None,
+        declared: None,
         merge,
         merge_paths: BTreeMap::new(),
     }

@@ -40,6 +40,8 @@ pub(in crate::rules) fn table(name: &str, columns: &str) -> Table {
             check: None,
             collate: None,
             generated: false,
+            computed: None,
+            declared: None,
             merge: MergeStrategy::LastWriteWins,
             merge_paths: BTreeMap::new(),
         }
@@ -54,6 +56,9 @@ pub(in crate::rules) fn table(name: &str, columns: &str) -> Table {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Vec::new(),
+        checks: Vec::new(),
+        strict: false,
         sync: SyncMode::Auto,
         update_wins: false,
         rules: RuleTexts::default(),

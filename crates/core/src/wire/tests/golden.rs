@@ -272,6 +272,26 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
     };
     vec![
         ("welcome", ServerMessage::Welcome(Box::new(welcome()))),
+        ("welcome_further_schema", {
+            let mut welcome = welcome();
+            let table = welcome.schema.iter_mut().flat_map(|info| &mut info.tables);
+            for table in table {
+                table.strict = Some(true);
+                table.checks = Some(vec!["id <> notes".to_owned()]);
+                table.further_indexes = Some(vec![FurtherIndexInfo {
+                    unique: true,
+                    terms: "lower(notes) DESC".to_owned(),
+                    condition: Some("notes <> ''".to_owned()),
+                }]);
+                table.columns[0].declared = Some("VARCHAR(36)".to_owned());
+                table.columns[1].generated = true;
+                table.columns[1].computed = Some(ComputedInfo {
+                    expression: "upper(id)".to_owned(),
+                    stored: true,
+                });
+            }
+            ServerMessage::Welcome(Box::new(welcome))
+        }),
         ("welcome_continue", {
             let resume = Resume::Continue;
             ServerMessage::Welcome(Box::new(Welcome {
@@ -342,6 +362,8 @@ fn welcome() -> Welcome {
         generated: false,
         merge: "last-write-wins".to_owned(),
         merge_paths: vec![("goals".to_owned(), "set".to_owned())],
+        computed: None,
+        declared: None,
     };
     let table = TableInfo {
         name: "tasks".to_owned(),
@@ -360,6 +382,9 @@ fn welcome() -> Welcome {
         autoincrement: false,
         on_demand: true,
         update_wins: false,
+        further_indexes: None,
+        checks: None,
+        strict: None,
     };
     Welcome {
         protocol: 1,

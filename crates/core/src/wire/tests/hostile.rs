@@ -337,7 +337,12 @@ fn wi12_a_default_or_check_that_is_more_than_an_expression_is_left_out() {
         default: Some(text.into()),
         check: Some(text.into()),
         collate: Some("x\"); DROP TABLE t; --".into()),
-        generated: false,
+        generated: true,
+        computed: Some(ComputedInfo {
+            expression: text.into(),
+            stored: false,
+        }),
+        declared: Some(text.into()),
         merge: "last-write-wins".into(),
         merge_paths: Vec::new(),
     };
@@ -351,13 +356,24 @@ fn wi12_a_default_or_check_that_is_more_than_an_expression_is_left_out() {
         foreign_keys: Vec::new(),
         without_rowid: false,
         autoincrement: false,
+        further_indexes: Some(vec![FurtherIndexInfo {
+            unique: true,
+            terms: text.into(),
+            condition: Some(text.into()),
+        }]),
+        checks: Some(vec![text.into()]),
+        strict: None,
         on_demand: false,
         update_wins: false,
     };
     let created = |text: &str| {
         let tables = vec![table(text)];
         let schema = SchemaInfo { tables }.to_schema();
-        crate::sql::create_table(&schema.tables[0])
+        let indexes = crate::sql::create_indexes(&schema.tables[0]);
+        std::iter::once(crate::sql::create_table(&schema.tables[0]))
+            .chain(indexes)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     for text in [
         "1); ATTACH 'x' AS y; --",
@@ -367,7 +383,9 @@ fn wi12_a_default_or_check_that_is_more_than_an_expression_is_left_out() {
         "$a(')",
     ] {
         let sql = created(text);
-        assert!(!sql.contains("DEFAULT") && !sql.contains("CHECK"), "{sql}");
+        for word in ["DEFAULT", "CHECK", "INDEX", "GENERATED", "x'"] {
+            assert!(!sql.contains(word), "{sql}");
+        }
     }
     let sql = created("length(a) < 9");
     assert!(

@@ -267,11 +267,27 @@ fn table_info() -> impl Strategy<Value = TableInfo> {
         lists(),
         lists(),
         vec(foreign_key, 0..2),
-        any::<[bool; 4]>(),
+        any::<[bool; 5]>(),
+        (
+            option::of(vec(further_index(), 1..3)),
+            option::of(vec(expression(), 1..3)),
+        ),
     )
         .prop_map(
-            |((name, number, columns, primary_key), uniques, indexes, foreign_keys, flags)| {
-                let [without_rowid, autoincrement, on_demand, update_wins] = flags;
+            |(
+                (name, number, columns, primary_key),
+                uniques,
+                indexes,
+                foreign_keys,
+                flags,
+                more,
+            )| {
+                let [without_rowid, autoincrement, on_demand, update_wins, strict] = flags;
+                let (further_indexes, checks) = more;
+                let mut columns: Vec<ColumnInfo> = columns;
+                if strict {
+                    columns.iter_mut().for_each(|column| column.declared = None);
+                }
                 TableInfo {
                     name,
                     number,
@@ -284,9 +300,26 @@ fn table_info() -> impl Strategy<Value = TableInfo> {
                     autoincrement,
                     on_demand,
                     update_wins,
+                    further_indexes,
+                    checks,
+                    strict: strict.then_some(true),
                 }
             },
         )
+}
+
+fn expression() -> impl Strategy<Value = String> {
+    prop::sample::select(&["0", "'it''s'", "length(\"a)\") < 5"][..]).prop_map(str::to_owned)
+}
+
+fn further_index() -> impl Strategy<Value = FurtherIndexInfo> {
+    (any::<bool>(), expression(), option::of(expression())).prop_map(
+        |(unique, terms, condition)| FurtherIndexInfo {
+            unique,
+            terms,
+            condition,
+        },
+    )
 }
 
 fn column_info() -> impl Strategy<Value = ColumnInfo> {
@@ -296,9 +329,16 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
     };
     let paths = proptest::collection::btree_map(text(), merge(), 0..2)
         .prop_map(|paths: BTreeMap<_, _>| paths.into_iter().collect());
-    let expression = || prop::sample::select(&["0", "'it''s'", "length(\"a)\") < 5"][..]);
-    let expression = || option::of(expression().prop_map(str::to_owned));
-    let constraints = (expression(), expression(), option::of(text()));
+    let constraints = (
+        option::of(expression()),
+        option::of(expression()),
+        option::of(text()),
+    );
+    let declared = prop::sample::select(&["CLOB", "VARCHAR(20)", "NATIVE CHARACTER(9)"][..]);
+    let more = (
+        option::of((expression(), any::<bool>())),
+        option::of(declared.prop_map(str::to_owned)),
+    );
     (
         text(),
         any::<u32>(),
@@ -307,10 +347,14 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
         constraints,
         merge(),
         paths,
+        more,
     )
         .prop_map(
-            |(name, number, ty, [not_null, generated], constraints, merge, merge_paths)| {
+            |(name, number, ty, [not_null, generated], constraints, merge, merge_paths, more)| {
                 let (default, check, collate) = constraints;
+                let (computed, declared) = more;
+                let computed = computed.filter(|_| generated);
+                let declared = declared.filter(|_| ["text", "json", "uuid"].contains(&ty.as_str()));
                 ColumnInfo {
                     name,
                     number,
@@ -322,6 +366,9 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
                     generated,
                     merge,
                     merge_paths,
+                    computed: computed
+                        .map(|(expression, stored)| ComputedInfo { expression, stored }),
+                    declared,
                 }
             },
         )
