@@ -24,7 +24,8 @@ Exit codes (docs/cli.md says what to do):
    5 no SQLite database       14 no Syncline server         23 refused by the server
    6 damaged database         15 no token, or a wrong one   24 cannot listen
    7 read-only                16 file of another server     25 server's data in use or damaged
-   8 locked                   17 file of another user      130 interrupted";
+   8 locked                   17 file of another user       26 migrate's command failed
+                                                           130 interrupted";
 
 /// Keeps any SQLite database in step with a server, offline included.
 #[derive(Debug, Parser)]
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Sync(Sync),
     /// Send what is here to the server, and stop when it has everything.
     Seed(Sync),
+    /// Run a command that changes the tables of a database, and say what it changed.
+    Migrate(Migrate),
     /// What waits, what is loading, what is parked.
     Status(FileArgs),
     /// Edits that somebody has to decide.
@@ -93,7 +96,12 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub dev: bool,
     /// Destructive changes of the tables that are allowed, for example drop:tasks.note.
-    #[arg(long, value_name = "WHAT")]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "SYNCLINE_ALLOW",
+        value_delimiter = ','
+    )]
     pub allow: Vec<String>,
     /// Log as JSON lines.
     #[arg(long)]
@@ -126,6 +134,13 @@ pub(crate) struct Check {
         default_value = "syncline.toml"
     )]
     pub config: PathBuf,
+    /// Folder of a server's data: say what starting it with this configuration would change there.
+    /// The server may run meanwhile.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Destructive changes to be allowed, as for `serve`.
+    #[arg(long, value_name = "WHAT", requires = "data")]
+    pub allow: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -295,6 +310,16 @@ pub(crate) struct Sync {
     pub watch: bool,
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Migrate {
+    /// The database.
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    /// The command that migrates it, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod doctor;
 pub(crate) mod generate;
+pub(crate) mod migrate;
 pub(crate) mod queue;
 pub(crate) mod serve;
 pub(crate) mod status;

@@ -37,6 +37,7 @@ pub enum Exit {
     Refused = 23,
     CannotListen = 24,
     ServerData = 25,
+    CommandFailed = 26,
     Interrupted = 130,
 }
 

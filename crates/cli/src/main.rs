@@ -59,6 +59,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Hydrate(hydrate) => commands::sync::hydrate(hydrate, args.verbose, output),
         Command::Sync(sync) => commands::sync::sync(sync, args.verbose, output),
         Command::Seed(sync) => commands::sync::seed(sync, args.verbose, output),
+        Command::Migrate(migrate) => commands::migrate::run(&migrate, output),
         Command::Status(file) => commands::status::status(&file.file, output),
         Command::Conflicts(conflicts) => commands::conflicts::run(conflicts, output),
         Command::Queue(queue) => commands::queue::run(queue, output),

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, path::Path};
 
 use rusqlite::Connection as Sqlite;
 use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError};
-use syncline_replica::rows::{RowError, TableSql};
+use syncline_replica::{
+    ReplicaError,
+    rows::{RowError, TableSql},
+};
 
 use crate::{
     api::{Api, RemoteHash},
@@ -73,22 +76,65 @@ pub async fn compare_table(
     api: &Api,
 ) -> Result<Comparison, ClientError> {
     let mut here = Local::read(conn, path, table)?;
+    merge(|| here.next(), &table.name, api).await
+}
+
+/// Compares the rows of a table that the server gave with the server's, what the file has no
+/// columns for included. Rows of the file that the server did not give are another question
+/// ([`Replica::check_local`]). `there`: the server's name of the table. `hashes` gives the next rows
+/// after a key, as [`Replica::hashes`] does.
+///
+/// [`Replica::check_local`]: syncline_replica::Replica::check_local
+/// [`Replica::hashes`]: syncline_replica::Replica::hashes
+///
+/// # Errors
+/// The file cannot be read, or the server not reached.
+pub(crate) async fn compare_known(
+    path: &Path,
+    there: &str,
+    api: &Api,
+    mut hashes: impl FnMut(Option<&RowKey>, usize) -> Result<Vec<(RowKey, u64)>, ReplicaError>,
+) -> Result<Comparison, ClientError> {
+    let mut batch: VecDeque<(RowKey, u64)> = VecDeque::new();
+    let mut after: Option<RowKey> = None;
+    let next = || {
+        if batch.is_empty() {
+            let read = hashes(after.as_ref(), BATCH as usize);
+            batch = read
+                .map_err(|error| ClientError::replica(path, error))?
+                .into();
+        }
+        let next = batch.pop_front();
+        if let Some((key, _)) = &next {
+            after = Some(key.clone());
+        }
+        Ok(next)
+    };
+    merge(next, there, api).await
+}
+
+/// Walks both sides in key order.
+async fn merge(
+    mut here: impl FnMut() -> Result<Option<(RowKey, u64)>, ClientError>,
+    table: &str,
+    api: &Api,
+) -> Result<Comparison, ClientError> {
     let mut there = Remote {
         api,
-        table: &table.name,
+        table,
         batch: VecDeque::new(),
         after: None,
         ended: false,
     };
     let mut found = Comparison::default();
-    let mut local = here.next()?;
+    let mut local = here()?;
     let mut remote = there.next().await?;
     loop {
         match (local.take(), remote.take()) {
             (None, None) => return Ok(found),
             (Some((key, _)), None) => {
                 found.note(key, DifferenceKind::OnlyHere);
-                local = here.next()?;
+                local = here()?;
             }
             (None, Some(row)) => {
                 found.note(row.key, DifferenceKind::OnlyThere);
@@ -97,7 +143,7 @@ pub async fn compare_table(
             (Some((key, hash)), Some(row)) => match key.cmp(&row.key) {
                 std::cmp::Ordering::Less => {
                     found.note(key, DifferenceKind::OnlyHere);
-                    local = here.next()?;
+                    local = here()?;
                     remote = Some(row);
                 }
                 std::cmp::Ordering::Greater => {
@@ -111,7 +157,7 @@ pub async fn compare_table(
                     } else {
                         found.note(key, DifferenceKind::Different);
                     }
-                    local = here.next()?;
+                    local = here()?;
                     remote = there.next().await?;
                 }
             },

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use syncline_replica::{LocalDifference, TableState};
+use syncline_core::RowKey;
+use syncline_replica::LocalDifference;
 
 use crate::{
     api::Api,
-    attach::shared_tables,
-    compare::{Comparison, LISTED_MAX, compare_table},
+    compare::{Comparison, LISTED_MAX, compare_known},
     credentials::Connection,
-    database,
     driver::{Driver, Goal, Interrupt},
     error::ClientError,
 };
@@ -78,26 +77,23 @@ async fn compare_all(
         .check_local(LISTED_MAX, crate::system::now())
         .map_err(failed)?;
     let status = driver.replica().status().map_err(failed)?;
-    let synced = |name: &str| {
-        let table = status
-            .tables
-            .iter()
-            .find(|table| table.name.eq_ignore_ascii_case(name));
-        table.is_some_and(|table| !matches!(table.state, TableState::LeftOut { .. }))
-    };
     let api = Api::new(connection)?;
-    let schema = api.schema().await?.to_schema();
     let mut found = Verification {
         local,
         tables: Vec::new(),
         parked: status.parked,
     };
-    let conn = database::open(path)?;
-    for table in shared_tables(&conn, &schema)? {
-        if synced(&table.name) {
-            let comparison = compare_table(&conn, path, &table, &api).await?;
-            found.tables.push((table.name, comparison));
-        }
+    let matched: Vec<(String, String)> = {
+        let replica = driver.replica();
+        let tables = replica.matched_tables();
+        tables
+            .map(|(here, there)| (here.to_owned(), there.to_owned()))
+            .collect()
+    };
+    for (here, there) in matched {
+        let hashes = |after: Option<&RowKey>, limit| driver.replica().hashes(&here, after, limit);
+        let comparison = compare_known(path, &there, &api, hashes).await?;
+        found.tables.push((here, comparison));
     }
     Ok(found)
 }

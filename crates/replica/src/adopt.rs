@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use syncline_core::{ColumnNumber, Op, Row, RowKey, Table, TableNumber, Timestamp, merge};
 
 use crate::{
-    adopt::cascade::Cascades,
+    adopt::{cascade::Cascades, newcomers::Newcomer},
     apply::record_extra,
     capture::{self, Before, Comparison, DraftChange, Finding, KnownRows},
     entropy::Entropy,
@@ -77,6 +77,11 @@ pub(crate) fn adopt(
             look.insert(t, newcomers.clone());
         }
         shrink(work, t, finding, &newcomers)?;
+        if let (Some(old), Some(new)) = (old.local(t), work.table(t))
+            && new.is_filled_since(old)
+        {
+            work.distrusted.insert(t);
+        }
     }
     let synced: BTreeSet<_> = structures.iter().map(|table| table.number).collect();
     for record in names::tables(work.conn)? {
@@ -91,7 +96,10 @@ pub(crate) fn adopt(
     }
     let mut changed = 0;
     for (t, newcomers) in look {
-        changed += find_unseen(work, t, newcomers, &mut cascades, entropy, now)?;
+        if let Some(table) = work.table(t) {
+            let newcomers = newcomers::at(work, table, old.local(t), &newcomers)?;
+            changed += find_unseen(work, table, newcomers, &mut cascades, entropy, now)?;
+        }
     }
     cascades.tell(work)?;
     if changed > 0 {
@@ -141,18 +149,15 @@ fn is_known(work: &Work<'_>, t: TableNumber) -> Result<bool, ReplicaError> {
 }
 
 /// Compares a table with what is known of its rows; what differs is sealed. Returns how many.
-/// `newcomers` are the positions of columns that were not captured before.
-fn find_unseen(
-    work: &mut Work<'_>,
-    t: TableNumber,
-    newcomers: Vec<usize>,
+/// `newcomers` are the columns that were not captured before.
+fn find_unseen<'c>(
+    work: &mut Work<'c>,
+    table: &'c SyncedTable,
+    newcomers: Vec<Newcomer>,
     cascades: &mut Cascades,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
-    let Some(table) = work.table(t) else {
-        return Ok(0);
-    };
     let conn = work.conn;
     newcomers::take_up(work, table, &newcomers)?;
     let mut known = Rescan {
@@ -175,7 +180,7 @@ fn find_unseen(
 struct Rescan<'w, 'c> {
     work: &'w mut Work<'c>,
     table: &'c SyncedTable,
-    newcomers: Vec<usize>,
+    newcomers: Vec<Newcomer>,
     cascades: &'w mut Cascades,
     entropy: &'w mut dyn Entropy,
     now: Timestamp,

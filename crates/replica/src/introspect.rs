@@ -17,6 +17,7 @@ use syncline_core::{
 
 pub use problem::{AttachProblem, ProblemReason};
 use shape::{Shape, ShapeIndex, TermOf};
+pub(crate) use tools::is_bookkeeping;
 
 /// The tables of a database, as far as they are the app's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,7 +73,7 @@ pub fn introspect(conn: &Connection) -> Result<Introspection, IntrospectError> {
                 reason: ProblemReason::Virtual,
             }),
             "shadow" => found.left_out.push(name.clone()),
-            "table" if tools::is_bookkeeping(name) || storage_of(name) => {
+            "table" if is_bookkeeping(name) || storage_of(name) => {
                 found.left_out.push(name.clone());
             }
             "table" => {

@@ -219,6 +219,11 @@ impl Events {
         }
     }
 
+    /// Those that nobody took yet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.0.iter()
+    }
+
     pub(crate) fn pop(&mut self) -> Option<Event> {
         self.0.pop_front()
     }

@@ -9,7 +9,8 @@ pub(crate) mod load;
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    Change, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version, digest,
+    Change, Column, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version,
+    digest,
 };
 
 use crate::rows::TableSql;
@@ -93,6 +94,28 @@ impl SyncedTable {
             Some(remote) => digest::content_hash(&remote.table, &remote.row(row, extra)),
             None => digest::content_hash(&self.table, row),
         }
+    }
+
+    /// Whether the server has columns that it did not have in `old` and gave rows a value in: that
+    /// is in no log.
+    pub(crate) fn is_filled_since(&self, old: &Self) -> bool {
+        let columns = self.remote.iter().flat_map(|remote| &remote.table.columns);
+        let mut columns = columns.filter(|column| column.default.is_some());
+        columns.any(|column| old.lacks_there(column))
+    }
+
+    /// The server's column at a position of ours, if it gave rows a value in it since `old`.
+    pub(crate) fn filled_since(&self, old: &Self, position: usize) -> Option<&Column> {
+        let number = self.server_number(position)?;
+        let remote = self.remote.as_ref()?;
+        let column = &remote.table.columns[remote.table.position_of(number)?];
+        (column.default.is_some() && old.lacks_there(column)).then_some(column)
+    }
+
+    /// Whether the server did not have the column.
+    fn lacks_there(&self, column: &Column) -> bool {
+        let has = |remote: &Remote| remote.table.position_of(column.number).is_some();
+        !column.generated && self.remote.as_ref().is_some_and(|remote| !has(remote))
     }
 
     /// The received columns of a whole row.

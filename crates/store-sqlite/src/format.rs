@@ -113,7 +113,7 @@ fn has_tables_of_a_replica(conn: &Connection) -> rusqlite::Result<bool> {
     conn.query_row(sql, [], |row| row.get(0))
 }
 
-fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Result<()> {
+pub(crate) fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Result<()> {
     let id = blake3::derive_key("syncline server id", entropy);
     let secret = blake3::derive_key("syncline server secret", entropy);
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;

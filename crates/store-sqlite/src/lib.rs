@@ -23,6 +23,7 @@ mod marks;
 mod open;
 mod pages;
 mod place;
+mod preview;
 mod reader;
 mod rows;
 mod schema;
@@ -33,5 +34,6 @@ mod write;
 
 pub use backup::{BackupError, SideFiles, back_up, restore};
 pub use open::OpenError;
+pub use preview::{Preview, PreviewError, preview};
 pub use reader::SqliteReader;
 pub use storage::SqliteStorage;

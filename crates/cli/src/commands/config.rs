@@ -13,7 +13,10 @@ use syncline_core::{
     schema::{RuleTexts, Schema},
 };
 use syncline_replica::introspect::introspect;
+use syncline_store::{SchemaError, SchemaOptions};
+use syncline_store_sqlite::{Preview, PreviewError, preview};
 
+use super::serve::DATABASE;
 use crate::{
     args::{Check, Init, ShowConfig, Token},
     exit::{Exit, Failure},
@@ -152,7 +155,66 @@ pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
         args.config.display(),
         counted(config.schema.tables.len() as u64, "table")
     ));
-    Ok(Exit::Done)
+    match &args.data {
+        Some(data) => compare(&config, data, &args.allow, output),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// Says what a server would do to its tables at start.
+fn compare(
+    config: &Config,
+    data: &Path,
+    allow: &[String],
+    output: &Output,
+) -> anyhow::Result<Exit> {
+    let database = match &config.server.database {
+        Some(database) => Path::new(database).to_owned(),
+        None => data.join(DATABASE),
+    };
+    let options = SchemaOptions {
+        managed: config.server.managed,
+        allow: allow.to_vec(),
+    };
+    let preview = preview(&database, config, &options).map_err(|error| {
+        let exit = match &error {
+            PreviewError::Open(_) | PreviewError::Schema(SchemaError::Storage(_)) => {
+                Exit::ServerData
+            }
+            PreviewError::Schema(_) => Exit::Config,
+        };
+        Failure::new(exit, error.to_string())
+    })?;
+    if preview == Preview::default() {
+        output.note(&format!("{} has these tables already", database.display()));
+    }
+    for note in &preview.notes {
+        output.result(
+            &format!("at start: {note}"),
+            &json!({ "type": "planned", "message": note }),
+        );
+    }
+    for (what, allow) in &preview.refused {
+        output.result(
+            &format!("refused: {what} would lose data; --allow {allow}"),
+            &json!({ "type": "refused", "message": what, "allow": allow }),
+        );
+    }
+    match preview.refused.first() {
+        None => Ok(Exit::Done),
+        Some(_) => {
+            let names: Vec<_> = preview
+                .refused
+                .iter()
+                .map(|(_, name)| name.as_str())
+                .collect();
+            let sentence = format!(
+                "the server would not start: it would lose data; allow it with --allow {}",
+                names.join(" --allow ")
+            );
+            Err(Failure::new(Exit::Config, sentence).into())
+        }
+    }
 }
 
 /// Each setting with where it came from; `matches` tells flags from the environment.

@@ -22,7 +22,7 @@ use crate::{
     token,
 };
 
-const DATABASE: &str = "syncline.db";
+pub(crate) const DATABASE: &str = "syncline.db";
 /// A token printed by `--dev` is good for this long.
 const DEV_TOKEN_DAYS: u64 = 30;
 

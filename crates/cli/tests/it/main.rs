@@ -14,6 +14,7 @@ mod guides;
 mod integer_keys;
 mod manners;
 mod many_devices;
+mod migrations;
 mod refused;
 mod settings;
 mod sharing;

@@ -17,20 +17,47 @@ use crate::{
 /// Known rows that are looked at together.
 const TAKEN: usize = 1_000;
 
-/// Gives the columns at `positions`, which nobody captured until now, the server's values, in
-/// every known row and its shadow. A value other than the column's default was written by
-/// somebody here: it stays, and the rescan finds it.
+/// A column that nobody captured until now.
+#[derive(Debug, Clone)]
+pub(super) struct Newcomer {
+    pub(super) position: usize,
+    /// What the server gave rows in it when it came there, if it came since it was last matched.
+    filled: Value,
+}
+
+/// The columns at `positions`; `old` is the table as it was matched before.
+pub(super) fn at(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    old: Option<&SyncedTable>,
+    positions: &[usize],
+) -> Result<Vec<Newcomer>, ReplicaError> {
+    let mut newcomers = Vec::with_capacity(positions.len());
+    for &position in positions {
+        let column = old.and_then(|old| table.filled_since(old, position));
+        let filled = column.map(|column| default(work, column)).transpose()?;
+        newcomers.push(Newcomer {
+            position,
+            filled: filled.unwrap_or(Value::Null),
+        });
+    }
+    Ok(newcomers)
+}
+
+/// Gives columns that nobody captured until now the server's values, in every known row and its
+/// shadow. A value other than the column's default was written by somebody here: it stays, and the
+/// rescan finds it.
 pub(super) fn take_up(
     work: &mut Work<'_>,
     table: &SyncedTable,
-    positions: &[usize],
+    newcomers: &[Newcomer],
 ) -> Result<(), ReplicaError> {
-    if positions.is_empty() {
+    if newcomers.is_empty() {
         return Ok(());
     }
-    let mut defaults = Vec::with_capacity(positions.len());
-    for &position in positions {
-        defaults.push(default(work, &table.table.columns[position])?);
+    let mut defaults = Vec::with_capacity(newcomers.len());
+    for newcomer in newcomers {
+        defaults.push(default(work, &table.table.columns[newcomer.position])?);
     }
     let mut after: Option<RowKey> = None;
     loop {
@@ -41,28 +68,34 @@ pub(super) fn take_up(
         after = Some(last.clone());
         for key in keys {
             if let Some(known) = ledger::get(work.conn, table.number(), &key)? {
-                let newcomers = Newcomers::new(table, positions, &known)?;
-                newcomers.take_up(work, table, &key, &known, &defaults)?;
+                let values = Values::new(table, newcomers, &known)?;
+                values.take_up(work, table, &key, &known, newcomers, &defaults)?;
             }
         }
     }
 }
 
 /// The server's values of one row.
-struct Newcomers {
+struct Values {
     /// By position.
     here: Vec<(usize, Value)>,
     /// What this file still has no columns for.
     aside: Vec<(ColumnNumber, Value)>,
 }
 
-impl Newcomers {
-    fn new(table: &SyncedTable, positions: &[usize], known: &Known) -> Result<Self, ReplicaError> {
+impl Values {
+    fn new(
+        table: &SyncedTable,
+        newcomers: &[Newcomer],
+        known: &Known,
+    ) -> Result<Self, ReplicaError> {
         let mut aside = record_extra(known)?;
-        let here = positions.iter().map(|&position| {
+        let here = newcomers.iter().map(|newcomer| {
+            let position = newcomer.position;
             let number = table.server_number(position);
             let place = aside.iter().position(|(known, _)| Some(*known) == number);
-            let value = place.map_or(Value::Null, |place| aside.remove(place).1);
+            let value =
+                place.map_or_else(|| newcomer.filled.clone(), |place| aside.remove(place).1);
             (position, value.canonical(table.table.columns[position].ty))
         });
         let here = here.collect();
@@ -75,10 +108,18 @@ impl Newcomers {
         table: &SyncedTable,
         key: &RowKey,
         known: &Known,
+        newcomers: &[Newcomer],
         defaults: &[Value],
     ) -> Result<(), ReplicaError> {
+        let image = work.server_image(table, key)?;
+        let image = image.map(|image| without(table, newcomers, &image, known));
+        let hash = match image.transpose()?.flatten() {
+            Some(server) => table.hash(&server, &self.aside),
+            None => known.hash,
+        };
         let next = Known {
             extra: pack_extra(&self.aside),
+            hash,
             ..known.clone()
         };
         work.set_known(table, key, Some(known), Some(&next))?;
@@ -136,17 +177,20 @@ pub(super) fn aside(
     value.canonical(table.table.columns[position].ty)
 }
 
-/// The row as the server has it, if all that differs is that `positions` are NULL there.
+/// The row as the server has it, if all that differs is what it has in `newcomers`: nothing, or
+/// what it filled them with.
 pub(super) fn without(
     table: &SyncedTable,
-    positions: &[usize],
+    newcomers: &[Newcomer],
     row: &Row,
     known: &Known,
 ) -> Result<Option<Row>, ReplicaError> {
-    let mut server = row.clone();
-    for &position in positions {
-        server.0[position] = Value::Null;
+    let extra = record_extra(known)?;
+    let (mut empty, mut server) = (row.clone(), row.clone());
+    for Newcomer { position, filled } in newcomers {
+        empty.0[*position] = Value::Null;
+        server.0[*position] = filled.clone().canonical(table.table.columns[*position].ty);
     }
-    let hash = table.hash(&server, &record_extra(known)?);
-    Ok((hash == known.hash).then_some(server))
+    let is_known = |row: &Row| table.hash(row, &extra) == known.hash;
+    Ok((is_known(&empty) || is_known(&server)).then_some(server))
 }

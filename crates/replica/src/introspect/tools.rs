@@ -45,7 +45,7 @@ const TABLES: &[&str] = &[
 ];
 
 /// Whether a table of this name belongs to a migration or replication tool.
-pub(super) fn is_bookkeeping(table: &str) -> bool {
+pub(crate) fn is_bookkeeping(table: &str) -> bool {
     TABLES
         .binary_search(&table.to_ascii_lowercase().as_str())
         .is_ok()

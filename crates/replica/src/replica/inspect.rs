@@ -9,6 +9,7 @@ use syncline_core::{
 use super::Replica;
 use crate::{
     adopt::compare,
+    apply::record_extra,
     capture::Comparison,
     conflict,
     db::{self, Doing},
@@ -294,6 +295,46 @@ impl Replica {
         for table in self.tables.iter() {
             present(&work, table, limit, &mut found)?;
             missing(&work, table, limit, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// The app's tables that are matched with one of the server's: the name here, and there.
+    pub fn matched_tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tables.iter().filter_map(|table| {
+            let remote = table.remote.as_ref()?;
+            let is_ours = table.name().eq_ignore_ascii_case(conflict::TABLE);
+            (!is_ours).then_some((table.name(), remote.table.name.as_str()))
+        })
+    }
+
+    /// The content hashes of the rows of a table that the server gave, as they are in the file, with
+    /// what is kept aside because the file has no columns for it: at most `limit` after `after`, in
+    /// key order. For such rows that are missing, 0.
+    ///
+    /// # Errors
+    /// [`ReplicaError::UnknownTable`], or the database's.
+    pub fn hashes(
+        &self,
+        table: &str,
+        after: Option<&RowKey>,
+        limit: usize,
+    ) -> Result<Vec<(RowKey, u64)>, ReplicaError> {
+        let Some(table) = self.tables.named(table) else {
+            let name = table.to_owned();
+            return Err(ReplicaError::UnknownTable { name });
+        };
+        let work = Work::new(&self.conn, &self.tables);
+        let mut found = Vec::new();
+        for key in ledger::keys_after(&self.conn, table.number(), after, limit)? {
+            let Some(known) = ledger::get(&self.conn, table.number(), &key)? else {
+                continue;
+            };
+            let hash = match work.visible(table, &key)? {
+                Some(row) => table.hash(&row, &record_extra(&known)?),
+                None => 0,
+            };
+            found.push((key, hash));
         }
         Ok(found)
     }

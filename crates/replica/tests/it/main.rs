@@ -22,6 +22,7 @@ mod grants;
 mod identities;
 mod introspect;
 mod loading;
+mod migration_tools;
 mod migrations;
 mod model;
 mod once;

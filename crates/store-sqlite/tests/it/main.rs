@@ -7,6 +7,7 @@ mod grouping;
 mod lookups;
 mod marks;
 mod open;
+mod preview;
 mod schema;
 mod support;
 mod write;

@@ -47,6 +47,7 @@ pub(crate) mod exit {
     pub(crate) const TABLE_UNFIT: i32 = 22;
     pub(crate) const CANNOT_LISTEN: i32 = 24;
     pub(crate) const SERVER_DATA: i32 = 25;
+    pub(crate) const COMMAND_FAILED: i32 = 26;
 }
 
 /// A scratch folder: the working directory of every process, and the home of their credentials.

@@ -52,6 +52,11 @@ impl<'a> Server<'a> {
         (self.process, self.url) = listen(self.scratch, &self.data, &self.args, &address);
     }
 
+    /// Allows a destructive change from the next start on.
+    pub(crate) fn allow(&mut self, what: &str) {
+        self.args.extend(["--allow".to_owned(), what.to_owned()]);
+    }
+
     pub(crate) fn port(&self) -> u16 {
         let (_, port) = self.url.rsplit_once(':').expect("a port");
         port.parse().expect("a number")
