@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use syncline::{ClientError, now};
+use syncline::engine::{self, ClientError, now};
 use syncline_replica::{Migrated, ReplicaError, TableChange};
 
 use crate::{
@@ -24,12 +24,12 @@ pub(crate) fn run(args: &Migrate, output: &Output) -> anyhow::Result<Exit> {
         path: file.to_owned(),
         source,
     };
-    let mut replica = syncline::open_replica(file)?;
+    let mut replica = engine::open_replica(file)?;
     let before = replica.begin_migration(now()).map_err(failed)?;
     // The command has the file to itself, as far as we are concerned.
     drop(replica);
     let ended = command(&args.command, output)?;
-    let mut replica = syncline::open_replica(file)?;
+    let mut replica = engine::open_replica(file)?;
     let migrated = replica.end_migration(&before, now()).map_err(failed)?;
     let waiting = replica.status().map_err(failed)?.waiting;
     tell(file, &migrated, waiting, ended, output);
