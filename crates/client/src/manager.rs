@@ -200,6 +200,10 @@ impl SyncManager {
 
     /// Both ways: ends when everything local is at the server and everything of the server's that
     /// was there when it began is here.
+    ///
+    /// Without a configured server it ends at once, well, and says so in
+    /// [`crate::SyncReport::is_offline`]: an app runs offline without being written for it.
+    /// [`SyncManager::seed`] and [`SyncManager::hydrate`] have a purpose, and fail.
     pub fn sync<'p>(
         &self,
         tables: Tables,

@@ -143,6 +143,8 @@ pub struct SyncReport {
     pub tables: Tables,
     /// Nothing was done: the numbers say what would be.
     pub dry_run: bool,
+    /// No server is configured, so there was nothing to do; only of [`SyncManager::sync`].
+    pub is_offline: bool,
     /// Rows sent and received.
     pub records_processed: u64,
     /// Changes of this device that the server took.

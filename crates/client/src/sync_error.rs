@@ -45,8 +45,6 @@ pub enum ErrorKind {
     Busy,
     /// The manager was closed.
     Closed,
-    /// What was asked for is not offered by this provider.
-    Unsupported,
 }
 
 impl Error {
@@ -87,12 +85,6 @@ impl Error {
 
     pub(crate) fn interrupted() -> Self {
         ClientError::Interrupted.into()
-    }
-
-    /// An error of an app's own [`crate::Provider`]. `code` is a stable name for programs.
-    #[must_use]
-    pub fn of_provider(code: &str, message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Refused, code, message)
     }
 
     /// What a program decides by.

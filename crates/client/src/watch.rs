@@ -247,15 +247,8 @@ impl Watching {
     fn open(path: &Path) -> Result<Self, Error> {
         let mut conn = database::open(path)?;
         let read: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-        let reads = Arc::clone(&read);
-        let authorizer = move |context: AuthContext<'_>| {
-            if let AuthAction::Read { table_name, .. } = context.action {
-                locked(&reads).insert(table_name.to_owned());
-            }
-            Authorization::Allow
-        };
         let sqlite = |error| Error::from(database::database_error(path, error));
-        conn.authorizer(Some(authorizer)).map_err(sqlite)?;
+        note_reads(&mut conn, Arc::clone(&read)).map_err(sqlite)?;
         let seen = data_version(&conn).map_err(sqlite)?;
         Ok(Self {
             conn,
@@ -338,6 +331,16 @@ impl Watching {
             tell(&slot, |slot| slot.ended = true);
         }
     }
+}
+
+/// Has the tables that statements read put into `reads` as they are prepared.
+fn note_reads(conn: &mut Connection, reads: Arc<Mutex<BTreeSet<String>>>) -> rusqlite::Result<()> {
+    conn.authorizer(Some(move |context: AuthContext<'_>| {
+        if let AuthAction::Read { table_name, .. } = context.action {
+            locked(&reads).insert(table_name.to_owned());
+        }
+        Authorization::Allow
+    }))
 }
 
 /// Changes whenever somebody else has committed to the file.

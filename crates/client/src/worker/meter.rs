@@ -205,12 +205,23 @@ impl Meter {
         report
     }
 
+    /// The result where no server is configured.
+    pub(super) fn offline(&mut self) -> SyncReport {
+        let text = "offline: no server is configured".to_owned();
+        self.at(100, Phase::Done, None, text);
+        SyncReport {
+            is_offline: true,
+            ..self.blank(false)
+        }
+    }
+
     /// A result with nothing in it yet.
     pub(super) fn blank(&self, dry_run: bool) -> SyncReport {
         SyncReport {
             operation: self.operation,
             tables: self.tables.clone(),
             dry_run,
+            is_offline: false,
             records_processed: 0,
             sent: RowCounts::default(),
             received: RowCounts::default(),

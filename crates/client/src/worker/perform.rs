@@ -26,6 +26,8 @@ pub(super) async fn answered(core: &Rc<Core>, mut request: Request) {
     let answer = request.answer.take();
     let outcome = if request.interrupt.is_triggered() {
         Err(Error::interrupted())
+    } else if request.operation == Operation::Sync && !core.shared.config().is_sync_available() {
+        Ok(Meter::new(core, &request).offline())
     } else {
         run(core, &request).await
     };

@@ -11,6 +11,7 @@ mod blocking;
 mod conflicts;
 mod open;
 mod queue;
+mod quickstart;
 mod runs;
 mod stats;
 mod support;

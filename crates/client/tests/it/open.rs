@@ -16,7 +16,9 @@ async fn lb2_without_a_server_the_file_stays_as_it_is_and_says_why_it_does_not_s
     assert!(!sync.is_sync_available() && !sync.is_connected());
     assert_eq!(sync.status().await.unwrap(), None);
     assert!(sync.conflicts(true).await.unwrap().is_empty());
-    let error = sync.sync(Tables::All, |_| {}).await.unwrap_err();
+    let done = sync.sync(Tables::All, |_| {}).await.unwrap();
+    assert!(done.is_offline && done.records_processed == 0);
+    let error = sync.seed(Tables::All, |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotConfigured);
     assert_eq!(rows(&path, schema), before);
     assert_eq!(rows(&path, "SELECT title FROM notes"), "Milk");
