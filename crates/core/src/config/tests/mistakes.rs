@@ -144,7 +144,7 @@ fn cf7_constraints() {
 }
 
 #[test]
-fn cf8_indexes_that_are_more_than_columns() {
+fn cf15_indexes_that_are_more_than_columns() {
     assert_snapshot!(mistakes("[tables.t]\ncolumns = { a = \"uuid primary key\" }\nchecks = [\"a <> (1\"]\nunique = [\"(lower(a)\"]\nindexes = [\"() where a\", \"(a) if b\", \"(a) where\", \"(a) where a) --\"]"), @r#"
     syncline.toml:3:11: tables.t.checks has a text that is no condition (expected an SQL condition on the columns of the table; write for example checks = ["starts < ends"])
     syncline.toml:4:11: tables.t.unique: `(` is never closed (expected `)`; write for example "(lower(name)) where done = 0")
