@@ -233,43 +233,39 @@ fn create_missing(
 /// what is computed or checked here: the rows are the same, and the server has judged them.
 fn create(conn: &Connection, table: &Table) -> Result<(), ReplicaError> {
     const DOING: &str = "creating a table of the server";
-    if conn.execute_batch(&sql::create_table(table)).is_err() {
-        let mut plain = Table {
-            checks: Vec::new(),
-            ..table.clone()
-        };
-        for column in &mut plain.columns {
+    let mut table = table.clone();
+    let made = conn.execute_batch(&sql::create_table(&table));
+    if let Err(rusqlite::Error::SqlInputError { .. }) = made {
+        table.checks.clear();
+        for column in &mut table.columns {
             column.computed = None;
             column.check = None;
         }
-        conn.execute_batch(&sql::create_table(&plain))
+        conn.execute_batch(&sql::create_table(&table))
             .doing(DOING)?;
+    } else {
+        made.doing(DOING)?;
     }
-    for index in &table.indexes {
-        if index.iter().all(|&i| is_there(conn, table, i)) {
-            let text = sql::create_index(table, index, false);
-            conn.execute_batch(&text).doing(DOING)?;
-        }
-    }
-    for index in &table.further_indexes {
-        let text = sql::create_further_index(table, index);
-        if let Err(error) = conn.execute_batch(&text)
-            && error.sqlite_error_code() != Some(rusqlite::ErrorCode::Unknown)
-        {
-            return Err(error).doing(DOING);
+    let missing = |name: &str| {
+        let position = table.position(name);
+        position.is_some_and(|position| !sql::is_made(&table, &[position]))
+    };
+    // SQLite takes the quoted name of a column that is not there for a text.
+    let mut further = table.further_indexes.clone();
+    further.retain(|index| {
+        let texts = index.condition.iter().chain([&index.terms]);
+        let mut tokens = texts.flat_map(|text| sql::tokens(text));
+        !tokens.any(|token| missing(&token.name()))
+    });
+    table.further_indexes = further;
+    for text in sql::create_indexes(&table) {
+        match conn.execute_batch(&text) {
+            // An expression that this SQLite does not know.
+            Ok(()) | Err(rusqlite::Error::SqlInputError { .. }) => {}
+            Err(error) => return Err(error).doing(DOING),
         }
     }
     Ok(())
-}
-
-fn is_there(conn: &Connection, table: &Table, position: usize) -> bool {
-    let column = &table.columns[position];
-    let sql = format!(
-        "SELECT {} FROM {}",
-        sql::quote(&column.name),
-        sql::quote(&table.name)
-    );
-    !column.generated || (column.computed.is_some() && conn.prepare(&sql).is_ok())
 }
 
 /// Creates the inbox of conflicts and numbers it.

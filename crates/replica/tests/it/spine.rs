@@ -91,3 +91,30 @@ fn cf7_a_generated_column_never_travels() {
         "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't' AND sql > ''";
     assert_eq!(phone.query(indexes), "2");
 }
+
+#[test]
+fn ca15_what_this_sqlite_cannot_compute_is_left_out_of_the_table() {
+    let mut there = schema(
+        "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a TEXT CHECK (a > ''), b TEXT AS (upper(a)) STORED, CHECK (a <> id));
+         CREATE INDEX t_a ON t(lower(a));
+         CREATE INDEX t_b ON t(b);
+         CREATE INDEX t_ab ON t(a) WHERE a <> 'x';
+         CREATE INDEX t_bd ON t(b DESC);",
+    );
+    let table = there.tables.iter_mut().find(|table| table.name == "t");
+    let table = table.unwrap();
+    table.columns[2].computed.as_mut().unwrap().expression = "no_such(a)".into();
+    table.columns[1].check = Some("no_such(a)".into());
+    table.checks = vec!["no_such(a, id)".into()];
+    table.further_indexes[0].terms = "no_such(a)".into();
+    let mut server = Authority::new(there);
+    let mut phone = Device::empty(2);
+    for _ in 0..2 {
+        phone.sync(&mut server);
+        phone.write("INSERT OR IGNORE INTO t(id, a) VALUES('1', 'milk')");
+    }
+    assert_eq!(phone.query("SELECT * FROM t"), "1|milk");
+    let indexes =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't' AND sql > ''";
+    assert_eq!(phone.query(indexes), "1");
+}

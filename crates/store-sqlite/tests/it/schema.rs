@@ -549,3 +549,76 @@ fn pl13_a_row_whose_key_cannot_travel_does_not_hide_those_after_it() {
         assert!(marks.iter().any(|mark| mark.key == key("c")));
     }
 }
+
+#[test]
+fn cf15_indexes_checks_and_computed_columns_are_made_kept_and_changed() {
+    let declared = |text: &str| {
+        let text = format!("[tables.people]\nread = \"true\"\nwrite = \"true\"\n{text}");
+        Config::parse("t.toml", &text).unwrap()
+    };
+    let columns = |more: &str| {
+        format!(
+            "columns = {{ id = \"text primary key\", email = \"text not null\", born = \"integer\", deleted = \"boolean not null default 0\"{more} }}"
+        )
+    };
+    let first = format!(
+        "unique = [\"(lower(email)) where deleted = 0\"]\nindexes = [\"(born  DESC, Email collate nocase asc)\"]\nchecks = [\"born > 1800\"]\nstrict = true\n{}",
+        columns("")
+    );
+    let mut world = World::empty();
+    let made = world.apply_config(&declared(&first), true, &[]).unwrap();
+    assert_eq!(made.notes, ["created the table people"]);
+    for wrong in [
+        "INSERT INTO people VALUES ('b', 'ANA', 1900, 0)",
+        "INSERT INTO people VALUES ('b', 'b', 1700, 0)",
+        "INSERT INTO people VALUES ('b', 'b', 'x', 0)",
+    ] {
+        let sql = format!("INSERT OR IGNORE INTO people VALUES ('a', 'ana', 1900, 0); {wrong}");
+        world.other().execute_batch(&sql).expect_err(wrong);
+    }
+    world.shell("INSERT INTO people VALUES ('c', 'Ana', 1901, 1)");
+    for _ in 0..2 {
+        world.restart();
+        let again = world.apply_config(&declared(&first), true, &[]).unwrap();
+        assert_eq!(again.notes, Vec::<String>::new());
+    }
+    // Another CHECK, another index, columns that are computed.
+    let second = first
+        .replace("born > 1800", "born > 1850")
+        .replace("[\"(born", "[\"(abs(born))\", \"(born")
+        .replace(
+            " }",
+            ", shout = \"text generated always as (upper(email)) stored\", age = \"integer generated always as (2000 - born)\" }",
+        );
+    let changed = world.apply_config(&declared(&second), true, &[]).unwrap();
+    assert_eq!(
+        changed.notes,
+        [
+            "added the column people.shout",
+            "added the column people.age",
+            "made the table people anew: its constraints changed",
+            "made the index people(abs(born))",
+        ]
+    );
+    world.restart();
+    let again = world.apply_config(&declared(&second), true, &[]).unwrap();
+    assert_eq!(again.notes, Vec::<String>::new());
+    let conn = world.other();
+    let text = |sql: &str| -> String { conn.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert_eq!(
+        text("SELECT shout || age || id FROM people WHERE id = 'c'"),
+        "ANA99c"
+    );
+    assert_eq!(
+        text("SELECT group_concat(hidden, '') FROM pragma_table_xinfo('people')"),
+        "000032"
+    );
+    assert_eq!(
+        text(
+            "SELECT strict || (SELECT count(*) FROM pragma_index_list('people') WHERE origin = 'c') FROM pragma_table_list WHERE name = 'people'"
+        ),
+        "13"
+    );
+    conn.execute_batch("UPDATE people SET born = 1840")
+        .unwrap_err();
+}
