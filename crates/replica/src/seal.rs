@@ -27,7 +27,7 @@ use crate::{
     work::Work,
 };
 
-pub(crate) use cut::{CutRefused, cut_refused};
+pub(crate) use cut::{CutRefused, cut_refused, spare_others};
 pub(crate) use references::{parent_key, parents};
 pub(crate) use reseal::reseal;
 

@@ -64,7 +64,9 @@ pub(crate) fn seal_next(
     names::set_seeding(work.conn, record.t, true, Some(&last))?;
     // One of its own each time: as if it were marked, it is never joined with edits.
     chunk.sealed.marked = true;
-    seal::store(work, chunk.sealed, entropy, now)?;
+    if let Some(seq) = seal::store(work, chunk.sealed, entropy, now)? {
+        outbox::set_seed(work.conn, seq)?;
+    }
     Ok(Seeded::Rows(chunk.looked_at))
 }
 

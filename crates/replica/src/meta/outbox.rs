@@ -660,6 +660,22 @@ pub(crate) fn set_number(
         .doing(WRITING)
 }
 
+/// Writes that a changeset is of rows that were here before attaching: marked, so that it is never
+/// joined with anything, but no transaction that has to stay whole. Parking it forgets that.
+pub(crate) fn set_seed(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_outbox SET marked = 2 WHERE seq = ?1")
+        .and_then(|mut s| s.execute([seq]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+pub(crate) fn is_seed(conn: &Connection, seq: Seq) -> Result<bool, ReplicaError> {
+    conn.prepare_cached("SELECT marked = 2 FROM syncline_outbox WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([seq], |row| row.get(0)).optional())
+        .map(|found| found.unwrap_or(false))
+        .doing(READING)
+}
+
 /// It is sent again under a new number, at its place in the order (spec OB6).
 pub(crate) fn set_unnumbered(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
     conn.prepare_cached("UPDATE syncline_outbox SET number = NULL WHERE seq = ?1")

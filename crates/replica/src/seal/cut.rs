@@ -1,5 +1,7 @@
 //! Cutting what is too large, or was refused as a whole (spec SL8).
 
+use std::collections::BTreeSet;
+
 use syncline_core::{Timestamp, wire::CHANGES_MAX};
 
 use super::Sealed;
@@ -8,7 +10,7 @@ use crate::{
     entropy::Entropy,
     error::ReplicaError,
     meta::outbox::{self, Entry, Seq, State, StoredChange},
-    work::Work,
+    work::{Place, Work},
 };
 
 /// Two first marks this far apart were two acts of somebody.
@@ -63,27 +65,105 @@ pub(crate) enum CutRefused {
 }
 
 /// Cuts a refused, unmarked changeset at its pauses, so that one bad act does not hold the
-/// others. The pieces are new changesets at the end of the outbox; what depended on it depends
-/// on all of them.
+/// others, and one of rows that were here before attaching around the row that the refusal names
+/// (`change`), or in halves. The pieces are new changesets at the end of the outbox; what depended
+/// on it depends on them.
 pub(crate) fn cut_refused(
     work: &mut Work<'_>,
     entry: &Entry,
+    change: Option<u32>,
     entropy: &mut dyn Entropy,
 ) -> Result<CutRefused, ReplicaError> {
-    if entry.marked || entry.require_unchanged {
+    let is_seed = outbox::is_seed(work.conn, entry.seq)?;
+    if !is_seed && (entry.marked || entry.require_unchanged) {
         return Ok(CutRefused::Whole);
     }
     let changes = outbox::changes(work.conn, entry.seq, 0, usize::MAX)?;
-    let mut acts = at_pauses(changes);
+    let acts = match is_seed {
+        true => around(changes, change),
+        false => at_pauses(changes),
+    };
     if acts.len() < 2 {
         return Ok(CutRefused::Whole);
     }
+    replace(work, entry, acts, is_seed, entropy).map(CutRefused::Pieces)
+}
+
+/// Before a row from before attaching is parked: of other such rows only those that need it are to
+/// be parked with it, not all that happen to be in the same changesets.
+pub(crate) fn spare_others(
+    work: &mut Work<'_>,
+    refused: Seq,
+    entropy: &mut dyn Entropy,
+) -> Result<(), ReplicaError> {
+    if !outbox::is_seed(work.conn, refused)? {
+        return Ok(());
+    }
+    let mut parked = BTreeSet::from([refused]);
+    let mut rows: BTreeSet<Place> = outbox::keys(work.conn, refused)?.into_iter().collect();
+    'again: loop {
+        for seq in outbox::dependants(work.conn, parked.iter().copied())? {
+            let entry = outbox::entry(work.conn, seq)?;
+            let Some(entry) = entry.filter(|entry| entry.state == State::Sealed) else {
+                continue;
+            };
+            if parked.contains(&seq) || !outbox::is_seed(work.conn, seq)? {
+                continue;
+            }
+            let changes = outbox::changes(work.conn, seq, 0, usize::MAX)?;
+            let (needing, others) = apart(work, changes, &mut rows)?;
+            if needing.is_empty() {
+                continue;
+            }
+            parked.insert(match others.is_empty() {
+                true => seq,
+                false => replace(work, &entry, vec![others, needing], true, entropy)?[1],
+            });
+            continue 'again;
+        }
+        return Ok(());
+    }
+}
+
+/// Those changes that need one of `rows`, which they are added to, and the others.
+fn apart(
+    work: &Work<'_>,
+    changes: Vec<StoredChange>,
+    rows: &mut BTreeSet<Place>,
+) -> Result<(Vec<StoredChange>, Vec<StoredChange>), ReplicaError> {
+    let (mut needing, mut others) = (Vec::new(), changes);
+    loop {
+        let mut left = Vec::new();
+        let before = needing.len();
+        for stored in others {
+            if needs(work, &stored, rows)? {
+                rows.insert((stored.change.table, stored.change.key.clone()));
+                needing.push(stored);
+            } else {
+                left.push(stored);
+            }
+        }
+        others = left;
+        if needing.len() == before {
+            return Ok((needing, others));
+        }
+    }
+}
+
+/// Puts new changesets with these groups of its changes in a changeset's place.
+fn replace(
+    work: &mut Work<'_>,
+    entry: &Entry,
+    mut groups: Vec<Vec<StoredChange>>,
+    is_seed: bool,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<Seq>, ReplicaError> {
     let needed = outbox::depends(work.conn, entry.seq)?;
     let mut dependants = outbox::dependants(work.conn, [entry.seq])?;
     dependants.remove(&entry.seq);
     outbox::remove(work.conn, entry.seq)?;
     let mut pieces: Vec<Seq> = Vec::new();
-    for act in &mut acts {
+    for group in &mut groups {
         let mut id = entry.id;
         entropy.fill(&mut id.0);
         let seq = outbox::next_seq(work.conn)?;
@@ -93,19 +173,22 @@ pub(crate) fn cut_refused(
             state: State::Sealed,
             number: None,
             sent: false,
-            changes: act.len() as u64,
+            changes: group.len() as u64,
             bytes: 0,
-            first_at: act.first().map_or(entry.first_at, |change| change.at),
-            last_at: act.last().map_or(entry.last_at, |change| change.at),
+            first_at: group.first().map_or(entry.first_at, |change| change.at),
+            last_at: group.last().map_or(entry.last_at, |change| change.at),
             ..entry.clone()
         };
-        for (pos, stored) in (0..).zip(act) {
+        for (pos, stored) in (0..).zip(group) {
             stored.pos = pos;
             piece.bytes += outbox::put_change(work.conn, seq, stored)?;
         }
         outbox::put(work.conn, &piece)?;
+        if is_seed {
+            outbox::set_seed(work.conn, seq)?;
+        }
         for (on, state, _) in &needed {
-            if *state == State::Sealed {
+            if *state == State::Sealed && (!is_seed || share_rows(work, *on, seq)?) {
                 outbox::depend(work.conn, seq, *on)?;
             }
         }
@@ -122,30 +205,59 @@ pub(crate) fn cut_refused(
         outbox::move_to(work.conn, dependant, to)?;
         outbox::set_unnumbered(work.conn, to)?;
         for piece in &pieces {
-            outbox::depend(work.conn, to, *piece)?;
+            if !is_seed || share_rows(work, *piece, to)? {
+                outbox::depend(work.conn, to, *piece)?;
+            }
         }
     }
-    Ok(CutRefused::Pieces(pieces))
+    Ok(pieces)
 }
 
-/// Whether two changesets touch or reference a common row.
+/// Whether a changeset touches or references a row that an earlier one touches.
 fn share_rows(work: &Work<'_>, earlier: Seq, later: Seq) -> Result<bool, ReplicaError> {
-    let rows: std::collections::BTreeSet<_> =
-        outbox::keys(work.conn, earlier)?.into_iter().collect();
+    let rows: BTreeSet<Place> = outbox::keys(work.conn, earlier)?.into_iter().collect();
     for stored in outbox::changes(work.conn, later, 0, usize::MAX)? {
-        let change = &stored.change;
-        if rows.contains(&(change.table, change.key.clone())) {
-            return Ok(true);
-        }
-        let Some(table) = work.table(change.table) else {
-            continue;
-        };
-        let parents = super::references::parents(work, table, &change.key, &change.op)?;
-        if parents.iter().any(|parent| rows.contains(parent)) {
+        if needs(work, &stored, &rows)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a change touches or references one of these rows.
+fn needs(
+    work: &Work<'_>,
+    stored: &StoredChange,
+    rows: &BTreeSet<Place>,
+) -> Result<bool, ReplicaError> {
+    let change = &stored.change;
+    if rows.contains(&(change.table, change.key.clone())) {
+        return Ok(true);
+    }
+    let Some(table) = work.table(change.table) else {
+        return Ok(false);
+    };
+    let parents = super::references::parents(work, table, &change.key, &change.op)?;
+    Ok(parents.iter().any(|parent| rows.contains(parent)))
+}
+
+/// What is before the change that was refused, it alone, and what is after; halves where nobody
+/// said which it was.
+fn around(mut changes: Vec<StoredChange>, refused: Option<u32>) -> Vec<Vec<StoredChange>> {
+    let refused = refused.and_then(|change| usize::try_from(change).ok());
+    let mut groups = match refused.filter(|change| *change < changes.len()) {
+        Some(place) => {
+            let after = changes.split_off(place + 1);
+            let alone = changes.split_off(place);
+            vec![changes, alone, after]
+        }
+        None => {
+            let second = changes.split_off(changes.len() / 2);
+            vec![changes, second]
+        }
+    };
+    groups.retain(|group| !group.is_empty());
+    groups
 }
 
 /// The changes in groups without a pause inside, in order of time.

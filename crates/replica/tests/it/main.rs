@@ -31,6 +31,7 @@ mod restored;
 mod room;
 mod rows;
 mod sealing;
+mod seeds;
 mod session;
 mod spine;
 mod traps;
