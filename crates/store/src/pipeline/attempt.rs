@@ -185,13 +185,12 @@ impl<'a, G: Group> Transaction<'a, G> {
         let (device, number) = (submission.device, submission.changeset.number);
         let (verdict, lost) = match self.plan(position).await? {
             Planned::Known(version) => {
-                self.state.count(device, number);
+                self.state.answered(device, number, false);
                 (Verdict::Accepted(version), Vec::new())
             }
             Planned::Refused(Refused { refusal, counts }) => {
                 if counts {
-                    self.state.count(device, number);
-                    self.state.refused.entry(device).or_default().insert(number);
+                    self.state.answered(device, number, true);
                 }
                 (Verdict::Refused(*refusal), Vec::new())
             }
@@ -208,10 +207,7 @@ impl<'a, G: Group> Transaction<'a, G> {
                 let version = self
                     .state
                     .close(self.attempt.context, &author, self.attempt.now);
-                self.state.count(device, number);
-                if let Some(refused) = self.state.refused.get_mut(&device) {
-                    refused.remove(&number);
-                }
+                self.state.answered(device, number, false);
                 (Verdict::Accepted(version), lost)
             }
         };

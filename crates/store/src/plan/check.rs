@@ -97,9 +97,12 @@ fn number(submission: &Submission, last: u64) -> Option<Refused> {
 }
 
 fn depends(state: &State, submission: &Submission) -> Option<Refused> {
+    // A number may have been judged again since the session looked.
     let here = state.refused.get(&submission.device);
-    let is_refused =
-        |n: &&u64| submission.refused.contains(n) || here.is_some_and(|here| here.contains(n));
+    let is_refused = |n: &&u64| match here.and_then(|here| here.get(*n)) {
+        Some(refused) => *refused,
+        None => submission.refused.contains(*n),
+    };
     submission
         .changeset
         .depends

@@ -32,7 +32,7 @@ pub(crate) struct State {
     matching: RefCell<OverlayIndex>,
     changesets: BTreeMap<ChangesetId, KnownChangeset>,
     pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
-    /// Numbers refused in this group; dependants are refused too.
+    /// What this group answered to numbers; dependants of refused ones are refused too.
     pub(crate) refused: Refused,
     open: Option<OpenEntry>,
     pub(crate) entries: Vec<ClosedEntry>,
@@ -41,8 +41,8 @@ pub(crate) struct State {
     pending_tables: BTreeSet<TableNumber>,
 }
 
-/// Numbers of devices.
-pub(crate) type Refused = BTreeMap<DeviceId, BTreeSet<u64>>;
+/// Numbers of devices that were answered, and whether the last answer was a refusal.
+pub(crate) type Refused = BTreeMap<DeviceId, BTreeMap<u64, bool>>;
 
 /// Rows that the group touched: (table, column) → value → keys. Built when first asked for.
 type OverlayIndex = BTreeMap<(TableNumber, RuleColumn), BTreeMap<Vec<u8>, BTreeSet<RowKey>>>;
@@ -173,8 +173,10 @@ impl State {
     }
 
     /// Counts an answered number of a device (spec PL20), if it is the number's turn: what is
-    /// answered by its id or size alone may have any.
-    pub(crate) fn count(&mut self, device: DeviceId, number: u64) {
+    /// answered by its id or size alone may have any. What depends on it is judged by this answer.
+    pub(crate) fn answered(&mut self, device: DeviceId, number: u64, refused: bool) {
+        let numbers = self.refused.entry(device).or_default();
+        numbers.insert(number, refused);
         if let Ok(Some(state)) = self.device(device)
             && state.last_number.checked_add(1) == Some(number)
         {

@@ -1,5 +1,7 @@
 //! What is given out in order: versions, and the numbers of devices.
 
+use std::sync::Arc;
+
 use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
 
 use super::{garden, row, verdict};
@@ -116,6 +118,25 @@ fn pl20_only_the_next_number_is_counted() {
     let outcome = world.commit(&[early, next]);
     assert_eq!(verdict(&outcome.results[0]), "gap");
     assert_eq!(verdict(&outcome.results[1]), "accepted");
+}
+
+/// What the session knows of a number is older than what the group has answered to it.
+#[test]
+fn pl14_a_number_that_is_judged_again_is_refused_no_more_within_the_group() {
+    let mut world = garden();
+    let nothing = |world: &mut super::Memory| {
+        let changes = world.draw().delete("tasks", "never", Version::ZERO).done();
+        world.submission("ben", changes)
+    };
+    let good = nothing(&mut world);
+    let mut next = nothing(&mut world);
+    next.changeset.depends = vec![good.changeset.number];
+    next.refused = Arc::new([good.changeset.number].into());
+    let outcome = world.commit(&[next.clone()]);
+    assert_eq!(verdict(&outcome.results[0]), "gap");
+    let outcome = world.commit(&[good, next]);
+    let verdicts: Vec<_> = outcome.results.iter().map(verdict).collect();
+    assert_eq!(verdicts, ["accepted", "accepted"]);
 }
 
 /// The pushes of a connection that broke may be heard after the device has come back.
