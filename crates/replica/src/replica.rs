@@ -133,7 +133,10 @@ impl Replica {
             events: Events::default(),
             tally: BTreeMap::new(),
         };
-        replica.mending(now, |replica| replica.heed_schema(now))?;
+        replica.mending(now, |replica| {
+            db::immediate(&replica.conn, || outbox::close_all(&replica.conn))?;
+            replica.heed_schema(now)
+        })?;
         replica.tell_left_out();
         Ok(replica)
     }

@@ -192,6 +192,23 @@ pub(crate) fn next_seq(conn: &Connection) -> Result<Seq, ReplicaError> {
     Ok(seq)
 }
 
+/// The file was opened: it may be a copy or a backup whose changesets were sent from elsewhere as
+/// they are now, so none of them grows any more (spec SL9).
+pub(crate) fn close_all(conn: &Connection) -> Result<(), ReplicaError> {
+    let last = settings::get::<Seq>(conn, Key::LastSeq)?;
+    if let Some(last) = last.filter(|last| *last > 0)
+        && joins_after(conn)? != last
+    {
+        settings::put(conn, Key::JoinsAfter, last)?;
+    }
+    Ok(())
+}
+
+/// Only changesets after this place may grow.
+pub(crate) fn joins_after(conn: &Connection) -> Result<Seq, ReplicaError> {
+    Ok(settings::get::<Seq>(conn, Key::JoinsAfter)?.unwrap_or(0))
+}
+
 /// How many changesets are in this state.
 pub(crate) fn count(conn: &Connection, state: State) -> Result<u64, ReplicaError> {
     conn.prepare_cached("SELECT count(*) FROM syncline_outbox WHERE state = ?1")

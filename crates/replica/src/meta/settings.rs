@@ -34,6 +34,8 @@ pub(crate) enum Key {
     NextNumber,
     /// The last place in the order of changesets that was given out.
     LastSeq,
+    /// The last place that was given out when the file was opened: up to there nothing grows.
+    JoinsAfter,
     /// Server's clock minus device's, microseconds.
     ClockOffset,
     /// The last HLC given out or seen.
@@ -68,6 +70,7 @@ impl Key {
             Self::Schema => "schema",
             Self::NextNumber => "next_number",
             Self::LastSeq => "last_seq",
+            Self::JoinsAfter => "joins_after",
             Self::ClockOffset => "clock_offset",
             Self::Hlc => "hlc",
             Self::CaughtUp => "caught_up",

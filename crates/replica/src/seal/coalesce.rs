@@ -28,7 +28,10 @@ pub(super) fn join(
     let Some(last) = outbox::last(work.conn)? else {
         return Ok(None);
     };
-    let is_open = last.state == State::Sealed && !last.sent && !last.marked;
+    let is_open = last.state == State::Sealed
+        && !last.sent
+        && !last.marked
+        && last.seq > outbox::joins_after(work.conn)?;
     let is_small =
         last.changes + sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;
     if !is_open || !is_small || sealed.marked || sealed.require_unchanged || last.require_unchanged

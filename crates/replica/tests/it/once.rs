@@ -82,6 +82,38 @@ fn ob8_what_a_copy_shares_stays_in_doubt_until_it_is_answered() {
     );
 }
 
+/// The server knows the changeset's id from the file that the backup was made of.
+#[test]
+fn sl9_what_a_backup_holds_unsent_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
+    let backup = dir.path().join("backup.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    device.disconnect();
+    device.run("INSERT INTO notes VALUES(1, 'unsent')");
+    device.seal();
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(&path, &backup).unwrap();
+    device.run("INSERT INTO notes VALUES(2, 'joined with it')");
+    device.seal();
+    assert_eq!(device.outbox(), "s");
+    // As it was sent before it grew: another copy of the same state.
+    let mut other = twin(&copy, &device);
+    other.sync(&mut server);
+    drop(other);
+
+    let mut restored = twin(&backup, &device);
+    restored.run("INSERT INTO notes VALUES(3, 'after the backup')");
+    restored.seal();
+    assert_eq!(restored.outbox(), "ss");
+    restored.sync(&mut server);
+    let bodies = "SELECT body FROM notes ORDER BY id";
+    assert_eq!(restored.query(bodies), "unsent\nafter the backup");
+    restored.assert_equal(&server);
+}
+
 #[test]
 fn ob8_a_copy_may_have_been_made_of_what_is_parked() {
     let dir = tempfile::tempdir().unwrap();
