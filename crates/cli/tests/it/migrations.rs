@@ -198,8 +198,18 @@ fn every_version_of_the_app_syncs_with_every_version_of_the_server() {
     }
     for at in 0..VERSIONS.len() {
         if at > 0 {
-            assert_eq!(server.terminate(), exit::DONE);
             scratch.write("data.toml", &config(at));
+            // The server runs while it is asked what its next start would do.
+            let check = ["check", "--config", "data.toml", "--data", "data"];
+            let checked = scratch.run(&check);
+            if at == 3 {
+                let checked = checked.expect(exit::CONFIG);
+                assert_eq!(checked.one("refused")["allow"], "drop:notes.body");
+                assert_eq!(checked.all("planned").len(), 2);
+            } else {
+                assert_eq!(checked.expect(exit::DONE).all("refused").len(), 0);
+            }
+            assert_eq!(server.terminate(), exit::DONE);
             if at == 3 {
                 let refused = refused(&scratch);
                 refused.expect(exit::CONFIG).says(&["drop:notes.body"]);
