@@ -9,7 +9,7 @@ use std::{
 };
 
 use syncline_core::{Timestamp, wire::code};
-use syncline_replica::{Activity, Closing, Event, Replica, SCHEMA_CHANGED, Status};
+use syncline_replica::{Activity, BEGIN_ANEW, Closing, Event, Replica, Status};
 use tokio::sync::watch;
 
 use crate::{
@@ -203,6 +203,9 @@ impl Driver {
     ) -> Result<Self, ClientError> {
         let api = Api::new(&connection)?;
         let file = FileWatch::new(&path);
+        if connection.is_in_clear() {
+            tracing::warn!(url = %connection.url, "token and rows are sent without encryption");
+        }
         Ok(Self {
             replica,
             path,
@@ -268,7 +271,7 @@ impl Driver {
             tracing::info!(%error, "not connected; trying again");
             let pause = again.map_or(Duration::from_secs(1), until);
             // The replica's own wish to begin again with other tables is no outage.
-            if !matches!(&error, ClientError::Refused { code, .. } if code == SCHEMA_CHANGED) {
+            if !matches!(&error, ClientError::Refused { code, .. } if code == BEGIN_ANEW) {
                 let status = self.check(self.replica().status())?;
                 let error = &error;
                 on_notice(&Notice::Disconnected { error, pause }, &status);

@@ -17,7 +17,7 @@ use crate::{apply::Kept, event::Event, meta::outbox::Seq};
 pub(crate) use timers::Reconnect;
 
 /// Code of a session that ends because another set of tables syncs now: connect again at once.
-pub const SCHEMA_CHANGED: &str = "schema_changed";
+pub const BEGIN_ANEW: &str = "begin_anew";
 /// Code of a session that ends because the file turned out to be an old copy of itself: connect
 /// again, as another device.
 pub const OLD_COPY: &str = "old_copy";
@@ -35,7 +35,7 @@ const CHANGES_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// [`crate::Replica::disconnected`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closing {
-    /// A [`syncline_core::wire::code`], [`SCHEMA_CHANGED`], [`OLD_COPY`] or [`TIMEOUT`].
+    /// A [`syncline_core::wire::code`], [`BEGIN_ANEW`], [`OLD_COPY`] or [`TIMEOUT`].
     pub code: String,
     /// A sentence for people.
     pub message: String,
@@ -170,7 +170,7 @@ impl Session {
     /// Ends an open session, to say in the next one's Hello what has to be loaded.
     pub(crate) fn begin_anew(&mut self) {
         if self.phase != Phase::Closed {
-            self.close(SCHEMA_CHANGED, "other tables are to be loaded now", true);
+            self.close(BEGIN_ANEW, "other tables are to be loaded now", true);
         }
     }
 

@@ -280,7 +280,9 @@ impl Replica {
     }
 
     /// Compares every row with the content hash kept for it; reports at most `limit`
-    /// differences. Reads the tables once, in key order.
+    /// differences. Reads the tables once, in key order, on one state of the file: as long as it
+    /// lasts (seconds for a million rows) nothing that others write can leave a write-ahead log,
+    /// and without one nobody else can write.
     ///
     /// # Errors
     /// The database's.
@@ -290,13 +292,15 @@ impl Replica {
         now: Timestamp,
     ) -> Result<Vec<LocalDifference>, ReplicaError> {
         self.seal(now)?;
-        let work = Work::new(&self.conn, &self.tables);
-        let mut found = Vec::new();
-        for table in self.tables.iter() {
-            present(&work, table, limit, &mut found)?;
-            missing(&work, table, limit, &mut found)?;
-        }
-        Ok(found)
+        db::snapshot(&self.conn, || {
+            let work = Work::new(&self.conn, &self.tables);
+            let mut found = Vec::new();
+            for table in self.tables.iter() {
+                present(&work, table, limit, &mut found)?;
+                missing(&work, table, limit, &mut found)?;
+            }
+            Ok(found)
+        })
     }
 
     /// The app's tables that are matched with one of the server's: the name here, and there.

@@ -5,7 +5,7 @@ use syncline_core::{
     wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
 };
 
-use super::{CREDIT_WINDOW, OLD_COPY, Phase, SCHEMA_CHANGED};
+use super::{CREDIT_WINDOW, OLD_COPY, Phase, BEGIN_ANEW};
 use crate::{
     apply::{Fault, load_positions},
     clock, codec, db,
@@ -133,12 +133,12 @@ impl Replica {
         self.session.reconnect.succeeded();
         if !self.session.reloads && self.session.reconnect.wants_anew() {
             let message = "what the server sends cannot be read: everything is asked for anew";
-            self.session.close(SCHEMA_CHANGED, message, true);
+            self.session.close(BEGIN_ANEW, message, true);
             return Ok(());
         }
         if self.wanted()? != self.session.tables {
             self.session
-                .close(SCHEMA_CHANGED, "other tables sync now", true);
+                .close(BEGIN_ANEW, "other tables sync now", true);
             return Ok(());
         }
         self.pump(now)

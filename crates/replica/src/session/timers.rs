@@ -5,7 +5,7 @@ use syncline_core::{
     wire::{ClientMessage, Ping},
 };
 
-use super::{Phase, SCHEMA_CHANGED, TIMEOUT};
+use super::{BEGIN_ANEW, Phase, TIMEOUT};
 use crate::{entropy::Entropy, error::ReplicaError, replica::Replica};
 
 /// Silence after which the server is asked for a sign of life.
@@ -185,7 +185,7 @@ impl Replica {
         let closing = self.session.closing.take();
         self.session.reset();
         match closing {
-            Some(closing) if closing.code == SCHEMA_CHANGED => Some(now),
+            Some(closing) if closing.code == BEGIN_ANEW => Some(now),
             Some(closing) if !closing.retry => None,
             Some(_) | None => Some(self.session.reconnect.next(now, &mut *self.entropy)),
         }

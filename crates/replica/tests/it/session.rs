@@ -7,7 +7,7 @@ use syncline_core::{
         ServerMessage, Verdict, Welcome, code, decode_client, decode_server, encode_server,
     },
 };
-use syncline_replica::{Event, SCHEMA_CHANGED, TIMEOUT};
+use syncline_replica::{BEGIN_ANEW, Event, TIMEOUT};
 
 use crate::{
     authority::{Authority, HOME, USER, refusal},
@@ -514,7 +514,7 @@ fn se4_another_set_of_tables_begins_a_new_session() {
     device.connect();
     device.upload(&mut server);
     while device.download() {}
-    assert_eq!(closed(&device), (SCHEMA_CHANGED, true));
+    assert_eq!(closed(&device), (BEGIN_ANEW, true));
     device.sync(&mut server);
     device.assert_equal(&server);
 }
@@ -610,7 +610,7 @@ fn lo2_a_row_under_the_key_of_another_is_the_servers_fault() {
         device.upload(&mut server);
         server.page(device.link.as_mut().unwrap());
         while device.download() {}
-        if let Some(closing) = device.closed.clone().filter(|c| c.code != SCHEMA_CHANGED) {
+        if let Some(closing) = device.closed.clone().filter(|c| c.code != BEGIN_ANEW) {
             assert!(closing.message.contains("another key"), "{closing:?}");
             assert_eq!(device.query("SELECT * FROM lists"), "");
             return;

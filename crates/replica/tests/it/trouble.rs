@@ -307,3 +307,34 @@ fn ap6_every_hidden_row_gets_its_turn() {
         "last"
     );
 }
+
+/// Rows are compared with what the books say of them: both have to be read at one moment.
+#[test]
+fn what_is_written_while_rows_are_checked_is_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, &format!("PRAGMA journal_mode = WAL; {SCHEMA}"), 1);
+    device.write(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         INSERT INTO lists SELECT 'l' || i, 'a list' FROM n;
+         INSERT INTO notes VALUES(1, 'one'), (2, 'two')",
+    );
+    device.sync(&mut server);
+    let (mut looks, mut deleted) = (0, false);
+    let write = move || {
+        looks += 1;
+        // By now the first table is being read.
+        if looks >= 50 && !deleted {
+            let other = Connection::open(&path).unwrap();
+            deleted = other.execute("DELETE FROM notes", []).unwrap() == 2;
+        }
+        false
+    };
+    let conn = device.replica.connection();
+    conn.progress_handler(1_000, Some(write)).unwrap();
+    assert_eq!(device.replica.check_local(10, device.now).unwrap(), []);
+    let conn = device.replica.connection();
+    conn.progress_handler(0, None::<fn() -> bool>).unwrap();
+    assert_eq!(device.query("SELECT count(*) FROM notes"), "0");
+}
