@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
 use syncline_core::{
     BucketId, ChangesetId, ColumnType, DeviceId, Lease, RowKey, TableNumber, Timestamp, UserId,
-    Value,
+    Value, Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
     sql::quote,
@@ -13,6 +13,7 @@ use syncline_store::{DeviceState, KnownChangeset, Loaded, LoadedRow, RowMeta, Wa
 use crate::{
     catalog::{Catalog, Entry},
     fault::Result,
+    reader,
     rows::uuid_spellings,
     value::{self, Bind, bytes, unsigned, version},
 };
@@ -39,7 +40,12 @@ pub(crate) fn load(
                 loaded.devices.insert(*id, device(conn, *id)?);
             }
             Want::GrantCount(grant) => {
-                loaded.grants.insert(*grant, grant_count(conn, *grant)?);
+                let (count, since) = grant_count(conn, *grant)?;
+                loaded.put_grant(*grant, count, since);
+            }
+            Want::LostBy(version) => {
+                let entry = reader::entry_of(conn, *version)?;
+                loaded.put_lost_by(*version, entry.as_deref());
             }
             Want::Digest(bucket, table) => {
                 loaded
@@ -218,15 +224,15 @@ fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
     }))
 }
 
-fn grant_count(conn: &Connection, grant: Grant) -> Result<u64> {
-    let sql = "SELECT count FROM syncline_grants WHERE grantee = ?1 AND bucket = ?2";
+fn grant_count(conn: &Connection, grant: Grant) -> Result<(u64, Version)> {
+    let sql = "SELECT count, since FROM syncline_grants WHERE grantee = ?1 AND bucket = ?2";
     let mut statement = conn.prepare_cached(sql)?;
-    let count = statement
+    let found = statement
         .query_row((&grant.grantee.0[..], &grant.bucket.0[..]), |row| {
-            unsigned(row, 0)
+            Ok((unsigned(row, 0)?, version(row, 1)?))
         })
         .optional()?;
-    Ok(count.unwrap_or(0))
+    Ok(found.unwrap_or_default())
 }
 
 /// Zero where there is none.

@@ -203,6 +203,12 @@ fn log_after(conn: &Connection, after: Version, bytes_max: usize) -> Result<Vec<
     Ok(entries)
 }
 
+/// The entry that holds the change of version `at`; `None` when it is forgotten.
+pub(crate) fn entry_of(conn: &Connection, at: Version) -> Result<Option<Arc<LogEntry>>> {
+    let before = Version(at.0.saturating_sub(1));
+    Ok(log_after(conn, before, 0)?.into_iter().next())
+}
+
 fn tag_at(conn: &Connection, wanted: Version) -> Result<Option<Tag>> {
     if wanted == Version::ZERO {
         return Ok(Some(Tag::default()));

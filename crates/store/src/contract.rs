@@ -59,6 +59,7 @@ macro_rules! storage_contract {
                 pl1_metadata_comes_back_as_it_was_written,
                 pl3_known_changesets_are_remembered,
                 pl11_grant_counts_are_absolute_and_keep_their_since,
+                pl18_the_log_knows_which_grants_an_entry_took,
                 pl15_digests_are_absolute,
                 pl15_a_rules_fingerprint_moves_rules_since,
                 se2_devices_come_back_as_they_were_written,

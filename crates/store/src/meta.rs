@@ -27,6 +27,8 @@ pub struct RowMeta {
     /// The last values of a deleted row, kept where a later update may revive it
     /// ([`syncline_core::Table::update_wins`]); else empty.
     pub remains: Vec<(ColumnNumber, Value)>,
+    /// Where a deleted row lay, else empty: who could see it then may be told that it is gone.
+    pub grave: Vec<BucketId>,
 }
 
 impl RowMeta {

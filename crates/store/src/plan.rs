@@ -18,6 +18,7 @@ mod effect;
 mod entry;
 mod facts;
 mod finish;
+mod grave;
 mod observe;
 mod prefetch;
 mod settle;

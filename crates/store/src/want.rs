@@ -9,7 +9,10 @@ use syncline_core::{
     rules::{Grant, RuleColumn},
 };
 
-use crate::meta::{DeviceState, RowMeta};
+use crate::{
+    log::LogEntry,
+    meta::{DeviceState, RowMeta},
+};
 
 /// One thing to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +25,10 @@ pub enum Want {
     /// Whether this changeset is in the log.
     Changeset(ChangesetId),
     Device(DeviceId),
-    /// How many paths give the bucket to the grantee.
+    /// How many paths give the bucket to the grantee, and since when.
     GrantCount(Grant),
+    /// The grants that the log's entry with the change of this version took away.
+    LostBy(Version),
     Digest(BucketId, TableNumber),
 }
 
@@ -39,6 +44,10 @@ pub struct Loaded {
     pub devices: BTreeMap<DeviceId, Option<DeviceState>>,
     /// Zero where there is none.
     pub grants: BTreeMap<Grant, u64>,
+    /// Since when grants of `grants` have been there; nothing where there is none.
+    pub granted_since: BTreeMap<Grant, Version>,
+    /// Nothing where the log does not have the entry.
+    pub lost_by: BTreeMap<Version, Vec<Grant>>,
     /// Zero where there is none.
     pub digests: BTreeMap<(BucketId, TableNumber), Digest>,
 }
@@ -89,6 +98,25 @@ impl Loaded {
             .insert((table, column, matching_key(value)), keys);
     }
 
+    /// Answers [`Want::GrantCount`].
+    pub fn put_grant(&mut self, grant: Grant, count: u64, since: Version) {
+        self.grants.insert(grant, count);
+        if count > 0 {
+            self.granted_since.insert(grant, since);
+        }
+    }
+
+    /// Answers [`Want::LostBy`] with the entry that holds the version, if the log has it.
+    pub fn put_lost_by(&mut self, version: Version, entry: Option<&LogEntry>) {
+        let grants = entry.map_or(&[][..], |entry| &entry.grants[..]);
+        let lost = grants.iter().filter(|change| !change.granted);
+        let lost = lost.map(|change| Grant {
+            grantee: change.grantee,
+            bucket: change.bucket,
+        });
+        self.lost_by.insert(version, lost.collect());
+    }
+
     /// What [`Loaded::put_row`] put; the outer `None`: not loaded yet.
     #[must_use]
     pub fn row(&self, table: TableNumber, key: &RowKey) -> Option<Option<&LoadedRow>> {
@@ -120,6 +148,7 @@ impl Loaded {
             Want::Changeset(id) => self.changesets.contains_key(id),
             Want::Device(id) => self.devices.contains_key(id),
             Want::GrantCount(grant) => self.grants.contains_key(grant),
+            Want::LostBy(version) => self.lost_by.contains_key(version),
             Want::Digest(bucket, table) => self.digests.contains_key(&(*bucket, *table)),
         }
     }
@@ -152,6 +181,7 @@ pub(crate) fn without_doubles(mut wants: Vec<Want>) -> Vec<Want> {
             Want::Changeset(id) => drop(kept.changesets.insert(*id, None)),
             Want::Device(id) => drop(kept.devices.insert(*id, None)),
             Want::GrantCount(grant) => drop(kept.grants.insert(*grant, 0)),
+            Want::LostBy(version) => drop(kept.lost_by.insert(*version, Vec::new())),
             Want::Digest(bucket, table) => {
                 kept.digests.insert((*bucket, *table), Digest::default());
             }

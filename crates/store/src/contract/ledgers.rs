@@ -1,20 +1,23 @@
 //! What a group leaves behind besides rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
     ChangesetId, ColumnNumber, DeviceId, Hlc, Lease, Timestamp, UserId, Value, Version,
     digest::Digest,
     merge::{Clock, ColumnState},
+    rules::Grant,
 };
 
 use super::{
     Bed,
-    support::{append, bucket, grant, in_group, key, label, load_row, meta, number, opened, store},
+    support::{
+        append, bucket, entry, grant, in_group, key, label, load_row, meta, number, opened, store,
+    },
 };
 use crate::{
-    DeviceState, Group, KnownChangeset, Ledger, Loaded, Reader, RowMeta, Storage, StorageError,
-    Want, testkit::block_on,
+    DeviceState, GrantChange, Group, Head, KnownChangeset, Ledger, Loaded, LogEntry, Reader,
+    RowMeta, Storage, StorageError, Want, testkit::block_on,
 };
 
 fn write<S: Storage>(storage: &mut S, ledger: Ledger) {
@@ -76,6 +79,7 @@ pub fn pl1_metadata_comes_back_as_it_was_written<B: Bed>(bed: &mut B) {
         owner: None,
         author: None,
         remains,
+        grave: vec![bucket(1), bucket(200)],
         ..meta(901, &[])
     };
     let metas = vec![
@@ -161,6 +165,8 @@ pub fn pl11_grant_counts_are_absolute_and_keep_their_since<B: Bed>(bed: &mut B) 
         &[Want::GrantCount(one), Want::GrantCount(two)],
     );
     assert_eq!((loaded.grants[&one], loaded.grants[&two]), (3, 0));
+    assert_eq!(loaded.granted_since.get(&one), Some(&Version(10)));
+    assert_eq!(loaded.granted_since.get(&two), None);
     let (_, granted) =
         block_on(bed.reader(&storage).grants(&[one.grantee])).expect("grants are read");
     assert_eq!(granted, [(one, Version(10))], "a count of zero is no grant");
@@ -175,6 +181,48 @@ pub fn pl11_grant_counts_are_absolute_and_keep_their_since<B: Bed>(bed: &mut B) 
         block_on(bed.reader(&storage).grants(&[one.grantee])).expect("grants are read");
     granted.sort_unstable();
     assert_eq!(granted, [(one, Version(10)), (two, Version(12))]);
+}
+
+pub fn pl18_the_log_knows_which_grants_an_entry_took<B: Bed>(bed: &mut B) {
+    let (mut storage, _) = opened(bed);
+    let head = in_group(&mut storage, async |group| Ok(group.head())).expect("a group begins");
+    let change = |bucket_byte, granted| {
+        let Grant { grantee, bucket } = grant(1, bucket_byte);
+        GrantChange {
+            grantee,
+            bucket,
+            granted,
+        }
+    };
+    let first = LogEntry {
+        grants: vec![change(1, true), change(2, true)],
+        ..entry(head, 100, &[])
+    };
+    let at_first = Head {
+        version: first.version,
+        tag: first.tag,
+        ..head
+    };
+    let second = LogEntry {
+        grants: vec![change(1, false), change(3, true)],
+        ..entry(at_first, 250, &[])
+    };
+    write(
+        &mut storage,
+        Ledger {
+            entries: vec![Arc::new(first), Arc::new(second)],
+            ..Ledger::default()
+        },
+    );
+    // Versions within an entry and at its end; what is behind the log's end.
+    let wants = [90, 100, 101, 250, 251].map(|version| Want::LostBy(Version(version)));
+    let loaded = load(&mut storage, &wants);
+    let lost = |version| loaded.lost_by[&Version(version)].clone();
+    assert_eq!([lost(90), lost(100), lost(251)], [vec![], vec![], vec![]]);
+    assert_eq!(
+        [lost(101), lost(250)],
+        [vec![grant(1, 1)], vec![grant(1, 1)]]
+    );
 }
 
 pub fn pl15_digests_are_absolute<B: Bed>(bed: &mut B) {

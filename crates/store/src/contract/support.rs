@@ -152,6 +152,7 @@ pub(super) fn meta(version: u64, buckets: &[u8]) -> RowMeta {
         buckets: buckets.iter().map(|&n| bucket(n)).collect(),
         deleted: false,
         remains: Vec::new(),
+        grave: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decoder, Encoder, decode};
 use syncline_core::{
-    ColumnNumber, Value,
+    BucketId, ColumnNumber, Value,
     merge::{Clock, ColumnState},
 };
 
@@ -15,7 +15,7 @@ use super::{
 use crate::meta::RowMeta;
 
 impl RowMeta {
-    /// What no index looks at: `clock`, `columns` and `remains`.
+    /// What no index looks at: `clock`, `columns`, `remains` and `grave`.
     #[must_use]
     pub fn encode_state(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
@@ -25,7 +25,7 @@ impl RowMeta {
     }
 
     fn try_encode_state(&self, e: &mut Out<'_>) -> Encoded {
-        e.array(3)?;
+        e.array(if self.grave.is_empty() { 3 } else { 4 })?;
         encode_clock(e, &self.clock)?;
         e.map(self.columns.len() as u64)?;
         for (number, state) in &self.columns {
@@ -42,6 +42,9 @@ impl RowMeta {
             e.u32(number.0)?;
             encode_value(e, value)?;
         }
+        if !self.grave.is_empty() {
+            e.bytes(&join(&self.grave))?;
+        }
         Ok(())
     }
 
@@ -50,7 +53,7 @@ impl RowMeta {
     /// # Errors
     /// [`EncodingError`]; then `self` is unchanged.
     pub fn decode_state(&mut self, bytes: &[u8]) -> Result<(), EncodingError> {
-        let (clock, columns, remains) =
+        let (clock, columns, remains, grave) =
             decode_state(&mut Decoder::new(bytes)).map_err(|source| EncodingError {
                 what: "a row's clocks",
                 source,
@@ -58,6 +61,7 @@ impl RowMeta {
         self.clock = clock;
         self.columns = columns;
         self.remains = remains;
+        self.grave = grave;
         Ok(())
     }
 
@@ -84,10 +88,12 @@ type State = (
     Clock,
     BTreeMap<ColumnNumber, ColumnState>,
     Vec<(ColumnNumber, Value)>,
+    Vec<BucketId>,
 );
 
 fn decode_state(d: &mut Decoder<'_>) -> Result<State, decode::Error> {
-    array_of(d, 3, |d| {
+    let has_grave = d.probe().array()?.is_some_and(|len| len > 3);
+    array_of(d, if has_grave { 4 } else { 3 }, |d| {
         let clock = decode_clock(d)?;
         let mut columns = BTreeMap::new();
         for _ in 0..map(d)? {
@@ -98,7 +104,12 @@ fn decode_state(d: &mut Decoder<'_>) -> Result<State, decode::Error> {
         for _ in 0..map(d)? {
             remains.push((ColumnNumber(d.u32()?), decode_value(d)?));
         }
-        Ok((clock, columns, remains))
+        let grave = if has_grave {
+            split(d.bytes()?)?
+        } else {
+            Vec::new()
+        };
+        Ok((clock, columns, remains, grave))
     })
 }
 

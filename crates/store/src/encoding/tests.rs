@@ -54,6 +54,7 @@ fn meta() -> RowMeta {
             .zip(1..)
             .map(|(v, n)| (ColumnNumber(n), v))
             .collect(),
+        grave: vec![BucketId([3; 16])],
         ..RowMeta::default()
     }
 }
@@ -128,7 +129,7 @@ fn log_entries_round_trip() {
 fn elements_of_a_later_version_are_skipped() {
     let mut bytes = Vec::new();
     let mut e = Encoder::new(&mut bytes);
-    e.array(4)
+    e.array(5)
         .unwrap()
         .array(5)
         .unwrap()
@@ -142,10 +143,12 @@ fn elements_of_a_later_version_are_skipped() {
         .unwrap()
         .str("later")
         .unwrap();
-    e.map(0).unwrap().map(0).unwrap().str("later").unwrap();
+    e.map(0).unwrap().map(0).unwrap();
+    e.bytes(&[7; 16]).unwrap().str("later").unwrap();
     let mut read = RowMeta::default();
     read.decode_state(&bytes).unwrap();
     assert_eq!(read.clock.hlc, Hlc(2));
+    assert_eq!(read.grave, [BucketId([7; 16])]);
 }
 
 /// Every cut and every flipped bit is an error or another value, never a panic.

@@ -1,6 +1,6 @@
 //! A group: a copy of everything, put back by commit.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use syncline_core::{
     Column, Row, RowKey, TableNumber, UserId, Value, rules::RuleColumn, schema::OnDelete,
@@ -147,12 +147,14 @@ impl Group for MemoryGroup<'_> {
                         .insert(*id, self.working.devices.get(id).cloned());
                 }
                 Want::GrantCount(grant) => {
-                    let count = self
-                        .working
-                        .grants
-                        .get(grant)
-                        .map_or(0, |(count, _)| *count);
-                    loaded.grants.insert(*grant, count);
+                    let (count, since) =
+                        self.working.grants.get(grant).copied().unwrap_or_default();
+                    loaded.put_grant(*grant, count, since);
+                }
+                Want::LostBy(version) => {
+                    let log = &self.working.log;
+                    let place = log.partition_point(|entry| entry.version < *version);
+                    loaded.put_lost_by(*version, log.get(place).map(Arc::as_ref));
                 }
                 Want::Digest(bucket, table) => {
                     let place = (*bucket, *table);

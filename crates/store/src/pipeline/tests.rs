@@ -2,6 +2,7 @@
 
 mod conflicts;
 mod external;
+mod graves;
 mod grouping;
 mod order;
 mod rows;

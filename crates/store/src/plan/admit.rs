@@ -152,5 +152,6 @@ fn incident<'a>(
         table,
         position,
         change,
+        saw_it_die: false,
     })
 }

@@ -30,6 +30,8 @@ pub(crate) struct Incident<'a> {
     /// Position in the changeset.
     pub(crate) position: usize,
     pub(crate) change: &'a Change,
+    /// Whether the author could see the row, which is deleted, when it was.
+    pub(crate) saw_it_die: bool,
 }
 
 /// A row that lives, with what the ledger knows of it.
@@ -52,10 +54,9 @@ impl<'a> Incident<'a> {
             .map(|p| p.meta);
         match (&self.change.op, live, tombstone) {
             (Op::Insert(edits), None, tombstone) => self.insert(edits, tombstone, effects),
-            (Op::Insert(_), Some(_), _) if self.table.integer_key => Err(self.refused(
-                code::ID_TAKEN,
-                format!("row {} of {} exists already", self.change.key, self.name()),
-            )),
+            (Op::Insert(edits), Some(live), _) if self.table.integer_key => {
+                self.taken(edits, live, effects)
+            }
             (Op::Insert(edits), Some(live), _) => {
                 self.image(edits)?;
                 self.update(live, Version::ZERO, effects)
@@ -71,6 +72,31 @@ impl<'a> Incident<'a> {
             }
             (Op::Delete, None, _) => Ok(()),
         }
+    }
+
+    /// The key is taken, which only somebody hears whom the rules allow such a row.
+    fn taken(
+        self,
+        edits: &[ColumnEdit],
+        live: Live<'_>,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let (mut row, _) = self.image(edits)?;
+        for (position, value) in self.forced() {
+            row.0[position] = value;
+        }
+        let user = self.submission.identity.user.as_ref();
+        let meta = born(self.author, user, None, effects.upcoming());
+        let proposed = Proposed {
+            before: None,
+            after: Some(stored(self.change.table, &self.change.key, row, &meta)),
+        };
+        effects.ask(self.position, proposed, live.meta, false);
+        effects.refuse(self.refused(
+            code::ID_TAKEN,
+            format!("row {} of {} exists already", self.change.key, self.name()),
+        ));
+        Ok(())
     }
 
     fn insert(
@@ -367,6 +393,9 @@ impl<'a> Incident<'a> {
     /// Whether the author can have had the row that the tombstone is of.
     fn knew(self, tombstone: &RowMeta) -> bool {
         let base = self.change.base;
+        if !self.saw_it_die {
+            return false;
+        }
         let inserted_it = tombstone.owner.is_some()
             && tombstone.owner.as_ref() == self.submission.identity.user.as_ref();
         base < tombstone.version && (base >= tombstone.created || inserted_it)

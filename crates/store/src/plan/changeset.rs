@@ -1,6 +1,6 @@
 //! Planning one changeset: all of it or nothing (spec PL4, PL5).
 
-use syncline_core::{Timestamp, Version, wire::Refusal};
+use syncline_core::{Op, Timestamp, Version, wire::Refusal};
 
 use super::{
     admit::admit,
@@ -11,6 +11,7 @@ use super::{
     draft::Draft,
     effect::Effects,
     entry::Author,
+    grave::could_see,
     settle::settle,
     state::State,
     submission::{Refused, Submission},
@@ -88,10 +89,24 @@ fn changes(
         let Some(table) = context.table(change.table) else {
             continue;
         };
-        match state.row(change.table, &change.key) {
+        let present = match state.row(change.table, &change.key) {
+            Ok(present) => present,
+            Err(missing) => {
+                wants.extend(missing.0);
+                continue;
+            }
+        };
+        let tombstone = present.filter(|present| present.row.is_none());
+        let saw_it_die = match (tombstone, &change.op) {
+            (Some(tombstone), Op::Update(_)) => {
+                could_see(context, state, &submission.identity, tombstone.meta)
+            }
+            (Some(_) | None, _) => Ok(false),
+        };
+        match saw_it_die {
             Err(missing) => wants.extend(missing.0),
             Ok(_) if !wants.is_empty() => {}
-            Ok(present) => {
+            Ok(saw_it_die) => {
                 let incident = Incident {
                     context,
                     submission,
@@ -99,6 +114,7 @@ fn changes(
                     table,
                     position,
                     change,
+                    saw_it_die,
                 };
                 if let Err(refused) = incident.plan(present, &mut effects) {
                     return Ok(Err(refused));

@@ -234,6 +234,7 @@ pub(crate) fn buried(
         remains: values
             .map(|(column, value)| (column.number, value.clone()))
             .collect(),
+        grave: before.buckets.clone(),
         ..RowMeta::default()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use syncline_core::{
     BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, Timestamp, Value, Version,
-    rules::RuleColumn,
+    rules::{Grant, RuleColumn},
 };
 
 use super::{
@@ -169,6 +169,40 @@ impl State {
         match self.loaded.devices.get(&id) {
             Some(known) => Ok(known.as_ref()),
             None => Err(Missing(vec![Want::Device(id)])),
+        }
+    }
+
+    /// Whether the bucket was the grantee's just before the change of version `at`, and has been
+    /// since, or was taken away by the changeset with that change. The same in whatever group
+    /// what happened was committed.
+    pub(crate) fn was_granted(&self, grant: Grant, at: Version) -> Result<bool, Missing> {
+        let Some(&loaded) = self.loaded.grants.get(&grant) else {
+            return Err(Missing(vec![Want::GrantCount(grant)]));
+        };
+        let mut count = i64::try_from(loaded).unwrap_or(i64::MAX);
+        let mut since = self.loaded.granted_since.get(&grant).copied();
+        let mut from = self.head.version;
+        for entry in &self.entries {
+            let holds = from < at && at <= entry.version;
+            from = entry.version;
+            let before = count;
+            count += entry.grants.get(&grant).copied().unwrap_or(0);
+            if before > 0 && count == 0 && holds {
+                return Ok(true);
+            }
+            if before == 0 && count > 0 {
+                since = Some(entry.version);
+            }
+        }
+        if count > 0 && since.is_some_and(|since| since < at) {
+            return Ok(true);
+        }
+        if at > self.head.version || at <= self.head.horizon {
+            return Ok(false);
+        }
+        match self.loaded.lost_by.get(&at) {
+            Some(lost) => Ok(lost.contains(&grant)),
+            None => Err(Missing(vec![Want::LostBy(at)])),
         }
     }
 

@@ -69,14 +69,15 @@ fn pl5_checks_come_in_this_order() {
     faulty.changeset.changes[0].base = far;
     assert_eq!(answer(&faulty), "base_in_future");
     faulty.changeset.changes[0].base = Version::ZERO;
-    faulty.changeset.changes.extend(forbidden);
-    assert_eq!(answer(&faulty), "id_taken", "keys before rules");
-    faulty.changeset.changes.remove(0);
+    let mut both = faulty.clone();
+    both.changeset.changes.extend(forbidden);
     assert_eq!(
-        answer(&faulty),
+        answer(&both),
         "forbidden",
-        "rules before constraints: the title is NULL"
+        "rules before constraints and taken keys: the title is NULL"
     );
+    assert_eq!(answer(&faulty), "id_taken");
+    faulty.changeset.id = ChangesetId([0xEF; 16]);
     faulty.changeset.changes.clear();
     assert_eq!(answer(&faulty), "accepted");
     assert_eq!(answer(&all(&eve)), "changeset_id_reused");
