@@ -11,6 +11,7 @@ mod merge;
 mod nearest;
 mod parse;
 mod place;
+mod rule;
 mod server;
 mod table;
 mod tokens;
@@ -24,6 +25,7 @@ use std::collections::BTreeMap;
 pub use error::ConfigError;
 
 use crate::{rules::RuleError, schema::Schema};
+use error::Mistakes;
 use merge::Chosen;
 use place::Source;
 
@@ -70,6 +72,10 @@ pub struct ServerConfig {
     pub origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub retention_days: u32,
+    /// Messages that one connection may send in a second, ten seconds' worth at once.
+    pub messages_per_second: u32,
+    /// Bytes that one connection may send in a second, ten seconds' worth at once.
+    pub bytes_per_second: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
     pub managed: bool,
 }
@@ -84,6 +90,8 @@ impl Default for ServerConfig {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             retention_days: 30,
+            messages_per_second: 5_000,
+            bytes_per_second: 32 * 1024 * 1024,
             managed: true,
         }
     }
@@ -100,12 +108,12 @@ impl Config {
         }
     }
 
-    /// Reads `text`; `file` is the name that errors show. Rules are checked by compiling them:
-    /// see [`Config::locate`].
+    /// Reads `text`; `file` is the name that errors show. A file without another mistake may
+    /// still have rules that do not compile: see [`Config::rule_mistakes`].
     ///
     /// # Errors
-    /// Every mistake found, in order of place. Where the text is no TOML, only what makes it so:
-    /// the rest cannot be told from what is missing.
+    /// Every mistake found, those of rules included, in order of place. Where the text is no TOML,
+    /// only what makes it so: the rest cannot be told from what is missing.
     pub fn parse(file: &str, text: &str) -> Result<Self, Vec<ConfigError>> {
         parse::parse(file, text)
     }
@@ -118,6 +126,18 @@ impl Config {
             .iter()
             .filter(|t| t.columns.is_empty())
             .map(|t| t.name.as_str())
+    }
+
+    /// Every rule that does not compile, in order of place. None as long as there are tables
+    /// without columns ([`Config::adopt`]): what rules may say of them is not known yet.
+    #[must_use]
+    pub fn rule_mistakes(&self) -> Vec<ConfigError> {
+        let mut mistakes = Mistakes::default();
+        rule::check(&self.schema, &self.origin.source, &mut mistakes);
+        match mistakes.or(&self.origin.source, ()) {
+            Ok(()) => Vec::new(),
+            Err(mistakes) => mistakes,
+        }
     }
 
     /// The place in the file of a rule that did not compile.

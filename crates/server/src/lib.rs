@@ -9,6 +9,7 @@
 pub mod hub;
 #[cfg(feature = "net")]
 pub mod net;
+mod pace;
 pub mod recent;
 pub mod session;
 pub mod sight;
@@ -16,5 +17,6 @@ mod stream;
 mod upload;
 
 pub use hub::{Hub, SessionId};
+pub use pace::{BURST_SECONDS, Rates};
 pub use recent::Recent;
 pub use session::{Action, Session, SessionContext};

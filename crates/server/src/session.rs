@@ -27,7 +27,13 @@ use syncline_core::{
 use syncline_store::Context;
 
 use self::{outgoing::Outgoing, pushing::Unanswered};
-use crate::{recent::Recent, sight::Sight, stream::Stream, upload::Upload};
+use crate::{
+    pace::{BURST_SECONDS, Pace, Rates},
+    recent::Recent,
+    sight::Sight,
+    stream::Stream,
+    upload::Upload,
+};
 
 /// Most changesets a session may have unanswered.
 pub const PUSHES_MAX: u32 = 256;
@@ -126,6 +132,8 @@ pub struct Session {
     last_heard: Timestamp,
     /// When the token ends, unless a fresh one arrives before.
     expires: Option<Timestamp>,
+    /// `None`: as fast as it likes.
+    pace: Option<Pace>,
 }
 
 impl Session {
@@ -152,7 +160,15 @@ impl Session {
             sent: Version::ZERO,
             last_heard: now,
             expires: None,
+            pace: None,
         }
+    }
+
+    /// The replica may talk no faster than this (spec SE25).
+    #[must_use]
+    pub fn paced(mut self, rates: Rates) -> Self {
+        self.pace = Some(Pace::new(rates, self.last_heard));
+        self
     }
 
     /// The session ends at `expires`, unless [`Session::renewed`] says otherwise before.
@@ -178,6 +194,11 @@ impl Session {
             return;
         }
         self.last_heard = now;
+        if let Some(pace) = &mut self.pace
+            && !pace.take(frame.len(), now)
+        {
+            return self.too_fast();
+        }
         match decode_client(frame) {
             Ok(message) => self.message(message, now),
             Err(error) => self.fail(error.code(), error.to_string(), false),
@@ -187,6 +208,19 @@ impl Session {
     /// A frame arrived that is longer than the transport takes.
     pub fn too_long(&mut self) {
         self.fail(code::TOO_LARGE, "the frame is too long", false);
+    }
+
+    /// A new connection may send as much at once as this one had when it began: by then that much
+    /// would have become free here, too.
+    fn too_fast(&mut self) {
+        self.refuse(Refusal {
+            code: code::TOO_FAST.into(),
+            message: "this connection sends more than it may: slow down".into(),
+            retry: true,
+            retry_after_ms: Some(u64::from(BURST_SECONDS) * 1_000),
+            change: None,
+            fatal: true,
+        });
     }
 
     fn message(&mut self, message: ClientMessage, now: Timestamp) {

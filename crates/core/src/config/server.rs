@@ -1,6 +1,9 @@
 //! `[server]`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use toml::de::DeTable;
 
@@ -12,6 +15,10 @@ use super::{
 
 /// The longest retention that can be asked for: ten years.
 const RETENTION_DAYS_MAX: u32 = 3650;
+/// What any client needs to say hello and to take pages.
+const MESSAGES_PER_SECOND_MIN: u32 = 10;
+/// Ten seconds' worth has to be more than the longest frame.
+const BYTES_PER_SECOND_MIN: u32 = 256 * 1024;
 
 const SYNONYMS: &[(&str, &str)] = &[
     ("port", "listen"),
@@ -25,6 +32,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("cors", "origins"),
     ("allowed_origins", "origins"),
     ("retention", "retention_days"),
+    ("rate_limit", "messages_per_second"),
 ];
 
 pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
@@ -54,9 +62,32 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
             ))
         });
     }
-    if let Some(days) = retention(&mut keys, m) {
-        server.retention_days = days;
-    }
+    let mut set = |name, range, what, example, into: &mut u32| {
+        if let Some(value) = number(&mut keys, name, range, what, example, m) {
+            *into = value;
+        }
+    };
+    set(
+        "retention_days",
+        1..=RETENTION_DAYS_MAX,
+        "days",
+        "30",
+        &mut server.retention_days,
+    );
+    set(
+        "messages_per_second",
+        MESSAGES_PER_SECOND_MIN..=u32::MAX,
+        "messages",
+        "5000",
+        &mut server.messages_per_second,
+    );
+    set(
+        "bytes_per_second",
+        BYTES_PER_SECOND_MIN..=u32::MAX,
+        "bytes",
+        "33554432",
+        &mut server.bytes_per_second,
+    );
     if let Some(managed) = managed(&mut keys, m) {
         server.managed = managed;
     }
@@ -147,23 +178,34 @@ fn checked(
     good
 }
 
-fn retention(keys: &mut Keys<'_, '_>, m: &mut Mistakes) -> Option<u32> {
-    let (_, node) = keys.take("retention_days")?;
-    let expected = format!("a number of days from 1 to {RETENTION_DAYS_MAX}");
-    let suggestion = "write for example 30";
+/// A whole number of `what` in this range.
+fn number(
+    keys: &mut Keys<'_, '_>,
+    name: &'static str,
+    range: RangeInclusive<u32>,
+    what: &str,
+    example: &str,
+    m: &mut Mistakes,
+) -> Option<u32> {
+    let (_, node) = keys.take(name)?;
+    let path = keys.path(name);
+    let expected = format!(
+        "a number of {what} from {} to {}",
+        range.start(),
+        range.end()
+    );
+    let suggestion = format!("write for example {example}");
     let Some(number) = node.get_ref().as_integer() else {
-        wrong_type(node, "server.retention_days", &expected, suggestion, m);
+        wrong_type(node, &path, &expected, &suggestion, m);
         return None;
     };
-    let days = u32::from_str_radix(&number.as_str().replace('_', ""), number.radix());
-    let days = days
-        .ok()
-        .filter(|days| (1..=RETENTION_DAYS_MAX).contains(days));
-    if days.is_none() {
-        let message = format!("server.retention_days is {}", number.as_str());
+    let value = u32::from_str_radix(&number.as_str().replace('_', ""), number.radix());
+    let value = value.ok().filter(|value| range.contains(value));
+    if value.is_none() {
+        let message = format!("{path} is {}", number.as_str());
         m.add(node.span().start, message, expected, suggestion);
     }
-    days
+    value
 }
 
 fn managed(keys: &mut Keys<'_, '_>, m: &mut Mistakes) -> Option<bool> {

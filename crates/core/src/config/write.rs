@@ -151,6 +151,8 @@ fn server(out: &mut String, server: &ServerConfig) {
         origins,
         trusted_proxies,
         retention_days,
+        messages_per_second,
+        bytes_per_second,
         managed,
     } = server;
     out.push_str(SERVER);
@@ -169,6 +171,8 @@ fn server(out: &mut String, server: &ServerConfig) {
         }
     }
     pair(out, "retention_days", &retention_days.to_string());
+    pair(out, "messages_per_second", &messages_per_second.to_string());
+    pair(out, "bytes_per_second", &bytes_per_second.to_string());
     pair(
         out,
         "schema",

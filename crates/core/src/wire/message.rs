@@ -328,6 +328,8 @@ pub mod code {
     pub const ID_REUSED: &str = "changeset_id_reused";
     /// The server is stopping or overloaded.
     pub const UNAVAILABLE: &str = "unavailable";
+    /// More messages or bytes in a time than one connection may send.
+    pub const TOO_FAST: &str = "too_fast";
     /// The server's disk failed or is full.
     pub const STORAGE: &str = "storage";
 }

@@ -90,8 +90,9 @@ pub(crate) async fn drive<B: Backend>(
     };
     let mut stop = shared.stopping();
     let mut generation = shared.generation();
-    let mut session =
-        Session::new(shared.context(), proof.identity, clock::now()).until(proof.expires);
+    let mut session = Session::new(shared.context(), proof.identity, clock::now())
+        .until(proof.expires)
+        .paced(shared.rates());
     drop(shared);
     let mut end = End::Left;
     let mut more = false;

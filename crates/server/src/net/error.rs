@@ -37,6 +37,7 @@ impl From<Refusal> for ApiError {
             code::FORBIDDEN | code::WRONG_USER | code::ROW_GONE => StatusCode::FORBIDDEN,
             code::UNAVAILABLE | code::STORAGE => StatusCode::SERVICE_UNAVAILABLE,
             code::TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+            code::TOO_FAST => StatusCode::TOO_MANY_REQUESTS,
             code::MALFORMED | code::SCHEMA | code::PROTOCOL => StatusCode::BAD_REQUEST,
             _ => StatusCode::CONFLICT,
         };

@@ -239,10 +239,16 @@ async fn ready<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
     }
 }
 
-async fn metrics<B: Backend>(State(shared): State<Arc<Shared<B>>>) -> Response {
+async fn metrics<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    if shared.metrics_guarded {
+        shared.check_admin(&headers)?;
+    }
     let head = shared.context().recent.head().0;
     let text = shared.metrics.render(shared.connections(), head.0);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 async fn head<B: Backend>(

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     body::Bytes,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use syncline_core::{
     config::Config,
     schema::RuleTexts,
@@ -31,15 +32,24 @@ pub(crate) async fn get<B: Backend>(
     Ok(answer(&shared.context().info))
 }
 
+#[derive(Deserialize)]
+pub(crate) struct OfferQuery {
+    /// Nothing is added: the answer is what the schema would be.
+    #[serde(default)]
+    dry_run: bool,
+}
+
 /// Adds the tables the server does not have yet (`--dev` only) and answers the whole schema.
 pub(crate) async fn offer<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
     _caller: Caller,
+    query: Result<Query<OfferQuery>, QueryRejection>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let offered: SchemaInfo = minicbor::decode(&body).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, error.to_string())
-    })?;
+    let malformed = |why: String| ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, why);
+    let Query(query) = query.map_err(|rejection| malformed(rejection.body_text()))?;
+    let offered: SchemaInfo =
+        minicbor::decode(&body).map_err(|error| malformed(error.to_string()))?;
     let _alone = shared.adding_tables.lock().await;
     let context = shared.context();
     let unknown: Vec<_> = offered
@@ -87,6 +97,9 @@ pub(crate) async fn offer<B: Backend>(
         let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         let status = StatusCode::BAD_REQUEST;
         return Err(ApiError::new(status, code::SCHEMA, lines.join("; ")));
+    }
+    if query.dry_run {
+        return Ok(answer(&SchemaInfo::from_schema(&all)));
     }
     // Kept before they are made: after a crash the next start makes them, and never finds tables
     // that nobody declares.

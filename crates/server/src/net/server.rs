@@ -87,6 +87,7 @@ impl Server {
             readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
             dev: options.dev,
+            metrics_guarded: admin.is_none() && !address.ip().is_loopback(),
             remember: options.remember,
             exchanges: Exchanges::default(),
             generation: watch::channel(0).0,

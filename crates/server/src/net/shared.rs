@@ -23,8 +23,10 @@ use super::{
     metrics::Metrics,
     readers::Readers,
 };
-use crate::{Hub, SessionContext, SessionId, session::Proof};
+use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
 
+/// The claim of an administrator's token; its value is `true`.
+const ADMIN_CLAIM: &str = "syncline_admin";
 const PUSH_TURNS: usize = 64;
 /// Sessions that every user may have; more, up to a quarter of all, where there is room.
 const USER_CONNECTIONS: usize = 64;
@@ -49,6 +51,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
     pub(crate) dev: bool,
+    /// Whether `/metrics` wants an administrator's token: others than this machine can ask.
+    pub(crate) metrics_guarded: bool,
     pub(super) remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
     pub(super) generation: watch::Sender<u64>,
@@ -59,6 +63,15 @@ pub(crate) struct Shared<B: Backend> {
 impl<B: Backend> Shared<B> {
     pub(crate) fn context(&self) -> Arc<SessionContext> {
         Arc::clone(&self.context.read())
+    }
+
+    /// How fast one connection may talk.
+    pub(crate) fn rates(&self) -> Rates {
+        let server = &self.config.read().server;
+        Rates {
+            messages_per_second: server.messages_per_second,
+            bytes_per_second: server.bytes_per_second,
+        }
     }
 
     /// Keeps the tables of `config` for the next start.
@@ -121,6 +134,21 @@ impl<B: Backend> Shared<B> {
                 Err(auth::unauthorized("a token is needed: `Authorization: Bearer …`").into())
             }
         }
+    }
+
+    /// Refuses whoever is no administrator: the token has to have the claim [`ADMIN_CLAIM`].
+    pub(crate) fn check_admin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let proof = self.identify(headers)?;
+        let claim = proof.identity.claims.get(ADMIN_CLAIM);
+        if claim == Some(&serde_json::Value::Bool(true)) {
+            return Ok(());
+        }
+        let sentence = format!("only for administrators: the token needs the claim {ADMIN_CLAIM}");
+        Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            code::FORBIDDEN,
+            sentence,
+        ))
     }
 
     /// Counts a session of `identity` for as long as the guard lives.

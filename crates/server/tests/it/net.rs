@@ -69,6 +69,7 @@ pub struct Wish {
     pub limits: Limits,
     pub schema: Schema,
     pub admin: Option<&'static str>,
+    pub messages_per_second: Option<u32>,
     pub folder: Option<tempfile::TempDir>,
 }
 
@@ -81,6 +82,7 @@ impl Default for Wish {
             limits: Limits::default(),
             schema: demo_schema(),
             admin: None,
+            messages_per_second: None,
             folder: None,
         }
     }
@@ -105,6 +107,9 @@ impl Net {
             ..Config::default()
         };
         config.server.admin_listen = wish.admin.map(str::to_owned);
+        if let Some(messages) = wish.messages_per_second {
+            config.server.messages_per_second = messages;
+        }
         let options = Options {
             listen: wish.listen.parse().expect("an address"),
             config,

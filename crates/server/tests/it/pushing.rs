@@ -4,7 +4,10 @@ use syncline_core::{
     Value,
     wire::{ClientMessage, Push, PushPart, TokenRenewal, Verdict, code, encode_changeset},
 };
-use syncline_server::session::{PUSHES_MAX, SILENCE_MAX_MILLIS};
+use syncline_server::{
+    Rates,
+    session::{PUSHES_MAX, SILENCE_MAX_MILLIS},
+};
 
 use crate::{
     bed::{Bed, FRESH_TOKEN},
@@ -379,4 +382,45 @@ fn se23_a_fresh_token_of_the_same_identity_prolongs_it() {
     client.say(&mut bed, &renew("rubbish"));
     assert_eq!(client.refusal().code, code::UNAUTHORIZED);
     assert!(!client.refusal().retry);
+}
+
+#[test]
+fn se25_who_talks_too_fast_is_told_when_to_come_back() {
+    let mut bed = Bed::new();
+    let rates = Rates {
+        messages_per_second: 10,
+        bytes_per_second: 1_000_000,
+    };
+    let mut client = Client::new(&mut bed, "ada");
+    client.session = client.session.take().paced(rates);
+    client.greet(&mut bed);
+    client.heard.clear();
+    let now = bed.world.now;
+    let ping = ClientMessage::Ping(syncline_core::wire::Ping { sent: now, now });
+    // Hello was the first of a hundred.
+    for _ in 1..100 {
+        client.say(&mut bed, &ping);
+    }
+    assert!(!client.session.is_closed());
+    client.heard.clear();
+    client.say(&mut bed, &ping);
+    let refusal = client.refusal();
+    assert_eq!(
+        (refusal.code.as_str(), refusal.retry, refusal.retry_after_ms),
+        (code::TOO_FAST, true, Some(10_000))
+    );
+    assert!(client.session.is_closed());
+}
+
+#[test]
+fn se25_bytes_that_nobody_could_read_count_too() {
+    let mut bed = Bed::new();
+    let rates = Rates {
+        messages_per_second: 1_000,
+        bytes_per_second: 1_000,
+    };
+    let mut client = Client::new(&mut bed, "ada");
+    client.session = client.session.take().paced(rates);
+    client.say_bytes(&mut bed, &[0xFF; 10_001]);
+    assert_eq!(client.refusal().code, code::TOO_FAST);
 }

@@ -1,6 +1,10 @@
 //! Operators at an address of their own.
 
-use super::{Net, Wish};
+use std::collections::BTreeMap;
+
+use syncline_core::Timestamp;
+
+use super::{Net, Wish, now};
 
 #[tokio::test]
 async fn operators_have_an_address_of_their_own() {
@@ -23,4 +27,39 @@ async fn operators_have_an_address_of_their_own() {
         assert_eq!(answer.expect("an answer").status(), status, "{path}");
     }
     net.server.stop().await.expect("it stops");
+}
+
+#[tokio::test]
+async fn metrics_that_others_can_ask_for_are_an_administrators() {
+    let net = Net::start_with(Wish {
+        listen: "0.0.0.0:0",
+        ..Wish::default()
+    })
+    .await;
+    let url = format!("http://127.0.0.1:{}/metrics", net.server.address().port());
+    let status = async |token: Option<String>| {
+        let request = net.http.get(&url);
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    let with = |claim: &str, value: serde_json::Value| {
+        let claims = BTreeMap::from([(claim.to_owned(), value)]);
+        let end = Timestamp(now().0 + 60_000_000);
+        Some(net.auth.issue("ada", claims, now(), end).expect("a token"))
+    };
+    assert_eq!(status(None).await, 401);
+    assert_eq!(status(Some("nonsense".to_owned())).await, 401);
+    assert_eq!(status(Some(net.token("ada"))).await, 403);
+    assert_eq!(status(with("role", "admin".into())).await, 403);
+    assert_eq!(status(with("syncline_admin", "true".into())).await, 403);
+    assert_eq!(status(with("syncline_admin", false.into())).await, 403);
+    assert_eq!(status(with("syncline_admin", true.into())).await, 200);
+
+    // Nobody but this machine can ask.
+    let local = Net::start().await;
+    let answer = local.get("/metrics").send().await.expect("an answer");
+    assert_eq!(answer.status(), 200);
 }

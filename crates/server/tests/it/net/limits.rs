@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use syncline_core::wire::code;
 use syncline_server::net::Limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -158,4 +159,22 @@ async fn sockets_beyond_the_limit_wait() {
     // Served when the idle ones have been cut.
     let answer = net.get("/healthz").send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn se25_messages_beyond_what_is_configured_end_the_session() {
+    let net = Net::start_with(Wish {
+        messages_per_second: Some(10),
+        ..Wish::default()
+    })
+    .await;
+    let mut eve = net.socket("eve").await;
+    eve.sync(1).await;
+    // A kind that nobody knows: costs no answer.
+    let unknown = vec![0x00, 0x82, 0x18, 0x63, 0xA0];
+    for _ in 0..200 {
+        eve.say_bytes(unknown.clone()).await;
+    }
+    assert_eq!(eve.refused().await, (code::TOO_FAST.to_owned(), Some(1008)));
+    net.socket("ada").await.sync(2).await;
 }
