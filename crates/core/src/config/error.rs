@@ -55,6 +55,10 @@ impl Mistake {
 pub(super) struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn push(&mut self, mistake: Mistake) {
         self.0.push(mistake);
     }

@@ -7,7 +7,7 @@ use super::{
     error::{ConfigError, Mistakes},
     keys::{Keys, in_order, joined, table as as_table},
     place::Source,
-    server,
+    rule, server,
     table::{self, TableText},
 };
 use crate::{
@@ -34,23 +34,36 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Vec<ConfigError>> 
     let tables = keys.table("tables", "a section [tables.NAME] for each table", &mut m);
     keys.finish(&[("table", "tables"), ("schema", "tables")], &mut m);
     if let Some(tables) = tables {
-        read_tables(&mut config, &mut source, tables, &mut m);
+        let unread = read_tables(&mut config, &mut source, tables, &mut m);
+        if let Some(unread) = unread.filter(|_| !m.is_empty()) {
+            rule::check_beside_others(&config.schema, &unread, &source, &mut m);
+        }
     }
     config.origin.source = source;
     let source = config.origin.source.clone();
     m.or(&source, config)
 }
 
-fn read_tables(config: &mut Config, source: &mut Source, tables: &DeTable<'_>, m: &mut Mistakes) {
+/// The columns that could not be read; `None` if there are whole tables of which nothing is known.
+fn read_tables(
+    config: &mut Config,
+    source: &mut Source,
+    tables: &DeTable<'_>,
+    m: &mut Mistakes,
+) -> Option<Vec<String>> {
+    let mut all = true;
+    let mut unread = Vec::new();
     let mut texts: Vec<TableText> = Vec::new();
     let mut schema = Schema::default();
     for (key, node) in in_order(tables) {
         let name = key.get_ref().as_ref();
         let path = joined("tables", name);
         let Some(keys) = as_table(node, &path, &format!("a section [{path}]"), m) else {
+            all = false;
             continue;
         };
         if !check::table_name(name, key.span().start, &schema, m) {
+            all = false;
             continue;
         }
         let number = u32::try_from(schema.tables.len()).unwrap_or(u32::MAX);
@@ -63,6 +76,7 @@ fn read_tables(config: &mut Config, source: &mut Source, tables: &DeTable<'_>, m
     check::references(&schema, &texts, m);
     check::renames(&schema, &texts, m);
     for text in texts {
+        unread.extend(text.unread);
         config
             .renamed
             .extend(text.renamed.into_iter().map(|(renamed, _)| renamed));
@@ -75,6 +89,7 @@ fn read_tables(config: &mut Config, source: &mut Source, tables: &DeTable<'_>, m
         }
     }
     config.schema = schema;
+    all.then_some(unread)
 }
 
 /// What makes the text no TOML, with what people usually meant.

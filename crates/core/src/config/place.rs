@@ -95,6 +95,11 @@ impl Source {
     }
 
     pub(super) fn locate(&self, error: &RuleError) -> ConfigError {
+        self.error(self.mistake(error))
+    }
+
+    /// A rule that did not compile, at its place in the file.
+    pub(super) fn mistake(&self, error: &RuleError) -> Mistake {
         let at = match self.place_of(error) {
             Some((span, offset)) => self.inside(span, offset),
             None => 0,
@@ -107,12 +112,12 @@ impl Source {
             suggestion,
             ..
         } = error;
-        self.error(Mistake::new(
+        Mistake::new(
             at,
             format!("tables.{table}.{rule}: {message}: `{clause}`"),
             "a rule in one of the forms that can be synced",
             suggestion.clone(),
-        ))
+        )
     }
 
     fn place_of(&self, error: &RuleError) -> Option<(&Range<usize>, usize)> {

@@ -28,6 +28,8 @@ pub(super) struct TableText {
     pub(super) renamed: Vec<(Renamed, usize)>,
     /// Place of each of [`Table::foreign_keys`].
     pub(super) references: Vec<usize>,
+    /// Columns that could not be read: nothing but their names is known.
+    pub(super) unread: Vec<String>,
 }
 
 const SYNONYMS: &[(&str, &str)] = &[
@@ -72,9 +74,10 @@ pub(super) fn parse(
     let mut keys = Keys::new(&path, table);
     let mut out = empty(name, number);
     let mut references = Vec::new();
+    let mut unread = Vec::new();
     let has_columns = table.iter().any(|(key, _)| key.get_ref() == "columns");
     if has_columns {
-        structure(&mut out, &mut references, &mut keys, at, source, m);
+        unread = structure(&mut out, &mut references, &mut keys, at, source, m);
     } else {
         keys.take("columns");
         for name in STRUCTURE {
@@ -101,6 +104,7 @@ pub(super) fn parse(
         merge: chosen,
         renamed,
         references,
+        unread,
     };
     (out, text)
 }
@@ -126,7 +130,7 @@ fn empty(name: &str, number: TableNumber) -> Table {
     }
 }
 
-/// Columns, keys, constraints and indexes.
+/// Columns, keys, constraints and indexes. Returns the names of columns that cannot be read.
 fn structure(
     table: &mut Table,
     references: &mut Vec<usize>,
@@ -134,7 +138,7 @@ fn structure(
     at: usize,
     source: &Source,
     m: &mut Mistakes,
-) {
+) -> Vec<String> {
     let example = "columns = { id = \"uuid primary key\", title = \"text\" }";
     let columns = keys.table("columns", example, m);
     let mut texts: Vec<(ColumnText, Range<usize>)> = Vec::new();
@@ -182,6 +186,11 @@ fn structure(
         }
     }
     table.strict = keys.boolean("strict", m).unwrap_or(false);
+    let unread = texts.iter().zip(&table.columns);
+    unread
+        .filter(|((text, _), _)| text.ty.is_none())
+        .map(|(_, column)| column.name.clone())
+        .collect()
 }
 
 /// `checks = ["starts < ends"]`.
