@@ -261,6 +261,13 @@ pub(crate) struct ServerArgs {
     /// A file with the token.
     #[arg(long, value_name = "FILE", env = "SYNCLINE_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Say nothing about http:// to another machine: the network between is trusted.
+    #[arg(
+        long,
+        env = "SYNCLINE_ALLOW_HTTP",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub allow_http: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -17,6 +17,7 @@ pub(crate) mod verify;
 use std::{
     io::{IsTerminal as _, Write as _},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use clap::CommandFactory as _;
@@ -25,6 +26,7 @@ use syncline::engine::{ClientError, Connection, Interrupt, Token};
 use crate::{
     args::{Args, ServerArgs},
     exit::Exit,
+    output::Output,
 };
 
 /// What a shell needs to complete our commands, on standard output.
@@ -59,26 +61,47 @@ fn log(verbose: u8) {
 }
 
 /// The connection that was given, or the one remembered for the file.
-fn connection(path: &Path, args: &ServerArgs) -> Result<Connection, ClientError> {
+fn connection(path: &Path, args: &ServerArgs, output: &Output) -> Result<Connection, ClientError> {
     let known = || Connection::load(path);
-    match given(args)? {
-        Given::Both(connection) => Ok(connection),
-        Given::Neither => known()?.ok_or(ClientError::NoServer),
+    let connection = match given(args)? {
+        Given::Both(connection) => connection,
+        Given::Neither => known()?.ok_or(ClientError::NoServer)?,
         Given::Token(token) => match known()? {
-            Some(known) => Connection::new(&known.url, token),
-            None => Err(ClientError::NoServer),
+            Some(known) => Connection::new(&known.url, token)?,
+            None => return Err(ClientError::NoServer),
         },
         Given::Server(url) => match known()? {
-            Some(known) if known.url == url.trim_end_matches('/') => Ok(known),
-            Some(_) | None => Err(ClientError::NoToken),
+            Some(known) if known.url == url.trim_end_matches('/') => known,
+            Some(_) | None => return Err(ClientError::NoToken),
         },
+    };
+    warn_in_clear(&connection, args, output);
+    Ok(connection)
+}
+
+/// Private networks exist, so it is no error. Said once, however often a command tries again.
+fn warn_in_clear(connection: &Connection, args: &ServerArgs, output: &Output) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if connection.is_in_clear() && !args.allow_http && !SAID.swap(true, Ordering::Relaxed) {
+        let sentence = format!(
+            "{} is not encrypted: whoever is on the way reads the token and the rows; use \
+             https://, or --allow-http (SYNCLINE_ALLOW_HTTP=1) where the network is trusted",
+            connection.url
+        );
+        output.warning("in_clear", &sentence);
     }
 }
 
 /// The connection that was given; `None` when nothing was.
-fn connection_if_given(args: &ServerArgs) -> Result<Option<Connection>, ClientError> {
+fn connection_if_given(
+    args: &ServerArgs,
+    output: &Output,
+) -> Result<Option<Connection>, ClientError> {
     match given(args)? {
-        Given::Both(connection) => Ok(Some(connection)),
+        Given::Both(connection) => {
+            warn_in_clear(&connection, args, output);
+            Ok(Some(connection))
+        }
         Given::Server(_) => Err(ClientError::NoToken),
         Given::Neither | Given::Token(_) => Ok(None),
     }

@@ -6,6 +6,7 @@ mod commands;
 mod dev_tables;
 mod exit;
 mod output;
+mod printable;
 mod progress;
 mod settings;
 mod token;

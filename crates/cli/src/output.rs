@@ -4,7 +4,10 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
-use crate::exit::{self, Exit};
+use crate::{
+    exit::{self, Exit},
+    printable::printable,
+};
 
 /// Names listed in one line.
 const NAMES_MAX: usize = 10;
@@ -50,21 +53,31 @@ impl Output {
 
     /// Tables that a server with `--dev` took from this file.
     pub(crate) fn added_there(&self, tables: &[String]) {
-        if tables.is_empty() {
-            return;
+        if !tables.is_empty() {
+            self.note(&format!(
+                "the server did not have {}: added there (--dev), each row for who made it",
+                some_of(tables)
+            ));
         }
-        let mut names = tables
-            .iter()
-            .take(NAMES_MAX)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
-        if tables.len() > NAMES_MAX {
-            names += &format!(" and {} more", tables.len() - NAMES_MAX);
+    }
+
+    /// Tables that a server with `--dev` would take from this file.
+    pub(crate) fn to_be_added_there(&self, tables: &[String]) {
+        if !tables.is_empty() {
+            self.note(&format!(
+                "the server does not have {}: would be added there (--dev), each row for who made it",
+                some_of(tables)
+            ));
         }
-        self.note(&format!(
-            "the server did not have {names}: added there (--dev), each row for who made it"
-        ));
+    }
+
+    /// Something that the person should know whatever else is printed: with `--quiet` too.
+    pub(crate) fn warning(&self, code: &str, sentence: &str) {
+        self.object(&json!({ "type": "warning", "code": code, "message": sentence }));
+        put(
+            std::io::stderr(),
+            &format!("syncline: warning: {}", printable(sentence)),
+        );
     }
 
     /// Why the command failed.
@@ -101,17 +114,14 @@ fn put(mut stream: impl Write, line: &str) {
     let _closed = writeln!(stream, "{line}");
 }
 
-/// Without control characters that could take over a terminal; rows come from strangers.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' && c != '\t' {
-                '\u{FFFD}'
-            } else {
-                c
-            }
-        })
-        .collect()
+/// The first names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    let listed = names.iter().take(NAMES_MAX).cloned();
+    let mut text = listed.collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES_MAX {
+        text += &format!(" and {} more", names.len() - NAMES_MAX);
+    }
+    text
 }
 
 /// 1234567 as `1,234,567`.

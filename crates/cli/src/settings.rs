@@ -55,6 +55,12 @@ pub(crate) struct Settings {
     /// How long deletes and changes are remembered for devices that are away.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_RETENTION_DAYS")]
     pub retention_days: Option<String>,
+    /// Messages that one connection may send in a second.
+    #[arg(long, value_name = "COUNT", env = "SYNCLINE_MESSAGES_PER_SECOND")]
+    pub messages_per_second: Option<String>,
+    /// Bytes that one connection may send in a second.
+    #[arg(long, value_name = "BYTES", env = "SYNCLINE_BYTES_PER_SECOND")]
+    pub bytes_per_second: Option<String>,
     /// `managed`: tables are made from the configuration; `external`: they are only read.
     #[arg(long, value_name = "HOW", env = "SYNCLINE_SCHEMA")]
     pub schema: Option<String>,
@@ -91,7 +97,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 8] = [
+const KEYS: [Key; 10] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -99,6 +105,10 @@ const KEYS: [Key; 8] = [
     key!(origins, |s| list(&s.origins)),
     key!(trusted_proxies, |s| list(&s.trusted_proxies)),
     key!(retention_days, |s| number(s.retention_days.as_deref())),
+    key!(messages_per_second, |s| number(
+        s.messages_per_second.as_deref()
+    )),
+    key!(bytes_per_second, |s| number(s.bytes_per_second.as_deref())),
     Key {
         name: "schema",
         given: |s| text(s.schema.as_deref()),

@@ -97,15 +97,19 @@ impl Api {
         self.cbor(response).await
     }
 
-    /// Offers tables that the server may not have; a server with `--dev` adds them.
+    /// Offers tables that the server may not have; a server with `--dev` adds them. With `dry`
+    /// it only answers what it would have then.
     ///
     /// # Errors
     /// The server cannot be reached, or has no use for the tables.
-    pub async fn offer(&self, schema: &SchemaInfo) -> Result<SchemaInfo, ClientError> {
+    pub async fn offer(&self, schema: &SchemaInfo, dry: bool) -> Result<SchemaInfo, ClientError> {
         let body = minicbor::to_vec(schema).expect("a schema encodes into memory");
-        let response = self
-            .send(Method::PUT, "/v1/schema", Some(body.into()))
-            .await?;
+        let path = if dry {
+            "/v1/schema?dry_run=true"
+        } else {
+            "/v1/schema"
+        };
+        let response = self.send(Method::PUT, path, Some(body.into())).await?;
         self.cbor(response).await
     }
 

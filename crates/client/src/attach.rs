@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection as Sqlite;
-use syncline_core::{Schema, Table, wire::SchemaInfo};
+use syncline_core::{Schema, Table};
 use syncline_replica::{
     AttachOptions, Replica, Seeding, Status, TableChoice,
     introspect::{self, IntrospectError, Introspection, introspect},
@@ -11,11 +11,11 @@ use syncline_replica::{
 
 use crate::{
     api::Api,
-    compare::{Comparison, compare_table},
+    compare::{Comparison, compare_table, compare_with_nothing},
     credentials::Connection,
     database,
     error::ClientError,
-    system,
+    system, there,
 };
 
 /// What is to be attached, and to what.
@@ -33,8 +33,8 @@ pub struct AttachPlan {
     pub tables: Vec<TablePlan>,
     /// Tables that cannot sync or that the server does not have: name and reason.
     pub left_out: Vec<(String, String)>,
-    /// Tables the server did not have and has added.
-    pub added_there: Vec<String>,
+    /// Tables the server does not have and adds when the file is attached (`serve --dev`).
+    pub(crate) to_add: Vec<Table>,
 }
 
 /// One table of the plan.
@@ -46,6 +46,12 @@ pub struct TablePlan {
 }
 
 impl AttachPlan {
+    /// Names of the tables that the server does not have and would add.
+    #[must_use]
+    pub fn added_there(&self) -> Vec<String> {
+        let names = self.to_add.iter().map(|table| table.name.clone());
+        names.collect()
+    }
     /// Rows that exist on both sides under one key with different content: nobody can know which
     /// is right, or whether they were ever the same row.
     #[must_use]
@@ -76,8 +82,8 @@ impl AttachPlan {
     }
 }
 
-/// Finds out what attaching the file would do; changes nothing in the file. A server with `--dev`
-/// may add tables it does not have.
+/// Finds out what attaching the file would do; changes nothing, neither in the file nor on the
+/// server.
 ///
 /// # Errors
 /// The file cannot be attached at all, or the server not be asked.
@@ -85,7 +91,8 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
     plan(path, request, Offer::Unknown).await
 }
 
-/// As [`plan_attach`], and changes nothing on the server either.
+/// As [`plan_attach`], with tables that the server does not have left out even where it would add
+/// them.
 pub(crate) async fn plan_dry(
     path: &Path,
     request: &AttachRequest,
@@ -93,7 +100,7 @@ pub(crate) async fn plan_dry(
     plan(path, request, Offer::Nothing).await
 }
 
-/// What of this file the server is offered.
+/// What of this file the server is asked whether it would add it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offer {
     /// Tables that it does not know.
@@ -159,7 +166,7 @@ async fn compare_all(
 ) -> Result<(), ClientError> {
     let api = Api::new(connection)?;
     let remote = match offer {
-        Offer::Unknown => tables_there(&api, local, plan).await?,
+        Offer::Unknown => there::look(&api, local, plan).await?,
         Offer::Nothing => api.schema().await?.to_schema(),
     };
     for table in local {
@@ -168,7 +175,13 @@ async fn compare_all(
             plan.left_out.push((table.name.clone(), reason));
             continue;
         };
-        let comparison = compare_table(conn, path, &common(table, there), &api).await?;
+        let shared = common(table, there);
+        let is_new = plan.to_add.iter().any(|new| new.name == table.name);
+        let comparison = if is_new {
+            compare_with_nothing(conn, path, &shared)?
+        } else {
+            compare_table(conn, path, &shared, &api).await?
+        };
         plan.tables.push(TablePlan {
             name: table.name.clone(),
             comparison: Some(comparison),
@@ -177,12 +190,18 @@ async fn compare_all(
     Ok(())
 }
 
-/// Attaches the file as planned.
+/// Attaches the file as planned: the server adds the tables that it lacks, then the file is made
+/// a replica.
 ///
 /// # Errors
-/// [`ClientError::Doubt`] if rows differ, or the file cannot be written; then nothing changed.
-pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result<(), ClientError> {
-    drop(attach_unremembered(path, request, plan)?);
+/// [`ClientError::Doubt`] if rows differ, the server's if it does not add the tables, or the file
+/// cannot be written; then nothing changed in the file.
+pub async fn attach(
+    path: &Path,
+    request: &AttachRequest,
+    plan: &AttachPlan,
+) -> Result<(), ClientError> {
+    drop(attach_unremembered(path, request, plan).await?);
     match &request.connection {
         Some(connection) => connection.save(path),
         None => Ok(()),
@@ -190,12 +209,15 @@ pub fn attach(path: &Path, request: &AttachRequest, plan: &AttachPlan) -> Result
 }
 
 /// As [`attach`], for an app that keeps its own credentials.
-pub(crate) fn attach_unremembered(
+pub(crate) async fn attach_unremembered(
     path: &Path,
     request: &AttachRequest,
     plan: &AttachPlan,
 ) -> Result<Replica, ClientError> {
     in_no_doubt(path, plan)?;
+    if let Some(connection) = &request.connection {
+        there::add(&Api::new(connection)?, plan).await?;
+    }
     let conn = database::open(path)?;
     let nothing_to_send = request.connection.is_some() && plan.only_here() == 0;
     let options = AttachOptions {
@@ -312,7 +334,8 @@ pub async fn meet(
     let mut plan = AttachPlan::default();
     compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
     in_no_doubt(path, &plan)?;
-    Ok(plan.added_there)
+    there::add(&Api::new(connection)?, &plan).await?;
+    Ok(plan.added_there())
 }
 
 /// Compares tables that are to sync from now on, besides those `chosen` already; `names`: these,
@@ -343,7 +366,8 @@ pub(crate) async fn compare_more(
     }
     let mut plan = AttachPlan::default();
     compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
-    in_no_doubt(path, &plan)
+    in_no_doubt(path, &plan)?;
+    there::add(&Api::new(connection)?, &plan).await
 }
 
 /// Takes everything of Syncline out of the file again, and forgets its credentials.
@@ -460,38 +484,6 @@ fn with_parents<'a>(
             plan.left_out.push((name.to_owned(), reason));
         }
         unfit.push(name);
-    }
-}
-
-/// The server's tables, after it was offered those it does not have. That it has no use for some
-/// is no error here: they are left out.
-async fn tables_there(
-    api: &Api,
-    local: &[&Table],
-    plan: &mut AttachPlan,
-) -> Result<Schema, ClientError> {
-    let before = api.schema().await?.to_schema();
-    let unknown: Vec<Table> = local
-        .iter()
-        .filter(|table| before.table(&table.name).is_none())
-        .map(|table| (*table).clone())
-        .collect();
-    if unknown.is_empty() {
-        return Ok(before);
-    }
-    let names: Vec<String> = unknown.iter().map(|table| table.name.clone()).collect();
-    match api
-        .offer(&SchemaInfo::from_schema(&Schema { tables: unknown }))
-        .await
-    {
-        Ok(after) => {
-            plan.added_there = names;
-            Ok(after.to_schema())
-        }
-        Err(error) if matches!(error, ClientError::Refused { .. }) && names.len() < local.len() => {
-            Ok(before)
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -165,6 +165,20 @@ async fn merge(
     }
 }
 
+/// The comparison with a table that the server does not have yet: every row is only here.
+pub(crate) fn compare_with_nothing(
+    conn: &Sqlite,
+    path: &Path,
+    table: &Table,
+) -> Result<Comparison, ClientError> {
+    let mut here = Local::read(conn, path, table)?;
+    let mut found = Comparison::default();
+    while let Some((key, _)) = here.next()? {
+        found.note(key, DifferenceKind::OnlyHere);
+    }
+    Ok(found)
+}
+
 /// The file's hashes in key order: sorted in a private database that SQLite keeps in memory or, if
 /// it grows, in a temporary file, because a table's own order may be another.
 struct Local {

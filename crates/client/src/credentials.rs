@@ -4,6 +4,7 @@
 use std::{
     fmt, fs,
     io::Write,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -66,6 +67,29 @@ impl Connection {
             url: trimmed.to_owned(),
             token,
         })
+    }
+
+    /// Whether token and rows travel over a network in clear: `http://` to a host that is not this
+    /// machine.
+    #[must_use]
+    pub fn is_in_clear(&self) -> bool {
+        let Some(authority) = self.url.strip_prefix("http://") else {
+            return false;
+        };
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            Some(_) | None => authority,
+        };
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = match address.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().is_loopback(),
+            // Names below localhost never leave the machine (RFC 6761).
+            Err(_) => {
+                let name = host.trim_end_matches('.').to_ascii_lowercase();
+                name == "localhost" || name.ends_with(".localhost")
+            }
+        };
+        !is_here
     }
 
     /// Remembers the connection for the database at `path`, readable by this user alone.
@@ -226,6 +250,38 @@ mod tests {
             "http://host\r\nX-Header: 1",
         ] {
             assert!(parse(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn http_to_another_machine_is_in_clear() {
+        let is_in_clear = |url: &str| {
+            let connection = Connection::new(url, Token::new("t")).expect(url);
+            connection.is_in_clear()
+        };
+        for url in [
+            "http://127.0.0.1:7117",
+            "http://127.8.9.10",
+            "http://[::1]:7117",
+            "http://[::ffff:127.0.0.1]",
+            "http://localhost:7117",
+            "http://LocalHost.",
+            "http://app.localhost:80",
+            "https://sync.example.com",
+            "https://192.168.1.20:7117",
+        ] {
+            assert!(!is_in_clear(url), "{url}");
+        }
+        for url in [
+            "http://192.168.1.20:7117",
+            "http://sync.example.com",
+            "http://localhost.example.com",
+            "http://127.0.0.1.example.com:7117",
+            "http://notlocalhost",
+            "http://[2001:db8::1]:7117",
+            "http://0.0.0.0:7117",
+        ] {
+            assert!(is_in_clear(url), "{url}");
         }
     }
 

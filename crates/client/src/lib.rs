@@ -58,6 +58,7 @@ mod stats;
 mod store;
 mod sync_error;
 mod system;
+mod there;
 mod transport;
 mod verify;
 mod watch;

@@ -15,16 +15,17 @@ use crate::{
 pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let request = AttachRequest {
-        connection: connection_if_given(&args.server)?,
+        connection: connection_if_given(&args.server, output)?,
         tables: args.tables,
     };
-    let plan = runtime()?.block_on(plan_attach(&args.file, &request))?;
+    let runtime = runtime()?;
+    let plan = runtime.block_on(plan_attach(&args.file, &request))?;
     show(&plan, output);
     if plan.different() == 0 && !args.yes && !confirm(&plan, request.connection.is_some())? {
         output.line("nothing was changed");
         return Ok(Exit::Done);
     }
-    engine::attach(&args.file, &request, &plan)?;
+    runtime.block_on(engine::attach(&args.file, &request, &plan))?;
     let file = args.file.display();
     output.result(
         &match &request.connection {
@@ -40,7 +41,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
 }
 
 fn show(plan: &AttachPlan, output: &Output) {
-    output.added_there(&plan.added_there);
+    output.to_be_added_there(&plan.added_there());
     let width = plan
         .tables
         .iter()

@@ -39,15 +39,8 @@ pub(crate) fn read_config(path: &Path) -> anyhow::Result<Config> {
         )
     })?;
     let config = Config::parse(&name, &text).map_err(|mistakes| mistakes_of(&mistakes))?;
-    // Tables taken from a database as they are have no columns yet: their rules are compiled
-    // when the server has read them.
-    let has_all_columns = config
-        .schema
-        .tables
-        .iter()
-        .all(|table| !table.columns.is_empty());
-    if has_all_columns && let Err(errors) = Rules::compile(&config.schema, &[0; 32]) {
-        let mistakes: Vec<_> = errors.iter().map(|error| config.locate(error)).collect();
+    let mistakes = config.rule_mistakes();
+    if !mistakes.is_empty() {
         return Err(mistakes_of(&mistakes));
     }
     Ok(config)

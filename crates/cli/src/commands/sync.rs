@@ -72,7 +72,7 @@ fn still_locked(error: &ClientError, waits: u32, output: &Output) {
 async fn ready(args: &Sync, output: &Output) -> Result<(Driver, Connection), ClientError> {
     // The file first: what is wrong with it is wrong with any server.
     let is_attached = engine::is_attached(&args.file)?;
-    let connection = connection(&args.file, &args.server)?;
+    let connection = connection(&args.file, &args.server, output)?;
     if !is_attached {
         attach_first(args, &connection, output).await?;
     }
@@ -120,8 +120,8 @@ async fn attach_first(
         tables: args.tables.clone(),
     };
     let plan = engine::plan_attach(&args.file, &request).await?;
-    output.added_there(&plan.added_there);
-    engine::attach(&args.file, &request, &plan)?;
+    engine::attach(&args.file, &request, &plan).await?;
+    output.added_there(&plan.added_there());
     output.note(&format!(
         "attached {}: {} to send",
         args.file.display(),
@@ -134,7 +134,7 @@ pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Re
     log(verbose);
     runtime()?.block_on(async {
         let resumed = args.file.exists();
-        let connection = connection(&args.file, &args.server)?;
+        let connection = connection(&args.file, &args.server, output)?;
         let replica = if resumed && engine::is_attached(&args.file)? {
             output.note(&format!("going on with {}", args.file.display()));
             engine::open_replica(&args.file)?

@@ -15,7 +15,7 @@ pub(crate) fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<
     log(verbose);
     let found = runtime()?.block_on(async {
         let replica = engine::open_replica(&args.file)?;
-        let connection = connection(&args.file, &args.server)?;
+        let connection = connection(&args.file, &args.server, output)?;
         let mut driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         let interrupt = interrupt_on_signals()?;
         let found = engine::verify(

@@ -33,8 +33,16 @@ fn attaching_compares_first_and_changes_nothing_without_a_yes() {
         before,
         "not a byte changed"
     );
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'notes'";
+    assert_eq!(rows(&server.database(), tables), "0", "nor on the server");
+    assert!(!scratch.path("data/dev-tables.toml").exists());
+    laptop
+        .say("attach", &[])
+        .expect(exit::DOUBT)
+        .says(&["does not have notes"]);
 
     laptop.run("attach", &["--yes"]).expect(exit::DONE);
+    assert_eq!(rows(&server.database(), tables), "1");
     laptop
         .run("attach", &["--yes"])
         .expect(exit::ALREADY_THERE)

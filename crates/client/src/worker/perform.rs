@@ -215,7 +215,7 @@ async fn attached(
         if let Some((name, why)) = plan.left_out.iter().find(|(name, _)| tables.names_it(name)) {
             return Err(Error::table(name, why));
         }
-        attach::attach_unremembered(path, &request, &plan)?
+        attach::attach_unremembered(path, &request, &plan).await?
     };
     let replica = core.attached(replica);
     let name = core.shared.config().device_name.clone();

@@ -12,7 +12,7 @@ pub(crate) use documented::documented_lines;
 pub(crate) use process::{Outcome, Process, wait_until};
 pub(crate) use proxy::Proxy;
 pub(crate) use server::Server;
-pub(crate) use stranger::{server_of_protocol, web_site};
+pub(crate) use stranger::{server_of_protocol, server_that_refuses, web_site};
 
 use std::{
     path::{Path, PathBuf},
@@ -25,6 +25,7 @@ use tempfile::TempDir;
 /// The exit codes that scripts rely on, written out again: the test must notice when one changes.
 pub(crate) mod exit {
     pub(crate) const DONE: i32 = 0;
+    pub(crate) const UNEXPECTED: i32 = 1;
     pub(crate) const USAGE: i32 = 2;
     pub(crate) const CONFIG: i32 = 3;
     pub(crate) const NOT_FOUND: i32 = 4;
@@ -32,6 +33,7 @@ pub(crate) mod exit {
     pub(crate) const CORRUPT: i32 = 6;
     pub(crate) const READ_ONLY: i32 = 7;
     pub(crate) const LOCKED: i32 = 8;
+    pub(crate) const DISK_FULL: i32 = 9;
     pub(crate) const NOT_ATTACHED: i32 = 10;
     pub(crate) const ALREADY_THERE: i32 = 11;
     pub(crate) const NO_SERVER: i32 = 12;
@@ -45,6 +47,7 @@ pub(crate) mod exit {
     pub(crate) const DOUBT: i32 = 20;
     pub(crate) const DIFFERS: i32 = 21;
     pub(crate) const TABLE_UNFIT: i32 = 22;
+    pub(crate) const REFUSED: i32 = 23;
     pub(crate) const CANNOT_LISTEN: i32 = 24;
     pub(crate) const SERVER_DATA: i32 = 25;
     pub(crate) const COMMAND_FAILED: i32 = 26;

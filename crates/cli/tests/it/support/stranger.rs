@@ -37,6 +37,20 @@ pub(crate) fn web_site() -> String {
     })
 }
 
+/// A server that answers every request with this refusal and no hope.
+pub(crate) fn server_that_refuses(code: &str, sentence: &str) -> String {
+    let body = serde_json::json!({ "code": code, "message": sentence, "retry": false }).to_string();
+    listen(move |mut stream| {
+        let mut buffer = [0; 4096];
+        let _read = stream.read(&mut buffer);
+        let answer = format!(
+            "HTTP/1.1 409 Conflict\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let _gone = stream.write_all(answer.as_bytes());
+    })
+}
+
 /// A Syncline server that speaks another version of the protocol.
 pub(crate) fn server_of_protocol(theirs: u32) -> String {
     listen(move |stream| {
