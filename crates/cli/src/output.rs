@@ -62,7 +62,7 @@ impl Output {
     }
 
     /// Tables that a server with `--dev` would take from this file.
-    pub(crate) fn to_be_added_there(&self, tables: &[String]) {
+    pub(crate) fn would_be_added_there(&self, tables: &[String]) {
         if !tables.is_empty() {
             self.note(&format!(
                 "the server does not have {}: would be added there (--dev), each row for who made it",

@@ -52,6 +52,11 @@ pub(crate) fn auth(data: &Path) -> anyhow::Result<Auth> {
     })
 }
 
+/// Whether tokens can be signed without making a new secret.
+pub(crate) fn has_secret(data: &Path) -> bool {
+    std::env::var_os("SYNCLINE_TOKEN_SECRET_FILE").is_some() || data.join(FILE).exists()
+}
+
 fn own_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
     let path = data.join(FILE);
     match fs::read(&path) {

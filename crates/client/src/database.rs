@@ -16,6 +16,9 @@ pub(crate) fn open(path: &Path) -> Result<Sqlite, ClientError> {
     if !path.exists() {
         return Err(ClientError::NotFound(path.to_owned()));
     }
+    if path.is_dir() {
+        return Err(ClientError::NotADatabase(path.to_owned()));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sqlite = |error: rusqlite::Error| database_error(path, error);
     let conn = Sqlite::open_with_flags(path, flags).map_err(sqlite)?;
@@ -46,6 +49,15 @@ pub(crate) fn is_blank(path: &Path) -> Result<bool, ClientError> {
 
 /// Creates a new, empty database.
 pub(crate) fn create(path: &Path) -> Result<Sqlite, ClientError> {
+    if let Some(folder) = path.parent()
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        return Err(ClientError::ReadOnly {
+            path: path.to_owned(),
+            reason: format!("there is no folder {}", folder.display()),
+        });
+    }
     let sqlite = |error: rusqlite::Error| database_error(path, error);
     let conn = Sqlite::open(path).map_err(sqlite)?;
     conn.busy_timeout(BUSY_MAX).map_err(sqlite)?;

@@ -41,7 +41,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
 }
 
 fn show(plan: &AttachPlan, output: &Output) {
-    output.to_be_added_there(&plan.added_there());
+    output.would_be_added_there(&plan.added_there());
     let width = plan
         .tables
         .iter()
@@ -88,6 +88,7 @@ fn show(plan: &AttachPlan, output: &Output) {
         output.note(&format!(
             "left out: {name}: {}",
             why.trim_start_matches(&format!("{name}: "))
+                .trim_start_matches(&format!("table {name} cannot sync: "))
         ));
     }
 }

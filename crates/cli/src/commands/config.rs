@@ -94,10 +94,14 @@ pub(crate) fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
     let tables = config.schema.tables.len();
     output.result(
         &format!(
-            "wrote {} with {}; every row is private to who made it until you say otherwise\n\
-             next: syncline check, then syncline serve --dev",
+            "wrote {} with {}; {}\nnext: syncline check, then syncline serve --dev",
             args.output.display(),
-            counted(tables as u64, "table")
+            counted(tables as u64, "table"),
+            if args.from.is_some() {
+                "every row is private to who made it until you say otherwise"
+            } else {
+                "they are an example: put yours in their place"
+            }
         ),
         &json!({ "type": "init", "file": args.output, "tables": tables, "left_out": left_out }),
     );
@@ -226,7 +230,7 @@ pub(crate) fn show(
     output.note(&format!("configuration: {file}"));
     for Setting { name, value, from } in settings {
         output.result(
-            &format!("{name:<16} {:<32} {from}", value.to_string()),
+            &format!("{name:<20} {:<32} {from}", value.to_string()),
             &json!({ "type": "setting", "name": name, "value": value, "from": from }),
         );
     }
@@ -236,6 +240,7 @@ pub(crate) fn show(
 pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     let config = args.data.settings().read_for_data()?;
     let data = Path::new(&config.server.data);
+    let is_new = !token::has_secret(data);
     let mut claims = BTreeMap::new();
     for claim in &args.claims {
         let Some((name, value)) = claim.split_once('=') else {
@@ -250,6 +255,13 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     let token = token::auth(data)?
         .issue(&args.user, claims, now, expires)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    if is_new {
+        output.note(&format!(
+            "made a new secret in {}: only a server with this data folder takes the token \
+             (--data names another)",
+            data.display()
+        ));
+    }
     output.result(&token, &json!({
         "type": "token", "token": token, "user": args.user, "expires": expires.as_millis() / 1_000,
     }));

@@ -166,6 +166,13 @@ fn credentials_are_readable_by_their_owner_alone() {
     assert_eq!(mode(&files[0].path()), 0o600);
     assert_eq!(mode(&folder), 0o700);
     assert_eq!(mode(&scratch.path("data").join("token-secret")), 0o600);
+    let elsewhere = ["token", "--user", "ana", "--data", "elsewhere"];
+    scratch
+        .say(&elsewhere)
+        .expect(exit::DONE)
+        .says(&["made a new secret in elsewhere"]);
+    let again = scratch.say(&elsewhere).expect(exit::DONE);
+    assert_eq!(again.stderr, "", "it is there now");
     laptop.run("detach", &[]).expect(exit::DONE);
     assert_eq!(
         std::fs::read_dir(&folder).expect("the folder").count(),

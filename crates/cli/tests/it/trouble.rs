@@ -239,6 +239,13 @@ fn a_file_that_is_none_or_no_database_or_not_attached() {
         assert!(!missing.file.exists(), "{command} made a file");
     }
 
+    Device::new(&scratch, &server, "no-folder/new.db", "ana")
+        .run("hydrate", &[])
+        .expect(exit::READ_ONLY)
+        .says(&["there is no folder", "no-folder"]);
+    let folder = at("data");
+    folder.run("sync", &[]).expect(exit::NOT_A_DATABASE);
+
     let foreign = at("letter.txt");
     scratch.write("letter.txt", &"Dear database, how are you? ".repeat(100));
     for command in [

@@ -171,8 +171,19 @@ fn server(out: &mut String, server: &ServerConfig) {
         }
     }
     pair(out, "retention_days", &retention_days.to_string());
-    pair(out, "messages_per_second", &messages_per_second.to_string());
-    pair(out, "bytes_per_second", &bytes_per_second.to_string());
+    let usual = ServerConfig::default();
+    for (name, value, usual) in [
+        (
+            "messages_per_second",
+            messages_per_second,
+            usual.messages_per_second,
+        ),
+        ("bytes_per_second", bytes_per_second, usual.bytes_per_second),
+    ] {
+        if *value != usual {
+            pair(out, name, &value.to_string());
+        }
+    }
     pair(
         out,
         "schema",

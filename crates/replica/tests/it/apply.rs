@@ -2,19 +2,18 @@
 
 use rusqlite::Connection;
 use syncline_core::{
-    BucketId, Value,
+    Value,
     wire::{ClientMessage, ServerMessage, decode_server, encode_server},
 };
 use syncline_replica::{AttachOptions, Event, ReplicaError, RowState, TableState};
 
 use crate::{
-    authority::{Authority, HOME, USER, refusal},
+    authority::{Authority, USER, refusal},
     device::{Device, SCHEMA, rows, schema},
 };
 
-const AWAY: BucketId = BucketId([8; 16]);
-
-fn at_rest() -> (Authority, Device) {
+/// A server and a device in step, with one list.
+pub(crate) fn at_rest() -> (Authority, Device) {
     let mut server = Authority::new(schema(SCHEMA));
     let mut device = Device::new(SCHEMA, 1);
     device.write("INSERT INTO lists VALUES('l1', 'shopping')");
@@ -22,7 +21,12 @@ fn at_rest() -> (Authority, Device) {
     (server, device)
 }
 
-fn item(id: &str, list: &str, title: &str, rank: Option<i64>) -> (&'static str, Vec<Value>) {
+pub(crate) fn item(
+    id: &str,
+    list: &str,
+    title: &str,
+    rank: Option<i64>,
+) -> (&'static str, Vec<Value>) {
     let rank = rank.map_or(Value::Null, Value::Integer);
     let values = vec![
         id.into(),
@@ -230,152 +234,6 @@ fn ap5_relations_are_not_enforced_while_applying() {
 }
 
 #[test]
-fn ap6_values_of_a_unique_column_are_swapped() {
-    let (mut server, mut device) = at_rest();
-    server.write(&[
-        item("i1", "l1", "a", Some(1)),
-        item("i2", "l1", "b", Some(2)),
-    ]);
-    device.sync(&mut server);
-    server.write(&[item("i1", "l1", "a", None)]);
-    server.write(&[item("i2", "l1", "b", Some(1))]);
-    server.write(&[item("i1", "l1", "a", Some(2))]);
-    device.sync(&mut server);
-    assert_eq!(
-        device.query("SELECT id, rank FROM items ORDER BY id"),
-        "i1|2\ni2|1"
-    );
-    device.assert_equal(&server);
-    // With an edit on top of one of them.
-    server.is_busy = true;
-    device.write("UPDATE items SET title = 'mine' WHERE id = 'i2'");
-    server.write(&[item("i1", "l1", "a", None)]);
-    server.write(&[item("i2", "l1", "b", Some(2))]);
-    server.write(&[item("i1", "l1", "a", Some(1))]);
-    device.sync(&mut server);
-    assert_eq!(
-        device.query("SELECT id, title, rank FROM items ORDER BY id"),
-        "i1|a|1\ni2|mine|2"
-    );
-}
-
-#[test]
-fn ap6_a_row_this_file_cannot_hold_is_kept_aside_and_tried_again() {
-    let strict = SCHEMA
-        .replace("name TEXT", "name TEXT CHECK(length(name) < 10)")
-        .replace("body TEXT", "body TEXT NOT NULL");
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::new(
-        &format!(
-            "{strict} CREATE TRIGGER no BEFORE INSERT ON items BEGIN SELECT RAISE(ABORT, 'no'); END;"
-        ),
-        1,
-    );
-    server.write(&[
-        ("lists", vec!["l1".into(), "much too long".into()]),
-        ("lists", vec!["l2".into(), "short".into()]),
-        ("notes", vec![Value::Integer(1), Value::Null]),
-        item("i1", "l1", "past the trigger", None),
-    ]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "l2");
-    assert_eq!(device.query("SELECT id FROM items"), "i1");
-    let unstorable = |device: &Device| {
-        let events = device.events.iter().filter_map(|event| match event {
-            Event::RowUnstorable { table, reason, .. } => Some((table.clone(), reason.clone())),
-            _ => None,
-        });
-        events.collect::<Vec<_>>()
-    };
-    let told = unstorable(&device);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].1.contains("CHECK"), "{told:?}");
-    assert_eq!(device.replica.status().unwrap().unstorable, 2);
-    assert_eq!(device.replica.check_local(9, device.now).unwrap(), []);
-
-    // Still as bad: not told again, nothing else is held up.
-    server.write(&[("lists", vec!["l3".into(), "also fine".into()])]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "l2\nl3");
-    assert_eq!(unstorable(&device).len(), 2);
-    // The server's row fits by now.
-    server.write(&[("lists", vec!["l1".into(), "fits".into()])]);
-    server.write(&[("notes", vec![Value::Integer(1), "fits".into()])]);
-    device.sync(&mut server);
-    assert_eq!(device.replica.status().unwrap().unstorable, 0);
-    device.assert_equal(&server);
-}
-
-#[test]
-fn ap6_a_hidden_row_appears_when_what_was_in_its_way_goes() {
-    // Only this file says that names are unique.
-    let strict = SCHEMA.replace("name TEXT", "name TEXT UNIQUE");
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::new(&strict, 1);
-    server.write(&[
-        ("lists", vec!["l1".into(), "same".into()]),
-        ("lists", vec!["l2".into(), "same".into()]),
-    ]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "l1");
-    assert_eq!(device.replica.status().unwrap().unstorable, 1);
-    server.write(&[("lists", vec!["l1".into(), "other".into()])]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT * FROM lists"), "l1|other\nl2|same");
-    device.assert_equal(&server);
-    // Deleting a hidden row deletes it.
-    server.write(&[("lists", vec!["l1".into(), "same".into()])]);
-    device.sync(&mut server);
-    assert_eq!(device.replica.status().unwrap().unstorable, 1);
-    server.delete("lists", &["l1".into()]);
-    device.sync(&mut server);
-    device.assert_equal(&server);
-    assert_eq!(device.query("SELECT count(*) FROM syncline_shadow"), "0");
-}
-
-#[test]
-fn ap6_the_app_makes_room_for_a_hidden_row() {
-    let strict = SCHEMA.replace("name TEXT", "name TEXT UNIQUE");
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::new(&strict, 1);
-    server.write(&[
-        ("lists", vec!["l1".into(), "same".into()]),
-        ("lists", vec!["l2".into(), "same".into()]),
-    ]);
-    device.sync(&mut server);
-    device.write("UPDATE lists SET name = 'mine'");
-    device.sync(&mut server);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT * FROM lists"), "l1|mine\nl2|same");
-    device.assert_equal(&server);
-}
-
-#[test]
-fn ap6_an_edit_that_does_not_fit_any_more_is_hidden_and_still_sent() {
-    let (mut server, mut device) = at_rest();
-    server.is_busy = true;
-    device.write("INSERT INTO items VALUES('mine', 'l1', 'mine', 0, 1)");
-    device.seal();
-    server.write(&[item("theirs", "l1", "theirs", Some(1))]);
-    device.sync(&mut server);
-    assert_eq!(
-        device.query("SELECT id FROM items"),
-        "theirs",
-        "the server's row comes first"
-    );
-    server.is_busy = false;
-    server.judge = Box::new(|c| {
-        let is_mine = c.changes[0].key.decode().unwrap()[0] == Value::Text("mine".into());
-        is_mine.then(|| refusal("constraint", false))
-    });
-    device.disconnect();
-    device.sync(&mut server);
-    assert_eq!(device.parked(), ["constraint"]);
-    device.assert_equal(&server);
-    assert_eq!(device.query("SELECT count(*) FROM syncline_shadow"), "0");
-}
-
-#[test]
 fn ap7_a_digest_that_differs_has_that_table_loaded_again() {
     let (mut server, mut device) = at_rest();
     server.write(&[item("i1", "l1", "a", None), item("i2", "l1", "b", None)]);
@@ -438,86 +296,6 @@ fn ap7_a_digest_that_differs_has_that_table_loaded_again() {
             .iter()
             .all(|table| table.state == TableState::Live)
     );
-}
-
-#[test]
-fn ap8_a_row_in_no_granted_bucket_is_erased_from_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.db");
-    let mut server = Authority::new(schema(SCHEMA));
-    server.buckets = |table, row| match &row.0[1] {
-        Value::Text(name) if table.name == "lists" && name.starts_with("away") => [AWAY].into(),
-        _ => [HOME].into(),
-    };
-    let mut device = Device::create(&path, SCHEMA, 1);
-    server.write(&[
-        ("lists", vec!["l1".into(), "the secret plan".into()]),
-        ("lists", vec!["l2".into(), "harmless".into()]),
-    ]);
-    device.sync(&mut server);
-    server.is_busy = true;
-    device.write("UPDATE lists SET name = name || ', edited' WHERE id = 'l1'");
-    device.seal();
-    server.write(&[("lists", vec!["l1".into(), "away from here".into()])]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT * FROM lists"), "l2|harmless");
-    assert_eq!(device.parked(), ["no_access"]);
-    let id = device.replica.queue(None, 1).unwrap()[0].id;
-    device.replica.discard(id).unwrap();
-    device.disconnect();
-    drop(device);
-    let file = std::fs::read(&path).unwrap();
-    let holds = |text: &str| {
-        file.windows(text.len())
-            .any(|window| window == text.as_bytes())
-    };
-    assert!(holds("harmless"));
-    assert!(!holds("the secret plan"));
-}
-
-#[test]
-fn ap8_a_row_of_two_buckets_stays_until_it_leaves_both() {
-    let mut server = Authority::new(schema(SCHEMA));
-    server.buckets = |table, _| match table.name.as_str() {
-        "lists" => [HOME, AWAY].into(),
-        _ => [HOME].into(),
-    };
-    server.granted = [HOME, AWAY].into();
-    server.write(&[("lists", vec!["l1".into(), "a".into()])]);
-    let mut device = Device::new(SCHEMA, 1);
-    device.sync(&mut server);
-    device.assert_equal(&server);
-    server.grant(device.link.as_mut().unwrap(), AWAY, false);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "l1");
-    server.grant(device.link.as_mut().unwrap(), HOME, false);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "");
-    device.assert_equal(&server);
-    let lost = |e: &&Event| matches!(e, Event::AccessLost { .. });
-    assert_eq!(device.events.iter().filter(lost).count(), 2);
-    server.grant(device.link.as_mut().unwrap(), HOME, true);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT id FROM lists"), "l1");
-    device.assert_equal(&server);
-}
-
-#[test]
-fn ap8_an_edit_of_a_deleted_row_waits_for_the_servers_verdict() {
-    let (mut server, mut device) = at_rest();
-    server.is_busy = true;
-    device.write("UPDATE lists SET name = 'mine'");
-    device.seal();
-    server.delete("lists", &["l1".into()]);
-    device.sync(&mut server);
-    assert_eq!(device.query("SELECT count(*) FROM lists"), "0");
-    assert_eq!(device.outbox(), "s");
-    server.is_busy = false;
-    server.judge = Box::new(|_| Some(refusal("row_gone", false)));
-    device.disconnect();
-    device.sync(&mut server);
-    assert_eq!(device.parked(), ["row_gone"]);
-    device.assert_equal(&server);
 }
 
 #[test]
