@@ -106,9 +106,10 @@ pub(crate) fn run(args: Doctor, verbose: u8, output: &Output) -> anyhow::Result<
         None => None,
     };
     let known = match &args.file {
-        Some(file) => connection(file, &args.server),
+        Some(file) => connection(file, &args.server, output),
         None => {
-            connection_if_given(&args.server).and_then(|given| given.ok_or(ClientError::NoServer))
+            let given = connection_if_given(&args.server, output);
+            given.and_then(|given| given.ok_or(ClientError::NoServer))
         }
     };
     let health = match known {
