@@ -151,7 +151,7 @@ fn pl18_how_changesets_fall_into_groups_tells_nothing_either() {
                 results.extend(world.commit(&[submission]).results);
             }
         }
-        let told: Vec<_> = results.iter().map(|result| verdict(result)).collect();
+        let told: Vec<_> = results.iter().map(verdict).collect();
         assert_eq!(
             told,
             ["accepted", "accepted", "accepted", "row_gone"],
