@@ -43,7 +43,7 @@ pub use event::{Event, LoadProgress, RowsChanged};
 pub use migration::{Migrated, TableChange, TablesSeen};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::{ConflictSides, Replica};
-pub use session::{Closing, OLD_COPY, BEGIN_ANEW, TIMEOUT};
+pub use session::{BEGIN_ANEW, Closing, OLD_COPY, TIMEOUT};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

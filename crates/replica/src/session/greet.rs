@@ -5,7 +5,7 @@ use syncline_core::{
     wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
 };
 
-use super::{CREDIT_WINDOW, OLD_COPY, Phase, BEGIN_ANEW};
+use super::{BEGIN_ANEW, CREDIT_WINDOW, OLD_COPY, Phase};
 use crate::{
     apply::{Fault, load_positions},
     clock, codec, db,
