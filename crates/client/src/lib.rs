@@ -51,6 +51,7 @@ mod exchange;
 mod executor;
 mod file_watch;
 mod manager;
+mod migrate;
 mod queue;
 mod resolver;
 mod run;
@@ -80,8 +81,8 @@ pub use stats::{Health, HealthStatus, LocalDevice, SyncRecord, SyncStats};
 pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
-    Conflict, ConflictKind, LoadProgress, QueueState, QueuedChange, QueuedChangeset, Resolution,
-    RowCounts, RowState, RowStatus, Status, TableState, TableStatus,
+    Conflict, ConflictKind, LoadProgress, Migrated, QueueState, QueuedChange, QueuedChangeset,
+    Resolution, RowCounts, RowState, RowStatus, Status, TableChange, TableState, TableStatus,
 };
 pub use system::new_id;
 pub use watch::{LiveQuery, Row};
