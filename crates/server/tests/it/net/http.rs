@@ -187,6 +187,50 @@ async fn the_schema_is_answered_and_only_dev_takes_tables() {
     assert_eq!(anonymous.send().await.expect("an answer").status(), 401);
 }
 
+/// What a device offers may neither stop the commits of others nor the next start.
+#[tokio::test]
+async fn an_offered_table_that_cannot_be_kept_is_refused_and_references_to_nowhere_are_dropped() {
+    use syncline_core::{
+        schema::{ForeignKey, OnDelete, Schema},
+        wire::SchemaInfo,
+    };
+    use syncline_store::testkit::{column, table};
+    let text = syncline_core::ColumnType::Text;
+    let dev = Net::start_with(Wish {
+        dev: true,
+        ..Wish::default()
+    })
+    .await;
+    let put = async |columns: &[&str]| {
+        let columns = columns.iter().map(|name| column(name, text)).collect();
+        let mut extra = table("extra", columns);
+        extra.columns[0].not_null = true;
+        extra.foreign_keys.push(ForeignKey {
+            columns: vec![1],
+            parent: "nowhere".to_owned(),
+            parent_columns: Vec::new(),
+            on_delete: OnDelete::Cascade,
+        });
+        let tables = vec![extra];
+        let body = minicbor::to_vec(SchemaInfo::from_schema(&Schema { tables })).expect("CBOR");
+        let request = dev.http.put(dev.url("/v1/schema")).body(body);
+        let request = request.bearer_auth(dev.token("ada")).timeout(SOON);
+        request.send().await.expect("an answer")
+    };
+    let answer = put(&["id", ""]).await;
+    assert_eq!(answer.status(), 400);
+    let refused: Value = answer.json().await.expect("JSON");
+    let message = refused["message"].as_str().expect("a sentence");
+    assert!(message.contains("has no name"), "{message}");
+
+    let answer = put(&["id", "parent"]).await;
+    assert_eq!(answer.status(), 200);
+    let bytes = answer.bytes().await.expect("a body");
+    let info: SchemaInfo = minicbor::decode(&bytes).expect("a schema");
+    let schema = info.to_schema();
+    assert_eq!(schema.table("extra").expect("it is there").foreign_keys, []);
+}
+
 #[tokio::test]
 async fn dev_listens_on_this_machine_only() {
     let refused = Net::try_start(Wish {
