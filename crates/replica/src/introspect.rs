@@ -126,7 +126,9 @@ fn listed(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
 /// # Errors
 /// The database's.
 pub fn reserved_name(conn: &Connection) -> Result<Option<String>, IntrospectError> {
+    // The client library keeps what is its own in a file before it is attached, too.
     let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'syncline\\_%' ESCAPE '\\' \
+               AND tbl_name NOT IN ('syncline_syncs', 'syncline_operations') \
                ORDER BY rowid LIMIT 1";
     let found = conn.query_row(sql, [], |row| row.get(0));
     Ok(found.optional()?)
