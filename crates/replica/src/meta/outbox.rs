@@ -1,5 +1,7 @@
 //! The outbox on disk: changesets, their changes and what they depend on (docs/spec/outbox.md).
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, types::ValueRef};
@@ -10,6 +12,8 @@ use super::{
     settings::{self, Key},
 };
 use crate::{codec, db::Doing, error::ReplicaError};
+
+pub(crate) use doubt::{Doubt, ask_again, doubt_all, sealed_by};
 
 /// A changeset's place in the order of this file: never reused, never sent.
 pub(crate) type Seq = i64;
@@ -36,35 +40,6 @@ impl State {
             0 => Self::Sealed,
             1 => Self::Accepted,
             _ => Self::Parked,
-        }
-    }
-}
-
-/// Whether a changeset may be in the server's log under an id that it has forgotten.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    /// Only this file has it, and knows every answer or asks under the same number again.
-    None,
-    /// It may have been sent without an answer, by this file or by what it is a copy of.
-    IfOld,
-    /// As before, and it is older than what the server remembers.
-    Old,
-}
-
-impl Doubt {
-    fn number(self) -> i64 {
-        match self {
-            Self::None => 0,
-            Self::Old => 1,
-            Self::IfOld => 2,
-        }
-    }
-
-    fn from_number(number: i64) -> Self {
-        match number {
-            0 => Self::None,
-            1 => Self::Old,
-            _ => Self::IfOld,
         }
     }
 }
@@ -699,50 +674,6 @@ pub(crate) fn set_unnumbered(conn: &Connection, seq: Seq) -> Result<(), ReplicaE
         .and_then(|mut s| s.execute([seq]))
         .map(drop)
         .doing(WRITING)
-}
-
-/// The file is a copy: what is unsent here or parked may have been sent by the other one, and be
-/// forgotten by the server if it was made on something below the horizon, or before it (spec OB8).
-/// An insert is made on the `checkpoint` that the file had reached.
-pub(crate) fn doubt_all(
-    conn: &Connection,
-    checkpoint: Version,
-    horizon: Version,
-) -> Result<(), ReplicaError> {
-    let is_below = horizon > checkpoint;
-    conn.execute(
-        "UPDATE syncline_outbox SET may_be_applied = CASE
-           WHEN may_be_applied = 1 OR ?1 OR (?2 > 0 AND hlc <= ?3) OR EXISTS(
-             SELECT 1 FROM syncline_changes c
-             WHERE c.seq = syncline_outbox.seq AND c.base > 0 AND c.base < ?2)
-           THEN 1 ELSE 2 END
-         WHERE state IN (0, 2)",
-        (
-            is_below,
-            horizon.0.cast_signed(),
-            sealed_by(horizon).0.cast_signed(),
-        ),
-    )
-    .map(drop)
-    .doing(WRITING)
-}
-
-/// Has what was accepted after every checkpoint of ours sent once more: a server that was restored
-/// since may have lost it although it knows our cursor. One that has it says so again, unless it
-/// is too old for its id to be known (spec OB4).
-pub(crate) fn ask_again(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
-    conn.prepare_cached(
-        "UPDATE syncline_outbox SET state = 0, version = NULL WHERE state = 1 AND version > ?1",
-    )
-    .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
-    .map(drop)
-    .doing(WRITING)
-}
-
-/// The latest reading of a changeset that can be in the log at the horizon: a clock may run ahead
-/// by what is allowed.
-pub(crate) fn sealed_by(horizon: Version) -> Hlc {
-    Hlc::at(Timestamp(horizon.0).plus_millis(Hlc::SKEW_MAX_MILLIS))
 }
 
 /// No base may be later than what the server's log has (spec PL6).
