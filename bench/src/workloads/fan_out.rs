@@ -9,8 +9,7 @@ use crate::{Better, Figure, Options, figure::per_second, server::Server, wire::D
 
 const CHANGES: usize = 200;
 const CPU_US_TARGET: f64 = 8.0;
-/// The deliveries that a bare fan-out of the same bytes reaches on two cores are measured by
-/// PEERS; this is the rate wanted of acknowledged ones.
+/// Of changes that are each acknowledged before the next, on two cores.
 const DELIVERIES_TARGET: f64 = 100_000.0;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {

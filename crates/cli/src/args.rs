@@ -139,7 +139,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Destructive changes to be allowed, as for `serve`.
-    #[arg(long, value_name = "WHAT", requires = "data")]
+    #[arg(long, value_name = "WHAT", requires = "data", value_delimiter = ',')]
     pub allow: Vec<String>,
 }
 

@@ -11,6 +11,8 @@ use syncline_server::net::{Auth, SECRET_BYTES_MIN};
 
 use crate::exit::{Exit, Failure};
 
+/// The variable that names a file with the secret.
+pub(crate) const SECRET_FILE: &str = "SYNCLINE_TOKEN_SECRET_FILE";
 pub(crate) const FILE: &str = "token-secret";
 
 /// `90s`, `30m`, `12h`, `30d` in seconds.
@@ -34,7 +36,7 @@ pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
 /// The secret that tokens are signed with: SYNCLINE_TOKEN_SECRET_FILE, or one made at random in
 /// the data folder on first use.
 pub(crate) fn auth(data: &Path) -> anyhow::Result<Auth> {
-    let secret = match std::env::var_os("SYNCLINE_TOKEN_SECRET_FILE") {
+    let secret = match std::env::var_os(SECRET_FILE) {
         Some(path) => {
             let path = PathBuf::from(path);
             let text = fs::read_to_string(&path)

@@ -47,10 +47,13 @@ impl Work<'_> {
     ) -> Result<(), ReplicaError> {
         let was_parked = entry.state == State::Parked;
         entry.state = State::Accepted;
-        entry.version = Some(version);
+        // One that is asked about again (spec OB4) was counted when it was first taken.
+        let was_taken = entry.version.replace(version).is_some();
         (entry.code, entry.message, entry.parked_at) = (None, None, None);
         outbox::put(self.conn, &entry)?;
-        self.count_accepted(&entry)?;
+        if !was_taken {
+            self.count_accepted(&entry)?;
+        }
         if was_parked {
             self.make_dirty(entry.seq)?;
         }

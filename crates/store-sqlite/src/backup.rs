@@ -23,6 +23,10 @@ use crate::{
 /// Pages copied between two reports of progress: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
+/// What SQLite names a database and its side files, in the order in which they are moved: a log
+/// never stays beside another database.
+const SIDES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+
 /// Small files that belong to a server, by name.
 pub type SideFiles = Vec<(String, Vec<u8>)>;
 
@@ -107,8 +111,12 @@ pub fn restore(
     if !from.exists() {
         return Err(BackupError::NotFound(from.to_owned()));
     }
-    if database.exists() && before.is_none() {
-        return Err(BackupError::Exists(database.to_owned()));
+    // A log without its database would be taken for the new file's: it counts as data, too.
+    let there = SIDES.map(|side| side_file(database, side));
+    if before.is_none()
+        && let Some(found) = there.iter().find(|path| path.exists())
+    {
+        return Err(BackupError::Exists(found.clone()));
     }
     let source = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let files = check(&source, from)?;
@@ -126,17 +134,7 @@ pub fn restore(
             .map_err(sqlite)?;
         copy.close().map_err(|(_, error)| sqlite(error))?;
         if let Some(before) = before {
-            // Its log first: it must never be taken for the new file's.
-            for side in ["-wal", "-shm", "-journal", ""] {
-                let old = side_file(database, side);
-                let aside = side_file(database, &format!("-{before}{side}"));
-                match fs::rename(&old, aside) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(io_error(&old, error));
-                    }
-                    _ => {}
-                }
-            }
+            move_aside(database, before)?;
         }
         move_into_place(&new, database)
     });
@@ -144,6 +142,31 @@ pub fn restore(
         remove(&new);
     }
     placed.map(|()| files)
+}
+
+/// Renames the data that is there, a name at a time: cut in between, what is left is refused by
+/// the next `restore` without `before`, and never opened with a log that is not its own.
+fn move_aside(database: &Path, before: &str) -> Result<(), BackupError> {
+    if database.exists() {
+        // With an empty log nothing is lost whichever of the names a cut leaves behind. A file
+        // that is too damaged for that is moved as it is.
+        let emptied = open(database, OpenFlags::SQLITE_OPEN_READ_WRITE).and_then(|conn| {
+            conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+                .map_err(|error| fault(database, error))
+        });
+        drop(emptied);
+    }
+    for side in SIDES {
+        let old = side_file(database, side);
+        let aside = side_file(database, &format!("-{before}{side}"));
+        match fs::rename(&old, aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error(&old, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether every page is sound and the data is of a format that this program reads.
@@ -252,7 +275,7 @@ fn move_into_place(new: &Path, to: &Path) -> Result<(), BackupError> {
 
 /// Best effort: what is left says by its name what it is.
 fn remove(new: &Path) {
-    for side in ["-journal", "-wal", "-shm", ""] {
+    for side in SIDES {
         let _absent = fs::remove_file(side_file(new, side));
     }
 }

@@ -4,10 +4,9 @@
 const { spawn } = require('node:child_process');
 
 const platform = `${process.platform}-${process.arch}`;
-const file = process.platform === 'win32' ? 'syncline.exe' : 'syncline';
 let program;
 try {
-  program = require.resolve(`@syncline/cli-${platform}/${file}`);
+  program = require.resolve(`@syncline/cli-${platform}/syncline`);
 } catch {
   console.error(
     `syncline: this installation has no program for ${platform}. If there is a package ` +

@@ -39,7 +39,13 @@ pub(crate) fn back_up(args: &Backup, output: &Output) -> anyhow::Result<Exit> {
         bar.draw("copying", done, total);
     });
     bar.finish();
-    let bytes = made.map_err(|error| failure(error, &database))?;
+    let bytes = made.map_err(|error| failure(error, &database, "name another file"))?;
+    if std::env::var_os(token::SECRET_FILE).is_some() {
+        output.note(&format!(
+            "the token secret that {} names is not in it: keep that file, too",
+            token::SECRET_FILE
+        ));
+    }
     output.result(
         &format!(
             "backed up {} to {} ({bytes} bytes); it holds the server's secrets: keep it safe",
@@ -63,7 +69,8 @@ pub(crate) fn restore(args: &Restore, output: &Output) -> anyhow::Result<Exit> {
             bar.draw("restoring", done, total);
         });
     bar.finish();
-    let files = restored.map_err(|error| failure(error, &database))?;
+    let hint = "--force replaces it and keeps it under another name";
+    let files = restored.map_err(|error| failure(error, &database, hint))?;
     for (name, content) in files {
         // The names come from a file that somebody else may have made.
         if SIDE_FILES.contains(&name.as_str()) {
@@ -112,18 +119,15 @@ fn put(data: &Path, name: &str, content: &[u8], before: Option<&str>) -> anyhow:
     token::write_private(&path, content).with_context(|| format!("write {}", path.display()))
 }
 
-fn failure(error: BackupError, database: &Path) -> anyhow::Error {
+/// `hint`: what to do when a file is there already.
+fn failure(error: BackupError, database: &Path, hint: &str) -> anyhow::Error {
     let (exit, message) = match &error {
         BackupError::NotFound(path) if path == database => (
             Exit::NotFound,
             format!("{error}: --data names the folder of the server's data"),
         ),
         BackupError::NotFound(_) => (Exit::NotFound, error.to_string()),
-        BackupError::Exists(path) if path == database => (
-            Exit::AlreadyThere,
-            format!("{error}; --force replaces it and keeps it under another name"),
-        ),
-        BackupError::Exists(_) => (Exit::AlreadyThere, format!("{error}: name another file")),
+        BackupError::Exists(_) => (Exit::AlreadyThere, format!("{error}; {hint}")),
         BackupError::NotABackup(_) | BackupError::NotAServer(_) => {
             (Exit::NotADatabase, error.to_string())
         }

@@ -94,7 +94,7 @@ pub(crate) fn init(args: &Init, output: &Output) -> anyhow::Result<Exit> {
     let tables = config.schema.tables.len();
     output.result(
         &format!(
-            "wrote {} with {}; {}\nnext: syncline check, then syncline serve --dev",
+            "wrote {} with {}; {}\nnext: syncline check, then syncline serve",
             args.output.display(),
             counted(tables as u64, "table"),
             if args.from.is_some() {

@@ -13,6 +13,7 @@ use crate::{
     args::Doctor,
     exit::{self, Exit, Failure},
     output::{Output, counted},
+    token,
 };
 
 /// Differences of clocks that are worth a word: last-write-wins bounds what they can do.
@@ -378,11 +379,14 @@ fn write_report(
         "tables": tables,
     });
     let text = format!("{report:#}\n");
-    std::fs::write(path, text).map_err(|error| {
-        Failure::new(
-            Exit::ReadOnly,
-            format!("{} cannot be written: {error}", path.display()),
-        )
-        .into()
+    token::write_private(path, text.as_bytes()).map_err(|error| {
+        let (exit, why) = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            let why = format!("{} is there already; name another file", path.display());
+            (Exit::AlreadyThere, why)
+        } else {
+            let why = format!("{} cannot be written: {error}", path.display());
+            (Exit::ReadOnly, why)
+        };
+        Failure::new(exit, why).into()
     })
 }

@@ -128,6 +128,33 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_log_that_was_left_behind_is_never_taken_for_the_copys() {
+    let scratch = Scratch::new();
+    let mut server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", NOTES);
+    scratch
+        .run(&["backup", "copy.syncline", "--data", "data"])
+        .expect(exit::DONE);
+    laptop.sql("UPDATE notes SET body = 'later'");
+    laptop.sync();
+    server.kill();
+    assert!(
+        scratch.path("data/syncline.db-wal").exists(),
+        "it was killed"
+    );
+    std::fs::remove_file(server.database()).expect("remove the database alone");
+    scratch
+        .run(&["restore", "copy.syncline", "--data", "data"])
+        .expect(exit::ALREADY_THERE);
+    scratch
+        .run(&["restore", "copy.syncline", "--data", "data", "--force"])
+        .expect(exit::DONE);
+    assert!(!scratch.path("data/syncline.db-wal").exists());
+    let bodies = "SELECT group_concat(body) FROM notes";
+    assert_eq!(rows(&server.database(), bodies), "one,two");
+}
+
+#[test]
 fn completions_name_the_commands() {
     let scratch = Scratch::new();
     for shell in ["bash", "zsh", "fish"] {

@@ -66,6 +66,10 @@ fn a_report_can_be_sent_to_anybody() {
     device
         .run("doctor", &["--report", "report.json"])
         .expect(exit::DONE);
+    // Two words in the wrong order must not cost a database.
+    device
+        .run("doctor", &["--report", "app.db"])
+        .expect(exit::ALREADY_THERE);
     let report = std::fs::read_to_string(scratch.path("report.json")).expect("the report");
     for word in ["healthy", "notes", "\"waiting\"", "SQLite"] {
         assert!(report.contains(word), "{word} is not in {report}");

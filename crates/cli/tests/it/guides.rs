@@ -8,7 +8,7 @@ use crate::support::{Outcome, Scratch};
 fn follow(guide: &str) {
     let scratch = Scratch::new();
     let port = free_port();
-    let mut script = String::from("set -eum\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n");
+    let mut script = String::from("set -eum\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
     let mut promises = Vec::new();
     for block in guide.split("```sh\n").skip(1) {
         let (block, _) = block.split_once("```").expect("a block that ends");
@@ -24,8 +24,7 @@ fn follow(guide: &str) {
                 script += "sleep 2\n";
             }
             if command.contains("syncline serve") {
-                script +=
-                    "until (exec 3<>/dev/tcp/127.0.0.1/7117) 2>/dev/null; do sleep 0.05; done\n";
+                script += "for _ in $(seq 600); do (exec 3<>/dev/tcp/127.0.0.1/7117) 2>/dev/null && break; sleep 0.05; done\n";
             }
         }
     }

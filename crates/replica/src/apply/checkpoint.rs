@@ -174,9 +174,11 @@ fn note_own(
             && entry.state == State::Sealed
         {
             entry.state = State::Accepted;
-            entry.version = Some(checkpoint);
+            let was_taken = entry.version.replace(checkpoint).is_some();
             outbox::put(work.conn, &entry)?;
-            work.count_accepted(&entry)?;
+            if !was_taken {
+                work.count_accepted(&entry)?;
+            }
         }
     }
     Ok(())

@@ -14,6 +14,9 @@ use crate::want::Missing;
 
 /// Asks the rules about every effect of `submission`, on the state before it.
 ///
+/// Where a change that the rules admit is refused for another reason, that reason comes before
+/// what the rules say of later changes: those may well have stood on it.
+///
 /// Deletions of rows that the user may not see are dropped: a row that is not there is deleted
 /// with the same answer. What is only to be asked about is gone afterwards.
 pub(crate) fn admit(
@@ -25,6 +28,9 @@ pub(crate) fn admit(
 ) -> Result<Option<Refused>, Missing> {
     let identity = &submission.identity;
     if let Some(i) = refused(context, state, identity, effects)? {
+        if let Some(refused) = effects.take_refused_before(i) {
+            return Ok(Some(refused));
+        }
         match judge(context, state, submission, author, effects, i)? {
             Some(refused) => return Ok(Some(refused)),
             None => drop_unseen_deletions(context, state, submission, effects)?,
@@ -38,6 +44,9 @@ pub(crate) fn admit(
     }
     for i in 0..effects.effects.len() {
         if effects.effects[i].must_see && !is_seen(context, state, identity, effects, i)? {
+            if let Some(refused) = effects.take_refused_before(i) {
+                return Ok(Some(refused));
+            }
             let incident = incident(context, submission, author, effects, i);
             return Ok(incident.map(|incident| match incident.change.op {
                 Op::Insert(_) => incident.forbidden(),

@@ -110,6 +110,16 @@ impl Effects {
         self.refused.take()
     }
 
+    /// The same, if it was told of a change before the one of the effect at `i`.
+    pub(crate) fn take_refused_before(&mut self, i: usize) -> Option<Refused> {
+        let later = self.effects[i].change?;
+        let is_before = |refused: &mut Refused| {
+            let change = refused.refusal.change;
+            change.is_some_and(|change| (change as usize) < later)
+        };
+        self.refused.take_if(is_before)
+    }
+
     /// Takes out everything that is idle.
     pub(crate) fn settle_idle(&mut self) {
         let mut idle = self.effects.iter().map(|effect| effect.idle);

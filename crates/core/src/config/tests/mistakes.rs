@@ -279,7 +279,7 @@ columns = { id = \"uuid primary key\", list = \"uuid\" }
 merge   = { titel = \"set\" }
 write   = \"lis = auth.uid()\"
 "), @r"
-    syncline.toml:3:24: tables.lists.columns.id: `primry` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references` or `generated`; write `primary`)
+    syncline.toml:3:24: tables.lists.columns.id: `primry` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; write `primary`)
     syncline.toml:3:47: tables.lists.columns.public: `bool` is no type of a column (expected a type: `text`, `integer`, `real`, `boolean`, `json`, `blob`, `timestamp`, `uuid` or `any`; write `boolean`)
     syncline.toml:7:39: tables.tasks.read: the result would change without any row changing: `now()` (expected a rule in one of the forms that can be synced; keep a column that says it, and let a program change it in time)
     syncline.toml:9:13: tables.tasks.merge.titel: no column `titel` (expected `id` or `list`; add the column, or take it out)

@@ -65,12 +65,10 @@ pub(crate) fn doubt_all(
 /// since may have lost it although it knows our cursor. One that has it says so again, unless it
 /// is too old for its id to be known (spec OB4).
 pub(crate) fn ask_again(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
-    conn.prepare_cached(
-        "UPDATE syncline_outbox SET state = 0, version = NULL WHERE state = 1 AND version > ?1",
-    )
-    .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
-    .map(drop)
-    .doing(WRITING)
+    conn.prepare_cached("UPDATE syncline_outbox SET state = 0 WHERE state = 1 AND version > ?1")
+        .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
+        .map(drop)
+        .doing(WRITING)
 }
 
 /// The latest reading of a changeset that can be in the log at the horizon: a clock may run ahead
