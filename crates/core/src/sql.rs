@@ -243,7 +243,9 @@ fn constraints(column: &Column, add: &mut impl FnMut(&str)) {
     }
 }
 
-fn is_literal(text: &str) -> bool {
+/// Whether the text of a default is one value or the current time, and no other expression.
+#[must_use]
+pub fn is_literal(text: &str) -> bool {
     let text = text.trim();
     let number = text.strip_prefix(['-', '+']).unwrap_or(text);
     let quoted = text.len() >= 2 && text.starts_with('\'') && text.ends_with('\'');

@@ -123,7 +123,9 @@ pub(crate) fn empty_log(conn: &Connection) -> Result<(), ReplicaError> {
 impl From<RowError> for ReplicaError {
     fn from(error: RowError) -> Self {
         match error {
-            RowError::Database { table, source } => Self::Rows { table, source },
+            RowError::Database { table, source } | RowError::Expression { table, source } => {
+                Self::Rows { table, source }
+            }
             other @ (RowError::NotUtf8 { .. }
             | RowError::Key { .. }
             | RowError::KeyChanges { .. }) => Self::Row {

@@ -87,7 +87,7 @@ impl TableSql {
                     .map(|i| Ok(Raw::new(stored.get_ref(i)?)))
                     .collect()
             })
-            .map_err(self.db())?;
+            .map_err(RowError::executing(&self.table))?;
         if self.canonical_key(stored.clone()).as_ref() == Some(&key) {
             return Ok(());
         }
@@ -451,7 +451,7 @@ impl TableSql {
         let mut statement = conn.prepare_cached(sql).map_err(self.db())?;
         statement
             .execute(rusqlite::params_from_iter(binds))
-            .map_err(self.db())
+            .map_err(RowError::executing(&self.table))
     }
 
     fn db(&self) -> impl FnOnce(rusqlite::Error) -> RowError + use<> {

@@ -97,7 +97,8 @@ pub fn tokens(sql: &str) -> Vec<Token<'_>> {
 }
 
 /// Whether `text` can stand between parentheses as one expression that ends where they do: for
-/// text from a stranger that becomes part of a statement.
+/// text from a stranger that becomes part of a statement. A subquery is none: SQLite takes no
+/// subqueries in the expressions of a schema, and one could read other tables.
 #[must_use]
 pub fn is_closed_expression(text: &str) -> bool {
     let whole = format!("({text})");
@@ -109,7 +110,9 @@ pub fn is_closed_expression(text: &str) -> bool {
         // `$` begins a parameter, whose name SQLite reads in a way of its own.
         let is_strange = token.text.contains(['\0', ';', '$', '?', '@', '#'])
             && matches!(token.kind, Kind::Word | Kind::Symbol);
-        if !gap_is_blank || is_closed || is_strange || whole.contains('\0') {
+        // Every query has one of them, also one that begins with WITH.
+        let is_query = token.is_word("SELECT") || token.is_word("VALUES");
+        if !gap_is_blank || is_closed || is_strange || is_query || whole.contains('\0') {
             return false;
         }
         match token.text {
@@ -209,6 +212,7 @@ mod tests {
             "datetime('now')",
             "x'00ff' || \"a)b\" || [c(d]",
             "json_extract(s, '$.a')",
+            "\"values\" <> 'select'",
         ];
         for text in closed {
             assert!(is_closed_expression(text), "{text}");
@@ -228,6 +232,9 @@ mod tests {
             "(",
             ")",
             "1; 2",
+            "(SELECT secret FROM others)",
+            "1 + (values(2))",
+            "(WITH a AS (SELECT 1) SELECT * FROM a)",
             "$a(')",
             "?1",
             "@a",

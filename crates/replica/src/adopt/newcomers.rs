@@ -1,11 +1,10 @@
 //! Columns that the server had before this file did: their values come from what was kept aside,
 //! not from the default that the app's migration gave them.
 
-use syncline_core::{Column, ColumnNumber, Row, RowKey, Value};
+use syncline_core::{Column, ColumnNumber, Row, RowKey, Value, sql};
 
 use crate::{
     apply::{pack_extra, record_extra},
-    db::Doing,
     error::ReplicaError,
     meta::ledger::{self, Known},
     rows::Raw,
@@ -35,10 +34,12 @@ pub(super) fn at(
     let mut newcomers = Vec::with_capacity(positions.len());
     for &position in positions {
         let column = old.and_then(|old| table.filled_since(old, position));
-        let filled = column.map(|column| default(work, column)).transpose()?;
+        // The server's text is not run here. What an expression filled in comes with the reload
+        // that such a column leads to.
+        let column = column.filter(|column| column.default.as_deref().is_some_and(sql::is_literal));
         newcomers.push(Newcomer {
             position,
-            filled: filled.unwrap_or(Value::Null),
+            filled: column.map_or(Value::Null, |column| default(work, column)),
         });
     }
     Ok(newcomers)
@@ -57,7 +58,7 @@ pub(super) fn take_up(
     }
     let mut defaults = Vec::with_capacity(newcomers.len());
     for newcomer in newcomers {
-        defaults.push(default(work, &table.table.columns[newcomer.position])?);
+        defaults.push(default(work, &table.table.columns[newcomer.position]));
     }
     let mut after: Option<RowKey> = None;
     loop {
@@ -149,20 +150,17 @@ impl Values {
     }
 }
 
-/// The value that `ALTER TABLE … ADD COLUMN` gave the rows that were there.
-fn default(work: &Work<'_>, column: &Column) -> Result<Value, ReplicaError> {
+/// The value that `ALTER TABLE … ADD COLUMN` gave the rows that were there; NULL too where it
+/// cannot be computed.
+fn default(work: &Work<'_>, column: &Column) -> Value {
     let Some(text) = &column.default else {
-        return Ok(Value::Null);
+        return Value::Null;
     };
-    let found = work
-        .conn
-        .query_row(&format!("SELECT {text}"), [], |row| {
-            row.get_ref(0).map(Raw::new)
-        })
-        .doing("reading a column's default")?;
-    Ok(found
-        .into_value()
-        .map_or(Value::Null, |value| value.canonical(column.ty)))
+    let found = work.conn.query_row(&format!("SELECT {text}"), [], |row| {
+        row.get_ref(0).map(Raw::new)
+    });
+    let value = found.ok().and_then(|raw| raw.into_value().ok());
+    value.map_or(Value::Null, |value| value.canonical(column.ty))
 }
 
 /// The server's value of the column at `position`, which was kept aside until now.

@@ -13,6 +13,14 @@ pub enum RowError {
         #[source]
         source: rusqlite::Error,
     },
+    /// An expression of the database (of an index, a CHECK, a generated column) cannot be
+    /// computed from the row's values. Nothing was written.
+    #[error("compute an expression of table {table}")]
+    Expression {
+        table: String,
+        #[source]
+        source: rusqlite::Error,
+    },
     /// A stored text has no canonical form (spec SL10). The app's fault.
     #[error(
         "column {column} of row {row} of table {table} holds text that is not UTF-8; store it as \
@@ -45,8 +53,22 @@ impl RowError {
         |source| Self::Database { table, source }
     }
 
+    /// What happened while a prepared statement ran: an error without a code of its own comes from
+    /// an expression then, `malformed JSON` or `integer overflow`; while preparing it would mean
+    /// that something is missing.
+    pub(super) fn executing(table: &Table) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
+        let table = table.name.clone();
+        |source| match source.sqlite_error() {
+            Some(error) if error.extended_code == rusqlite::ffi::SQLITE_ERROR => {
+                Self::Expression { table, source }
+            }
+            _ => Self::Database { table, source },
+        }
+    }
+
     /// Whether this database cannot hold the row beside the rows it has (UNIQUE, NOT NULL, CHECK,
-    /// a STRICT type, a key that changes), as opposed to a failing disk or a locked file.
+    /// a STRICT type, an expression that fails, a key that changes), as opposed to a failing disk
+    /// or a locked file.
     #[must_use]
     pub fn is_constraint(&self) -> bool {
         match self {
@@ -54,7 +76,7 @@ impl RowError {
                 source.sqlite_error_code(),
                 Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
             ),
-            Self::KeyChanges { .. } => true,
+            Self::Expression { .. } | Self::KeyChanges { .. } => true,
             Self::NotUtf8 { .. } | Self::Key { .. } => false,
         }
     }

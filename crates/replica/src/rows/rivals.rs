@@ -70,7 +70,12 @@ impl Rivals {
                         .collect::<rusqlite::Result<Vec<_>>>()
                 })
                 .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
-                .map_err(sql.db())?;
+                .map_err(RowError::executing(sql.table()));
+            let keys = match keys {
+                // No row has a value that cannot be computed.
+                Err(error) if error.is_constraint() => continue,
+                keys => keys?,
+            };
             let keys = keys.into_iter().filter_map(|key| sql.canonical_key(key));
             found.extend(keys.filter(|key| *key != own));
         }

@@ -10,7 +10,7 @@ use syncline_core::{
 use super::Sealed;
 use crate::{
     error::ReplicaError,
-    meta::outbox::{self, Entry, Seq, State, StoredChange},
+    meta::outbox::{self, Doubt, Entry, Seq, State, StoredChange},
     work::Work,
 };
 
@@ -19,7 +19,7 @@ const CHANGES_JOINED: u64 = 10_000;
 const BYTES_JOINED: u64 = 4 * 1024 * 1024;
 
 /// Joins `sealed` with the last changeset if nobody asked for either to stay alone and neither
-/// was ever sent.
+/// was ever sent, by a file that this one is a copy of neither.
 pub(super) fn join(
     work: &mut Work<'_>,
     sealed: &Sealed,
@@ -31,6 +31,7 @@ pub(super) fn join(
     let is_open = last.state == State::Sealed
         && !last.sent
         && !last.marked
+        && last.doubt == Doubt::None
         && last.seq > outbox::joins_after(work.conn)?;
     let is_small =
         last.changes + sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;

@@ -339,6 +339,35 @@ fn ca12_what_the_server_renamed_goes_on_under_the_old_names_here() {
 }
 
 #[test]
+fn ca12_a_default_of_the_servers_is_not_run_here() {
+    // The file knows no function of this name, and the second fails.
+    for default in ["secret_of('file')", "abs(-9223372036854775807 - 1)"] {
+        let (mut server, mut device) = at_rest();
+        let lists = server.table("lists").number;
+        changed(&mut server, "lists", |t| {
+            let mut column = t.columns[1].clone();
+            column.name = "size".into();
+            column.number.0 += 100;
+            column.default = Some(default.into());
+            t.columns.push(column);
+        });
+        for ((table, _), kept) in &mut server.rows {
+            if *table == lists {
+                kept.row.0.push("filled".into());
+            }
+        }
+        device.run("ALTER TABLE lists ADD COLUMN size TEXT");
+        device.sync(&mut server);
+        assert_eq!(
+            device.query("SELECT id, size FROM lists"),
+            "l1|filled\nl2|filled"
+        );
+        assert_eq!(pushed(&device), [] as [usize; 0], "{default}");
+        device.assert_equal(&server);
+    }
+}
+
+#[test]
 fn ca8_a_dropped_column_is_nobody_elses_loss() {
     let drops = [
         "ALTER TABLE lists DROP COLUMN color;",

@@ -114,6 +114,38 @@ fn sl9_what_a_backup_holds_unsent_does_not_grow() {
     restored.assert_equal(&server);
 }
 
+/// It is the file that was copied, and goes on while the copy sends what both have.
+#[test]
+fn sl9_what_a_copy_may_have_sent_does_not_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    device.disconnect();
+    // As many as may be on their way: what comes after them waits.
+    for i in 0..16 {
+        device.write(&format!("INSERT INTO lists VALUES('l{i}', 'marked')"));
+    }
+    device.run("INSERT INTO notes VALUES(1, 'unsent')");
+    device.seal();
+    std::fs::copy(&path, &copy).unwrap();
+    twin(&copy, &device).sync(&mut server);
+
+    device.connect();
+    device.upload(&mut server);
+    assert!(device.download(), "Welcome");
+    let forked = |e: &&Event| matches!(e, Event::Connected { forked: true, .. });
+    assert_eq!(device.events.iter().filter(forked).count(), 1);
+    device.disconnect();
+    device.run("INSERT INTO notes VALUES(2, 'after the copy')");
+    device.seal();
+    device.sync(&mut server);
+    let bodies = "SELECT body FROM notes ORDER BY id";
+    assert_eq!(device.query(bodies), "unsent\nafter the copy");
+    device.assert_equal(&server);
+}
+
 #[test]
 fn ob8_a_copy_may_have_been_made_of_what_is_parked() {
     let dir = tempfile::tempdir().unwrap();

@@ -154,3 +154,65 @@ fn ap6_an_edit_that_does_not_fit_any_more_is_hidden_and_still_sent() {
     device.assert_equal(&server);
     assert_eq!(device.query("SELECT count(*) FROM syncline_shadow"), "0");
 }
+
+#[test]
+fn ap6_a_row_of_which_an_expression_of_the_file_fails_is_kept_aside() {
+    const PLAIN: &str = "
+        CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+        CREATE TABLE notes(id INTEGER PRIMARY KEY, n INTEGER);";
+    let files = [
+        "CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+         CREATE INDEX docs_name ON docs(json_extract(body, '$.name'));",
+        "CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+         CREATE UNIQUE INDEX docs_name ON docs(json_extract(body, '$.name'));",
+        "CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL,
+           body TEXT CHECK(json_extract(body, '$.name') IS NOT 'bad'));",
+        "CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, body TEXT,
+           name AS (json_extract(body, '$.name')) STORED);",
+        "CREATE TABLE docs(id UUID PRIMARY KEY NOT NULL, body TEXT,
+           name AS (json_extract(body, '$.name')) STORED UNIQUE);",
+    ];
+    for file in files {
+        let here = format!(
+            "{file} CREATE TABLE notes(id INTEGER PRIMARY KEY, n INTEGER CHECK(abs(n) > 0));"
+        );
+        let mut server = Authority::new(schema(PLAIN));
+        let mut device = Device::new(&here, 1);
+        let doc = |id: &str, body: &str| ("docs", vec![id.into(), body.into()]);
+        server.write(&[doc("d1", "not json"), doc("d2", "{\"name\":\"two\"}")]);
+        device.sync(&mut server);
+        // Once by a page, and once by the log.
+        server.write(&[
+            doc("d3", "not json either"),
+            ("notes", vec![Value::Integer(1), Value::Integer(i64::MIN)]),
+            ("notes", vec![Value::Integer(2), Value::Integer(5)]),
+        ]);
+        device.sync(&mut server);
+        assert_eq!(device.closed, None, "{file}");
+        assert_eq!(device.query("SELECT id FROM docs"), "d2", "{file}");
+        assert_eq!(device.query("SELECT id FROM notes"), "2", "{file}");
+        assert_eq!(device.replica.status().unwrap().unstorable, 3, "{file}");
+        let is_told = |event: &Event| matches!(event, Event::RowUnstorable { reason, .. } if reason.contains("malformed JSON"));
+        assert!(device.events.iter().any(is_told), "{:?}", device.events);
+        // A change under an edit that waits.
+        server.is_busy = true;
+        device.write("UPDATE docs SET body = json_object('name', 'mine') WHERE id = 'd2'");
+        server.write(&[doc("d2", "not json any more"), doc("d1", "{}")]);
+        device.sync(&mut server);
+        server.is_busy = false;
+        device.disconnect();
+        device.sync(&mut server);
+        server.write(&[
+            doc("d3", "{\"name\":3}"),
+            ("notes", vec![Value::Integer(1), Value::Integer(1)]),
+        ]);
+        device.sync(&mut server);
+        assert_eq!(
+            device.query("SELECT id FROM docs ORDER BY id"),
+            "d1\nd2\nd3",
+            "{file}"
+        );
+        assert_eq!(device.replica.status().unwrap().unstorable, 0, "{file}");
+        device.assert_equal(&server);
+    }
+}
