@@ -9,6 +9,13 @@ use crate::{catalog::Catalog, fault::Fault, introspect};
 
 /// What a failed write of a row of `table` is to the pipeline.
 pub(crate) fn constraint(conn: &Connection, table: &Table, fault: Fault) -> StorageError {
+    if matches!(fault, Fault::Expression) {
+        let name = &table.name;
+        return StorageError::Constraint {
+            message: format!("{name}: an expression of the table cannot be computed for this row"),
+            table: Some(name.clone()),
+        };
+    }
     let Fault::Sqlite(Error::SqliteFailure(code, ref text)) = fault else {
         return fault.into();
     };

@@ -10,6 +10,9 @@ pub(crate) type Result<T, E = Fault> = std::result::Result<T, E>;
 pub(crate) enum Fault {
     Sqlite(Error),
     Storage(StorageError),
+    /// An index, check, computed column or trigger computes something that cannot be computed
+    /// for the row that is written. SQLite has no code of its own for that.
+    Expression,
 }
 
 impl From<Error> for Fault {
@@ -38,7 +41,7 @@ impl Fault {
     pub(crate) fn code(&self) -> Option<i32> {
         match self {
             Self::Sqlite(error) => error.sqlite_error().map(|e| e.extended_code),
-            Self::Storage(_) => None,
+            Self::Storage(_) | Self::Expression => None,
         }
     }
 
@@ -68,6 +71,12 @@ impl From<Fault> for StorageError {
         let error = match fault {
             Fault::Storage(error) => return error,
             Fault::Sqlite(error) => error,
+            Fault::Expression => {
+                return Self::Constraint {
+                    message: "an expression of the table cannot be computed for the row".into(),
+                    table: None,
+                };
+            }
         };
         match error.sqlite_error_code() {
             Some(

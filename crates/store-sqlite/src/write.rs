@@ -88,8 +88,7 @@ impl SqliteGroup<'_> {
         if !entry.is_whole || kinds.into_iter().any(|kind| entry.reacts(kind)) {
             return Ok(false);
         }
-        let mut statement = self.conn().prepare_cached(&entry.text.delete)?;
-        statement.execute(params_from_iter(key.iter().map(Bind)))?;
+        self.execute(&entry.text.delete, key.iter())?;
         Ok(true)
     }
 
@@ -130,9 +129,7 @@ impl SqliteGroup<'_> {
         self.hashes.insert(id.clone(), None);
 
         let Some(row) = write.row else {
-            let mut statement = self.conn().prepare_cached(&entry.text.delete)?;
-            statement.execute(params_from_iter(key.iter().map(Bind)))?;
-            drop(statement);
+            self.execute(&entry.text.delete, key.iter())?;
             return if observed {
                 self.settle(&entry, write, &key, had_mark).map(|_| ())
             } else {
@@ -179,12 +176,29 @@ impl SqliteGroup<'_> {
             if columns.is_empty() {
                 return Ok(true);
             }
-            let mut statement = self.conn().prepare_cached(&entry.update(columns))?;
-            return Ok(statement.execute(params_from_iter(values.chain(key).map(Bind)))? == 1);
+            return Ok(self.execute(&entry.update(columns), values.chain(key))? == 1);
         }
-        let sql = entry.insert(defaults);
-        let mut statement = self.conn().prepare_cached(&sql)?;
-        Ok(statement.execute(params_from_iter(values.map(Bind)))? == 1)
+        Ok(self.execute(&entry.insert(defaults), values)? == 1)
+    }
+
+    /// Runs a statement that writes one row.
+    ///
+    /// What SQLite finds wrong in running a statement that it can prepare is an expression over
+    /// the row's values, as `json_extract` of what is no JSON in an index.
+    fn execute<'v>(&self, sql: &str, values: impl Iterator<Item = &'v Value>) -> Result<usize> {
+        let bound = params_from_iter(values.map(Bind));
+        let error = match self.conn().prepare_cached(sql)?.execute(bound) {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        let is_general = error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == ffi::SQLITE_ERROR);
+        // After a change of the schema, running prepares anew.
+        if is_general && self.conn().prepare(sql).is_ok() {
+            return Err(Fault::Expression);
+        }
+        Err(error.into())
     }
 
     /// Compares the stored row with the image. Equal: the mark that our own write left goes.

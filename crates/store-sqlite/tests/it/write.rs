@@ -1,9 +1,13 @@
 //! What the database makes of the images that a group writes.
 
-use syncline_core::ColumnType::Text;
+use syncline_core::{
+    ColumnType::Text,
+    Row, Value,
+    schema::{Computed, FurtherIndex},
+};
 use syncline_store::{Storage as _, StorageError, WriteKind};
 
-use crate::support::{World, key, now, row, table};
+use crate::support::{World, key, now, row, table, text};
 
 fn world() -> World {
     World::new(&[table("t", &[("id", Text), ("a", Text), ("b", Text)])])
@@ -74,6 +78,64 @@ fn pl14_what_a_constraint_refuses_names_the_column() {
         assert!(message.contains(expected), "{message}");
     }
     assert_eq!(world.told(), Vec::<String>::new(), "nothing of it stayed");
+}
+
+/// SQLite has no code of its own for an expression that fails: the row is to blame, not the disk.
+#[test]
+fn pl14_what_an_expression_cannot_compute_is_refused_as_the_rows_fault() {
+    let id = "json_extract(a, '$.id')";
+    let plain = || table("t", &[("id", Text), ("a", Text)]);
+    let mut indexed = plain();
+    indexed.further_indexes = vec![FurtherIndex {
+        unique: true,
+        terms: format!("({id})"),
+        condition: None,
+    }];
+    let mut checked = plain();
+    checked.checks = vec![format!("{id} IS NOT 'bad'")];
+    let mut computed = plain();
+    let mut column = crate::support::column("c", Text);
+    column.generated = true;
+    column.computed = Some(Computed {
+        expression: id.into(),
+        stored: true,
+    });
+    computed.columns.push(column);
+    for table in [indexed, checked, computed] {
+        let values = |id: &str, a: &str| match table.columns.len() {
+            2 => row([id, a]),
+            _ => Row(vec![text(id), text(a), Value::Null]),
+        };
+        let mut world = World::new(std::slice::from_ref(&table));
+        let first = world.insert("t", values("1", r#"{"id": "x"}"#));
+        world.group(&[first]).unwrap();
+        let new = world.insert("t", values("2", "{"));
+        let changed = world.update("t", values("1", "{"), &[1]);
+        for write in [new, changed] {
+            let error = world.group(&[write]).unwrap_err();
+            let StorageError::Constraint { message, .. } = error else {
+                panic!("{error:?}")
+            };
+            let expected = "t: an expression of the table cannot be computed for this row";
+            assert_eq!(message, expected);
+            assert!(
+                !world.storage.changed_elsewhere(),
+                "the connection is trusted as before"
+            );
+        }
+        let next = world.insert("t", values("2", r#"{"id": "y"}"#));
+        world.group(&[next]).unwrap();
+    }
+}
+
+/// A statement that cannot be prepared says nothing about the row.
+#[test]
+fn pl14_a_trigger_that_names_no_table_is_nobodys_constraint() {
+    let mut world = world();
+    world.shell("CREATE TRIGGER lost AFTER INSERT ON t BEGIN INSERT INTO gone VALUES (1); END;");
+    let write = world.insert("t", row(["1", "x", "y"]));
+    let error = world.group(&[write]).unwrap_err();
+    assert!(matches!(error, StorageError::Failed(_)), "{error:?}");
 }
 
 /// A column that is not declared keeps what it has, also where rows swap their unique values.
