@@ -28,7 +28,7 @@ use syncline_store::Context;
 
 use self::{outgoing::Outgoing, pushing::Unanswered};
 use crate::{
-    pace::{BURST_SECONDS, Pace, Rates},
+    pace::{Pace, Rates},
     recent::Recent,
     sight::Sight,
     stream::Stream,
@@ -197,7 +197,8 @@ impl Session {
         if let Some(pace) = &mut self.pace
             && !pace.take(frame.len(), now)
         {
-            return self.too_fast();
+            let pause = pace.pause_millis();
+            return self.too_fast(pause);
         }
         match decode_client(frame) {
             Ok(message) => self.message(message, now),
@@ -212,12 +213,12 @@ impl Session {
 
     /// A new connection may send as much at once as this one had when it began: by then that much
     /// would have become free here, too.
-    fn too_fast(&mut self) {
+    fn too_fast(&mut self, pause: u64) {
         self.refuse(Refusal {
             code: code::TOO_FAST.into(),
             message: "this connection sends more than it may: slow down".into(),
             retry: true,
-            retry_after_ms: Some(u64::from(BURST_SECONDS) * 1_000),
+            retry_after_ms: Some(pause),
             change: None,
             fatal: true,
         });

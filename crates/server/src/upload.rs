@@ -31,7 +31,7 @@ pub(crate) enum UploadError {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a constant of 256")]
-const PARTS_MAX: u32 = (CHANGESET_BYTES_MAX / PUSH_PART_BYTES) as u32;
+pub(crate) const PARTS_MAX: u32 = (CHANGESET_BYTES_MAX / PUSH_PART_BYTES) as u32;
 
 impl Upload {
     /// Bytes that are kept.

@@ -388,8 +388,8 @@ fn se23_a_fresh_token_of_the_same_identity_prolongs_it() {
 fn se25_who_talks_too_fast_is_told_when_to_come_back() {
     let mut bed = Bed::new();
     let rates = Rates {
-        messages_per_second: 10,
-        bytes_per_second: 1_000_000,
+        messages_per_second: 100,
+        bytes_per_second: 10_000_000,
     };
     let mut client = Client::new(&mut bed, "ada");
     client.session = client.session.take().paced(rates);
@@ -397,8 +397,8 @@ fn se25_who_talks_too_fast_is_told_when_to_come_back() {
     client.heard.clear();
     let now = bed.world.now;
     let ping = ClientMessage::Ping(syncline_core::wire::Ping { sent: now, now });
-    // Hello was the first of a hundred.
-    for _ in 1..100 {
+    // Hello was the first of a thousand.
+    for _ in 1..1_000 {
         client.say(&mut bed, &ping);
     }
     assert!(!client.session.is_closed());
@@ -421,6 +421,6 @@ fn se25_bytes_that_nobody_could_read_count_too() {
     };
     let mut client = Client::new(&mut bed, "ada");
     client.session = client.session.take().paced(rates);
-    client.say_bytes(&mut bed, &[0xFF; 10_001]);
+    client.say_bytes(&mut bed, &vec![0xFF; 66 * 1024 * 1024]);
     assert_eq!(client.refusal().code, code::TOO_FAST);
 }

@@ -172,7 +172,7 @@ async fn se25_messages_beyond_what_is_configured_end_the_session() {
     eve.sync(1).await;
     // A kind that nobody knows: costs no answer.
     let unknown = vec![0x00, 0x82, 0x18, 0x63, 0xA0];
-    for _ in 0..200 {
+    for _ in 0..420 {
         eve.say_bytes(unknown.clone()).await;
     }
     assert_eq!(eve.refused().await, (code::TOO_FAST.to_owned(), Some(1008)));
