@@ -17,7 +17,13 @@ pub(crate) const WAITING_MAX: usize = 1_024;
 /// Where events are told.
 #[derive(Debug, Default)]
 pub(crate) struct Bus {
-    listeners: Mutex<Vec<Weak<Mutex<Inbox>>>>,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Debug, Default)]
+struct Listeners {
+    inboxes: Vec<Weak<Mutex<Inbox>>>,
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -35,8 +41,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Bus {
     pub(crate) fn subscribe(&self) -> Events {
-        let inbox = Arc::new(Mutex::new(Inbox::default()));
-        locked(&self.listeners).push(Arc::downgrade(&inbox));
+        let mut listeners = locked(&self.listeners);
+        let inbox = Arc::new(Mutex::new(Inbox {
+            closed: listeners.closed,
+            ..Inbox::default()
+        }));
+        listeners.inboxes.push(Arc::downgrade(&inbox));
         Events { inbox }
     }
 
@@ -52,12 +62,13 @@ impl Bus {
 
     /// Ends every stream after what waits in it.
     pub(crate) fn close(&self) {
+        locked(&self.listeners).closed = true;
         self.each(|inbox| inbox.closed = true);
     }
 
     fn each(&self, mut tell: impl FnMut(&mut Inbox)) {
         let mut wakers = Vec::new();
-        locked(&self.listeners).retain(|listener| {
+        locked(&self.listeners).inboxes.retain(|listener| {
             let Some(inbox) = listener.upgrade() else {
                 return false;
             };
@@ -144,5 +155,6 @@ mod tests {
         bus.close();
         assert_eq!(block_on(events.next()), Some(Event::Live));
         assert_eq!(block_on(events.next()), None);
+        assert_eq!(block_on(bus.subscribe().next()), None);
     }
 }

@@ -30,6 +30,9 @@ const EXCHANGE_FOR: Duration = Duration::from_secs(60);
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Connection attempts of an errand that has an end, before it gives up.
 const ATTEMPTS_MAX: u32 = 5;
+/// How long a frame may take to leave, and further seconds for each so many of its bytes.
+const SEND_MAX: Duration = Duration::from_secs(60);
+const SEND_BYTES_PER_SECOND: u64 = 8 * 1024;
 
 /// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,7 +294,10 @@ impl Driver {
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<Attempt, ClientError> {
         let opening = std::time::Instant::now();
-        let opened = self.open().await;
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            _ = interrupted.wait_for(|stop| *stop) => return Ok(Attempt::Interrupted),
+        };
         self.summary.waited += opening.elapsed();
         let mut transport = match opened {
             Ok(transport) => transport,
@@ -404,8 +410,21 @@ impl Driver {
         self.check(connected)?;
         loop {
             while let Some(frame) = self.next_frame() {
-                self.summary.bytes_sent += frame.len() as u64;
-                if let Err(reason) = transport.send(frame).await {
+                let bytes = frame.len() as u64;
+                self.summary.bytes_sent += bytes;
+                let max = SEND_MAX + Duration::from_secs(bytes / SEND_BYTES_PER_SECOND);
+                let sent = tokio::select! {
+                    biased;
+                    sent = tokio::time::timeout(max, transport.send(frame)) => sent,
+                    _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
+                };
+                let late = || {
+                    Err(format!(
+                        "{bytes} bytes were not taken in {} s",
+                        max.as_secs()
+                    ))
+                };
+                if let Err(reason) = sent.unwrap_or_else(|_| late()) {
                     return Ok(End::Lost(Some(reason)));
                 }
             }

@@ -11,7 +11,7 @@ use crate::{
     compare::{Comparison, compare_table},
     credentials::Connection,
     database,
-    run::{Operation, SyncReport},
+    run::{Operation, SyncReport, Tables},
     sync_error::Error,
     system,
     worker::Core,
@@ -25,9 +25,9 @@ pub(crate) async fn dry_run(core: &Rc<Core>, mut report: SyncReport) -> Result<S
     let connection = core.connection()?;
     let tables = core.shared.config().tables.narrowed(&report.tables)?;
     if core.replica().is_some() {
-        attached(core, &connection, &mut report).await?;
+        attached(core, &connection, &tables, &mut report).await?;
     } else if database::is_blank(core.path())? {
-        blank(core.path(), &connection, &mut report).await?;
+        blank(core.path(), &connection, &tables, &mut report).await?;
     } else {
         let request = AttachRequest {
             connection: Some(connection),
@@ -51,11 +51,16 @@ pub(crate) async fn dry_run(core: &Rc<Core>, mut report: SyncReport) -> Result<S
 }
 
 /// A new file would get every row of the server.
-async fn blank(path: &Path, connection: &Connection, report: &mut SyncReport) -> Result<(), Error> {
+async fn blank(
+    path: &Path,
+    connection: &Connection,
+    tables: &Tables,
+    report: &mut SyncReport,
+) -> Result<(), Error> {
     let api = Api::new(connection)?;
     let schema = api.schema().await?.to_schema();
     for table in &schema.tables {
-        if table.name.starts_with("syncline_") || !report.tables.contains(&table.name) {
+        if table.name.starts_with("syncline_") || !tables.contains(&table.name) {
             continue;
         }
         let mut after = None;
@@ -76,6 +81,7 @@ async fn blank(path: &Path, connection: &Connection, report: &mut SyncReport) ->
 async fn attached(
     core: &Rc<Core>,
     connection: &Connection,
+    tables: &Tables,
     report: &mut SyncReport,
 ) -> Result<(), Error> {
     let Some(replica) = core.replica() else {
@@ -99,7 +105,7 @@ async fn attached(
         else {
             continue;
         };
-        if !report.tables.contains(&table.name) {
+        if !tables.contains(&table.name) {
             continue;
         }
         let found = compare_table(&conn, core.path(), &table, &api).await?;

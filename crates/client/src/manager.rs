@@ -27,7 +27,9 @@ use crate::{
 /// threads, use it in any async runtime or in none ([`crate::blocking::SyncManager`]). The app
 /// reads and writes the file with its own connections; any program may.
 ///
-/// The thread ends when the last handle is dropped or [`SyncManager::close`] is called.
+/// The thread ends when the last handle is dropped or [`SyncManager::close`] is called. Handlers
+/// and resolvers belong to the engine: one that captures a handle keeps the thread alive, so that
+/// only [`SyncManager::close`] ends it. Open a file once and clone the manager.
 #[derive(Debug, Clone)]
 pub struct SyncManager {
     commands: mpsc::Sender<Command>,

@@ -218,7 +218,12 @@ impl RetryQueue {
 
     /// Says who does operations of a kind, from now on and after a restart once it is registered
     /// again. At most once at a time; an operation whose end was not written down before a crash
-    /// is done again.
+    /// is done again. A handler that panics has failed for the moment.
+    ///
+    /// That holds per manager: two managers on one file, in one program or in two, would each do
+    /// an operation. Open a file once and clone the manager; give handlers to one program only.
+    /// A handler that captures a [`SyncManager`] keeps its engine running until
+    /// [`SyncManager::close`].
     ///
     /// # Errors
     /// [`crate::ErrorKind::Closed`].
@@ -395,10 +400,10 @@ async fn step(core: &Rc<Core>) -> Result<Duration, Error> {
         let config = core.shared.config();
         (config.batch_size, config.max_retries)
     };
+    let kinds = || -> Vec<String> { core.handlers.borrow().by_kind.keys().cloned().collect() };
     loop {
-        let kinds: Vec<String> = core.handlers.borrow().by_kind.keys().cloned().collect();
         let due = match core.store_if_any()? {
-            Some(store) => store.due(system::now(), &kinds, batch)?,
+            Some(store) => store.due(system::now(), &kinds(), batch)?,
             None => return Ok(IDLE),
         };
         if due.is_empty() {
@@ -407,15 +412,18 @@ async fn step(core: &Rc<Core>) -> Result<Duration, Error> {
         for operation in due {
             let handler = core.handlers.borrow().by_kind.get(&operation.kind).cloned();
             let Some(handler) = handler else { continue };
-            let outcome = handler(operation.clone()).await;
+            let of_task = operation.clone();
+            // A task of its own, so that a panic ends the attempt and not this loop.
+            let task = tokio::task::spawn_local(async move { handler(of_task).await });
+            let broke_off = |_| Err(OperationError::Retry("the handler panicked".into()));
+            let outcome = task.await.unwrap_or_else(broke_off);
             ended(core, &operation, outcome, retries)?;
         }
     }
     let next = match core.store_if_any()? {
-        Some(store) => store.next_due()?,
+        Some(store) => store.next_due(&kinds())?,
         None => None,
     };
-    // What has no handler is due all the time: it waits for one to be registered.
     Ok(next.map_or(IDLE, |at| system::until(at).clamp(PAUSE, IDLE)))
 }
 

@@ -64,7 +64,11 @@ impl ConflictCase {
 
 /// Decides conflicts. Async closures are resolvers; [`decide`] makes one of a plain closure.
 ///
-/// `None` leaves the conflict in the inbox, for a person or another device.
+/// `None` leaves the conflict in the inbox, for a person or another device; so does a panic.
+///
+/// A run waits for the resolvers that it made necessary: one that awaits a run of the same manager
+/// ([`SyncManager::sync`] and the like) waits for ever. One that captures a [`SyncManager`] keeps
+/// its engine running until [`SyncManager::close`].
 pub trait Resolver: Send + Sync + 'static {
     /// Decides one conflict.
     fn resolve(&self, case: ConflictCase) -> BoxFuture<'static, Option<Resolution>>;
@@ -280,18 +284,33 @@ pub(crate) fn begin(core: &Rc<Core>, id: &str, table: &str) {
         }
         resolver
     };
-    let (core, id) = (Rc::clone(core), id.to_owned());
+    let deciding = Deciding {
+        core: Rc::clone(core),
+        id: id.to_owned(),
+    };
     tokio::task::spawn_local(async move {
-        match one(&core, &id, &*resolver).await {
+        let Deciding { core, id } = &deciding;
+        match one(core, id, &*resolver).await {
             Ok(true) => core.resolvers.borrow_mut().decided += 1,
             Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, conflict = id, "a resolver's answer was not taken");
             }
         }
-        core.resolvers.borrow_mut().deciding.remove(&id);
-        core.decided.notify_waiters();
     });
+}
+
+/// A conflict that is being decided, until its resolver has answered or panicked.
+struct Deciding {
+    core: Rc<Core>,
+    id: String,
+}
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        self.core.resolvers.borrow_mut().deciding.remove(&self.id);
+        self.core.decided.notify_waiters();
+    }
 }
 
 /// Waits until nothing is being decided; how much has been, ever.

@@ -203,14 +203,15 @@ impl Store {
         })
     }
 
-    /// When the next waiting operation is due.
-    pub(crate) fn next_due(&self) -> Result<Option<Timestamp>, Error> {
+    /// When the next waiting operation of these kinds is due.
+    pub(crate) fn next_due(&self, kinds: &[String]) -> Result<Option<Timestamp>, Error> {
+        let marks = vec!["?"; kinds.len()].join(", ");
+        let text = format!(
+            "SELECT min(due_at) FROM syncline_operations WHERE state = 0 AND kind IN ({marks})"
+        );
         let next: Option<i64> = self.sql(|conn| {
-            conn.query_row(
-                "SELECT min(due_at) FROM syncline_operations WHERE state = 0",
-                [],
-                |row| row.get(0),
-            )
+            let kinds = rusqlite::params_from_iter(kinds);
+            conn.query_row(&text, kinds, |row| row.get(0))
         })?;
         Ok(next.map(|at| Timestamp(at.cast_unsigned())))
     }

@@ -33,6 +33,37 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Rows that a live query holds.
 const ROWS_MAX: usize = 100_000;
+/// Pragmas that only tell something, whatever follows them.
+const PRAGMAS: &[&str] = &[
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "foreign_key_check",
+    "foreign_key_list",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "module_list",
+    "page_count",
+    "pragma_list",
+    "quick_check",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+/// Pragmas that only tell something as long as no value follows them.
+const PRAGMAS_UNSET: &[&str] = &[
+    "application_id",
+    "encoding",
+    "foreign_keys",
+    "freelist_count",
+    "page_size",
+    "schema_version",
+    "user_version",
+];
 /// Live queries of one manager.
 const QUERIES_MAX: usize = 256;
 
@@ -339,8 +370,39 @@ fn note_reads(conn: &mut Connection, reads: Arc<Mutex<BTreeSet<String>>>) -> rus
         if let AuthAction::Read { table_name, .. } = context.action {
             locked(&reads).insert(table_name.to_owned());
         }
-        Authorization::Allow
+        if is_read(&context.action) {
+            Authorization::Allow
+        } else {
+            Authorization::Deny
+        }
     }))
+}
+
+/// Whether a statement that SQLite takes for one that only reads is one: those that begin and end
+/// transactions, attach files or set something are not. What writes rows is found otherwise.
+fn is_read(action: &AuthAction<'_>) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else there is, SQLite knows whether it writes"
+    )]
+    match action {
+        AuthAction::Transaction { .. }
+        | AuthAction::Savepoint { .. }
+        | AuthAction::Attach { .. }
+        | AuthAction::Detach { .. } => false,
+        AuthAction::Pragma {
+            pragma_name,
+            pragma_value,
+        } => {
+            let is_in = |names: &[&str]| {
+                names
+                    .iter()
+                    .any(|name| name.eq_ignore_ascii_case(pragma_name))
+            };
+            is_in(PRAGMAS) || (pragma_value.is_none() && is_in(PRAGMAS_UNSET))
+        }
+        _ => true,
+    }
 }
 
 /// Changes whenever somebody else has committed to the file.
@@ -370,6 +432,10 @@ fn rows(conn: &Connection, sql: &str, params: &[types::Value]) -> Result<Vec<Row
     let mut statement = conn.prepare_cached(sql).map_err(failed)?;
     if !statement.readonly() {
         let message = "a live query only reads; this statement writes";
+        return Err(Error::new(ErrorKind::Query, "query", message));
+    }
+    if statement.column_count() == 0 {
+        let message = "a live query tells rows; this statement has none";
         return Err(Error::new(ErrorKind::Query, "query", message));
     }
     let name = |i| statement.column_name(i).map(str::to_owned);

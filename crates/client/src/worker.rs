@@ -11,7 +11,10 @@ use std::{
     path::PathBuf,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -106,6 +109,7 @@ fn thread(
     commands: mpsc::Receiver<Command>,
     opened: oneshot::Sender<Result<(), Error>>,
 ) {
+    let goodbye = Goodbye(shared);
     install_tls();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -135,9 +139,19 @@ fn thread(
     // Tasks hold the file too: it is closed before anybody hears that it is.
     drop(tasks);
     drop(runtime);
-    shared.watcher.close();
-    shared.bus.close();
+    drop(goodbye);
     drop(ended);
+}
+
+/// Ends what listens to the engine, also when its thread breaks off.
+struct Goodbye<'a>(&'a Shared);
+
+impl Drop for Goodbye<'_> {
+    fn drop(&mut self) {
+        self.0.connected.store(false, Ordering::Release);
+        self.0.watcher.close();
+        self.0.bus.close();
+    }
 }
 
 /// Where the app has chosen no TLS provider, ours is taken.
@@ -170,7 +184,7 @@ impl Worker {
     async fn work(mut self) -> Option<oneshot::Sender<()>> {
         let ended = loop {
             self.begin_next();
-            let pause = self.auto.pause(&self.core, self.running.is_some());
+            let wake_at = self.auto.wake_at(&self.core, self.running.is_some());
             tokio::select! {
                 command = self.commands.recv() => match command {
                     None => break None,
@@ -180,7 +194,7 @@ impl Worker {
                 },
                 failure = ended(&mut self.running) => self.finished(failure),
                 () = self.core.shared.changed.notified() => self.heed(),
-                () = tokio::time::sleep(pause) => {
+                () = tokio::time::sleep_until(wake_at.into()) => {
                     self.auto.look(&self.core, self.running.is_some());
                 }
             }
@@ -195,6 +209,14 @@ impl Worker {
     }
 
     fn enqueue(&mut self, request: Request) {
+        // Runs that nobody wants any more take nobody's place.
+        self.waiting.retain_mut(|waiting| {
+            let is_wanted = !waiting.interrupt.is_triggered();
+            if let Some(answer) = waiting.answer.take_if(|_| !is_wanted) {
+                drop(answer.send(Err(Error::interrupted())));
+            }
+            is_wanted
+        });
         if self.waiting.len() >= RUNS_WAITING_MAX {
             let message = format!("{RUNS_WAITING_MAX} runs wait for their turn already");
             let error = Error::new(ErrorKind::Busy, "busy", message);

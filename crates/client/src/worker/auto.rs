@@ -16,6 +16,8 @@ use crate::{
 
 /// How often the file is looked at while rounds are made.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Changes that never pause make a round due after this many pauses.
+const DEBOUNCES_MAX: u32 = 10;
 /// Pause after the first failed round; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -28,11 +30,39 @@ pub(super) struct Auto {
     was_on: bool,
     /// When the next round or connection is due; `None` for none until something happens.
     due_at: Option<Instant>,
+    /// What was written since the last round began.
+    written: Option<Written>,
     failures: u32,
     /// The file's counter of other programs' commits when it was last looked at.
     seen: Option<i64>,
-    /// The configuration that the running connection was made for.
-    running: Option<Config>,
+    /// When the file is looked at next; `None` for now.
+    next_look: Option<Instant>,
+    /// What the last round or connection was made with.
+    acted_on: Option<Config>,
+    /// A connection is kept now.
+    is_live: bool,
+}
+
+/// Changes that wait for a round.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    first: Instant,
+    /// When the round is due for them; `None` for never.
+    due_at: Option<Instant>,
+}
+
+impl Written {
+    /// A further change moves the round on, so that many that follow each other are one round;
+    /// but not for ever.
+    fn again(before: Option<Self>, now: Instant, debounce: Duration) -> Self {
+        let first = before.map_or(now, |written| written.first);
+        let quiet = now.checked_add(debounce);
+        let latest = first.checked_add(debounce.saturating_mul(DEBOUNCES_MAX));
+        Self {
+            first,
+            due_at: quiet.into_iter().chain(latest).min(),
+        }
+    }
 }
 
 impl Auto {
@@ -48,29 +78,37 @@ impl Auto {
             self.failures = 0;
         }
         self.was_on = is_on;
-        if !is_on || self.due_at.is_none_or(|at| at > Instant::now()) {
+        if !is_on || self.next().is_none_or(|at| at > Instant::now()) {
             return None;
         }
         Some(core.shared.config().live)
     }
 
-    pub(super) fn begun(&mut self, core: &Core, is_live: bool) {
-        self.due_at = None;
-        self.running = is_live.then(|| core.shared.config().clone());
+    /// When the next round or connection is due, for whatever reason.
+    fn next(&self) -> Option<Instant> {
+        let for_changes = self.written.and_then(|written| written.due_at);
+        self.due_at.into_iter().chain(for_changes).min()
     }
 
-    /// How long the engine may sleep.
-    pub(super) fn pause(&self, core: &Core, is_running: bool) -> Duration {
+    pub(super) fn begun(&mut self, core: &Core, is_live: bool) {
+        (self.due_at, self.written) = (None, None);
+        self.acted_on = Some(core.shared.config().clone());
+        self.is_live = is_live;
+    }
+
+    /// Until when the engine may sleep. A point in time: what it is asked meanwhile does not move
+    /// it.
+    pub(super) fn wake_at(&self, core: &Core, is_running: bool) -> Instant {
+        let now = Instant::now();
+        let idle = now + IDLE;
         if is_running || !self.was_on {
-            return IDLE;
+            return idle;
         }
-        let until_due = self
-            .due_at
-            .map_or(IDLE, |at| at.saturating_duration_since(Instant::now()));
+        let due = self.next().unwrap_or(idle);
         if core.shared.config().live {
-            until_due
+            due
         } else {
-            until_due.min(LOOK_EVERY)
+            due.min(self.next_look.unwrap_or(now))
         }
     }
 
@@ -83,6 +121,8 @@ impl Auto {
         if is_running || live || !self.was_on {
             return;
         }
+        let now = Instant::now();
+        self.next_look = Some(now + LOOK_EVERY);
         let looked = core.with(|replica| {
             let version = replica.data_version()?;
             if self.seen == Some(version) {
@@ -96,8 +136,7 @@ impl Auto {
             Ok(Some(Some((version, has_changes)))) => {
                 self.seen = Some(version);
                 if has_changes && self.failures == 0 {
-                    // A further change moves it on: many that follow each other are one round.
-                    self.due_at = Some(Instant::now() + debounce);
+                    self.written = Some(Written::again(self.written, now, debounce));
                 }
             }
             Ok(_) => {}
@@ -111,7 +150,7 @@ impl Auto {
             let config = core.shared.config();
             (config.live, config.auto_sync_interval)
         };
-        let is_live = self.running.take().is_some();
+        let is_live = std::mem::take(&mut self.is_live);
         let now = Instant::now();
         let after = |pause: Duration| now.checked_add(pause);
         let regular = (!interval.is_zero()).then(|| after(interval)).flatten();
@@ -142,21 +181,19 @@ impl Auto {
     /// Follows a changed configuration; whether the running connection has to end for it.
     pub(super) fn heed(&mut self, core: &Core) -> bool {
         let hurry = core.shared.hurry.swap(false, Ordering::AcqRel);
-        if hurry && self.was_on {
+        let is_other = self.acted_on.as_ref().is_some_and(|then| {
+            let config = core.shared.config();
+            config.connection() != then.connection()
+                || config.live != then.live
+                || config.tables != then.tables
+        });
+        // With another server, token or choice of tables that may work which failed for good.
+        if (hurry || is_other) && self.was_on {
             self.due_at = Some(Instant::now());
             self.failures = 0;
         }
-        let Some(of_run) = &self.running else {
-            return false;
-        };
-        let is_other = {
-            let config = core.shared.config();
-            config.connection() != of_run.connection()
-                || config.live != of_run.live
-                || config.tables != of_run.tables
-        };
         let is_cut = hurry && !core.shared.connected.load(Ordering::Acquire);
-        is_other || is_cut || !Self::is_wanted(core)
+        self.is_live && (is_other || is_cut || !Self::is_wanted(core))
     }
 }
 
@@ -169,6 +206,21 @@ fn backoff(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lb6_changes_that_never_pause_do_not_put_a_round_off_for_ever() {
+        let (begin, debounce) = (Instant::now(), Duration::from_millis(500));
+        let mut written = Written::again(None, begin, debounce);
+        assert_eq!(written.due_at, Some(begin + debounce));
+        for step in 1..100 {
+            let now = begin + LOOK_EVERY * step;
+            written = Written::again(Some(written), now, debounce);
+            let latest = begin + debounce * DEBOUNCES_MAX;
+            assert_eq!(written.due_at, Some((now + debounce).min(latest)), "{step}");
+        }
+        let never = Written::again(None, begin, Duration::MAX);
+        assert_eq!(never.due_at, None);
+    }
 
     #[test]
     fn lb6_pauses_double_up_to_a_minute_and_differ() {

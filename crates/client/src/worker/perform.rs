@@ -96,15 +96,16 @@ async fn drive(
     meter: &mut Meter,
 ) -> Result<Summary, Error> {
     resolver::decide_open(core)?;
+    // A resolver may take as long as it likes.
+    let decided = async || Ok(resolver::all_decided(core).await);
     let mut total = Summary::default();
     for _ in 0..DECIDED_AGAIN_MAX {
-        let before = resolver::all_decided(core).await;
+        let before = unless_interrupted(interrupt, decided()).await?;
         let ran = driver.run(goal, interrupt, |notice, status| {
             meter.notice(notice, status);
         });
         total.add(&ran.await?);
-        let deciding = async { Ok(resolver::all_decided(core).await) };
-        if unless_interrupted(interrupt, deciding).await? == before {
+        if unless_interrupted(interrupt, decided()).await? == before {
             break;
         }
     }

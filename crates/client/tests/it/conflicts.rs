@@ -1,10 +1,13 @@
 //! Conflicts: the inbox, resolvers of the app and ready-made ones.
 
+use std::time::Duration;
+
 use syncline::{
-    ConflictCase, Event, Resolution, Resolver, SyncManager, Tables, Value, decide, resolvers,
+    ConflictCase, ErrorKind, Event, Interrupt, Resolution, Resolver, SyncManager, Tables, Value,
+    decide, resolvers,
 };
 
-use crate::support::{Bed, rows, sql, until, wait_for};
+use crate::support::{Bed, PATIENCE, rows, sql, until, wait_for};
 
 const TABLE: &str =
     "CREATE TABLE notes (id TEXT PRIMARY KEY, title TEXT, status TEXT, settings TEXT);";
@@ -232,4 +235,49 @@ async fn lb16_the_ready_made_resolvers_decide_as_they_say() {
     );
     let none = decide(|_| None);
     assert_eq!(decided(none, text("a"), text("b"), true).await, "open");
+}
+
+#[tokio::test]
+async fn lb16_a_resolver_that_panics_leaves_the_conflict_open_and_the_run_ends() {
+    let bed = Bed::with(CONFIG);
+    let (laptop, _phone) = disagreeing(&bed, "status", "read", "archived").await;
+    laptop
+        .set_resolver("notes", decide(|_| panic!("a resolver that cannot")))
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let run = laptop.sync(Tables::All, |_| {}).into_future();
+        tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
+        assert_eq!(laptop.conflicts(true).await.unwrap().len(), 1);
+    }
+    laptop
+        .set_resolver("notes", resolvers::local())
+        .await
+        .unwrap();
+    laptop.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(bed.at_server("SELECT status FROM notes"), "read");
+}
+
+#[tokio::test]
+async fn lb16_a_run_that_waits_for_a_resolver_can_be_interrupted() {
+    let bed = Bed::with(CONFIG);
+    let (laptop, _phone) = disagreeing(&bed, "status", "read", "archived").await;
+    laptop
+        .set_resolver("notes", async |_| std::future::pending().await)
+        .await
+        .unwrap();
+    // The first one meets the conflict, the second one finds it being decided.
+    for _ in 0..2 {
+        let interrupt = Interrupt::default();
+        let run = laptop.sync(Tables::All, |_| {}).interrupt(&interrupt);
+        let ended = async {
+            tokio::join!(run.into_future(), async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                interrupt.trigger();
+            })
+        };
+        let (ended, ()) = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+    laptop.close().await;
 }

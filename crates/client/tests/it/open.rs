@@ -2,7 +2,7 @@
 
 use syncline::{Config, ErrorKind, SyncManager, Tables};
 
-use crate::support::{Bed, NOTES, rows, sql};
+use crate::support::{Bed, NOTES, PATIENCE, rows, sql};
 
 #[tokio::test]
 async fn lb2_without_a_server_the_file_stays_as_it_is_and_says_why_it_does_not_sync() {
@@ -62,6 +62,8 @@ async fn lb3_closing_ends_the_streams_and_frees_the_file_for_the_next() {
     let error = other.sync(Tables::All, |_| {}).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
     other.close().await;
+    let late = tokio::time::timeout(PATIENCE, async { other.events().next().await });
+    assert_eq!(late.await.unwrap(), None);
 
     sql(&path, "INSERT INTO notes VALUES ('n1', 'Milk', NULL)");
     let again = bed.open("notes.db", "ana").await;
@@ -81,9 +83,7 @@ async fn lb3_the_engine_ends_when_the_last_handle_is_dropped() {
     assert!(sync.status().await.unwrap().is_some());
     drop(sync);
     let ended = async { while events.next().await.is_some() {} };
-    tokio::time::timeout(crate::support::PATIENCE, ended)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
 }
 
 #[tokio::test]
@@ -100,4 +100,37 @@ async fn lb2_a_file_that_is_no_database_is_refused_at_once() {
         (error.kind(), error.code()),
         (ErrorKind::File, "not_a_database")
     );
+}
+
+/// Something of the app's that fails on the engine's own thread.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the app's own mistake");
+    }
+}
+
+#[tokio::test]
+async fn lb3_streams_end_also_when_the_engine_breaks_off() {
+    let bed = Bed::dev();
+    let path = bed.file("notes.db", NOTES);
+    let sync = SyncManager::open(&path, Config::new()).await.unwrap();
+    let mut events = sync.events();
+    let mut query = sync.watch("SELECT title FROM notes", []).await.unwrap();
+    query.next().await.unwrap().unwrap();
+    let bomb = Bomb;
+    let handler = move |_| {
+        let _held = &bomb;
+        std::future::ready(Ok(()))
+    };
+    sync.queue().register("mail", handler).await.unwrap();
+    // The first handler is dropped for the second one.
+    let other = |_| std::future::ready(Ok(()));
+    let error = sync.queue().register("mail", other).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    let ended = async { (events.next().await, query.next().await) };
+    let (event, rows) = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    assert!(event.is_none() && rows.is_none(), "{event:?} {rows:?}");
+    assert_eq!(sync.status().await.unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use syncline::{Config, ErrorKind, Event, OperationError, OperationState, SyncManager, Tables};
 
-use crate::support::{Bed, NOTES, rows, sql, until, wait_for};
+use crate::support::{Bed, NOTES, PATIENCE, rows, sql, until, wait_for};
 
 const READ_ONLY: &str = r#"
 [tables.notes]
@@ -172,4 +172,37 @@ async fn lb15_a_payload_that_is_too_long_is_refused() {
     let error = sync.queue().enqueue("mail", None, &long).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(sync.queue().stats().await.unwrap().pending, 0);
+}
+
+#[tokio::test]
+async fn lb15_a_handler_that_panics_has_failed_and_the_others_go_on() {
+    let bed = Bed::dev();
+    let path = bed.file("notes.db", NOTES);
+    let sync = SyncManager::open(&path, Config::new().max_retries(0))
+        .await
+        .unwrap();
+    let (queue, mut events) = (sync.queue(), sync.events());
+    queue
+        .register("upload", async |_| panic!("a handler that cannot"))
+        .await
+        .unwrap();
+    queue
+        .register("mail", async |operation| {
+            operation.payload::<String>().map(drop)
+        })
+        .await
+        .unwrap();
+    queue.enqueue("upload", None, &"a.jpg").await.unwrap();
+    queue.enqueue("mail", None, &"Hello").await.unwrap();
+    let failed = wait_for(&mut events, |event| match event {
+        Event::OperationFailed(failed) => Some(failed.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!(
+        (failed.kind.as_str(), failed.reason.as_str()),
+        ("upload", "the handler panicked")
+    );
+    let done = async { while queue.stats().await.unwrap().completed == 0 {} };
+    tokio::time::timeout(PATIENCE, done).await.unwrap();
 }

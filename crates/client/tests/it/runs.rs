@@ -225,3 +225,22 @@ async fn lb10_runs_that_are_called_for_at_once_follow_each_other() {
     }
     assert_eq!(running, 0);
 }
+
+#[tokio::test]
+async fn lb8_a_dry_run_counts_the_tables_that_may_sync() {
+    let bed = Bed::dev();
+    let path = bed.file("app.db", NOTES);
+    sql(
+        &path,
+        "CREATE TABLE secrets (id TEXT PRIMARY KEY, word TEXT);
+         INSERT INTO notes VALUES ('n1', 'Milk', NULL); INSERT INTO secrets VALUES ('s1', 'x')",
+    );
+    let laptop = bed.open("app.db", "ana").await;
+    laptop.sync(Tables::All, |_| {}).await.unwrap();
+    let phone = bed.open("phone.db", "ana").await;
+    phone
+        .update_config(|config| config.tables(Tables::only(["notes"])))
+        .unwrap();
+    let would = phone.hydrate(Tables::All, |_| {}).dry_run().await.unwrap();
+    assert_eq!(would.received.created, 1, "{would:?}");
+}

@@ -61,10 +61,29 @@ async fn lb12_a_query_that_cannot_run_or_writes_is_refused_and_one_whose_table_g
         "DELETE FROM notes",
         "INSERT INTO notes VALUES ('n9', 'x', NULL) RETURNING id",
         "SELECT title FROM notes WHERE id = ?1 AND title = ?2",
+        "PRAGMA journal_mode = DELETE",
+        "VACUUM",
     ] {
         let error = sync.watch(text, [Value::Null]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Query, "{text}: {error}");
     }
+    let elsewhere = format!("ATTACH '{}' AS other", bed.path("other.db").display());
+    for text in [
+        elsewhere.as_str(),
+        "DETACH other",
+        "BEGIN",
+        "COMMIT",
+        "SAVEPOINT here",
+        "PRAGMA user_version = 7",
+        "PRAGMA query_only = 0",
+        "PRAGMA wal_checkpoint",
+    ] {
+        let error = sync.watch(text, []).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Query, "{text}: {error}");
+    }
+    assert!(!bed.path("other.db").exists());
+    let columns = "SELECT name FROM pragma_table_info('notes')";
+    drop(sync.watch(columns, []).await.unwrap());
     let mut all = sync.watch("SELECT title FROM notes", []).await.unwrap();
     assert!(titles(&mut all).await.is_empty());
     sql(&path, "DROP TABLE notes");
