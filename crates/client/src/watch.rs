@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt};
@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long closing waits for a query that runs.
+const GOODBYE_MAX: Duration = Duration::from_secs(3);
 /// Rows that a live query holds.
 const ROWS_MAX: usize = 100_000;
 /// Pragmas that only tell something, whatever follows them.
@@ -179,6 +181,7 @@ struct Todo {
     new: VecDeque<New>,
     is_running: bool,
     is_closed: bool,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -200,7 +203,7 @@ impl Watcher {
         todo.new.push_back(new);
         if !todo.is_running {
             let of_thread = Arc::clone(&self.0);
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name("syncline-watch".into())
                 .spawn(move || Watching::run(&path, &of_thread))
                 .map_err(|error| {
@@ -208,14 +211,24 @@ impl Watcher {
                     let message = format!("no thread can be started: {error}");
                     Error::new(ErrorKind::Busy, "thread", message)
                 })?;
+            todo.thread = Some(thread);
             todo.is_running = true;
         }
         Ok(())
     }
 
-    /// Ends every live query.
+    /// Ends every live query, and waits until the thread has let go of the file; not for a query
+    /// that takes longer than [`GOODBYE_MAX`].
     pub(crate) fn close(&self) {
-        locked(&self.0).is_closed = true;
+        let thread = {
+            let mut todo = locked(&self.0);
+            todo.is_closed = true;
+            todo.thread.take()
+        };
+        let end = Instant::now() + GOODBYE_MAX;
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

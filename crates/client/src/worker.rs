@@ -149,8 +149,8 @@ struct Goodbye<'a>(&'a Shared);
 impl Drop for Goodbye<'_> {
     fn drop(&mut self) {
         self.0.connected.store(false, Ordering::Release);
-        self.0.watcher.close();
         self.0.bus.close();
+        self.0.watcher.close();
     }
 }
 

@@ -94,3 +94,18 @@ async fn lb12_a_query_that_cannot_run_or_writes_is_refused_and_one_whose_table_g
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Query);
     assert!(all.next().await.is_none());
 }
+
+#[tokio::test]
+async fn lb3_closing_lets_go_of_the_file_that_live_queries_read() {
+    let bed = Bed::dev();
+    let path = bed.file("notes.db", NOTES);
+    sql(&path, "PRAGMA journal_mode = WAL");
+    let sync = SyncManager::open(&path, Config::new()).await.unwrap();
+    let mut all = sync.watch("SELECT title FROM notes", []).await.unwrap();
+    sql(&path, "INSERT INTO notes VALUES ('n1', 'Milk', NULL)");
+    while titles(&mut all).await.is_empty() {}
+    assert!(bed.path("notes.db-wal").exists());
+    sync.close().await;
+    // Who closes the file last removes its journal.
+    assert!(!bed.path("notes.db-wal").exists());
+}
