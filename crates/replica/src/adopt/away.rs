@@ -40,7 +40,7 @@ pub(super) fn forget(
 ) -> Result<(), ReplicaError> {
     let t = record.t;
     capture::uninstall_table(work.conn, t)?;
-    let schema = load::schema(work.conn)?.map(|info| info.to_schema());
+    let schema = load::tables_there(work.conn)?;
     let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
     let had = old.local(t).is_some_and(|table| table.remote.is_some());
     let lost = work.lost.remove(&t);

@@ -81,7 +81,7 @@ fn captured(
 
 /// The table of this name as the server told it, with the file's numbers.
 fn of_the_server(conn: &Connection, record: &TableRecord) -> Result<Option<Table>, ReplicaError> {
-    let schema = load::schema(conn)?.map(|info| info.to_schema());
+    let schema = load::tables_there(conn)?;
     let Some(mut table) = schema.and_then(|schema| schema.table(&record.name).cloned()) else {
         return Ok(None);
     };

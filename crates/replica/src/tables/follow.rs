@@ -1,6 +1,8 @@
 //! Following what the app and the server rename (spec CA12): a table or column keeps its number in
 //! this file whatever its name, and stays matched with the server's of the number it had.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{ColumnNumber, Schema, Table, TableNumber};
 
@@ -8,6 +10,7 @@ use crate::{
     capture,
     db::Doing,
     error::ReplicaError,
+    introspect,
     meta::names::{self, ColumnRecord, TableRecord},
 };
 
@@ -29,10 +32,13 @@ pub(super) fn renamed_tables(conn: &Connection) -> Result<(), ReplicaError> {
 }
 
 /// A table of the server's name that the app made in place of one with another name: it takes the
-/// number over and begins anew, for nobody knows how its rows came about. Returns the numbers.
+/// number over and begins anew, for nobody knows how its rows came about. Not one that was not
+/// chosen or cannot sync: a server's name for a table has nobody's rows sent (spec LB7). Returns
+/// the numbers.
 pub(super) fn replaced_tables(
     conn: &Connection,
     schema: &Schema,
+    chosen: Option<&BTreeSet<String>>,
 ) -> Result<Vec<TableNumber>, ReplicaError> {
     let records = names::tables(conn)?;
     let mut anew = Vec::new();
@@ -41,7 +47,12 @@ pub(super) fn replaced_tables(
         let Some(theirs) = theirs.filter(|t| !t.name.eq_ignore_ascii_case(&record.name)) else {
             continue;
         };
-        if is_named(&records, &theirs.name) || !has_table(conn, &theirs.name)? {
+        let is_chosen = chosen.is_none_or(|names| names.contains(&theirs.name.to_lowercase()));
+        if !is_chosen
+            || is_named(&records, &theirs.name)
+            || !has_table(conn, &theirs.name)?
+            || !can_sync(conn, &theirs.name)?
+        {
             continue;
         }
         names::rename_table(conn, record.t, &theirs.name)?;
@@ -141,6 +152,14 @@ pub(super) fn remember(
         }
     }
     Ok(found)
+}
+
+/// Whether nothing stands in the way of syncing a table of the app.
+fn can_sync(conn: &Connection, name: &str) -> Result<bool, ReplicaError> {
+    let found = introspect::introspect(conn)?;
+    let is_it = |other: &str| other.eq_ignore_ascii_case(name);
+    Ok(found.tables.iter().any(|local| is_it(&local.table.name))
+        && !found.problems.iter().any(|problem| is_it(&problem.table)))
 }
 
 fn is_named(records: &[TableRecord], name: &str) -> bool {

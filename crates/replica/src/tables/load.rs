@@ -1,8 +1,8 @@
 //! Finding out which tables sync: the file's own, those chosen, those the server knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use syncline_core::{Schema, Table, builtin, sql, wire::SchemaInfo};
 
 use super::{Remote, SyncedTable, Tables, follow};
@@ -27,6 +27,20 @@ pub(crate) fn schema(conn: &Connection) -> Result<Option<SchemaInfo>, ReplicaErr
         .map_err(|error| ReplicaError::Damaged {
             what: format!("the server's schema: {error}"),
         })
+}
+
+/// The server's tables, but those with names that are SQLite's or this library's own: what a
+/// server says is not to reach what is kept under them.
+pub(crate) fn tables_there(conn: &Connection) -> Result<Option<Schema>, ReplicaError> {
+    let mut found = schema(conn)?.map(|info| info.to_schema());
+    if let Some(schema) = &mut found {
+        schema.tables.retain(|table| {
+            let name = table.name.to_ascii_lowercase();
+            name == conflict::TABLE
+                || !(name.starts_with("syncline_") || name.starts_with("sqlite_"))
+        });
+    }
+    Ok(found)
 }
 
 pub(crate) fn put_schema(conn: &Connection, schema: &SchemaInfo) -> Result<(), ReplicaError> {
@@ -55,18 +69,19 @@ pub(crate) fn chosen(conn: &Connection) -> Result<Option<BTreeSet<String>>, Repl
 /// Looks at the file and at what the server told, numbers what is new, creates what is missing
 /// and wanted, and writes down what does not sync. Inside the caller's transaction.
 pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
-    let schema = schema(conn)?.map(|info| info.to_schema());
+    let schema = tables_there(conn)?;
     let chosen = chosen(conn)?;
     follow::renamed_tables(conn)?;
     let anew = match &schema {
-        Some(schema) => follow::replaced_tables(conn, schema)?,
+        Some(schema) => follow::replaced_tables(conn, schema, chosen.as_ref())?,
         None => Vec::new(),
     };
-    if creates_missing(conn)?
-        && let Some(schema) = &schema
-    {
-        create_missing(conn, &schema.tables, chosen.as_ref())?;
-    }
+    let mut failed = match &schema {
+        Some(schema) if creates_missing(conn)? => {
+            create_missing(conn, &schema.tables, chosen.as_ref())?
+        }
+        Some(_) | None => Failed::new(),
+    };
     discover(conn, chosen.as_ref())?;
     let mut synced = Vec::new();
     let mut left_out = Vec::new();
@@ -78,7 +93,10 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
             Some(reason) => Err(reason.clone()),
             None => match local(conn, &record)? {
                 Some(table) => matched(conn, &record, table, schema.as_ref())?,
-                None => Err("the app dropped or renamed it".to_owned()),
+                None => Err(match failed.remove(&record.name.to_lowercase()) {
+                    Some((_, reason)) => reason,
+                    None => "the app dropped or renamed it".to_owned(),
+                }),
             },
         };
         match outcome {
@@ -92,6 +110,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
             }
         }
     }
+    left_out.extend(failed.into_values());
     Ok(Tables::new(synced, left_out, anew))
 }
 
@@ -200,11 +219,15 @@ fn listed(conn: &Connection) -> Result<Vec<String>, ReplicaError> {
     names.and_then(Iterator::collect).doing(DOING)
 }
 
+/// By their names in lower case: tables that could not be created, and why.
+type Failed = BTreeMap<String, (String, String)>;
+
 fn create_missing(
     conn: &Connection,
     tables: &[Table],
     chosen: Option<&BTreeSet<String>>,
-) -> Result<(), ReplicaError> {
+) -> Result<Failed, ReplicaError> {
+    let mut failed = Failed::new();
     let here: BTreeSet<String> = listed(conn)?
         .into_iter()
         .map(|name| name.to_lowercase())
@@ -223,28 +246,33 @@ fn create_missing(
         {
             continue;
         }
-        create(conn, table)?;
-        names::table(conn, &table.name, false)?;
+        match create(conn, table)? {
+            None => drop(names::table(conn, &table.name, false)?),
+            Some(reason) => drop(failed.insert(name, (table.name.clone(), reason))),
+        }
     }
-    Ok(())
+    Ok(failed)
 }
 
-/// Creates the table; where an expression of it is one that this SQLite does not know, without
-/// what is computed or checked here: the rows are the same, and the server has judged them.
-fn create(conn: &Connection, table: &Table) -> Result<(), ReplicaError> {
+/// Creates the table; where something of it is not known to this SQLite, without what is computed
+/// or checked here, and if need be as plain as it can be: the rows are the same, and the server has
+/// judged them. Why it cannot be made, if it cannot.
+fn create(conn: &Connection, table: &Table) -> Result<Option<String>, ReplicaError> {
     const DOING: &str = "creating a table of the server";
     let mut table = table.clone();
-    let made = conn.execute_batch(&sql::create_table(&table));
-    if let Err(rusqlite::Error::SqlInputError { .. }) = made {
-        table.checks.clear();
-        for column in &mut table.columns {
-            column.computed = None;
-            column.check = None;
+    let mut made = conn.execute_batch(&sql::create_table(&table));
+    for simplify in [without_expressions, plain] {
+        if made.as_ref().is_err_and(is_refused) {
+            simplify(&mut table);
+            made = conn.execute_batch(&sql::create_table(&table));
         }
-        conn.execute_batch(&sql::create_table(&table))
-            .doing(DOING)?;
-    } else {
-        made.doing(DOING)?;
+    }
+    match made {
+        Ok(()) => {}
+        Err(error) if is_refused(&error) => {
+            return Ok(Some(format!("this file cannot have it: {error}")));
+        }
+        Err(error) => return Err(error).doing(DOING),
     }
     let missing = |name: &str| {
         let position = table.position(name);
@@ -260,12 +288,37 @@ fn create(conn: &Connection, table: &Table) -> Result<(), ReplicaError> {
     table.further_indexes = further;
     for text in sql::create_indexes(&table) {
         match conn.execute_batch(&text) {
-            // An expression that this SQLite does not know.
-            Ok(()) | Err(rusqlite::Error::SqlInputError { .. }) => {}
+            Ok(()) => {}
+            // An expression or a collation that this SQLite does not know.
+            Err(error) if is_refused(&error) => {}
             Err(error) => return Err(error).doing(DOING),
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether SQLite does not take the statement, as opposed to a failing disk or a locked file.
+fn is_refused(error: &rusqlite::Error) -> bool {
+    // Where SQLite says at what place of the text it is, there is no code beside it.
+    matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error.sqlite_error_code() == Some(ErrorCode::Unknown)
+}
+
+fn without_expressions(table: &mut Table) {
+    table.checks.clear();
+    for column in &mut table.columns {
+        column.computed = None;
+        column.check = None;
+    }
+}
+
+fn plain(table: &mut Table) {
+    table.foreign_keys.clear();
+    for column in &mut table.columns {
+        column.collate = None;
+        column.default = None;
+        column.declared = None;
+    }
 }
 
 /// Creates the inbox of conflicts and numbers it.

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use syncline_core::{Op, Table};
-use syncline_replica::Event;
+use syncline_replica::{AttachOptions, Event, TableChoice};
 
 use crate::{
     authority::Authority,
@@ -336,6 +336,42 @@ fn ca12_what_the_server_renamed_goes_on_under_the_old_names_here() {
     device.sync(&mut server);
     assert_eq!(there(&server, "folders"), "l1|one|green\nl2|two|migrated");
     device.assert_equal(&server);
+}
+
+#[test]
+fn lb7_a_table_that_the_server_renames_takes_over_none_that_was_not_chosen() {
+    let mut server = Authority::new(schema(TREE));
+    let here = format!(
+        "{TREE} {ROWS} CREATE TABLE diary(id TEXT PRIMARY KEY NOT NULL, name TEXT, color TEXT);
+         INSERT INTO diary VALUES('d1', 'private', NULL);"
+    );
+    let conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch(&here).unwrap();
+    let options = AttachOptions {
+        tables: TableChoice::Only(vec!["lists".into(), "items".into()]),
+        ..AttachOptions::default()
+    };
+    let mut device = Device::attach(conn, options, 1);
+    device.sync(&mut server);
+    changed(&mut server, "lists", |t| t.name = "diary".into());
+    device.disconnect();
+    device.run("DROP TABLE lists");
+    device.sync(&mut server);
+    assert_eq!(there(&server, "diary"), "l1|one|red\nl2|two|blue");
+    assert_eq!(device.query("SELECT * FROM diary"), "d1|private|-");
+}
+
+#[test]
+fn lb7_a_table_that_the_server_calls_like_the_librarys_own_stays_apart() {
+    let (mut server, mut device) = at_rest();
+    changed(&mut server, "lists", |t| t.name = "syncline_tables".into());
+    device.sync(&mut server);
+    let left_out =
+        |e: &Event| matches!(e, Event::TablesLeftOut { tables } if tables[0].0 == "lists");
+    assert!(device.events.iter().any(left_out), "{:?}", device.events);
+    device.write("INSERT INTO items VALUES('i9', NULL, 'z')");
+    device.sync(&mut server);
+    assert!(there(&server, "items").contains("i9|-|z"));
 }
 
 #[test]

@@ -118,3 +118,42 @@ fn ca15_what_this_sqlite_cannot_compute_is_left_out_of_the_table() {
         "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND tbl_name = 't' AND sql > ''";
     assert_eq!(phone.query(indexes), "1");
 }
+
+#[test]
+fn ca15_a_table_that_cannot_be_made_as_it_is_stops_no_other() {
+    let mut there = schema(
+        "CREATE TABLE a(id TEXT PRIMARY KEY NOT NULL, n TEXT);
+         CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, n TEXT);
+         CREATE INDEX t_n ON t(n DESC);
+         CREATE TABLE seen(id TEXT PRIMARY KEY NOT NULL, n TEXT);",
+    );
+    let table = there.tables.iter_mut().find(|table| table.name == "t");
+    table.unwrap().columns[1].collate = Some("of_the_server".into());
+    let mut server = Authority::new(there);
+    let row = |table| (table, vec!["1".into(), "milk".into()]);
+    server.write(&[row("a"), row("t"), row("seen")]);
+    let mut phone = Device::empty(2);
+    phone.run("CREATE VIEW seen AS SELECT 1 AS one");
+    phone.sync(&mut server);
+    server.write(&[
+        ("seen", vec!["2".into(), "eggs".into()]),
+        ("t", vec!["2".into(), "eggs".into()]),
+    ]);
+    phone.sync(&mut server);
+    assert_eq!(phone.query("SELECT * FROM t ORDER BY id"), "1|milk\n2|eggs");
+    assert_eq!(phone.query("SELECT * FROM a"), "1|milk");
+    assert_eq!(phone.query("SELECT * FROM seen"), "1");
+    let left_out = |e: &Event| {
+        matches!(e, Event::TablesLeftOut { tables }
+        if tables.iter().any(|(name, reason)| name == "seen" && reason.contains("view")))
+    };
+    assert!(phone.events.iter().any(left_out), "{:?}", phone.events);
+    // Once the name is free, it comes.
+    phone.disconnect();
+    phone.run("DROP VIEW seen");
+    phone.sync(&mut server);
+    assert_eq!(
+        phone.query("SELECT * FROM seen ORDER BY id"),
+        "1|milk\n2|eggs"
+    );
+}
