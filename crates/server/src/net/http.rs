@@ -243,7 +243,7 @@ async fn metrics<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if shared.metrics_guarded {
+    if shared.metrics_for.needs_token(&headers) {
         shared.check_admin(&headers)?;
     }
     let head = shared.context().recent.head().0;

@@ -5,9 +5,34 @@ use std::{
     time::Duration,
 };
 
+use axum::http::HeaderMap;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use syncline_store::LogEntry;
+
+/// Who may read the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Whoever can connect.
+    Everybody,
+    /// Whoever connects from this machine; who comes through a proxy has to be an administrator.
+    ThisMachine,
+    Administrators,
+}
+
+impl Readers {
+    /// Whether a request with these headers has to show an administrator's token.
+    pub(crate) fn needs_token(self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Everybody => false,
+            Self::ThisMachine => FORWARDING.iter().any(|name| headers.contains_key(*name)),
+            Self::Administrators => true,
+        }
+    }
+}
+
+/// Headers in which proxies say for whom they ask.
+const FORWARDING: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 
 /// The process's recorder: there can be only one, whoever starts a server first installs it.
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();

@@ -71,6 +71,13 @@ impl Server {
             rules_since,
             readers,
         } = is_ready.await.map_err(|_| died())??;
+        let metrics_for = if admin.is_some() || options.dev {
+            metrics::Readers::Everybody
+        } else if address.ip().is_loopback() && options.config.server.trusted_proxies.is_empty() {
+            metrics::Readers::ThisMachine
+        } else {
+            metrics::Readers::Administrators
+        };
         let shared = Arc::new(Shared::<B> {
             context: RwLock::new(context),
             config: RwLock::new(options.config),
@@ -87,7 +94,7 @@ impl Server {
             readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
             dev: options.dev,
-            metrics_guarded: admin.is_none() && !address.ip().is_loopback(),
+            metrics_for,
             remember: options.remember,
             exchanges: Exchanges::default(),
             generation: watch::channel(0).0,

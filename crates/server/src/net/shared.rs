@@ -20,7 +20,7 @@ use super::{
     committer::{News, Request},
     error::ApiError,
     exchange::Exchanges,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     readers::Readers,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
@@ -51,8 +51,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
     pub(crate) dev: bool,
-    /// Whether `/metrics` wants an administrator's token: others than this machine can ask.
-    pub(crate) metrics_guarded: bool,
+    /// Who may ask for `/metrics`.
+    pub(crate) metrics_for: metrics::Readers,
     pub(super) remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
     pub(super) generation: watch::Sender<u64>,

@@ -70,6 +70,7 @@ pub struct Wish {
     pub schema: Schema,
     pub admin: Option<&'static str>,
     pub messages_per_second: Option<u32>,
+    pub trusted_proxies: &'static [&'static str],
     pub folder: Option<tempfile::TempDir>,
 }
 
@@ -83,6 +84,7 @@ impl Default for Wish {
             schema: demo_schema(),
             admin: None,
             messages_per_second: None,
+            trusted_proxies: &[],
             folder: None,
         }
     }
@@ -107,6 +109,8 @@ impl Net {
             ..Config::default()
         };
         config.server.admin_listen = wish.admin.map(str::to_owned);
+        let proxies = wish.trusted_proxies.iter();
+        config.server.trusted_proxies = proxies.map(ToString::to_string).collect();
         if let Some(messages) = wish.messages_per_second {
             config.server.messages_per_second = messages;
         }

@@ -63,3 +63,35 @@ async fn metrics_that_others_can_ask_for_are_an_administrators() {
     let answer = local.get("/metrics").send().await.expect("an answer");
     assert_eq!(answer.status(), 200);
 }
+
+#[tokio::test]
+async fn metrics_behind_a_proxy_on_this_machine_are_an_administrators() {
+    let net = Net::start().await;
+    let claims = BTreeMap::from([("syncline_admin".to_owned(), true.into())]);
+    let end = Timestamp(now().0 + 60_000_000);
+    let token = net.auth.issue("ops", claims, now(), end).expect("a token");
+    for name in ["Forwarded", "X-Forwarded-For", "X-Real-IP"] {
+        let request = || net.get("/metrics").header(name, "for=192.0.2.1");
+        let answer = request().send().await.expect("an answer");
+        assert_eq!(answer.status(), 401, "{name}");
+        let answer = request().bearer_auth(&token).send().await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{name}");
+    }
+
+    let behind = Net::start_with(Wish {
+        trusted_proxies: &["127.0.0.1"],
+        ..Wish::default()
+    })
+    .await;
+    let answer = behind.get("/metrics").send().await.expect("an answer");
+    assert_eq!(answer.status(), 401, "whatever the proxy tells");
+
+    let dev = Net::start_with(Wish {
+        dev: true,
+        ..Wish::default()
+    })
+    .await;
+    let request = dev.get("/metrics").header("x-forwarded-for", "192.0.2.1");
+    let answer = request.send().await.expect("an answer");
+    assert_eq!(answer.status(), 200, "with --dev everything is open");
+}
