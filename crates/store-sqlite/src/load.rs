@@ -24,6 +24,7 @@ pub(crate) fn load(
     wants: &[Want],
     loaded: &mut Loaded,
 ) -> Result<()> {
+    let mut lost_by = Vec::new();
     for want in wants {
         match want {
             Want::Row(table, key) => {
@@ -43,16 +44,31 @@ pub(crate) fn load(
                 let (count, since) = grant_count(conn, *grant)?;
                 loaded.put_grant(*grant, count, since);
             }
-            Want::LostBy(version) => {
-                let entry = reader::entry_of(conn, *version)?;
-                loaded.put_lost_by(*version, entry.as_deref());
-            }
+            Want::LostBy(version) => lost_by.push(*version),
             Want::Digest(bucket, table) => {
                 loaded
                     .digests
                     .insert((*bucket, *table), digest(conn, *bucket, *table)?);
             }
         }
+    }
+    self::lost_by(conn, lost_by, loaded)
+}
+
+/// One entry may hold very many of the versions: it is read once.
+fn lost_by(conn: &Connection, mut versions: Vec<Version>, loaded: &mut Loaded) -> Result<()> {
+    versions.sort_unstable();
+    let mut rest = &versions[..];
+    while let [first, ..] = rest {
+        let entry = reader::entry_of(conn, *first)?;
+        // Without an entry, the log ends before `first`.
+        let held = match &entry {
+            Some(entry) => rest.partition_point(|version| *version <= entry.version),
+            None => rest.len(),
+        };
+        let (of_entry, later) = rest.split_at(held);
+        loaded.put_lost_by(of_entry.iter().copied(), entry.as_deref());
+        rest = later;
     }
     Ok(())
 }

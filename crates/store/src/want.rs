@@ -1,7 +1,10 @@
 //! Planning in rounds: the planner asks for what it misses, the storage loads it in bulk, and
 //! the planner runs again. So planning is pure and a database with a long way needs few trips.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use syncline_core::{
     BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, UserId, Value, Version,
@@ -47,7 +50,7 @@ pub struct Loaded {
     /// Since when grants of `grants` have been there; nothing where there is none.
     pub granted_since: BTreeMap<Grant, Version>,
     /// Nothing where the log does not have the entry.
-    pub lost_by: BTreeMap<Version, Vec<Grant>>,
+    pub lost_by: BTreeMap<Version, Arc<BTreeSet<Grant>>>,
     /// Zero where there is none.
     pub digests: BTreeMap<(BucketId, TableNumber), Digest>,
 }
@@ -106,15 +109,23 @@ impl Loaded {
         }
     }
 
-    /// Answers [`Want::LostBy`] with the entry that holds the version, if the log has it.
-    pub fn put_lost_by(&mut self, version: Version, entry: Option<&LogEntry>) {
+    /// Answers [`Want::LostBy`] for versions that one entry holds, with the entry if the log has
+    /// it: as many as its records, so they share what it took away.
+    pub fn put_lost_by(
+        &mut self,
+        versions: impl IntoIterator<Item = Version>,
+        entry: Option<&LogEntry>,
+    ) {
         let grants = entry.map_or(&[][..], |entry| &entry.grants[..]);
         let lost = grants.iter().filter(|change| !change.granted);
         let lost = lost.map(|change| Grant {
             grantee: change.grantee,
             bucket: change.bucket,
         });
-        self.lost_by.insert(version, lost.collect());
+        let lost: Arc<BTreeSet<_>> = Arc::new(lost.collect());
+        for version in versions {
+            self.lost_by.insert(version, Arc::clone(&lost));
+        }
     }
 
     /// What [`Loaded::put_row`] put; the outer `None`: not loaded yet.
@@ -181,7 +192,7 @@ pub(crate) fn without_doubles(mut wants: Vec<Want>) -> Vec<Want> {
             Want::Changeset(id) => drop(kept.changesets.insert(*id, None)),
             Want::Device(id) => drop(kept.devices.insert(*id, None)),
             Want::GrantCount(grant) => drop(kept.grants.insert(*grant, 0)),
-            Want::LostBy(version) => drop(kept.lost_by.insert(*version, Vec::new())),
+            Want::LostBy(version) => drop(kept.lost_by.insert(*version, Arc::default())),
             Want::Digest(bucket, table) => {
                 kept.digests.insert((*bucket, *table), Digest::default());
             }

@@ -1,7 +1,14 @@
-//! Indexes that rules need.
+//! Indexes that rules need, and what the log is asked.
 
-use syncline_core::{ColumnType::Text, rules::RuleColumn};
-use syncline_store::Storage as _;
+use std::sync::Arc;
+
+use syncline_core::{
+    BucketId, ChangesetId,
+    ColumnType::Text,
+    DeviceId, Hlc, Tag, Version,
+    rules::{GranteeId, RuleColumn},
+};
+use syncline_store::{GrantChange, Group as _, Ledger, Loaded, LogEntry, Storage as _, Want};
 
 use crate::support::{World, as_is, config, now, table};
 
@@ -50,4 +57,53 @@ fn an_index_for_lookups_is_not_part_of_the_schema() {
     world.restart();
     let after = world.apply_config(&config, false, &[]).unwrap().schema;
     assert_eq!(after, before);
+}
+
+/// A changeset may delete very many rows, and the next one write to them all.
+#[test]
+fn pl18_an_entry_is_read_once_for_all_its_versions() {
+    let mut world = World::empty();
+    let entry = |version, bucket| LogEntry {
+        version: Version(version),
+        tag: Tag([7; 8]),
+        changeset: ChangesetId([u8::try_from(version).unwrap(); 16]),
+        user: None,
+        device: DeviceId([9; 16]),
+        number: 1,
+        hlc: Hlc(1),
+        grants: vec![GrantChange {
+            grantee: GranteeId([1; 16]),
+            bucket,
+            granted: false,
+        }],
+        records: Vec::new(),
+        digests: Vec::new(),
+    };
+    let (one, two) = (BucketId([1; 16]), BucketId([2; 16]));
+    let ledger = Ledger {
+        entries: vec![Arc::new(entry(100, one)), Arc::new(entry(200, two))],
+        ..Ledger::default()
+    };
+    let mut group = now(world.storage.begin()).unwrap();
+    now(group.write_ledger(&ledger)).unwrap();
+    let wants = [150, 50, 200, 100, 101, 201].map(|version| Want::LostBy(Version(version)));
+    let mut loaded = Loaded::default();
+    now(group.load(&wants, &mut loaded)).unwrap();
+    now(group.rollback());
+    let lost = |version| &loaded.lost_by[&Version(version)];
+    let buckets = |version| Vec::from_iter(lost(version).iter().map(|grant| grant.bucket));
+    let found = [50, 100, 101, 150, 200, 201].map(buckets);
+    assert_eq!(
+        found,
+        [
+            vec![one],
+            vec![one],
+            vec![two],
+            vec![two],
+            vec![two],
+            vec![]
+        ]
+    );
+    assert!(Arc::ptr_eq(lost(50), lost(100)));
+    assert!(Arc::ptr_eq(lost(101), lost(150)) && Arc::ptr_eq(lost(150), lost(200)));
 }

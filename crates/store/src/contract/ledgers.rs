@@ -217,7 +217,7 @@ pub fn pl18_the_log_knows_which_grants_an_entry_took<B: Bed>(bed: &mut B) {
     // Versions within an entry and at its end; what is behind the log's end.
     let wants = [90, 100, 101, 250, 251].map(|version| Want::LostBy(Version(version)));
     let loaded = load(&mut storage, &wants);
-    let lost = |version| loaded.lost_by[&Version(version)].clone();
+    let lost = |version| Vec::from_iter(loaded.lost_by[&Version(version)].iter().copied());
     assert_eq!([lost(90), lost(100), lost(251)], [vec![], vec![], vec![]]);
     assert_eq!(
         [lost(101), lost(250)],

@@ -154,7 +154,7 @@ impl Group for MemoryGroup<'_> {
                 Want::LostBy(version) => {
                     let log = &self.working.log;
                     let place = log.partition_point(|entry| entry.version < *version);
-                    loaded.put_lost_by(*version, log.get(place).map(Arc::as_ref));
+                    loaded.put_lost_by([*version], log.get(place).map(Arc::as_ref));
                 }
                 Want::Digest(bucket, table) => {
                     let place = (*bucket, *table);
