@@ -349,10 +349,34 @@ fn check_key(declared: &Table, found: &Found) -> Applied<()> {
     )))
 }
 
+/// Columns of the database that do not sync. Where one is missing, its name in quotes would be a
+/// text, and an index or check over it something else.
+fn undeclared(declared: &Table, found: &Found) -> Vec<String> {
+    let names = found.columns.iter().map(|column| &column.name);
+    names
+        .filter(|name| declared.position(name).is_none())
+        .cloned()
+        .collect()
+}
+
+/// Whether SQL names one of these columns, or might.
+fn names_any(sql: &str, columns: &[String]) -> bool {
+    let tokens = sql::tokens(sql).into_iter();
+    let mut names = tokens.filter(|token| matches!(token.kind, Kind::Word | Kind::Quoted));
+    names.any(|token| {
+        let name = token.name();
+        columns
+            .iter()
+            .any(|column| column.eq_ignore_ascii_case(&name))
+    })
+}
+
 /// A table that only its owner changes: types and strategies as declared, constraints as they
 /// are. Columns that are not declared do not sync.
 fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
     let actual = found.table();
+    let undeclared = undeclared(declared, found);
+    let is_known = |text: &str| !names_any(text, &undeclared);
     let mut table = declared.clone();
     for column in &mut table.columns {
         let Some(position) = found.position(&column.name) else {
@@ -364,7 +388,7 @@ fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
         let actual = &actual.columns[position];
         column.not_null = actual.not_null;
         column.default.clone_from(&actual.default);
-        column.check.clone_from(&actual.check);
+        column.check = actual.check.clone().filter(|check| is_known(check));
         column.collate.clone_from(&actual.collate);
         column.generated = actual.generated;
         column.computed.clone_from(&actual.computed);
@@ -387,8 +411,12 @@ fn as_declared(declared: &Table, found: &Found) -> Applied<Table> {
             })
         })
         .collect();
-    table.further_indexes.clone_from(&actual.further_indexes);
-    table.checks.clone_from(&actual.checks);
+    let indexes = actual.further_indexes.into_iter();
+    table.further_indexes = indexes
+        .filter(|index| is_known(&index.terms) && index.condition.as_deref().is_none_or(is_known))
+        .collect();
+    let checks = actual.checks.into_iter();
+    table.checks = checks.filter(|check| is_known(check)).collect();
     table.without_rowid = actual.without_rowid;
     table.strict = actual.strict;
     table.autoincrement = actual.autoincrement;

@@ -416,6 +416,34 @@ fn a_table_without_columns_is_taken_as_it_is() {
     assert_eq!(report.notes, ["the column movies.rating syncs now"]);
 }
 
+/// On a device `"score"` would be the text 'score', the same for every row.
+#[test]
+fn indexes_and_checks_over_columns_that_do_not_sync_stay_behind() {
+    let mut world = World::empty();
+    world.shell(
+        r#"CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, a TEXT CHECK (a <> SCORE),
+             b TEXT CHECK (b <> 'score'), score TEXT, CHECK ("score" <> b), CHECK (a <> b));
+           CREATE UNIQUE INDEX t1 ON t(lower("score"));
+           CREATE UNIQUE INDEX t2 ON t(lower(a)) WHERE [score] IS NOT NULL;
+           CREATE UNIQUE INDEX t3 ON t(a, score DESC, lower(b));
+           CREATE UNIQUE INDEX t4 ON t(lower(a)) WHERE b <> 'score';"#,
+    );
+    let declared = table("t", &[("id", Text), ("a", Text), ("b", Text)]);
+    world
+        .apply_config(&config(&[declared]), false, &[])
+        .unwrap();
+    let t = world.schema.table("t").unwrap();
+    let indexes: Vec<_> = t.further_indexes.iter().map(|i| i.terms.as_str()).collect();
+    assert_eq!(indexes, ["lower(a)"]);
+    assert_eq!(
+        t.further_indexes[0].condition.as_deref(),
+        Some("b <> 'score'")
+    );
+    assert_eq!(t.checks, ["a <> b"]);
+    let checks: Vec<_> = t.columns.iter().map(|c| c.check.as_deref()).collect();
+    assert_eq!(checks, [None, None, Some("b <> 'score'")]);
+}
+
 #[test]
 fn cf13_a_table_without_columns_merges_as_the_file_says() {
     let mut world = World::empty();
