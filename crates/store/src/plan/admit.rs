@@ -14,8 +14,8 @@ use crate::want::Missing;
 
 /// Asks the rules about every effect of `submission`, on the state before it.
 ///
-/// Where a change that the rules admit is refused for another reason, that reason comes before
-/// what the rules say of later changes: those may well have stood on it.
+/// A taken key comes before what the rules say of later changes: rows that refer to the one that
+/// gets another key seem to refer to somebody else's until then.
 ///
 /// Deletions of rows that the user may not see are dropped: a row that is not there is deleted
 /// with the same answer. What is only to be asked about is gone afterwards.
@@ -28,7 +28,7 @@ pub(crate) fn admit(
 ) -> Result<Option<Refused>, Missing> {
     let identity = &submission.identity;
     if let Some(i) = refused(context, state, identity, effects)? {
-        if let Some(refused) = effects.take_refused_before(i) {
+        if let Some(refused) = effects.take_taken_before(i) {
             return Ok(Some(refused));
         }
         match judge(context, state, submission, author, effects, i)? {
@@ -44,7 +44,7 @@ pub(crate) fn admit(
     }
     for i in 0..effects.effects.len() {
         if effects.effects[i].must_see && !is_seen(context, state, identity, effects, i)? {
-            if let Some(refused) = effects.take_refused_before(i) {
+            if let Some(refused) = effects.take_taken_before(i) {
                 return Ok(Some(refused));
             }
             let incident = incident(context, submission, author, effects, i);

@@ -3,7 +3,7 @@
 use syncline_core::{
     BucketId, RowKey, TableNumber, Timestamp, UserId, Value, Version,
     rules::{Proposed, Stored},
-    wire::LostEdit,
+    wire::{LostEdit, code},
 };
 
 use super::{conflict::Conflict, context::TableContext, submission::Refused};
@@ -110,12 +110,13 @@ impl Effects {
         self.refused.take()
     }
 
-    /// The same, if it was told of a change before the one of the effect at `i`.
-    pub(crate) fn take_refused_before(&mut self, i: usize) -> Option<Refused> {
+    /// The same, if it was a taken key of a change before the one of the effect at `i`.
+    pub(crate) fn take_taken_before(&mut self, i: usize) -> Option<Refused> {
         let later = self.effects[i].change?;
         let is_before = |refused: &mut Refused| {
             let change = refused.refusal.change;
-            change.is_some_and(|change| (change as usize) < later)
+            refused.refusal.code == code::ID_TAKEN
+                && change.is_some_and(|change| (change as usize) < later)
         };
         self.refused.take_if(is_before)
     }

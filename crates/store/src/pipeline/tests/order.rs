@@ -70,11 +70,17 @@ fn pl5_checks_come_in_this_order() {
     assert_eq!(answer(&faulty), "base_in_future");
     faulty.changeset.changes[0].base = Version::ZERO;
     let mut both = faulty.clone();
-    both.changeset.changes.extend(forbidden);
+    both.changeset.changes.splice(0..0, forbidden.clone());
     assert_eq!(
         answer(&both),
         "forbidden",
         "rules before constraints and taken keys: the title is NULL"
+    );
+    both.changeset.changes.rotate_left(1);
+    assert_eq!(
+        answer(&both),
+        "id_taken",
+        "a key that is taken before rules about what may refer to the row"
     );
     assert_eq!(answer(&faulty), "id_taken");
     faulty.changeset.id = ChangesetId([0xEF; 16]);
