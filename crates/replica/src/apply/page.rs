@@ -145,7 +145,7 @@ impl PartOf<'_> {
             } else if is_fresh {
                 self.insert(work, body)?;
             } else {
-                apply_page_row(work, stream, self.table, self.b, body)?;
+                apply_page_row(work, stream, self.table, self.b, self.page, body)?;
             }
         }
         if !is_fresh {

@@ -181,12 +181,13 @@ pub(crate) fn apply_record(
     }
 }
 
-/// Applies a row of a page of bucket `b`: the higher version wins (spec LO3).
+/// Applies a row of a page of bucket `b` that was read at version `page` (spec LO3).
 pub(crate) fn apply_page_row(
     work: &mut Work<'_>,
     stream: &mut Stream<'_>,
     table: &SyncedTable,
     b: Bucket,
+    page: Version,
     body: RowBody,
 ) -> Result<(), ReplicaError> {
     let RowState::Whole {
@@ -204,7 +205,8 @@ pub(crate) fn apply_page_row(
     if let Err(place) = buckets.binary_search(&b) {
         buckets.insert(place, b);
     }
-    if known.as_ref().is_some_and(|k| k.version > body.version) {
+    // A higher version that the page should have known is of a past that the server lost.
+    if known.as_ref().is_some_and(|known| known.version > page) {
         return Ok(());
     }
     let received = table.receive(columns);
@@ -275,7 +277,9 @@ pub(crate) fn apply_ahead(
                 work.distrusted.insert(table.number());
                 return Ok(());
             };
-            apply_page_row(work, stream, table, ahead.b, body)
+            // The checkpoint has passed the body, and records told of what came since.
+            let version = body.version;
+            apply_page_row(work, stream, table, ahead.b, version, body)
         }
     }
 }
