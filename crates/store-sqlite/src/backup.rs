@@ -23,6 +23,9 @@ use crate::{
 /// Pages copied between two reports of progress: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
+/// What a copy is named until it takes the place of a data file.
+pub(crate) const RESTORING: &str = "-restoring";
+
 /// What SQLite names a database and its side files, in the order in which they are moved: a log
 /// never stays beside another database.
 const SIDES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
@@ -127,7 +130,7 @@ pub fn restore(
         fs::create_dir_all(folder).map_err(|error| io_error(folder, error))?;
     }
     let _lock = DataLock::take(database)?;
-    let new = side_file(database, "-restoring");
+    let new = side_file(database, RESTORING);
     let placed = copy(&source, from, &new, on_progress).and_then(|copy| {
         let sqlite = |error| fault(&new, error);
         copy.execute_batch("DROP TABLE syncline_backup")

@@ -15,6 +15,12 @@ pub enum OpenError {
         /// Its process id; empty when unknown.
         holder: String,
     },
+    /// A restore was cut after it had moved the old file aside.
+    #[error(
+        "{path} is missing: a `syncline restore` was interrupted; run it again (what was there \
+         before it is beside it)"
+    )]
+    Restoring { path: PathBuf },
     #[error("{path} is not an SQLite database, or it is damaged")]
     NotADatabase { path: PathBuf },
     /// It has metadata of a replica.

@@ -11,12 +11,13 @@ use syncline_core::{DeviceId, TableNumber, Version, config::Config, rules::RuleC
 use syncline_store::{SchemaError, SchemaOptions, SchemaReport, Storage, StorageError};
 
 use crate::{
+    backup::RESTORING,
     catalog::Catalog,
     fault::{Fault, Result},
     format::{self, Identity},
     group::SqliteGroup,
     ledger,
-    lock::{DataLock, private},
+    lock::{DataLock, private, side_file},
     lookups, marks,
     open::OpenError,
     place::Place,
@@ -75,6 +76,11 @@ impl SqliteStorage {
             path: path.to_owned(),
             source,
         };
+        // A new, empty server in place of the one that is being restored would be worse than none.
+        if !path.exists() && side_file(path, RESTORING).exists() {
+            let path = path.to_owned();
+            return Err(OpenError::Restoring { path });
+        }
         create_file(path).map_err(io)?;
         // Two ways to the same file are one lock.
         let path = path.canonicalize().map_err(io)?;

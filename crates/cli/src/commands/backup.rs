@@ -144,6 +144,7 @@ fn failure(error: BackupError, database: &Path, hint: &str) -> anyhow::Error {
                     Exit::ReadOnly
                 }
                 OpenError::Replica { .. }
+                | OpenError::Restoring { .. }
                 | OpenError::Sqlite { .. }
                 | OpenError::Io { .. }
                 | OpenError::Database { .. } => Exit::Unexpected,

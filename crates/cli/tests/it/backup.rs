@@ -155,6 +155,37 @@ fn a_log_that_was_left_behind_is_never_taken_for_the_copys() {
 }
 
 #[test]
+fn a_restore_that_was_cut_leaves_no_empty_server_behind() {
+    let scratch = Scratch::new();
+    let mut server = Server::dev(&scratch, "data");
+    let _laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", NOTES);
+    scratch
+        .run(&["backup", "copy.syncline", "--data", "data"])
+        .expect(exit::DONE);
+    server.terminate();
+    // As a cut between moving the old file aside and placing the new one leaves it.
+    std::fs::rename(server.database(), scratch.path("data/aside")).expect("move it aside");
+    scratch.write("data/syncline.db-restoring", "half of it");
+    scratch
+        .run(&[
+            "serve",
+            "--dev",
+            "--data",
+            "data",
+            "--listen",
+            "127.0.0.1:0",
+        ])
+        .expect(exit::SERVER_DATA)
+        .says(&["restore"]);
+    assert!(!server.database().exists());
+    scratch
+        .run(&["restore", "copy.syncline", "--data", "data"])
+        .expect(exit::DONE);
+    assert!(!scratch.path("data/syncline.db-restoring").exists());
+    assert_eq!(rows(&server.database(), "SELECT count(*) FROM notes"), "2");
+}
+
+#[test]
 fn completions_name_the_commands() {
     let scratch = Scratch::new();
     for shell in ["bash", "zsh", "fish"] {

@@ -104,6 +104,25 @@ pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<
         .doing(WRITING)
 }
 
+/// The keys that a query gives of a table (`?1`), after a key (`?2`), at most so many (`?3`).
+fn keys(
+    conn: &Connection,
+    sql: &str,
+    t: TableNumber,
+    after: Option<&RowKey>,
+    limit: usize,
+) -> Result<Vec<RowKey>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let after = after.map(RowKey::as_bytes).unwrap_or_default();
+    let mut statement = conn.prepare_cached(sql).doing(READING)?;
+    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
 /// At most `limit` hidden rows of the table, ascending, those after `after`.
 pub(crate) fn hidden(
     conn: &Connection,
@@ -111,20 +130,9 @@ pub(crate) fn hidden(
     after: Option<&RowKey>,
     limit: usize,
 ) -> Result<Vec<RowKey>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT key FROM syncline_shadow WHERE hidden = 1 AND t = ?1 AND key > ?2
-             ORDER BY key LIMIT ?3",
-        )
-        .doing(READING)?;
-    let after = after.map(RowKey::as_bytes).unwrap_or_default();
-    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
-    }
-    Ok(keys)
+    let sql = "SELECT key FROM syncline_shadow WHERE hidden = 1 AND t = ?1 AND key > ?2
+             ORDER BY key LIMIT ?3";
+    keys(conn, sql, t, after, limit)
 }
 
 /// At most `limit` keys after `after`, ascending, of rows that are dirty or hidden.
@@ -134,19 +142,8 @@ pub(crate) fn keys_after(
     after: Option<&RowKey>,
     limit: usize,
 ) -> Result<Vec<RowKey>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT key FROM syncline_shadow WHERE t = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
-        )
-        .doing(READING)?;
-    let after = after.map(RowKey::as_bytes).unwrap_or_default();
-    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
-    }
-    Ok(keys)
+    let sql = "SELECT key FROM syncline_shadow WHERE t = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
+    keys(conn, sql, t, after, limit)
 }
 
 /// At most `limit` keys after `after`, ascending, of rows that the server gave or that are dirty.
@@ -156,24 +153,13 @@ pub(crate) fn keys_with_rows(
     after: Option<&RowKey>,
     limit: usize,
 ) -> Result<Vec<RowKey>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT key FROM (SELECT key FROM syncline_rows WHERE t = ?1 AND key > ?2
+    let sql = "SELECT key FROM (SELECT key FROM syncline_rows WHERE t = ?1 AND key > ?2
                               ORDER BY key LIMIT ?3)
              UNION
              SELECT key FROM (SELECT key FROM syncline_shadow WHERE t = ?1 AND key > ?2
                               ORDER BY key LIMIT ?3)
-             ORDER BY key LIMIT ?3",
-        )
-        .doing(READING)?;
-    let after = after.map(RowKey::as_bytes).unwrap_or_default();
-    let mut rows = statement.query((t.0, after, limit)).doing(READING)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
-    }
-    Ok(keys)
+             ORDER BY key LIMIT ?3";
+    keys(conn, sql, t, after, limit)
 }
 
 /// Rows of the server that this database cannot hold. Those with an unsent change are as they
