@@ -213,8 +213,8 @@ impl SyncedTable {
 }
 
 impl Remote {
-    /// Matches the columns of the file's table with the server's: by name, else by the server's
-    /// number that a column had when they were last matched (`remembered`, by our position).
+    /// Matches the columns of the file's table with the server's; `remembered`: the server's
+    /// numbers of ours when they were last matched.
     ///
     /// Returns the table with the server's types and strategies, or why the two cannot sync.
     pub(crate) fn matched(
@@ -222,17 +222,7 @@ impl Remote {
         server: Table,
         remembered: &[Option<ColumnNumber>],
     ) -> Result<(Table, Self), String> {
-        let by_number = |number: &Option<ColumnNumber>| {
-            let position = server.position_of((*number)?)?;
-            let is_taken = local.position(&server.columns[position].name).is_some();
-            (!is_taken).then_some(position)
-        };
-        let to_server: Vec<_> = local
-            .columns
-            .iter()
-            .zip(remembered)
-            .map(|(column, number)| server.position(&column.name).or_else(|| by_number(number)))
-            .collect();
+        let to_server = follow::columns_there(&local, &server, remembered);
         let to_local: Vec<_> = (0..server.columns.len())
             .map(|position| to_server.iter().position(|to| *to == Some(position)))
             .collect();

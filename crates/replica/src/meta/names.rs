@@ -40,6 +40,13 @@ pub(crate) struct ColumnRecord {
     pub(crate) gone: bool,
 }
 
+impl ColumnRecord {
+    /// Another column has its name now ([`rename_columns`]).
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.name.ends_with(&format!(" (gone, {})", self.c.0))
+    }
+}
+
 const READING: &str = "reading the synced tables";
 const WRITING: &str = "writing the synced tables";
 
@@ -171,29 +178,48 @@ pub(crate) fn columns(
     rows.and_then(Iterator::collect).doing(READING)
 }
 
-/// The table has another name now, which no other has a number for.
-pub(crate) fn rename_table(
+/// These tables have other names now. One that had such a name, and is not among them, is gone.
+pub(crate) fn rename_tables(
     conn: &Connection,
-    t: TableNumber,
-    name: &str,
+    renamed: &[(TableNumber, &str)],
 ) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_tables SET name = ?2 WHERE t = ?1")
+    for (t, name) in renamed {
+        conn.prepare_cached(
+            "UPDATE syncline_tables SET name = name || ' (gone, ' || t || ')'
+             WHERE t = ?1 OR name = ?2",
+        )
         .and_then(|mut s| s.execute((t.0, name)))
-        .map(drop)
-        .doing(WRITING)
+        .doing(WRITING)?;
+    }
+    for (t, name) in renamed {
+        conn.prepare_cached("UPDATE syncline_tables SET name = ?2 WHERE t = ?1")
+            .and_then(|mut s| s.execute((t.0, name)))
+            .doing(WRITING)?;
+    }
+    Ok(())
 }
 
-/// The column has another name now.
-pub(crate) fn rename_column(
+/// These columns of a table have other names now. One that had such a name, and is not among
+/// them, is gone.
+pub(crate) fn rename_columns(
     conn: &Connection,
     t: TableNumber,
-    c: ColumnNumber,
-    name: &str,
+    renamed: &[(ColumnNumber, &str)],
 ) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_columns SET name = ?3 WHERE t = ?1 AND c = ?2")
+    for (c, name) in renamed {
+        conn.prepare_cached(
+            "UPDATE syncline_columns SET name = name || ' (gone, ' || c || ')'
+             WHERE t = ?1 AND (c = ?2 OR name = ?3)",
+        )
         .and_then(|mut s| s.execute((t.0, c.0, name)))
-        .map(drop)
-        .doing(WRITING)
+        .doing(WRITING)?;
+    }
+    for (c, name) in renamed {
+        conn.prepare_cached("UPDATE syncline_columns SET name = ?3 WHERE t = ?1 AND c = ?2")
+            .and_then(|mut s| s.execute((t.0, c.0, name)))
+            .doing(WRITING)?;
+    }
+    Ok(())
 }
 
 /// Remembers which of the server's tables this one is.

@@ -1,34 +1,60 @@
 //! Following what the app and the server rename (spec CA12): a table or column keeps its number in
 //! this file whatever its name, and stays matched with the server's of the number it had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
-use syncline_core::{ColumnNumber, Schema, Table, TableNumber};
+use syncline_core::{Column, ColumnNumber, Schema, Table, TableNumber};
 
 use crate::{
-    capture,
+    capture, conflict,
     db::Doing,
     error::ReplicaError,
     introspect,
     meta::names::{self, ColumnRecord, TableRecord},
 };
 
-/// Gives tables that the app renamed their new names.
+/// Gives tables that the app renamed their new names, which others may have had until now.
 pub(super) fn renamed_tables(conn: &Connection) -> Result<(), ReplicaError> {
     let records = names::tables(conn)?;
-    for record in &records {
-        if record.unfit.is_some() || has_table(conn, &record.name)? {
-            continue;
-        }
-        let Some(name) = capture::captured_table(conn, record.t)? else {
-            continue;
-        };
-        if !is_named(&records, &name) {
-            names::rename_table(conn, record.t, &name)?;
+    let mut captured = BTreeMap::new();
+    for record in records.iter().filter(|record| record.unfit.is_none()) {
+        if let Some(name) = capture::captured_table(conn, record.t)? {
+            captured.insert(record.t, name);
         }
     }
-    Ok(())
+    let named = |name: &str| records.iter().find(|r| r.name.eq_ignore_ascii_case(name));
+    // A synced table that took the place of one that was dropped is still the one it was. One that
+    // never synced is the other made anew.
+    let is_over = |holder: &TableRecord, mover: &TableRecord| {
+        holder.unfit.is_none() && !captured.contains_key(&holder.t) && mover.server.is_some()
+    };
+    let mut moves = BTreeMap::new();
+    for record in &records {
+        let Some(name) = captured.get(&record.t) else {
+            continue;
+        };
+        if !name.eq_ignore_ascii_case(&record.name) {
+            let holder = named(name).filter(|holder| !is_over(holder, record));
+            moves.insert(record.t, (name, holder.map(|holder| holder.t)));
+        }
+    }
+    let free = free_to_go(moves.iter().map(|(t, (_, holder))| (*t, *holder)));
+    let moves: Vec<_> = free.iter().map(|t| (*t, moves[t].0.as_str())).collect();
+    names::rename_tables(conn, &moves)
+}
+
+/// Of those that want the place of another, or a free one, those that get it: the other goes too.
+fn free_to_go<T: Ord + Copy>(wishes: impl Iterator<Item = (T, Option<T>)>) -> BTreeSet<T> {
+    let mut wishes: BTreeMap<T, Option<T>> = wishes.collect();
+    loop {
+        let stays = |holder: &Option<T>| holder.is_some_and(|holder| !wishes.contains_key(&holder));
+        let barred = wishes.iter().find(|(_, holder)| stays(holder));
+        let Some(barred) = barred.map(|(mover, _)| *mover) else {
+            return wishes.into_keys().collect();
+        };
+        wishes.remove(&barred);
+    }
 }
 
 /// A table of the server's name that the app made in place of one with another name: it takes the
@@ -55,50 +81,90 @@ pub(super) fn replaced_tables(
         {
             continue;
         }
-        names::rename_table(conn, record.t, &theirs.name)?;
+        names::rename_tables(conn, &[(record.t, &theirs.name)])?;
         anew.push(record.t);
     }
     Ok(anew)
 }
 
-/// Gives columns that the app renamed their new names.
+/// Gives columns that the app renamed their new names, which others may have had until now.
 pub(super) fn renamed_columns(
     conn: &Connection,
     t: TableNumber,
     table: &Table,
 ) -> Result<(), ReplicaError> {
     let known = names::columns(conn, t)?;
-    let is_gone = |record: &ColumnRecord| table.position(&record.name).is_none();
-    if !known.iter().any(is_gone) {
-        return Ok(());
-    }
-    for (c, name) in capture::names_in_triggers(conn, t)? {
-        let was = known.iter().find(|record| record.c == c);
-        let is_renamed = was.is_some_and(is_gone)
-            && table.position(&name).is_some()
-            && !known.iter().any(|r| r.name.eq_ignore_ascii_case(&name));
-        if is_renamed {
-            names::rename_column(conn, t, c, &name)?;
-        }
-    }
-    Ok(())
+    // Who was renamed has the name now, so who had it is gone or has another.
+    let renamed: Vec<_> = capture::names_in_triggers(conn, t)?
+        .into_iter()
+        .filter(|(c, name)| {
+            let was = known.iter().find(|record| record.c == *c);
+            was.is_some_and(|was| !was.name.eq_ignore_ascii_case(name) && !was.is_displaced())
+                && table.position(name).is_some()
+        })
+        .collect();
+    let renamed: Vec<_> = renamed
+        .iter()
+        .map(|(c, name)| (*c, name.as_str()))
+        .collect();
+    names::rename_columns(conn, t, &renamed)
 }
 
-/// The server's table that a table of the file is: the one of its name, else the one that it was
-/// before the server or the app renamed it.
-pub(super) fn counterpart<'s>(
+/// The server's tables that those of the file are: each the one that it was when they were last
+/// matched, whatever their names, else the one of its name. A table that has the name of another's
+/// and was none of the server's yet takes its place.
+pub(super) fn counterparts(
     conn: &Connection,
-    record: &TableRecord,
-    schema: &'s Schema,
-) -> Result<Option<&'s Table>, ReplicaError> {
-    if let Some(same) = schema.table(&record.name) {
-        return Ok(Some(same));
+    records: &[TableRecord],
+    schema: &Schema,
+) -> Result<BTreeMap<TableNumber, Table>, ReplicaError> {
+    let mut here = Vec::new();
+    for record in records {
+        let is_here =
+            record.name.eq_ignore_ascii_case(conflict::TABLE) || has_table(conn, &record.name)?;
+        if record.unfit.is_none() && is_here {
+            here.push(record);
+        }
     }
-    let theirs = record.server.and_then(|number| schema.by_number(number));
-    match theirs {
-        Some(theirs) if !has_table(conn, &theirs.name)? => Ok(Some(theirs)),
-        Some(_) | None => Ok(None),
-    }
+    let was = |record: &TableRecord| schema.by_number(record.server?);
+    let strays = here.iter().filter_map(|record| {
+        let theirs =
+            was(record).filter(|theirs| !theirs.name.eq_ignore_ascii_case(&record.name))?;
+        let holder = here
+            .iter()
+            .find(|other| other.name.eq_ignore_ascii_case(&theirs.name));
+        Some((record.t, holder.map(|holder| holder.t)))
+    });
+    let by_number = free_to_go(strays);
+    let counterpart = |record: &&TableRecord| {
+        let theirs = match by_number.contains(&record.t) {
+            true => was(record),
+            false => schema.table(&record.name),
+        };
+        Some((record.t, theirs?.clone()))
+    };
+    Ok(here.iter().filter_map(counterpart).collect())
+}
+
+/// The server's columns that those of a table are, by position, as [`counterparts`] says it of
+/// tables. `remembered`: the server's numbers when they were last matched.
+pub(super) fn columns_there(
+    local: &Table,
+    server: &Table,
+    remembered: &[Option<ColumnNumber>],
+) -> Vec<Option<usize>> {
+    let was = |position: usize| server.position_of(remembered[position]?);
+    let strays = (0..local.columns.len()).filter_map(|position| {
+        let theirs = &server.columns[was(position)?].name;
+        let is_named_so = local.columns[position].name.eq_ignore_ascii_case(theirs);
+        (!is_named_so).then(|| (position, local.position(theirs)))
+    });
+    let by_number = free_to_go(strays);
+    let there = |(position, column): (usize, &Column)| match by_number.contains(&position) {
+        true => was(position),
+        false => server.position(&column.name),
+    };
+    local.columns.iter().enumerate().map(there).collect()
 }
 
 /// What became of the columns since they were last matched.

@@ -85,14 +85,22 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     discover(conn, chosen.as_ref())?;
     let mut synced = Vec::new();
     let mut left_out = Vec::new();
-    for mut record in names::tables(conn)? {
+    let records = names::tables(conn)?;
+    let mut theirs = match &schema {
+        Some(schema) => Some(follow::counterparts(conn, &records, schema)?),
+        None => None,
+    };
+    for mut record in records {
         if anew.contains(&record.t) {
             record.seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
         }
         let outcome = match &record.unfit {
             Some(reason) => Err(reason.clone()),
             None => match local(conn, &record)? {
-                Some(table) => matched(conn, &record, table, schema.as_ref())?,
+                Some(table) => match &mut theirs {
+                    Some(theirs) => matched(conn, &record, table, theirs.remove(&record.t))?,
+                    None => Ok(SyncedTable::new(table, None, record.seeding)),
+                },
                 None => Err(match failed.remove(&record.name.to_lowercase()) {
                     Some((_, reason)) => reason,
                     None => "the app dropped or renamed it".to_owned(),
@@ -137,12 +145,9 @@ fn matched(
     conn: &Connection,
     record: &TableRecord,
     table: Table,
-    schema: Option<&Schema>,
+    theirs: Option<Table>,
 ) -> Result<Result<SyncedTable, String>, ReplicaError> {
-    let Some(schema) = schema else {
-        return Ok(Ok(SyncedTable::new(table, None, record.seeding)));
-    };
-    let Some(theirs) = follow::counterpart(conn, record, schema)? else {
+    let Some(theirs) = theirs else {
         return Ok(Err("the server has no table of this name".to_owned()));
     };
     let records = names::columns(conn, record.t)?;
@@ -151,7 +156,7 @@ fn matched(
         .iter()
         .map(|column| records.iter().find(|r| r.c == column.number)?.server)
         .collect();
-    let (table, remote) = match Remote::matched(table, theirs.clone(), &remembered) {
+    let (table, remote) = match Remote::matched(table, theirs, &remembered) {
         Ok(matched) => matched,
         Err(reason) => return Ok(Err(reason)),
     };

@@ -35,6 +35,7 @@ mod sealing;
 mod seeds;
 mod session;
 mod spine;
+mod swaps;
 mod traps;
 mod trouble;
 mod unfit;

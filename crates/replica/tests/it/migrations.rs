@@ -180,7 +180,7 @@ fn ca11_holds_for_rows_whose_own_table_was_made_anew_before() {
 }
 
 /// Rows of a table on the server, in order of their keys.
-fn there(server: &Authority, table: &str) -> String {
+pub(crate) fn there(server: &Authority, table: &str) -> String {
     let number = server.table(table).number;
     let rows = server.rows.iter().filter(|((t, _), _)| *t == number);
     let lines = rows.map(|(_, kept)| {
@@ -195,7 +195,7 @@ fn there(server: &Authority, table: &str) -> String {
 }
 
 /// How many rows the device has pushed on this connection, and in which columns.
-fn pushed(device: &Device) -> Vec<usize> {
+pub(crate) fn pushed(device: &Device) -> Vec<usize> {
     let changes = device.pushed().into_iter().flat_map(|c| c.changes);
     let edits = changes.map(|change| match change.op {
         Op::Insert(edits) | Op::Update(edits) => edits.len(),
@@ -205,7 +205,7 @@ fn pushed(device: &Device) -> Vec<usize> {
 }
 
 /// The tables of the server, with one changed by `change`.
-fn changed(server: &mut Authority, table: &str, change: impl FnOnce(&mut Table)) {
+pub(crate) fn changed(server: &mut Authority, table: &str, change: impl FnOnce(&mut Table)) {
     change(
         server
             .schema

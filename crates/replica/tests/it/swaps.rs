@@ -1,0 +1,151 @@
+//! Names that go from one table or column to another (docs/spec/capture.md, CA12).
+
+use syncline_replica::Event;
+
+use crate::{
+    authority::Authority,
+    device::{Device, schema},
+    migrations::{changed, pushed, there},
+};
+
+/// Two tables of one shape, as a staging table and the one in use.
+const TWINS: &str = "
+    CREATE TABLE drafts(id TEXT PRIMARY KEY NOT NULL, body TEXT, note TEXT);
+    CREATE TABLE posts(id TEXT PRIMARY KEY NOT NULL, body TEXT, note TEXT);";
+const TWIN_ROWS: &str = "
+    INSERT INTO drafts VALUES('d1', 'one', 'x'), ('d2', 'two', 'y');
+    INSERT INTO posts VALUES('p1', 'three', 'z');";
+
+fn twins_at_rest() -> (Authority, Device) {
+    let mut server = Authority::new(schema(TWINS));
+    let mut device = Device::new(TWINS, 1);
+    device.write(TWIN_ROWS);
+    device.sync(&mut server);
+    device.collect();
+    device.events.clear();
+    device.disconnect();
+    (server, device)
+}
+
+#[test]
+fn ca12_tables_that_swap_their_names_stay_what_they_were() {
+    for server_first in [false, true] {
+        let (mut server, mut device) = twins_at_rest();
+        let swap = |server: &mut Authority| {
+            changed(server, "drafts", |t| t.name = "between".into());
+            changed(server, "posts", |t| t.name = "drafts".into());
+            changed(server, "between", |t| t.name = "posts".into());
+        };
+        if server_first {
+            swap(&mut server);
+            device.sync(&mut server);
+            assert_eq!(device.query("SELECT id FROM drafts"), "d1\nd2");
+            device.disconnect();
+        }
+        device.run(
+            "ALTER TABLE drafts RENAME TO swapped; ALTER TABLE posts RENAME TO drafts;
+             ALTER TABLE swapped RENAME TO posts; UPDATE posts SET note = 'edited' WHERE id = 'd1'",
+        );
+        device.sync(&mut server);
+        assert_eq!(pushed(&device), [1], "server first: {server_first}");
+        if !server_first {
+            assert_eq!(there(&server, "drafts"), "d1|one|edited\nd2|two|y");
+            assert_eq!(there(&server, "posts"), "p1|three|z");
+            swap(&mut server);
+            device.disconnect();
+            device.sync(&mut server);
+        }
+        device.assert_equal(&server);
+        assert_eq!(device.query("SELECT id FROM posts"), "d1\nd2");
+        let silent = !device
+            .events
+            .iter()
+            .any(|e| matches!(e, Event::Rescanned { .. } | Event::Loading(_)));
+        assert!(silent, "{:?}", device.events);
+    }
+}
+
+#[test]
+fn ca12_a_table_renamed_to_a_dropped_ones_name_stays_what_it_was() {
+    let (mut server, mut device) = twins_at_rest();
+    device.run("DROP TABLE posts; ALTER TABLE drafts RENAME TO posts");
+    device.run("UPDATE posts SET note = 'edited' WHERE id = 'd1'");
+    device.sync(&mut server);
+    assert_eq!(there(&server, "drafts"), "d1|one|edited\nd2|two|y");
+    assert_eq!(there(&server, "posts"), "p1|three|z");
+    let posts = server.table("posts").number;
+    server.schema.tables.retain(|t| t.number != posts);
+    server.rows.retain(|(t, _), _| *t != posts);
+    changed(&mut server, "drafts", |t| t.name = "posts".into());
+    device.disconnect();
+    device.run("INSERT INTO posts VALUES('d3', 'four', 'w')");
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert_eq!(device.query("SELECT id FROM posts"), "d1\nd2\nd3");
+}
+
+#[test]
+fn ca12_a_table_made_empty_under_the_old_name_deletes_nothing() {
+    let (mut server, mut device) = twins_at_rest();
+    device.run(
+        "ALTER TABLE posts RENAME TO old_posts;
+         CREATE TABLE posts(id TEXT PRIMARY KEY NOT NULL, body TEXT, note TEXT)",
+    );
+    device.sync(&mut server);
+    assert_eq!(there(&server, "posts"), "p1|three|z");
+    device.assert_equal(&server);
+    assert_eq!(device.query("SELECT id FROM old_posts"), "p1");
+}
+
+#[test]
+fn ca12_columns_that_swap_their_names_stay_what_they_were() {
+    for server_first in [false, true] {
+        let (mut server, mut device) = twins_at_rest();
+        let swap = |server: &mut Authority| {
+            changed(server, "posts", |t| {
+                t.columns[1].name = "note".into();
+                t.columns[2].name = "body".into();
+            });
+        };
+        if server_first {
+            swap(&mut server);
+            device.sync(&mut server);
+            device.disconnect();
+        }
+        device.run(
+            "ALTER TABLE posts RENAME COLUMN body TO swapped;
+             ALTER TABLE posts RENAME COLUMN note TO body;
+             ALTER TABLE posts RENAME COLUMN swapped TO note;
+             UPDATE posts SET body = 'edited'",
+        );
+        device.sync(&mut server);
+        assert_eq!(pushed(&device), [1], "server first: {server_first}");
+        assert_eq!(there(&server, "posts"), "p1|three|edited");
+        if !server_first {
+            swap(&mut server);
+            device.disconnect();
+            device.sync(&mut server);
+        }
+        device.assert_equal(&server);
+        assert_eq!(device.query("SELECT note, body FROM posts"), "three|edited");
+    }
+}
+
+#[test]
+fn ca12_a_column_renamed_to_a_dropped_ones_name_stays_what_it_was() {
+    let (mut server, mut device) = twins_at_rest();
+    device.run(
+        "ALTER TABLE posts DROP COLUMN note; ALTER TABLE posts RENAME COLUMN body TO note;
+         UPDATE posts SET note = 'edited'",
+    );
+    device.sync(&mut server);
+    assert_eq!(there(&server, "posts"), "p1|edited|z");
+    changed(&mut server, "posts", |t| {
+        t.columns[2].name = "old".into();
+        t.columns[1].name = "note".into();
+    });
+    device.disconnect();
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM posts"), "p1|edited");
+    assert_eq!(there(&server, "posts"), "p1|edited|z");
+}
