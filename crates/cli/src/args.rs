@@ -300,6 +300,9 @@ pub(crate) struct Hydrate {
     /// Only these tables.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub tables: Vec<String>,
+    /// Say what would be received, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -315,6 +318,9 @@ pub(crate) struct Sync {
     /// Stay connected: pass on every change at once, until interrupted.
     #[arg(long, short)]
     pub watch: bool,
+    /// Say what would be sent and received, and change nothing, here or there.
+    #[arg(long, conflicts_with = "watch")]
+    pub dry_run: bool,
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -385,11 +391,23 @@ pub(crate) enum QueueAction {
         /// From the list; its beginning is enough.
         id: String,
     },
+    /// Send everything that was refused again, and try operations of the app that failed.
+    RetryAll,
     /// Forget a refused change for good.
     Discard {
         /// From the list; its beginning is enough.
         id: String,
     },
+    /// Forget everything that was refused or failed for good.
+    ClearFailed,
+    /// Forget operations of the app that were done.
+    ClearCompleted {
+        /// Only those done longer ago than this: 90s, 30m, 12h, 30d.
+        #[arg(long, value_name = "AGE", value_parser = crate::token::parse_ttl)]
+        older_than: Option<u64>,
+    },
+    /// Count what waits, failed and was done.
+    Stats,
 }
 
 #[derive(Debug, ClapArgs)]

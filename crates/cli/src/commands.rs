@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod conflicts;
 pub(crate) mod doctor;
+mod dry_run;
 pub(crate) mod generate;
 pub(crate) mod migrate;
 pub(crate) mod queue;
@@ -21,7 +22,10 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use syncline::engine::{ClientError, Connection, Interrupt, Token};
+use syncline::{
+    SyncManager,
+    engine::{self, ClientError, Connection, Interrupt, Token},
+};
 
 use crate::{
     args::{Args, ServerArgs},
@@ -42,6 +46,20 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?)
+}
+
+/// One errand of the library on a file, with a server or without.
+fn managed<T>(
+    file: &Path,
+    connection: Option<&Connection>,
+    errand: impl AsyncFnOnce(&SyncManager) -> Result<T, syncline::Error>,
+) -> anyhow::Result<T> {
+    runtime()?.block_on(async {
+        let manager = SyncManager::open(file, engine::connected(connection)).await?;
+        let done = errand(&manager).await;
+        manager.close().await;
+        Ok(done?)
+    })
 }
 
 /// Logs of the engine to standard error: silent unless asked.

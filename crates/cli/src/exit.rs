@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use syncline::engine::ClientError;
+use syncline::{ErrorKind, engine::ClientError};
 use syncline_core::wire::code;
 use syncline_server::net::ServeError;
 use syncline_store::SchemaError;
@@ -73,6 +73,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if let Some(error) = cause.downcast_ref::<ClientError>() {
             return of_client(error);
         }
+        if let Some(error) = cause.downcast_ref::<syncline::Error>() {
+            return of_library(error);
+        }
         if let Some(error) = cause.downcast_ref::<ServeError>() {
             return of_server(error);
         }
@@ -82,10 +85,53 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
 
 /// A stable name of whatever went wrong, where the library has one.
 pub(crate) fn name_of(error: &anyhow::Error) -> Option<&str> {
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<ClientError>())
-        .map(ClientError::code)
+    error.chain().find_map(|cause| {
+        let client = cause.downcast_ref::<ClientError>().map(ClientError::code);
+        client.or_else(|| cause.downcast_ref().map(syncline::Error::code))
+    })
+}
+
+/// As [`of_client`], of what a manager says.
+fn of_library(error: &syncline::Error) -> Exit {
+    match (error.kind(), error.code()) {
+        (ErrorKind::NotConfigured, "no_token") | (ErrorKind::Authentication, _) => {
+            Exit::Unauthorized
+        }
+        (ErrorKind::NotConfigured, _) => Exit::NoServer,
+        (ErrorKind::NotConnected, _) => Exit::Unreachable,
+        (ErrorKind::Refused, "not_a_syncline") => Exit::NotASyncline,
+        (ErrorKind::Refused, name) => of_refusal(name),
+        (ErrorKind::Table, _) => Exit::TableUnfit,
+        (ErrorKind::Doubt, _) => Exit::Doubt,
+        (ErrorKind::Invalid, "bad_url") => Exit::NoServer,
+        (ErrorKind::Invalid | ErrorKind::Query, _) => Exit::Usage,
+        (ErrorKind::NotFound, _) | (ErrorKind::File, "not_found") => Exit::NotFound,
+        (ErrorKind::Interrupted, _) => Exit::Interrupted,
+        (ErrorKind::File, name) => match name {
+            "exists" | "already_attached" => Exit::AlreadyThere,
+            "not_a_database" => Exit::NotADatabase,
+            "corrupt" | "damaged" => Exit::Corrupt,
+            "read_only" => Exit::ReadOnly,
+            "locked" => Exit::Locked,
+            "disk_full" => Exit::DiskFull,
+            "not_attached" => Exit::NotAttached,
+            "newer_format" => Exit::NewerFormat,
+            _ => Exit::Unexpected,
+        },
+        _ => Exit::Unexpected,
+    }
+}
+
+fn of_refusal(name: &str) -> Exit {
+    match name {
+        code::UNAUTHORIZED => Exit::Unauthorized,
+        code::WRONG_SERVER => Exit::WrongServer,
+        code::WRONG_USER => Exit::WrongUser,
+        code::PROTOCOL => Exit::Protocol,
+        code::SCHEMA => Exit::TableUnfit,
+        code::UNAVAILABLE => Exit::Unreachable,
+        _ => Exit::Refused,
+    }
 }
 
 fn of_client(error: &ClientError) -> Exit {
@@ -102,15 +148,7 @@ fn of_client(error: &ClientError) -> Exit {
         ClientError::NoToken | ClientError::Credentials { .. } => Exit::Unauthorized,
         ClientError::Unreachable { .. } => Exit::Unreachable,
         ClientError::NotASyncline { .. } => Exit::NotASyncline,
-        ClientError::Refused { code, .. } => match code.as_str() {
-            code::UNAUTHORIZED => Exit::Unauthorized,
-            code::WRONG_SERVER => Exit::WrongServer,
-            code::WRONG_USER => Exit::WrongUser,
-            code::PROTOCOL => Exit::Protocol,
-            code::SCHEMA => Exit::TableUnfit,
-            code::UNAVAILABLE => Exit::Unreachable,
-            _ => Exit::Refused,
-        },
+        ClientError::Refused { code, .. } => of_refusal(code),
         ClientError::TableUnfit { .. } => Exit::TableUnfit,
         ClientError::Doubt(_) => Exit::Doubt,
         ClientError::Interrupted => Exit::Interrupted,

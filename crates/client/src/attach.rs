@@ -88,31 +88,6 @@ impl AttachPlan {
 /// # Errors
 /// The file cannot be attached at all, or the server not be asked.
 pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachPlan, ClientError> {
-    plan(path, request, Offer::Unknown).await
-}
-
-/// As [`plan_attach`], with tables that the server does not have left out even where it would add
-/// them.
-pub(crate) async fn plan_dry(
-    path: &Path,
-    request: &AttachRequest,
-) -> Result<AttachPlan, ClientError> {
-    plan(path, request, Offer::Nothing).await
-}
-
-/// What of this file the server is asked whether it would add it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Offer {
-    /// Tables that it does not know.
-    Unknown,
-    Nothing,
-}
-
-async fn plan(
-    path: &Path,
-    request: &AttachRequest,
-    offer: Offer,
-) -> Result<AttachPlan, ClientError> {
     let conn = database::open(path)?;
     let attached =
         Replica::is_attached(&conn).map_err(|error| ClientError::replica(path, error))?;
@@ -143,8 +118,8 @@ async fn plan(
             .collect();
         return Ok(plan);
     };
-    compare_all(&conn, path, &local, connection, offer, &mut plan).await?;
-    if plan.tables.is_empty() && offer == Offer::Unknown {
+    compare_all(&conn, path, &local, connection, &mut plan).await?;
+    if plan.tables.is_empty() {
         let message = format!(
             "none of the tables of {} can sync with this server: {}",
             path.display(),
@@ -161,14 +136,10 @@ async fn compare_all(
     path: &Path,
     local: &[&Table],
     connection: &Connection,
-    offer: Offer,
     plan: &mut AttachPlan,
 ) -> Result<(), ClientError> {
     let api = Api::new(connection)?;
-    let remote = match offer {
-        Offer::Unknown => there::look(&api, local, plan).await?,
-        Offer::Nothing => api.schema().await?.to_schema(),
-    };
+    let remote = there::look(&api, local, plan).await?;
     for table in local {
         let Some(there) = remote.table(&table.name) else {
             let reason = "the server does not sync it".to_owned();
@@ -332,7 +303,7 @@ pub async fn meet(
         .filter(|table| attached(&table.name))
         .collect();
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, &mut plan).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await?;
     Ok(plan.added_there())
@@ -365,7 +336,7 @@ pub(crate) async fn compare_more(
         return Ok(());
     }
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, Offer::Unknown, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, &mut plan).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await
 }

@@ -231,6 +231,16 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Error> {
         .map_err(|_| Error::invalid(format!("{name} is `{text}`; write a whole number")))
 }
 
+/// A configuration for errands with the server of a connection, or none.
+#[must_use]
+pub fn connected(connection: Option<&Connection>) -> Config {
+    Config {
+        url: connection.map(|known| known.url.clone()),
+        token: connection.map(|known| known.token.clone()),
+        ..Config::new().offline().auto_sync(false)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

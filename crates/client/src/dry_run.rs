@@ -33,7 +33,7 @@ pub(crate) async fn dry_run(core: &Rc<Core>, mut report: SyncReport) -> Result<S
             connection: Some(connection),
             tables: tables.names().to_vec(),
         };
-        let plan = attach::plan_dry(core.path(), &request).await?;
+        let plan = attach::plan_attach(core.path(), &request).await?;
         for (name, why) in &plan.left_out {
             report.errors.push(Error::table(name, why));
         }

@@ -97,6 +97,7 @@ pub mod engine {
             AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
         },
         compare::{Comparison, Difference, DifferenceKind, compare_table},
+        config::connected,
         credentials::{Connection, Token},
         database::{is_attached, open_replica, rows_to_seed},
         driver::{Driver, Goal, Interrupt, Notice, Summary},

@@ -1,10 +1,16 @@
-//! `syncline queue`: what waits and what was refused.
+//! `syncline queue`: what waits, what was refused, and operations of the app's own.
+
+use std::time::Duration;
 
 use serde_json::json;
-use syncline::engine::{self, ClientError};
+use syncline::{
+    OperationState, QueuedOperation,
+    engine::{self, ClientError},
+};
 use syncline_core::{ChangesetId, Op};
 use syncline_replica::{QueueState, QueuedChangeset, Replica, ReplicaError};
 
+use super::managed;
 use crate::{
     args::{Queue, QueueAction},
     exit::{Exit, Failure},
@@ -29,9 +35,20 @@ pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
                 output.result(&sentence(queued), &object(queued));
             })
             .map_err(failed)?;
-            output.line(&match listed {
-                0 => "the queue is empty".to_owned(),
-                n => counted(n, "changeset"),
+            drop(replica);
+            let operations = managed(&args.file, None, async |m| m.queue().operations().await)?;
+            for operation in &operations {
+                output.result(&operation_sentence(operation), &operation_object(operation));
+            }
+            let operations = operations.len() as u64;
+            output.line(&match (listed, operations) {
+                (0, 0) => "the queue is empty".to_owned(),
+                (n, 0) => counted(n, "changeset"),
+                (n, m) => format!(
+                    "{}, {} of the app",
+                    counted(n, "changeset"),
+                    counted(m, "operation")
+                ),
             });
         }
         QueueAction::Retry { id } => {
@@ -49,6 +66,18 @@ pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
                 &json!({ "type": "retried", "id": id.to_string(), "changesets": retried }),
             );
         }
+        QueueAction::RetryAll => {
+            drop(replica);
+            let retried = managed(&args.file, None, async |m| m.queue().retry_all().await)?;
+            let sentence = match retried {
+                0 => "nothing failed that can be tried again".to_owned(),
+                n => format!("{} will be tried again", counted(n, "item")),
+            };
+            output.result(
+                &sentence,
+                &json!({ "type": "retried_all", "items": retried }),
+            );
+        }
         QueueAction::Discard { id } => {
             let id = find(&replica, &id, failed)?;
             replica.discard(id).map_err(failed)?;
@@ -57,8 +86,41 @@ pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
                 &json!({ "type": "discarded", "id": id.to_string() }),
             );
         }
+        QueueAction::ClearFailed => {
+            drop(replica);
+            let cleared = managed(&args.file, None, async |m| m.queue().clear_failed().await)?;
+            tell_cleared(cleared, output);
+        }
+        QueueAction::ClearCompleted { older_than } => {
+            drop(replica);
+            let age = Duration::from_secs(older_than.unwrap_or(0));
+            let cleared = managed(&args.file, None, async |m| {
+                m.queue().clear_completed(age).await
+            })?;
+            tell_cleared(cleared, output);
+        }
+        QueueAction::Stats => {
+            drop(replica);
+            let stats = managed(&args.file, None, async |m| m.queue().stats().await)?;
+            output.result(
+                &format!(
+                    "{} waiting, {} failed, {} done",
+                    stats.pending, stats.failed, stats.completed
+                ),
+                &json!({
+                    "type": "queue", "pending": stats.pending, "failed": stats.failed,
+                    "completed": stats.completed, "changesets_pending": stats.changesets_pending,
+                    "changesets_failed": stats.changesets_failed,
+                }),
+            );
+        }
     }
     Ok(Exit::Done)
+}
+
+fn tell_cleared(cleared: u64, output: &Output) {
+    let sentence = format!("{} forgotten", counted(cleared, "item"));
+    output.result(&sentence, &json!({ "type": "cleared", "items": cleared }));
 }
 
 fn each(replica: &Replica, mut tell: impl FnMut(&QueuedChangeset)) -> Result<(), ReplicaError> {
@@ -157,5 +219,46 @@ fn object(queued: &QueuedChangeset) -> serde_json::Value {
     json!({
         "type": "changeset", "id": queued.id.to_string(), "state": state, "code": code,
         "message": message, "changes_total": queued.changes_total, "changes": changes,
+    })
+}
+
+fn operation_state(state: OperationState) -> &'static str {
+    match state {
+        OperationState::Pending => "pending",
+        OperationState::Completed => "completed",
+        OperationState::Failed => "failed",
+    }
+}
+
+fn operation_sentence(operation: &QueuedOperation) -> String {
+    let mut text = format!(
+        "{}  operation {}",
+        operation.id.get(..12).unwrap_or(&operation.id),
+        operation.kind
+    );
+    if let Some(key) = &operation.key {
+        text += &format!(" {key}");
+    }
+    text += match operation.state {
+        OperationState::Pending => ", waits for the app",
+        OperationState::Completed => ", done",
+        OperationState::Failed => ", failed",
+    };
+    if operation.attempts > 0 {
+        text += &format!(" after {}", counted(operation.attempts.into(), "attempt"));
+    }
+    if let Some(error) = &operation.error {
+        text += &format!(": {error}");
+    }
+    text
+}
+
+/// Without the payload, which is the app's own.
+fn operation_object(operation: &QueuedOperation) -> serde_json::Value {
+    json!({
+        "type": "operation", "id": operation.id, "kind": operation.kind, "key": operation.key,
+        "state": operation_state(operation.state), "attempts": operation.attempts,
+        "error": operation.error, "due_at": operation.due_at.0,
+        "created_at": operation.created_at.0,
     })
 }

@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use serde_json::json;
-use syncline::engine::{
-    self, AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary,
+use syncline::{
+    Operation,
+    engine::{self, AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary},
 };
 use syncline_replica::{Event, Status};
 
-use super::{connection, interrupt_on_signals, interrupt_when_unread, log, runtime};
+use super::{
+    connection, dry_run::dry_run, interrupt_on_signals, interrupt_when_unread, log, runtime,
+};
 use crate::{
     args::{Hydrate, Sync},
     exit::Exit,
@@ -36,6 +39,13 @@ pub(crate) fn seed(args: Sync, verbose: u8, output: &Output) -> anyhow::Result<E
 
 fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
+    if args.dry_run {
+        let operation = match goal {
+            Goal::Sent => Operation::Seed,
+            Goal::InStep | Goal::Forever => Operation::Sync,
+        };
+        return dry_run(&args.file, operation, &args.tables, &args.server, output);
+    }
     runtime()?.block_on(async {
         let mut waits = 0;
         let (driver, connection) = loop {
@@ -132,6 +142,15 @@ async fn attach_first(
 
 pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
+    if args.dry_run {
+        return dry_run(
+            &args.file,
+            Operation::Hydrate,
+            &args.tables,
+            &args.server,
+            output,
+        );
+    }
     runtime()?.block_on(async {
         let resumed = args.file.exists();
         let connection = connection(&args.file, &args.server, output)?;

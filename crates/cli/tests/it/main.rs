@@ -17,6 +17,7 @@ mod integer_keys;
 mod manners;
 mod many_devices;
 mod migrations;
+mod operations;
 mod refused;
 mod settings;
 mod sharing;

@@ -147,6 +147,55 @@ fn ob6_a_refused_change_is_retried_or_discarded() {
 }
 
 #[test]
+fn ob5_everything_that_was_refused_is_retried_or_forgotten_at_once() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let laptop = setup(&scratch, &server);
+    let everything = "UPDATE tasks SET locked = 1";
+    crate::support::sql(&server.database(), everything);
+    laptop.sync();
+    for id in ["t1", "t2"] {
+        laptop.sql(&format!("UPDATE tasks SET title = 'no' WHERE id = '{id}'"));
+        laptop.sync();
+    }
+    let stats = |laptop: &Device<'_>| {
+        let told = laptop.run("queue", &["stats"]).expect(exit::DONE);
+        let told = told.one("queue");
+        let number = |name: &str| told[name].as_u64().unwrap();
+        (number("pending"), number("failed"), number("completed"))
+    };
+    assert_eq!(stats(&laptop), (0, 2, 0));
+
+    crate::support::sql(
+        &server.database(),
+        "UPDATE tasks SET locked = 0 WHERE id = 't1'",
+    );
+    laptop.sync();
+    let retried = laptop.run("queue", &["retry-all"]).expect(exit::DONE);
+    assert_eq!(retried.one("retried_all")["items"], 2);
+    assert_eq!(stats(&laptop), (2, 0, 0));
+    laptop.sync();
+    assert_eq!(stats(&laptop), (0, 1, 0), "t2 is still locked");
+    assert_eq!(
+        rows(&server.database(), "SELECT title FROM tasks ORDER BY id"),
+        "no\ntwo\nthree"
+    );
+
+    let cleared = laptop.run("queue", &["clear-failed"]).expect(exit::DONE);
+    assert_eq!(cleared.one("cleared")["items"], 1);
+    assert_eq!(stats(&laptop), (0, 0, 0));
+    let cleared = laptop
+        .run("queue", &["clear-completed", "--older-than", "24h"])
+        .expect(exit::DONE);
+    assert_eq!(cleared.one("cleared")["items"], 0);
+    laptop
+        .run("queue", &["clear-completed", "--older-than", "soon"])
+        .expect(exit::USAGE)
+        .says(&["90s, 30m, 12h"]);
+    assert_eq!(laptop.verify(), 3);
+}
+
+#[test]
 fn a_constraint_of_the_servers_table_refuses_whole_transactions_and_their_dependants_only() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", CONFIG);

@@ -217,3 +217,50 @@ fn a_conflict_is_decided_for_theirs() {
 fn a_conflict_is_decided_for_a_third_value() {
     assert_eq!(decided(&["--value", "5.5"]), "5.5");
 }
+
+#[test]
+fn lb8_a_dry_run_counts_both_ways_and_changes_nothing() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let file = scratch.database("laptop.db", MOVIES);
+    let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
+    let phone = Device::new(&scratch, &server, "phone.db", "ana");
+    let rows = |created: u64, updated: u64, deleted: u64| json!({ "created": created, "updated": updated, "deleted": deleted });
+    let would = |device: &Device<'_>, command: &str| {
+        let said = device.run(command, &["--dry-run"]).expect(exit::DONE);
+        let said = said.one("dry_run");
+        assert_eq!(said["operation"], command);
+        (said["sent"].clone(), said["received"].clone())
+    };
+    let nothing = rows(0, 0, 0);
+
+    // Before the file is attached, and before the server has the table.
+    let before = std::fs::read(&file).unwrap();
+    assert_eq!(would(&laptop, "sync"), (rows(3, 0, 0), nothing.clone()));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    laptop.run("seed", &[]).expect(exit::DONE);
+
+    // Before there is a file.
+    assert_eq!(would(&phone, "hydrate"), (nothing.clone(), rows(3, 0, 0)));
+    assert!(!scratch.path("phone.db").exists());
+    phone.run("hydrate", &[]).expect(exit::DONE);
+
+    phone.sql(
+        "UPDATE movies SET title = 'new' WHERE id = 'm1'; DELETE FROM movies WHERE id = 'm2';
+         INSERT INTO movies(id, title) VALUES ('m4', 'four'), ('m5', 'five')",
+    );
+    assert_eq!(would(&phone, "seed"), (rows(2, 1, 1), nothing.clone()));
+    assert_eq!(would(&phone, "sync"), (rows(2, 1, 1), nothing.clone()));
+    assert_eq!(phone.status()["waiting"], 1);
+    phone.sync();
+    assert_eq!(would(&laptop, "sync"), (nothing, rows(2, 1, 1)));
+    let said = laptop.say("sync", &["--dry-run"]).expect(exit::DONE).stdout;
+    assert!(
+        said.contains("receive 4 rows (2 new, 1 changed, 1 deleted)"),
+        "{said}"
+    );
+    assert_eq!(
+        laptop.rows("SELECT title FROM movies WHERE id = 'm2'"),
+        "First Love"
+    );
+}
