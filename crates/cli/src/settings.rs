@@ -55,6 +55,9 @@ pub(crate) struct Settings {
     /// How long deletes and changes are remembered for devices that are away.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_RETENTION_DAYS")]
     pub retention_days: Option<String>,
+    /// How long the history of rows is kept; 0 keeps none.
+    #[arg(long, value_name = "DAYS", env = "SYNCLINE_HISTORY_DAYS")]
+    pub history_days: Option<String>,
     /// Messages that one connection may send in a second.
     #[arg(long, value_name = "COUNT", env = "SYNCLINE_MESSAGES_PER_SECOND")]
     pub messages_per_second: Option<String>,
@@ -97,7 +100,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 10] = [
+const KEYS: [Key; 11] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -105,6 +108,7 @@ const KEYS: [Key; 10] = [
     key!(origins, |s| list(&s.origins)),
     key!(trusted_proxies, |s| list(&s.trusted_proxies)),
     key!(retention_days, |s| number(s.retention_days.as_deref())),
+    key!(history_days, |s| number(s.history_days.as_deref())),
     key!(messages_per_second, |s| number(
         s.messages_per_second.as_deref()
     )),

@@ -72,6 +72,8 @@ pub struct ServerConfig {
     pub origins: Vec<String>,
     pub trusted_proxies: Vec<String>,
     pub retention_days: u32,
+    /// For how long the history of rows is kept; 0 keeps none.
+    pub history_days: u32,
     /// Messages that one connection may send in a second, ten seconds' worth at once.
     pub messages_per_second: u32,
     /// Bytes that one connection may send in a second, ten seconds' worth at once.
@@ -90,6 +92,7 @@ impl Default for ServerConfig {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             retention_days: 30,
+            history_days: 30,
             messages_per_second: 5_000,
             bytes_per_second: 32 * 1024 * 1024,
             managed: true,

@@ -9,15 +9,23 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
-const MIGRATIONS: &[&str] = &[];
+const MIGRATIONS: &[&str] = &[
+    // 2: the history of rows, which begins at the log's end.
+    "CREATE TABLE syncline_history(
+       version INTEGER PRIMARY KEY, table_no INTEGER NOT NULL, key BLOB NOT NULL,
+       entry INTEGER NOT NULL, user TEXT, device BLOB NOT NULL, body BLOB NOT NULL);
+     CREATE INDEX syncline_history_rows ON syncline_history(table_no, key);
+     INSERT INTO syncline_server
+       SELECT 'history_since', ifnull(max(version), 0) FROM syncline_log;",
+];
 
 /// Everything besides the apps' tables, their inboxes and triggers.
 ///
 /// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
-/// server_id, secret, horizon, rules and rules_since.
+/// server_id, secret, horizon, rules, rules_since and history_since.
 const TABLES: &str = "
 CREATE TABLE syncline_server(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE syncline_tables(
@@ -38,6 +46,10 @@ CREATE TABLE syncline_members(
 CREATE TABLE syncline_log(
   version INTEGER PRIMARY KEY, tag BLOB NOT NULL, changeset BLOB UNIQUE, user TEXT,
   device BLOB NOT NULL, number INTEGER NOT NULL, hlc INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE syncline_history(
+  version INTEGER PRIMARY KEY, table_no INTEGER NOT NULL, key BLOB NOT NULL,
+  entry INTEGER NOT NULL, user TEXT, device BLOB NOT NULL, body BLOB NOT NULL);
+CREATE INDEX syncline_history_rows ON syncline_history(table_no, key);
 CREATE TABLE syncline_digests(
   bucket BLOB NOT NULL, table_no INTEGER NOT NULL, count INTEGER NOT NULL, sum INTEGER NOT NULL,
   PRIMARY KEY(bucket, table_no)) WITHOUT ROWID;
@@ -125,6 +137,7 @@ pub(crate) fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Res
         insert.execute(("secret", &secret[..]))?;
         insert.execute(("horizon", 0))?;
         insert.execute(("rules_since", 0))?;
+        insert.execute(("history_since", 0))?;
     }
     transaction.commit()
 }
@@ -199,12 +212,23 @@ pub(crate) fn describe(path: &Path, error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
 
+    /// The tables as the first version made them.
+    fn create_format_1(conn: &mut Connection) {
+        create(conn, &[1; 32]).unwrap();
+        conn.execute_batch(
+            "DROP TABLE syncline_history;
+             DELETE FROM syncline_server WHERE name = 'history_since';
+             UPDATE syncline_server SET value = 1 WHERE name = 'format';",
+        )
+        .unwrap();
+    }
+
     #[test]
     fn an_older_format_is_copied_and_then_migrated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.db");
         let mut conn = Place::File(path.clone()).writer().unwrap();
-        create(&mut conn, &[1; 32]).unwrap();
+        create_format_1(&mut conn);
         let steps = [
             "CREATE TABLE syncline_two(a)",
             "ALTER TABLE syncline_two ADD COLUMN b; INSERT INTO syncline_two VALUES (1, 2)",
@@ -225,10 +249,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data.db");
         let mut conn = Place::File(path.clone()).writer().unwrap();
-        create(&mut conn, &[1; 32]).unwrap();
+        create_format_1(&mut conn);
         let steps = ["CREATE TABLE syncline_two(a)", "not SQL"];
         migrate(&mut conn, &path, 1, &steps).unwrap_err();
         assert_eq!(found_format(&conn).unwrap(), Some(1));
         assert!(!conn.table_exists(None, "syncline_two").unwrap());
+    }
+
+    #[test]
+    fn pl21_history_begins_with_the_upgrade() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::File(dir.path().join("data.db"));
+        let mut conn = place.writer().unwrap();
+        create_format_1(&mut conn);
+        conn.execute_batch(
+            "INSERT INTO syncline_log VALUES (77, x'00', x'01', NULL, x'02', 1, 1, x'');",
+        )
+        .unwrap();
+        prepare(&mut conn, &place, &[2; 32]).unwrap();
+        let sql = "SELECT value FROM syncline_server WHERE name = 'history_since'";
+        let since: i64 = conn.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(since, 77);
+        let schema = |conn: &Connection| -> Vec<String> {
+            let sql = "SELECT name FROM sqlite_schema ORDER BY name";
+            let mut statement = conn.prepare(sql).unwrap();
+            let names = statement.query_map([], |row| row.get(0)).unwrap();
+            names.collect::<rusqlite::Result<_>>().unwrap()
+        };
+        let mut new = Place::File(dir.path().join("new.db")).writer().unwrap();
+        create(&mut new, &[1; 32]).unwrap();
+        assert_eq!(schema(&conn), schema(&new));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     capture::sweep,
     catalog::{Catalog, Entry},
     fault::{Fault, Result},
+    history,
     value::{bytes, signed, unsigned, version},
 };
 
@@ -89,6 +90,7 @@ pub(crate) fn write(
     for entry in &ledger.entries {
         write_entry(conn, entry)?;
     }
+    history::write(conn, &ledger.history)?;
     write_digests(conn, ledger)?;
     write_grants(conn, ledger)?;
     for device in &ledger.devices {

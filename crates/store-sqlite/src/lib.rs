@@ -14,6 +14,7 @@ mod explain;
 mod fault;
 mod format;
 mod group;
+mod history;
 mod introspect;
 mod ledger;
 mod load;

@@ -15,12 +15,15 @@ use syncline_core::{
     digest::content_hash,
     rules::{Grant, GranteeId},
 };
-use syncline_store::{Head, LogEntry, PageRead, PageWant, Reader, RowHash, RowMeta, StorageError};
+use syncline_store::{
+    Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowHash, RowMeta,
+    StorageError,
+};
 
 use crate::{
     catalog::Catalog,
     fault::{Fault, Result},
-    ledger, load, pages,
+    history, ledger, load, pages,
     place::Place,
     storage::SharedCatalog,
     value::{self, bytes, signed, unsigned, version},
@@ -169,6 +172,10 @@ impl Reader for SqliteReader {
         keys: &[RowKey],
     ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
         self.snapshot(|conn, catalog| rows(conn, catalog, table, keys))
+    }
+
+    async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
+        self.snapshot(|conn, catalog| history::read(conn, catalog, want))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     fault::{Fault, Result},
     format::{self, Identity},
     group::SqliteGroup,
-    ledger,
+    history, ledger,
     lock::{DataLock, private, side_file},
     lookups, marks,
     open::OpenError,
@@ -249,6 +249,22 @@ impl Storage for SqliteStorage {
             self.reopen()?;
         }
         let result = trim::trim(&mut self.conn, horizon);
+        Ok(result.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?)
+    }
+
+    async fn keep_history(&mut self, keep: bool) -> Result<(), StorageError> {
+        if self.distrusted {
+            self.reopen()?;
+        }
+        let result = history::keep(&mut self.conn, keep);
+        Ok(result.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?)
+    }
+
+    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError> {
+        if self.distrusted {
+            self.reopen()?;
+        }
+        let result = history::trim(&mut self.conn, horizon);
         Ok(result.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?)
     }
 }

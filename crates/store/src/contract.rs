@@ -10,6 +10,7 @@
 )]
 
 pub mod groups;
+pub mod history;
 pub mod ledgers;
 pub mod pipeline;
 pub mod reading;
@@ -55,6 +56,13 @@ macro_rules! storage_contract {
                 pl14_a_constraint_refuses_the_write,
                 pl14_unique_values_can_be_swapped,
                 pl14_rows_can_take_each_others_unique_values_in_a_ring;
+            history:
+                pl21_history_comes_back_as_it_was_written,
+                pl21_history_is_read_in_portions_in_both_directions,
+                pl21_history_is_trimmed_by_itself_and_can_be_left_out,
+                pl21_a_commit_keeps_what_was_before,
+                pl21_what_another_program_wrote_is_in_the_history,
+                pl21_a_record_says_where_the_row_lay;
             ledgers:
                 pl1_metadata_comes_back_as_it_was_written,
                 pl3_known_changesets_are_remembered,

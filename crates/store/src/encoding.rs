@@ -2,6 +2,7 @@
 //! append elements. Readers skip what they do not know.
 
 mod entry;
+mod history;
 mod meta;
 mod parts;
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod contract;
 pub mod cursor;
 pub mod device;
 pub mod encoding;
+pub mod history;
 pub mod log;
 #[cfg(any(test, feature = "testkit"))]
 pub mod memory;
@@ -27,6 +28,7 @@ pub use body::encode_page_row;
 pub use cursor::{check_cursor, sign_cursor};
 pub use device::{DeviceHello, DeviceOpened, OpenDeviceError, open_device};
 pub use encoding::EncodingError;
+pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{DeviceState, RowMeta};
 pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};

@@ -63,7 +63,10 @@ impl MemoryStorage {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            data: Arc::default(),
+            data: Arc::new(Mutex::new(Data {
+                history_since: Some(Version::ZERO),
+                ..Data::default()
+            })),
             triggers: Vec::new(),
             failures: Arc::default(),
         }
@@ -147,6 +150,16 @@ impl Storage for MemoryStorage {
 
     async fn trim(&mut self, horizon: Version) -> Result<(), StorageError> {
         lock(&self.data).trim(horizon);
+        Ok(())
+    }
+
+    async fn keep_history(&mut self, keep: bool) -> Result<(), StorageError> {
+        lock(&self.data).keep_history(keep);
+        Ok(())
+    }
+
+    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError> {
+        lock(&self.data).trim_history(horizon);
         Ok(())
     }
 }

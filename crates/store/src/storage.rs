@@ -18,6 +18,7 @@ use syncline_core::{
 };
 
 use crate::{
+    history::{HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, RowMeta},
     want::{Loaded, LoadedRow, Want},
@@ -113,6 +114,20 @@ pub trait Storage {
     /// # Errors
     /// As every write.
     async fn trim(&mut self, horizon: Version) -> Result<(), StorageError>;
+
+    /// Whether history is kept from now on (spec PL21); a new database keeps it. What was kept
+    /// is forgotten when it is not to be kept any more, so that a history never has a gap.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn keep_history(&mut self, keep: bool) -> Result<(), StorageError>;
+
+    /// Forgets the records of history up to and including `horizon`, in portions that leave room
+    /// for other programs.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError>;
 }
 
 /// One open transaction. Dropping it rolls back.
@@ -228,6 +243,8 @@ pub struct Ledger {
     /// members).
     pub metas: Vec<(TableNumber, RowKey, RowMeta, Vec<BucketId>)>,
     pub entries: Vec<Arc<LogEntry>>,
+    /// What the entries did to rows, in order of version.
+    pub history: Vec<HistoryRecord>,
     pub digests: Vec<(BucketId, TableNumber, Digest)>,
     /// Path counts, with the version at which a count last rose from zero.
     pub grants: Vec<(Grant, u64, Option<Version>)>,
@@ -375,4 +392,9 @@ pub trait Reader {
         table: TableNumber,
         keys: &[RowKey],
     ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError>;
+    /// A part of a row's history, and the row as it is; nothing of a row that never was.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError>;
 }

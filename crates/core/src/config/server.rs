@@ -32,6 +32,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("cors", "origins"),
     ("allowed_origins", "origins"),
     ("retention", "retention_days"),
+    ("history", "history_days"),
     ("rate_limit", "messages_per_second"),
 ];
 
@@ -73,6 +74,13 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
         "days",
         "30",
         &mut server.retention_days,
+    );
+    set(
+        "history_days",
+        0..=RETENTION_DAYS_MAX,
+        "days",
+        "30",
+        &mut server.history_days,
     );
     set(
         "messages_per_second",

@@ -151,6 +151,7 @@ fn server(out: &mut String, server: &ServerConfig) {
         origins,
         trusted_proxies,
         retention_days,
+        history_days,
         messages_per_second,
         bytes_per_second,
         managed,
@@ -173,6 +174,7 @@ fn server(out: &mut String, server: &ServerConfig) {
     pair(out, "retention_days", &retention_days.to_string());
     let usual = ServerConfig::default();
     for (name, value, usual) in [
+        ("history_days", history_days, usual.history_days),
         (
             "messages_per_second",
             messages_per_second,

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use syncline_core::{
-    DeviceId, Timestamp, UserId,
+    DeviceId, Timestamp, UserId, Version,
     config::Config,
     wire::{Hello, PushResult, Refusal, Verdict, code},
 };
@@ -56,6 +56,7 @@ pub(crate) struct Committer<B: Backend> {
     pub(crate) context: Arc<Context>,
     pub(crate) publish: Publish,
     pub(crate) retention_days: u32,
+    pub(crate) history_days: u32,
 }
 
 impl<B: Backend> Committer<B> {
@@ -191,12 +192,23 @@ impl<B: Backend> Committer<B> {
     }
 
     async fn trim(&mut self, now: Timestamp) {
-        let age = u64::from(self.retention_days) * 86_400_000_000;
-        let horizon = syncline_core::Version(now.0.saturating_sub(age));
-        if let Err(error) = self.storage.trim(horizon).await {
+        if let Err(error) = self
+            .storage
+            .trim(days_before(now, self.retention_days))
+            .await
+        {
             tracing::warn!(%error, "old log entries could not be trimmed; trying again later");
         }
+        let horizon = days_before(now, self.history_days);
+        if let Err(error) = self.storage.trim_history(horizon).await {
+            tracing::warn!(%error, "old history could not be trimmed; trying again later");
+        }
     }
+}
+
+/// Versions are times.
+fn days_before(now: Timestamp, days: u32) -> Version {
+    Version(now.0.saturating_sub(u64::from(days) * 86_400_000_000))
 }
 
 /// The planner panicked.

@@ -7,7 +7,8 @@ use syncline_core::{
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    Head, LogEntry, PageRead, PageWant, Reader, RowMeta, StorageError, storage::RowHash,
+    Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowMeta, StorageError,
+    storage::RowHash,
 };
 
 pub(crate) struct NoReader;
@@ -52,6 +53,9 @@ impl Reader for NoReader {
         _: TableNumber,
         _: &[RowKey],
     ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn history(&mut self, _: &HistoryWant) -> Result<HistoryRead, StorageError> {
         Err(StorageError::Busy)
     }
 }

@@ -83,12 +83,14 @@ pub(super) fn spawn_committer<B: Backend>(
                 return;
             }
             let Ok(publish) = publish.recv() else { return };
-            let retention_days = config.server.retention_days;
+            let (retention_days, history_days) =
+                (config.server.retention_days, config.server.history_days);
             let committer = Committer::<B> {
                 storage,
                 context: commit_context,
                 publish,
                 retention_days,
+                history_days,
             };
             committer.run(queue).await;
         });
@@ -132,6 +134,7 @@ pub(crate) async fn prepare<S: Storage>(
     if let Some(error) = drain_external(storage, &context, now).await.failure {
         return Err(error.into());
     }
+    storage.keep_history(config.server.history_days > 0).await?;
     let group = storage.begin().await?;
     let head = group.head();
     group.rollback().await;

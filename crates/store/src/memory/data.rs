@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -13,6 +14,7 @@ use syncline_core::{
 };
 
 use crate::{
+    history::{HistoryFrom, HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, RowMeta},
     storage::{Head, Ledger, StorageError},
@@ -38,6 +40,9 @@ pub(super) struct Data {
     pub(super) marks: BTreeMap<(TableNumber, RowKey), Option<Row>>,
     pub(super) log: Vec<Arc<LogEntry>>,
     pub(super) changesets: BTreeMap<ChangesetId, KnownChangeset>,
+    pub(super) history: BTreeMap<(TableNumber, RowKey), BTreeMap<Version, HistoryRecord>>,
+    /// Changes up to here are not in `history`; `None`: it is not kept.
+    pub(super) history_since: Option<Version>,
     pub(super) devices: BTreeMap<DeviceId, DeviceState>,
     pub(super) grants: BTreeMap<Grant, (u64, Version)>,
     pub(super) digests: BTreeMap<(BucketId, TableNumber), Digest>,
@@ -219,6 +224,13 @@ impl Data {
             self.head.tag = entry.tag;
             self.log.push(Arc::clone(entry));
         }
+        if self.history_since.is_some() {
+            for record in &ledger.history {
+                let row = (record.table, record.key.clone());
+                let records = self.history.entry(row).or_default();
+                records.insert(record.version, record.clone());
+            }
+        }
         for (bucket, table, digest) in &ledger.digests {
             self.digests.insert((*bucket, *table), *digest);
         }
@@ -234,6 +246,60 @@ impl Data {
             self.rules = Some(rules);
             self.head.rules_since = self.head.version;
         }
+    }
+
+    pub(super) fn keep_history(&mut self, keep: bool) {
+        if !keep {
+            self.history.clear();
+            self.history_since = None;
+        } else if self.history_since.is_none() {
+            self.history_since = Some(self.head.version);
+        }
+    }
+
+    pub(super) fn trim_history(&mut self, horizon: Version) {
+        if let Some(since) = &mut self.history_since {
+            *since = horizon.max(*since);
+            for records in self.history.values_mut() {
+                *records = records.split_off(&Version(since.0 + 1));
+            }
+            self.history.retain(|_, records| !records.is_empty());
+        }
+    }
+
+    pub(super) fn history(&self, want: &HistoryWant) -> HistoryRead {
+        let row = (want.table, want.key.clone());
+        let present = self.loaded(want.table, &want.key).and_then(|loaded| {
+            let live = loaded.meta.version > Version::ZERO && !loaded.meta.deleted;
+            Some((loaded.row.filter(|_| live)?, loaded.meta))
+        });
+        let mut read = HistoryRead {
+            present,
+            since: self.history_since,
+            ..HistoryRead::default()
+        };
+        let Some(records) = self.history.get(&row) else {
+            return read;
+        };
+        let found: Vec<&HistoryRecord> = match want.from {
+            HistoryFrom::Newest => records.values().rev().collect(),
+            HistoryFrom::Below(version) => records.range(..version).rev().map(|(_, r)| r).collect(),
+            HistoryFrom::Above(version) => records
+                .range((Bound::Excluded(version), Bound::Unbounded))
+                .map(|(_, record)| record)
+                .collect(),
+        };
+        let mut bytes = 0;
+        for record in found {
+            bytes += record.encode_body().len();
+            let is_first = read.records.is_empty();
+            if read.records.len() >= want.max || (bytes > want.bytes_max && !is_first) {
+                read.more = true;
+                break;
+            }
+            read.records.push(record.clone());
+        }
+        read
     }
 
     pub(super) fn trim(&mut self, horizon: Version) {

@@ -14,6 +14,7 @@ use syncline_core::{
 use super::{Data, lock};
 use crate::{
     body::encode_page_row,
+    history::{HistoryRead, HistoryWant},
     log::LogEntry,
     meta::RowMeta,
     storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, StorageError},
@@ -134,6 +135,10 @@ impl Reader for MemoryReader {
             hash: content_hash(schema, row),
         });
         Ok(hashes.take(max).collect())
+    }
+
+    async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
+        Ok(lock(&self.data).history(want))
     }
 
     async fn rows(

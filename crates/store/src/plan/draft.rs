@@ -30,6 +30,8 @@ pub(crate) struct RowDraft {
     pub(crate) before_version: Version,
     /// Whether the image changed, not only the buckets.
     pub(crate) image: bool,
+    /// The image before; `None` where there was no live row, or nobody knows what it was.
+    pub(crate) old: Option<Row>,
     /// Update: positions that changed. Insert: positions that the database's defaults fill.
     pub(crate) columns: Vec<usize>,
 }

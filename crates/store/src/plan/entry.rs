@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Hlc, RowKey, Table, TableNumber, UserId, Version,
-    digest::Digest, rules::Grant,
+    BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Row, RowKey, Table, TableNumber, UserId,
+    Value, Version, digest::Digest, rules::Grant,
 };
 
 use super::{context::Context, draft::Draft, state::Touched};
 use crate::{
     body::{Body, BodyState},
+    history::{HistoryChange, HistoryRecord},
     log::LogRecord,
 };
 
@@ -41,6 +42,10 @@ struct EntryRow {
     before: Vec<BucketId>,
     before_version: Version,
     changed: Changed,
+    /// Whether more than the buckets changed.
+    image: bool,
+    /// The image before, if it is known.
+    old: Option<Row>,
 }
 
 #[derive(Debug)]
@@ -57,6 +62,7 @@ pub(crate) struct ClosedEntry {
     pub(crate) author: Author,
     pub(crate) version: Version,
     pub(crate) records: Vec<LogRecord>,
+    pub(crate) history: Vec<HistoryRecord>,
     pub(crate) grants: BTreeMap<Grant, i64>,
     /// Differences, mod 2^64.
     pub(crate) digests: BTreeMap<(BucketId, TableNumber), Digest>,
@@ -76,7 +82,7 @@ impl OpenEntry {
     }
 
     /// Takes in what a draft does; a row that is here already keeps what it was before.
-    pub(crate) fn take(&mut self, draft: &Draft) {
+    pub(crate) fn take(&mut self, draft: &mut Draft) {
         let mut places = BTreeMap::new();
         if !self.rows.is_empty() {
             let rows = self.rows.iter().enumerate();
@@ -84,7 +90,8 @@ impl OpenEntry {
                 .map(|(i, row)| ((row.table, row.key.clone()), i))
                 .collect();
         }
-        for row in &draft.rows {
+        for row in &mut draft.rows {
+            let old = row.old.take();
             let changed = if row.is_insert() || row.row.is_none() {
                 Changed::All
             } else {
@@ -92,13 +99,21 @@ impl OpenEntry {
             };
             let known = (!places.is_empty()).then(|| places.get(&(row.table, row.key.clone())));
             match known.flatten() {
-                Some(&place) => self.rows[place].changed.extend(changed),
+                Some(&place) => {
+                    let known = &mut self.rows[place];
+                    known.changed.extend(changed);
+                    if row.image && !std::mem::replace(&mut known.image, row.image) {
+                        known.old = old;
+                    }
+                }
                 None => self.rows.push(EntryRow {
                     table: row.table,
                     key: row.key.clone(),
                     before: row.before.clone(),
                     before_version: row.before_version,
                     changed,
+                    image: row.image,
+                    old,
                 }),
             }
         }
@@ -115,8 +130,9 @@ impl OpenEntry {
         version: Version,
     ) -> ClosedEntry {
         let mut records = Vec::with_capacity(self.rows.len());
+        let mut history = Vec::with_capacity(self.rows.len());
         let mut digests = BTreeMap::new();
-        for entry_row in self.rows {
+        for mut entry_row in self.rows {
             let now = rows
                 .get(&entry_row.table)
                 .and_then(|rows| rows.get(&entry_row.key));
@@ -127,13 +143,16 @@ impl OpenEntry {
                 continue;
             }
             entry_row.count(now, &mut digests);
+            history.extend(entry_row.history(&self.author, &table.table, now, version));
             records.push(entry_row.record(&self.author, &table.table, now));
         }
         records.sort_unstable_by_key(|record| record.version);
+        history.sort_unstable_by_key(|record| record.version);
         ClosedEntry {
             author: self.author,
             version,
             records,
+            history,
             grants: self.grants,
             digests,
         }
@@ -164,6 +183,57 @@ impl EntryRow {
             let digest: &mut Digest = digests.entry((*bucket, self.table)).or_default();
             digest.add(self.table, &self.key, now.meta.version);
         }
+    }
+
+    /// What the row's history says of the change (spec PL21); nothing if its values are the same.
+    fn history(
+        &mut self,
+        author: &Author,
+        table: &Table,
+        now: &Touched,
+        entry: Version,
+    ) -> Option<HistoryRecord> {
+        if !self.image {
+            return None;
+        }
+        let change = match (&now.row, self.before_version) {
+            (None, _) => HistoryChange::Delete,
+            (Some(_), Version::ZERO) => HistoryChange::Insert,
+            (Some(_), _) => HistoryChange::Update,
+        };
+        let mut before = self.old.take();
+        let mut value =
+            |position: usize| Some(std::mem::take(before.as_mut()?.0.get_mut(position)?));
+        let mut old: Vec<(ColumnNumber, Option<Value>)> = Vec::new();
+        let all = (0..table.columns.len()).filter(|&p| !table.columns[p].generated);
+        let positions = match (change, &self.changed) {
+            (HistoryChange::Insert, _) => Vec::new(),
+            (HistoryChange::Update, Changed::Columns(columns)) => columns.clone(),
+            (HistoryChange::Update | HistoryChange::Delete, _) => all.collect(),
+        };
+        for position in positions {
+            let value = value(position);
+            let is_same = |now: &Row| value.is_some() && now.0.get(position) == value.as_ref();
+            if !now.row.as_ref().is_some_and(is_same) {
+                old.push((table.columns[position].number, value));
+            }
+        }
+        if change == HistoryChange::Update && old.is_empty() {
+            return None;
+        }
+        old.sort_unstable_by_key(|(column, _)| *column);
+        Some(HistoryRecord {
+            table: self.table,
+            key: self.key.clone(),
+            version: now.meta.version,
+            entry,
+            user: author.user.clone(),
+            device: author.device,
+            change,
+            before: self.before.clone(),
+            after: now.meta.buckets.clone(),
+            old,
+        })
     }
 
     fn record(self, author: &Author, table: &Table, now: &Touched) -> LogRecord {

@@ -50,11 +50,13 @@ pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
     let mut totals = Totals::default();
     let mut head = state.head;
     let mut entries = Vec::with_capacity(state.entries.len());
+    let mut history = Vec::new();
     for entry in std::mem::take(&mut state.entries) {
         let grants = totals.grant(&state, &entry)?;
         let digests = totals.digest(&state, &entry);
         head.version = entry.version;
         head.tag = next_tag(head.tag, entry.author.changeset);
+        history.extend(entry.history);
         entries.push(Arc::new(LogEntry {
             version: entry.version,
             tag: head.tag,
@@ -77,6 +79,7 @@ pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
     let ledger = Ledger {
         metas: metas.collect(),
         entries,
+        history,
         digests: totals
             .digests
             .into_iter()

@@ -76,9 +76,9 @@ pub(crate) fn settle(
             .zip(effects.effects)
             .filter_map(|((before, after), effect)| {
                 let table = after.as_ref().or(before.as_ref())?.table;
-                let (key, row) = match (after, before) {
-                    (Some(after), _) => (after.key, Some(after.row)),
-                    (None, Some(before)) => (before.key, None),
+                let (key, row, old) = match (after, before) {
+                    (Some(after), old) => (after.key, Some(after.row), old.map(|old| old.row)),
+                    (None, Some(before)) => (before.key, None, Some(before.row)),
                     (None, None) => return None,
                 };
                 let Effect {
@@ -96,6 +96,7 @@ pub(crate) fn settle(
                     before,
                     before_version,
                     image: true,
+                    old,
                     columns,
                 })
             }),
@@ -294,6 +295,7 @@ fn moved(stored: Stored, before: &RowMeta, buckets: Vec<BucketId>, version: Vers
         before: before.buckets.clone(),
         before_version: before.version,
         image: false,
+        old: None,
         columns: Vec::new(),
     }
 }

@@ -241,12 +241,12 @@ impl State {
     /// Takes in what a changeset or an observation did, as part of the open entry of `author`.
     ///
     /// `written`: the database has these rows already.
-    pub(crate) fn apply(&mut self, author: &Author, draft: Draft, written: bool) {
+    pub(crate) fn apply(&mut self, author: &Author, mut draft: Draft, written: bool) {
         self.last = draft.last;
         let open = self
             .open
             .get_or_insert_with(|| OpenEntry::new(author.clone()));
-        open.take(&draft);
+        open.take(&mut draft);
         for draft in draft.rows {
             let is_insert = draft.is_insert();
             let RowDraft {

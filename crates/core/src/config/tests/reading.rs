@@ -16,6 +16,7 @@ database = "app.db"
 origins = ["https://app.example.com", "http://localhost:5173"]
 trusted_proxies = ["10.0.0.0/8", "::1"]
 retention_days = 90
+history_days = 0
 messages_per_second = 100
 bytes_per_second = 1_000_000
 schema = "external"
@@ -71,6 +72,7 @@ fn cf4_every_key_of_server_is_read() {
         ],
         trusted_proxies: vec!["10.0.0.0/8".into(), "::1".into()],
         retention_days: 90,
+        history_days: 0,
         messages_per_second: 100,
         bytes_per_second: 1_000_000,
         managed: false,
