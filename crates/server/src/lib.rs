@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod history;
 pub mod hub;
 #[cfg(feature = "net")]
 pub mod net;

@@ -79,6 +79,8 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
         .route("/", get(hello))
         .route("/v1/exchange", post(exchange::exchange::<B>))
         .route("/v1/pull", get(json::pull::<B>))
+        .route("/v1/history", get(json::history::history::<B>))
+        .route("/v1/history/row", get(json::history::row::<B>))
         .route("/v1/push", post(json::push::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
@@ -206,6 +208,7 @@ async fn hello() -> &'static str {
         "/v1/sync      WebSocket for replicas (syncline attach, sync, hydrate)\n",
         "/v1/exchange  the same over plain HTTP\n",
         "/v1/pull      rows as JSON          /v1/push  changes as JSON\n",
+        "/v1/history   changes of one row, newest first\n",
         "/v1/schema    tables                /v1/hashes  row hashes, for verify\n",
         "/healthz /readyz /metrics\n",
     )

@@ -1,7 +1,8 @@
-//! Rows and changes as JSON, for polling, scripts and curl (spec WI15–WI17). The rules, the
+//! Rows and changes as JSON, for polling, scripts and curl (spec WI15–WI18). The rules, the
 //! pipeline and the log are those of every session.
 
 mod cursor;
+pub(crate) mod history;
 mod pull;
 mod push;
 mod value;

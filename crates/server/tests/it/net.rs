@@ -2,6 +2,7 @@
 
 mod admin;
 mod exchange;
+mod history;
 mod http;
 mod json;
 mod limits;
@@ -70,6 +71,7 @@ pub struct Wish {
     pub schema: Schema,
     pub admin: Option<&'static str>,
     pub messages_per_second: Option<u32>,
+    pub history_days: Option<u32>,
     pub trusted_proxies: &'static [&'static str],
     pub folder: Option<tempfile::TempDir>,
 }
@@ -84,6 +86,7 @@ impl Default for Wish {
             schema: demo_schema(),
             admin: None,
             messages_per_second: None,
+            history_days: None,
             trusted_proxies: &[],
             folder: None,
         }
@@ -113,6 +116,9 @@ impl Net {
         config.server.trusted_proxies = proxies.map(ToString::to_string).collect();
         if let Some(messages) = wish.messages_per_second {
             config.server.messages_per_second = messages;
+        }
+        if let Some(days) = wish.history_days {
+            config.server.history_days = days;
         }
         let options = Options {
             listen: wish.listen.parse().expect("an address"),
