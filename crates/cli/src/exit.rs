@@ -129,6 +129,7 @@ fn of_refusal(name: &str) -> Exit {
         code::WRONG_USER => Exit::WrongUser,
         code::PROTOCOL => Exit::Protocol,
         code::SCHEMA => Exit::TableUnfit,
+        "unknown_version" => Exit::NotFound,
         code::UNAVAILABLE => Exit::Unreachable,
         _ => Exit::Refused,
     }
@@ -157,7 +158,8 @@ fn of_client(error: &ClientError) -> Exit {
             "damaged" => Exit::Corrupt,
             "table_unfit" | "unknown_table" => Exit::TableUnfit,
             "unknown_changeset" | "unknown_conflict" => Exit::NotFound,
-            "bad_resolution" => Exit::Usage,
+            "bad_resolution" | "bad_key" => Exit::Usage,
+            "bad_restore" => Exit::TableUnfit,
             _ => Exit::Unexpected,
         },
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use syncline_core::{
     RowKey, Version,
-    wire::{Refusal, SchemaInfo},
+    wire::{Refusal, RowBody, SchemaInfo},
 };
 
 use crate::{credentials::Connection, error::ClientError};
@@ -187,6 +187,29 @@ impl Api {
         )
     }
 
+    /// Asks with a query, answers JSON.
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let response = self.send(Method::GET, &asking(path, query), None).await?;
+        let bytes = self.body(response, ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
+    }
+
+    /// Asks with a query, answers one encoded row body.
+    pub(crate) async fn get_row(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<RowBody, ClientError> {
+        let response = self.send(Method::GET, &asking(path, query), None).await?;
+        let bytes = self.body(response, ANSWER_BYTES_MAX).await?;
+        let body = RowBody::decode(&bytes).map_err(|error| self.strange(&error.to_string()))?;
+        Ok(body.0)
+    }
+
     /// Posts JSON, answers JSON.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
@@ -281,7 +304,7 @@ impl Api {
         }
     }
 
-    fn strange(&self, reason: &str) -> ClientError {
+    pub(crate) fn strange(&self, reason: &str) -> ClientError {
         ClientError::NotASyncline {
             url: self.connection.url.clone(),
             reason: reason.to_owned(),
@@ -299,4 +322,22 @@ impl Api {
             reason: cause.to_string(),
         }
     }
+}
+
+/// The path with its query, percent-encoded.
+fn asking(path: &str, query: &[(&str, &str)]) -> String {
+    let mut text = path.to_owned();
+    for (i, (name, value)) in query.iter().enumerate() {
+        text.push(if i == 0 { '?' } else { '&' });
+        text.push_str(name);
+        text.push('=');
+        for byte in value.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    text
 }

@@ -14,8 +14,8 @@
 use std::{future::IntoFuture, path::Path};
 
 use crate::{
-    Config, Conflict, Error, Event, Progress, Resolution, Status, SyncReport, Tables,
-    executor::block_on,
+    Config, Conflict, Error, Event, Progress, Resolution, RowHistory, RowRestored, Status,
+    SyncReport, Tables, Value, Version, executor::block_on,
 };
 
 /// A [`crate::SyncManager`] for code without async.
@@ -107,6 +107,28 @@ impl SyncManager {
     /// The same.
     pub fn conflicts(&self, open_only: bool) -> Result<Vec<Conflict>, Error> {
         self.wait(self.0.conflicts(open_only))
+    }
+
+    /// As [`crate::SyncManager::history`]: the newest changes. For more or older ones:
+    /// `sync.wait(sync.handle().history(table, key).before(version))`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn history(&self, table: &str, key: Vec<Value>) -> Result<RowHistory, Error> {
+        self.wait(self.0.history(table, key))
+    }
+
+    /// As [`crate::SyncManager::restore_row`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn restore_row(
+        &self,
+        table: &str,
+        key: Vec<Value>,
+        version: Version,
+    ) -> Result<RowRestored, Error> {
+        self.wait(self.0.restore_row(table, key, version))
     }
 
     /// As [`crate::SyncManager::resolve`].

@@ -158,6 +158,7 @@ impl ClientError {
             | ReplicaError::UnknownConflict { .. }
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }
+            | ReplicaError::BadRestore { .. }
             | ReplicaError::InTransaction) => Self::Replica { path, source },
         }
     }

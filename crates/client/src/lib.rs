@@ -50,6 +50,7 @@ mod event;
 mod exchange;
 mod executor;
 mod file_watch;
+mod history;
 mod manager;
 mod migrate;
 mod queue;
@@ -71,6 +72,7 @@ pub use driver::Interrupt;
 pub use event::{
     Author, ChangeRefused, ConflictNotice, EditLost, Event, OperationFailed, RowsChanged,
 };
+pub use history::{ColumnChange, History, RowChange, RowChangeKind, RowHistory};
 pub use manager::SyncManager;
 pub use queue::{
     OPERATION_BYTES_MAX, OperationError, OperationState, QueueStats, QueuedOperation, RetryQueue,
@@ -82,7 +84,8 @@ pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
     Conflict, ConflictKind, LoadProgress, Migrated, QueueState, QueuedChange, QueuedChangeset,
-    Resolution, RowCounts, RowState, RowStatus, Status, TableChange, TableState, TableStatus,
+    Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, TableChange, TableState,
+    TableStatus,
 };
 pub use system::new_id;
 pub use watch::{LiveQuery, Row};
@@ -102,6 +105,7 @@ pub mod engine {
         database::{is_attached, open_replica, rows_to_seed},
         driver::{Driver, Goal, Interrupt, Notice, Summary},
         error::ClientError,
+        history::{PAGE_MAX as HISTORY_PAGE_MAX, history, restore_row},
         system::{new_id, now},
         verify::{Verification, verify},
     };

@@ -125,6 +125,7 @@ fn kind_of(error: &ClientError) -> ErrorKind {
         ClientError::NoServer | ClientError::NoToken => ErrorKind::NotConfigured,
         ClientError::Unreachable { .. } => ErrorKind::NotConnected,
         ClientError::Refused { code, .. } if code == "unauthorized" => ErrorKind::Authentication,
+        ClientError::Refused { code, .. } if code == "unknown_version" => ErrorKind::NotFound,
         ClientError::Refused { .. } | ClientError::NotASyncline { .. } => ErrorKind::Refused,
         ClientError::TableUnfit { .. } => ErrorKind::Table,
         ClientError::Doubt(_) => ErrorKind::Doubt,
@@ -142,7 +143,7 @@ fn kind_of(error: &ClientError) -> ErrorKind {
         | ClientError::Credentials { .. } => ErrorKind::File,
         ClientError::Replica { source, .. } => match source.code() {
             "unknown_changeset" | "unknown_conflict" => ErrorKind::NotFound,
-            "bad_resolution" | "bad_key" => ErrorKind::Invalid,
+            "bad_resolution" | "bad_key" | "bad_restore" => ErrorKind::Invalid,
             "unknown_table" | "table_unfit" => ErrorKind::Table,
             _ => ErrorKind::File,
         },

@@ -68,6 +68,9 @@ pub enum ReplicaError {
     /// The caller passed values that are no key of the table.
     #[error("not a key of table {table}: {reason}")]
     BadKey { table: String, reason: String },
+    /// A row cannot be made what it was.
+    #[error("the row of {table} cannot be restored: {reason}")]
+    BadRestore { table: String, reason: String },
     /// Another transaction is open on the connection.
     #[error("a transaction is open on the connection; commit it first")]
     InTransaction,
@@ -94,6 +97,7 @@ impl ReplicaError {
             Self::UnknownConflict { .. } => "unknown_conflict",
             Self::BadResolution { .. } => "bad_resolution",
             Self::BadKey { .. } => "bad_key",
+            Self::BadRestore { .. } => "bad_restore",
             Self::InTransaction => "in_transaction",
         }
     }

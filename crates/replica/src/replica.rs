@@ -2,10 +2,12 @@
 
 mod inspect;
 mod resolve;
+mod restore;
 mod sides;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use restore::{ColumnThere, RowRestored, RowThere};
 pub use sides::ConflictSides;
 
 use rusqlite::Connection;

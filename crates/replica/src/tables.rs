@@ -265,6 +265,11 @@ impl Remote {
         ))
     }
 
+    /// Our position of the server's column at this position.
+    pub(crate) fn local_position(&self, position: usize) -> Option<usize> {
+        self.to_local.get(position).copied().flatten()
+    }
+
     /// The server's number of the column at this position of ours.
     fn number_of(&self, position: usize) -> Option<ColumnNumber> {
         Some(self.table.columns[self.to_server[position]?].number)

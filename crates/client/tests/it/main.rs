@@ -9,6 +9,7 @@
 mod auto;
 mod blocking;
 mod conflicts;
+mod history;
 mod migrate;
 mod open;
 mod queue;

@@ -133,7 +133,7 @@ pub(crate) async fn row<B: Backend>(
 }
 
 /// The code of a version that is none of the row's, which the wire does not know.
-const NO_VERSION: &str = "not_found";
+const NO_VERSION: &str = "unknown_version";
 
 fn malformed(sentence: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
