@@ -73,6 +73,8 @@ impl Device {
             loading: Vec::new(),
             credit: PLENTY,
             now: now(),
+            renamed: false,
+            register_anew: false,
         };
         device.send(&ClientMessage::Hello(hello)).await?;
         loop {

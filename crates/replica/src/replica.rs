@@ -1,5 +1,6 @@
 //! The facade: one device's database and its session.
 
+mod device;
 mod inspect;
 mod resolve;
 mod restore;
@@ -534,26 +535,6 @@ impl Replica {
     /// The database's.
     pub fn url(&self) -> Result<Option<String>, ReplicaError> {
         settings::get(&self.conn, Key::Url)
-    }
-
-    /// Remembers what the user's device list calls this device; told with the next session.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn set_device_name(&mut self, name: &str) -> Result<(), ReplicaError> {
-        settings::put(&self.conn, Key::DeviceName, name)
-    }
-
-    /// What the user's device list calls this device, and its operating system and program.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn device_name(&self) -> Result<(String, String), ReplicaError> {
-        let get = |key| settings::get::<String>(&self.conn, key);
-        Ok((
-            get(Key::DeviceName)?.unwrap_or_default(),
-            get(Key::Platform)?.unwrap_or_default(),
-        ))
     }
 
     /// Remembers where the driver connects to.

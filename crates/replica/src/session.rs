@@ -8,7 +8,7 @@ mod timers;
 use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
-    BucketId, ChangesetId, TableNumber, Timestamp,
+    BucketId, ChangesetId, TableNumber, Timestamp, Version,
     wire::{ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
 };
 
@@ -28,6 +28,8 @@ pub const TIMEOUT: &str = "timeout";
 pub(crate) const CREDIT_WINDOW: u64 = 4 * 1024 * 1024;
 /// Credit is given back in steps of at least this.
 const CREDIT_STEP: u64 = 512 * 1024;
+/// How often the server is told which checkpoint was applied, beside giving credit back.
+const TELL_CHECKPOINT_MS: u64 = 5_000;
 /// What may wait for its checkpoint: the largest changeset and what is around it (spec LO8).
 const CHANGES_BYTES_MAX: usize = 96 * 1024 * 1024;
 
@@ -77,6 +79,12 @@ pub(crate) struct Session {
     /// Tables named in Hello.
     tables: Option<Vec<TableNumber>>,
     hello_sent: Timestamp,
+    /// The device's name in Hello.
+    name_told: String,
+    /// The last checkpoint that was applied in this session.
+    checkpoint: Option<Version>,
+    /// When the server was last told of one, and of which.
+    checkpoint_told: Option<(Timestamp, Version)>,
     /// How many were applied.
     checkpoints: u32,
     is_live: bool,

@@ -14,6 +14,9 @@ pub struct Status {
     pub url: Option<String>,
     /// Whether a session is streaming on this [`crate::Replica`] (another process may have one).
     pub connected: bool,
+    /// The user took this device off the list: nothing is sent or received until it is registered
+    /// anew ([`crate::Replica::register_anew`]).
+    pub deregistered: bool,
     pub tables: Vec<TableStatus>,
     /// Changesets that wait to be sent or answered.
     pub waiting: u64,

@@ -20,8 +20,8 @@ use syncline_core::{
     Changeset, DeviceId, Lease, Timestamp, UserId, Version,
     rules::Identity,
     wire::{
-        ClientMessage, Hello, Ping, Refusal, SchemaInfo, ServerMessage, code, decode_client,
-        encode_server,
+        ClientMessage, Credit, Hello, Ping, Refusal, SchemaInfo, ServerMessage, code,
+        decode_client, encode_server,
     },
 };
 use syncline_store::Context;
@@ -93,6 +93,8 @@ pub struct Proof {
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub device: DeviceId,
+    /// What its user's list calls it.
+    pub name: String,
     /// The device whose file this was before it was copied or restored.
     pub forked_from: Option<DeviceId>,
     pub next_number: u64,
@@ -129,6 +131,10 @@ pub struct Session {
     refused: Arc<BTreeSet<u64>>,
     /// The last version this device can have been sent.
     sent: Version,
+    /// The newest checkpoint that the replica is known to have applied.
+    acknowledged: Option<Version>,
+    /// The last checkpoint that was sent, and whether nothing was left to be sent then.
+    checkpoint_sent: Option<(Version, bool)>,
     last_heard: Timestamp,
     /// When the token ends, unless a fresh one arrives before.
     expires: Option<Timestamp>,
@@ -158,6 +164,8 @@ impl Session {
             unanswered_bytes: 0,
             refused: Arc::default(),
             sent: Version::ZERO,
+            acknowledged: None,
+            checkpoint_sent: None,
             last_heard: now,
             expires: None,
             pace: None,
@@ -234,7 +242,7 @@ impl Session {
             ClientMessage::Hello(hello) => self.hello(hello),
             ClientMessage::Push(push) => self.push(push),
             ClientMessage::PushPart(part) => self.push_part(&part),
-            ClientMessage::Credit(credit) => self.out.add_credit(credit.bytes),
+            ClientMessage::Credit(credit) => self.credit(credit),
             ClientMessage::Load(load) => self.load(&load.positions),
             ClientMessage::Token(renewal) => self.actions.push_back(Action::Renew(renewal.token)),
             ClientMessage::Ping(ping) => {
@@ -244,6 +252,13 @@ impl Session {
                 }));
             }
             ClientMessage::Unknown(_) => {}
+        }
+    }
+
+    fn credit(&mut self, credit: Credit) {
+        self.out.add_credit(credit.bytes);
+        if let (Some(applied), Some((sent, _))) = (credit.checkpoint, self.checkpoint_sent) {
+            self.acknowledged = self.acknowledged.max(Some(applied.min(sent)));
         }
     }
 
@@ -312,6 +327,27 @@ impl Session {
             change: None,
             fatal: true,
         });
+    }
+
+    /// Tells the replica that its user took the device off the list, and closes (spec DE4).
+    pub fn deregistered(&mut self) {
+        self.refuse(syncline_store::device::deregistered());
+    }
+
+    /// The newest checkpoint that the replica is known to have applied; zero where everything
+    /// loads again, `None` before the welcome.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<Version> {
+        self.acknowledged
+    }
+
+    /// Whether the replica is known to have everything that there was to be sent.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        let applied = |(sent, caught_up): (Version, bool)| {
+            caught_up && self.sent <= sent && self.acknowledged >= Some(sent)
+        };
+        matches!(self.phase, Phase::Streaming(_)) && self.checkpoint_sent.is_some_and(applied)
     }
 
     /// Whether a frame waits to be sent.

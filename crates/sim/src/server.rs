@@ -329,12 +329,15 @@ impl Running {
                         next_lease: hello.next_lease,
                         user: session.user().clone(),
                         name: hello.device_name.clone(),
+                        renamed: hello.renamed,
                         platform: hello.platform.clone(),
+                        register_anew: hello.register_anew,
                     };
                     let opened = ready(open_device(&mut self.storage, &hello, fresh, now));
                     let opened: Result<Opened, Refusal> = match opened {
                         Ok(opened) => Ok(Opened {
                             device: opened.state.id,
+                            name: opened.state.name,
                             forked_from: opened.forked_from,
                             next_number: opened.state.last_number + 1,
                         }),

@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 2;
+pub(crate) const FORMAT: i64 = 3;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -20,6 +20,10 @@ const MIGRATIONS: &[&str] = &[
      CREATE INDEX syncline_history_rows ON syncline_history(table_no, key);
      INSERT INTO syncline_server
        SELECT 'history_since', ifnull(max(version), 0) FROM syncline_log;",
+    // 3: devices can be listed and deregistered.
+    "ALTER TABLE syncline_devices ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE syncline_devices ADD COLUMN deregistered INTEGER;
+     CREATE INDEX syncline_devices_user ON syncline_devices(user);",
 ];
 
 /// Everything besides the apps' tables, their inboxes and triggers.
@@ -59,8 +63,9 @@ CREATE TABLE syncline_grants(
 CREATE TABLE syncline_devices(
   id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, platform TEXT NOT NULL,
   lease BLOB NOT NULL, previous_lease BLOB NOT NULL, last_number INTEGER NOT NULL,
-  forked INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL
-) WITHOUT ROWID;
+  forked INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+  checkpoint INTEGER NOT NULL DEFAULT 0, deregistered INTEGER) WITHOUT ROWID;
+CREATE INDEX syncline_devices_user ON syncline_devices(user);
 CREATE TABLE syncline_capture(off INTEGER NOT NULL);
 INSERT INTO syncline_capture VALUES (0);
 CREATE TABLE syncline_pending(
@@ -217,6 +222,12 @@ mod tests {
         create(conn, &[1; 32]).unwrap();
         conn.execute_batch(
             "DROP TABLE syncline_history;
+             DROP TABLE syncline_devices;
+             CREATE TABLE syncline_devices(
+               id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL,
+               platform TEXT NOT NULL, lease BLOB NOT NULL, previous_lease BLOB NOT NULL,
+               last_number INTEGER NOT NULL, forked INTEGER NOT NULL,
+               first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL) WITHOUT ROWID;
              DELETE FROM syncline_server WHERE name = 'history_since';
              UPDATE syncline_server SET value = 1 WHERE name = 'format';",
         )
@@ -242,6 +253,28 @@ mod tests {
         let copy = Connection::open(side_file(&path, "-format-1")).unwrap();
         assert_eq!(found_format(&copy).unwrap(), Some(1));
         assert!(!copy.table_exists(None, "syncline_two").unwrap());
+    }
+
+    #[test]
+    fn data_of_the_first_format_has_the_tables_of_new_data_once_it_was_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::File(dir.path().join("data.db"));
+        let mut old = place.writer().unwrap();
+        create_format_1(&mut old);
+        prepare(&mut old, &place, &[2; 32]).unwrap();
+        let mut new = Connection::open_in_memory().unwrap();
+        create(&mut new, &[1; 32]).unwrap();
+        let columns = |conn: &Connection| -> Vec<(String, String, String, i64, Option<String>)> {
+            let sql = "SELECT m.name, c.name, c.type, c.\"notnull\", c.dflt_value
+                       FROM sqlite_schema m JOIN pragma_table_xinfo(m.name) c ORDER BY 1, c.cid";
+            let mut statement = conn.prepare(sql).unwrap();
+            let read =
+                |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?));
+            let rows = statement.query_map([], read).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        assert_eq!(columns(&old), columns(&new));
+        assert_eq!(found_format(&old).unwrap(), Some(FORMAT));
     }
 
     #[test]

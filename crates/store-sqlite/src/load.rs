@@ -218,26 +218,49 @@ fn changeset(conn: &Connection, id: ChangesetId) -> Result<Option<KnownChangeset
     }))
 }
 
+/// What [`device_of`] reads.
+const DEVICE: &str = "id, user, name, platform, lease, previous_lease, last_number, forked,
+                      first_seen, last_seen, checkpoint, deregistered";
+
 fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
-    let sql = "SELECT user, name, platform, lease, previous_lease, last_number, forked,
-               first_seen, last_seen FROM syncline_devices WHERE id = ?1";
-    let mut statement = conn.prepare_cached(sql)?;
+    let sql = format!("SELECT {DEVICE} FROM syncline_devices WHERE id = ?1");
+    let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query([&id.0[..]])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    Ok(Some(DeviceState {
-        id,
-        user: UserId(row.get(0)?),
-        name: row.get(1)?,
-        platform: row.get(2)?,
-        lease: Lease(bytes(row, 3)?),
-        previous_lease: Lease(bytes(row, 4)?),
-        last_number: unsigned(row, 5)?,
-        forked: row.get(6)?,
-        first_seen: Timestamp(unsigned(row, 7)?),
-        last_seen: Timestamp(unsigned(row, 8)?),
-    }))
+    rows.next()?.map(device_of).transpose()
+}
+
+/// A user's devices, those that were seen last first.
+pub(crate) fn devices(conn: &Connection, user: &UserId, max: usize) -> Result<Vec<DeviceState>> {
+    let sql = format!(
+        "SELECT {DEVICE} FROM syncline_devices WHERE user = ?1 AND deregistered IS NULL
+         ORDER BY last_seen DESC, id LIMIT ?2"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let mut rows = statement.query((&user.0, max))?;
+    let mut devices = Vec::new();
+    while let Some(row) = rows.next()? {
+        devices.push(device_of(row)?);
+    }
+    Ok(devices)
+}
+
+fn device_of(row: &rusqlite::Row<'_>) -> Result<DeviceState> {
+    let deregistered: Option<i64> = row.get(11)?;
+    Ok(DeviceState {
+        id: DeviceId(bytes(row, 0)?),
+        user: UserId(row.get(1)?),
+        name: row.get(2)?,
+        platform: row.get(3)?,
+        lease: Lease(bytes(row, 4)?),
+        previous_lease: Lease(bytes(row, 5)?),
+        last_number: unsigned(row, 6)?,
+        forked: row.get(7)?,
+        first_seen: Timestamp(unsigned(row, 8)?),
+        last_seen: Timestamp(unsigned(row, 9)?),
+        checkpoint: version(row, 10)?,
+        deregistered: deregistered.map(|at| Timestamp(at.cast_unsigned())),
+    })
 }
 
 fn grant_count(conn: &Connection, grant: Grant) -> Result<(u64, Version)> {

@@ -16,8 +16,8 @@ use syncline_core::{
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowHash, RowMeta,
-    StorageError,
+    DeviceState, Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowHash,
+    RowMeta, StorageError,
 };
 
 use crate::{
@@ -164,6 +164,14 @@ impl Reader for SqliteReader {
         max: usize,
     ) -> Result<Vec<RowHash>, StorageError> {
         self.snapshot(|conn, catalog| hashes(conn, catalog, table, buckets, after, max))
+    }
+
+    async fn devices(
+        &mut self,
+        user: &UserId,
+        max: usize,
+    ) -> Result<Vec<DeviceState>, StorageError> {
+        self.snapshot(|conn, _| load::devices(conn, user, max))
     }
 
     async fn rows(

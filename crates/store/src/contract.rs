@@ -9,6 +9,7 @@
     reason = "a test that goes wrong is to stop where it does"
 )]
 
+pub mod devices;
 pub mod groups;
 pub mod history;
 pub mod ledgers;
@@ -43,6 +44,12 @@ pub trait Bed {
 macro_rules! storage_contract {
     ($bed:expr) => {
         $crate::storage_contract! { @cases $bed;
+            devices:
+                de2_a_name_stays_until_somebody_gives_another,
+                de3_devices_are_listed_for_their_user_the_last_seen_first,
+                de3_how_devices_were_seen_is_noted_at_once,
+                de4_a_deregistered_device_opens_nothing_and_commits_nothing,
+                de5_a_device_that_is_registered_anew_is_another_one;
             groups:
                 pl1_a_commit_is_seen_afterwards_and_a_rollback_is_not,
                 pl1_a_group_sees_its_own_writes,

@@ -1,7 +1,14 @@
-//! Opening a session: which device this is (spec SE2).
+//! Devices: which one a session is for (spec SE2), what they are called, and which of them may
+//! not come back (spec DE1–DE5).
+
+mod manage;
+
+pub use manage::{
+    DeviceName, DeviceNameError, DeviceSeen, deregister_device, note_devices, rename_device,
+};
 
 use syncline_core::{
-    DeviceId, Lease, Timestamp, UserId,
+    DeviceId, Lease, Timestamp, UserId, Version,
     wire::{Refusal, code},
 };
 
@@ -12,9 +19,6 @@ use crate::{
     want::{Loaded, Want},
 };
 
-/// Longest name and platform that are kept, in characters.
-const NAME_CHARS_MAX: usize = 200;
-
 /// What a Hello and its token say about the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceHello {
@@ -23,7 +27,11 @@ pub struct DeviceHello {
     pub next_lease: Lease,
     pub user: UserId,
     pub name: String,
+    /// Whether the name was given on the device since it last heard its name from here.
+    pub renamed: bool,
     pub platform: String,
+    /// A deregistered device is to come back, under another id.
+    pub register_anew: bool,
 }
 
 /// The device that the session is for.
@@ -31,7 +39,8 @@ pub struct DeviceHello {
 pub struct DeviceOpened {
     /// As it is on disk now; its id is another than the Hello's if `forked_from` is set.
     pub state: DeviceState,
-    /// The file is a copy or a restored backup of this device's: its cursors bear its MAC.
+    /// The file is a copy or a restored backup of this device's, or it is this device's and was
+    /// registered anew: its cursors bear its MAC.
     pub forked_from: Option<DeviceId>,
 }
 
@@ -46,11 +55,11 @@ pub enum OpenDeviceError {
 }
 
 /// Checks and renews the lease, durably. `fresh` is a random id, used if the file turns out to be
-/// a copy.
+/// a copy, or is registered anew.
 ///
 /// # Errors
-/// [`OpenDeviceError::Refused`] for another user's device or an empty lease. On any error nothing
-/// changed.
+/// [`OpenDeviceError::Refused`] for another user's device, a deregistered one or an empty lease.
+/// On any error nothing changed.
 pub async fn open_device<S: Storage>(
     storage: &mut S,
     hello: &DeviceHello,
@@ -61,11 +70,7 @@ pub async fn open_device<S: Storage>(
         return Err(refused(code::MALFORMED, "the next lease is empty"));
     }
     let mut group = storage.begin().await?;
-    let mut loaded = Loaded::default();
-    group
-        .load(&[Want::Device(hello.device)], &mut loaded)
-        .await?;
-    let known = loaded.devices.remove(&hello.device).flatten();
+    let known = load_one(&mut group, hello.device).await?;
     let opened = match judge(known, hello, fresh, now) {
         Ok(opened) => opened,
         Err(error) => {
@@ -82,23 +87,38 @@ pub async fn open_device<S: Storage>(
     Ok(opened)
 }
 
+async fn load_one<G: Group>(
+    group: &mut G,
+    device: DeviceId,
+) -> Result<Option<DeviceState>, StorageError> {
+    let mut loaded = Loaded::default();
+    group.load(&[Want::Device(device)], &mut loaded).await?;
+    Ok(loaded.devices.remove(&device).flatten())
+}
+
 fn judge(
     known: Option<DeviceState>,
     hello: &DeviceHello,
     fresh: DeviceId,
     now: Timestamp,
 ) -> Result<DeviceOpened, OpenDeviceError> {
+    let (name, platform) = (
+        manage::told_name(&hello.name),
+        manage::told(&hello.platform),
+    );
     let registered = |id: DeviceId, forked: bool| DeviceState {
         id,
         user: hello.user.clone(),
-        name: shortened(&hello.name),
-        platform: shortened(&hello.platform),
+        name: name.clone(),
+        platform: platform.clone(),
         lease: hello.next_lease,
         previous_lease: hello.lease,
         last_number: 0,
         forked,
         first_seen: now,
         last_seen: now,
+        checkpoint: Version::ZERO,
+        deregistered: None,
     };
     let usable = hello.device != DeviceId::default() && hello.device != EXTERNAL;
     match known {
@@ -106,13 +126,18 @@ fn judge(
             let message = "this file belongs to another user; sign in as that user, or detach it";
             Err(refused(code::WRONG_USER, message))
         }
-        Some(device) if is_lease_holder(&device, hello) => {
+        Some(device) if device.deregistered.is_some() && !hello.register_anew => {
+            Err(OpenDeviceError::Refused(Box::new(deregistered())))
+        }
+        Some(device) if device.deregistered.is_none() && is_lease_holder(&device, hello) => {
             let mut state = DeviceState {
-                name: shortened(&hello.name),
-                platform: shortened(&hello.platform),
+                platform,
                 last_seen: now,
                 ..device
             };
+            if hello.renamed {
+                state.name = name;
+            }
             if state.lease == hello.lease {
                 (state.previous_lease, state.lease) = (hello.lease, hello.next_lease);
             }
@@ -138,17 +163,27 @@ fn is_lease_holder(device: &DeviceState, hello: &DeviceHello) -> bool {
         || (device.previous_lease, device.lease) == (hello.lease, hello.next_lease)
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(NAME_CHARS_MAX).collect()
+/// What a device hears that its user took off the list (spec DE4).
+#[must_use]
+pub fn deregistered() -> Refusal {
+    refusal(
+        code::DEREGISTERED,
+        "this device was removed from its user's list of devices; what it has not sent stays in \
+         the file; register it anew to go on",
+    )
 }
 
 fn refused(code: &str, message: &str) -> OpenDeviceError {
-    OpenDeviceError::Refused(Box::new(Refusal {
+    OpenDeviceError::Refused(Box::new(refusal(code, message)))
+}
+
+fn refusal(code: &str, message: &str) -> Refusal {
+    Refusal {
         code: code.to_owned(),
         message: message.to_owned(),
         retry: false,
         retry_after_ms: None,
         change: None,
         fatal: true,
-    }))
+    }
 }

@@ -61,5 +61,11 @@ pub struct DeviceState {
     /// Split off from another device's file (a copy, a restored backup).
     pub forked: bool,
     pub first_seen: Timestamp,
+    /// When it was last connected, at most a minute late.
     pub last_seen: Timestamp,
+    /// The newest checkpoint that it is known to have applied; zero for none.
+    pub checkpoint: Version,
+    /// Since when its user does not want it any more (spec DE4): it stays known by its id, and
+    /// opens no session.
+    pub deregistered: Option<Timestamp>,
 }

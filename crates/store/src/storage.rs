@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, DeviceId, Row, RowKey, Schema, TableNumber, Tag, Version,
+    BucketId, DeviceId, Row, RowKey, Schema, TableNumber, Tag, UserId, Version,
     config::Config,
     digest::Digest,
     rules::{Grant, GranteeId, RuleColumn},
@@ -383,6 +383,16 @@ pub trait Reader {
         after: Option<&RowKey>,
         max: usize,
     ) -> Result<Vec<RowHash>, StorageError>;
+    /// Devices of `user` that are not deregistered, those that were seen last first, by id where
+    /// that is the same; at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn devices(
+        &mut self,
+        user: &UserId,
+        max: usize,
+    ) -> Result<Vec<DeviceState>, StorageError>;
     /// Live rows themselves, for JSON over HTTP.
     ///
     /// # Errors

@@ -53,7 +53,8 @@ pub struct Hello {
     pub next_lease: Lease,
     #[n(4)]
     pub device_name: String,
-    /// Operating system and program, for the device list.
+    /// Operating system and program, for the device list; both as the server keeps them: short,
+    /// control characters spelled out.
     #[n(5)]
     pub platform: String,
     /// The server this file belongs to; all zero when it has never met one.
@@ -86,6 +87,19 @@ pub struct Hello {
     /// The device's clock when this was sent.
     #[n(14)]
     pub now: Timestamp,
+    /// `device_name` was given here since the last Welcome, so it takes the place of the one that
+    /// the server has.
+    #[n(15)]
+    #[cbor(skip_if = "is_false")]
+    pub renamed: bool,
+    /// The device was deregistered, and its user wants it back: under an id of its own.
+    #[n(16)]
+    #[cbor(skip_if = "is_false")]
+    pub register_anew: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// At most this many cursors are kept and sent.
@@ -154,6 +168,9 @@ pub struct Welcome {
     /// The oldest version the log still has.
     #[n(10)]
     pub horizon: Version,
+    /// What the user's device list calls this device.
+    #[n(11)]
+    pub device_name: Option<String>,
 }
 
 /// How the stream starts.
@@ -302,6 +319,8 @@ pub mod code {
     pub const WRONG_SERVER: &str = "wrong_server";
     /// The file belongs to another user.
     pub const WRONG_USER: &str = "wrong_user";
+    /// The user has taken the device off their list.
+    pub const DEREGISTERED: &str = "deregistered";
     /// A changeset's number is not the next one.
     pub const GAP: &str = "gap";
     /// A changeset it depends on was refused.
@@ -340,6 +359,9 @@ pub mod code {
 pub struct Credit {
     #[n(0)]
     pub bytes: u64,
+    /// The last checkpoint that the replica applied, for the device list.
+    #[n(1)]
+    pub checkpoint: Option<Version>,
 }
 
 /// A fresh token for the live session, of the same user. Never printed.

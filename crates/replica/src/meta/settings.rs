@@ -21,7 +21,13 @@ pub(crate) enum Key {
     User,
     Url,
     DeviceName,
+    /// The device's name was given here since the last Welcome.
+    NamedHere,
     Platform,
+    /// The server said that the user took this device off the list.
+    Deregistered,
+    /// The next Hello asks for another device id, because this one was deregistered.
+    RegisterAnew,
     /// Chosen tables: names, one a line; absent for all.
     Tables,
     /// Whether missing tables are created.
@@ -63,7 +69,10 @@ impl Key {
             Self::User => "user",
             Self::Url => "url",
             Self::DeviceName => "device_name",
+            Self::NamedHere => "named_here",
             Self::Platform => "platform",
+            Self::Deregistered => "deregistered",
+            Self::RegisterAnew => "register_anew",
             Self::Tables => "tables",
             Self::CreateMissing => "create_missing",
             Self::Seeding => "seeding",

@@ -81,6 +81,7 @@ impl Replica {
             user: settings::get(conn, Key::User)?,
             url: settings::get(conn, Key::Url)?,
             connected: self.session.phase == Phase::Streaming,
+            deregistered: self.is_deregistered()?,
             tables,
             waiting: outbox::count(conn, State::Sealed)?,
             accepted: outbox::count(conn, State::Accepted)?,

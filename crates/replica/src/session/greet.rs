@@ -35,6 +35,12 @@ impl Replica {
     fn try_connect(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.seal(now)?;
         self.session.reset();
+        if self.is_deregistered()? {
+            let message = "this device was removed from its user's list of devices; register it \
+                           anew to go on";
+            self.session.close(code::DEREGISTERED, message, false);
+            return Ok(());
+        }
         let anew = self.session.reconnect.begin_anew();
         let mut fresh = Lease::default();
         self.entropy.fill(&mut fresh.0);
@@ -51,6 +57,7 @@ impl Replica {
             self.hello(next_lease, anew, now)
         })?;
         self.session.tables.clone_from(&hello.tables);
+        self.session.name_told.clone_from(&hello.device_name);
         self.session.hello_sent = now;
         self.session.last_heard = now;
         self.session.phase = Phase::Greeting;
@@ -69,6 +76,7 @@ impl Replica {
             false => cursors::list(conn)?,
         };
         let text = |key| settings::get::<String>(conn, key);
+        let flag = |key| Ok::<_, ReplicaError>(settings::get(conn, key)?.unwrap_or(false));
         Ok(Hello {
             protocol: PROTOCOL,
             device: DeviceId(settings::get_id(conn, Key::Device)?.unwrap_or_default()),
@@ -88,6 +96,8 @@ impl Replica {
             buckets_sum: sum,
             credit: CREDIT_WINDOW,
             now,
+            renamed: flag(Key::NamedHere)?,
+            register_anew: flag(Key::RegisterAnew)?,
         })
     }
 
@@ -115,7 +125,9 @@ impl Replica {
             return Ok(());
         }
         let sent = self.session.hello_sent;
+        let told = std::mem::take(&mut self.session.name_told);
         let taken = self.transact(now, |work, entropy| {
+            take_name(work.conn, &welcome, &told)?;
             take_welcome(work, &welcome, sent, entropy, now)
         })?;
         if taken.is_none() {
@@ -189,6 +201,25 @@ impl Replica {
         }
         Ok(None)
     }
+}
+
+/// What the server calls this device, unless it was given another name here since Hello; and
+/// whatever made it one that is not wanted has passed (spec DE2, DE5).
+fn take_name(
+    conn: &rusqlite::Connection,
+    welcome: &Welcome,
+    told: &str,
+) -> Result<(), ReplicaError> {
+    settings::remove(conn, Key::Deregistered)?;
+    settings::remove(conn, Key::RegisterAnew)?;
+    let name: Option<String> = settings::get(conn, Key::DeviceName)?;
+    if name.unwrap_or_default() == told {
+        settings::remove(conn, Key::NamedHere)?;
+        if let Some(name) = &welcome.device_name {
+            settings::put(conn, Key::DeviceName, name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Everything a Welcome changes on disk, but the schema (spec SE7).

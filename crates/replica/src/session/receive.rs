@@ -1,14 +1,14 @@
 //! What arrives: one message at a time, in order.
 
 use syncline_core::{
-    Timestamp,
+    Timestamp, Version,
     wire::{
         Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
         PushResult, Refusal, ServerMessage, Verdict, code, decode_server,
     },
 };
 
-use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
+use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase, TELL_CHECKPOINT_MS};
 use crate::{
     apply::{
         CheckpointInput, Kept, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
@@ -67,10 +67,7 @@ impl Replica {
         self.session.pinged = None;
         match (self.session.phase, message) {
             (Phase::Greeting, ServerMessage::Welcome(welcome)) => self.welcome(*welcome, now),
-            (_, ServerMessage::Refusal(refusal)) => {
-                self.refusal(&refusal, now);
-                Ok(())
-            }
+            (_, ServerMessage::Refusal(refusal)) => self.refusal(&refusal, now),
             (_, ServerMessage::Pong(_) | ServerMessage::Unknown(_)) => Ok(()),
             (Phase::Streaming, ServerMessage::PushResult(result)) => self.answered(&result, now),
             (Phase::Streaming, ServerMessage::Grants(grants)) => {
@@ -113,22 +110,47 @@ impl Replica {
         self.session.fault(error.code(), message);
     }
 
-    fn refusal(&mut self, refusal: &Refusal, now: Timestamp) {
+    fn refusal(&mut self, refusal: &Refusal, now: Timestamp) -> Result<(), ReplicaError> {
         if refusal.fatal || self.session.phase == Phase::Greeting {
+            if refusal.code == code::DEREGISTERED {
+                settings::put(&self.conn, Key::Deregistered, true)?;
+            }
             if let Some(pause) = refusal.retry_after_ms {
                 self.session.reconnect.not_before(now.plus_millis(pause));
             }
             self.session
                 .close(&refusal.code, refusal.message.clone(), refusal.retry);
         }
+        Ok(())
     }
 
     /// Gives credit back for a frame that was taken (spec SE15).
     fn give_back(&mut self, bytes: u64) {
         self.session.owed += bytes;
         if self.session.owed >= CREDIT_STEP {
-            let bytes = std::mem::take(&mut self.session.owed);
-            self.session.send(&ClientMessage::Credit(Credit { bytes }));
+            self.send_credit();
+        }
+    }
+
+    fn send_credit(&mut self) {
+        let credit = Credit {
+            bytes: std::mem::take(&mut self.session.owed),
+            checkpoint: self.session.checkpoint,
+        };
+        self.session.send(&ClientMessage::Credit(credit));
+    }
+
+    /// Tells the server now and then which checkpoint was applied, for the device list. What a
+    /// pause holds back is told at the next checkpoint, which the server sends within 25 s.
+    fn tell_checkpoint(&mut self, applied: Version, now: Timestamp) {
+        self.session.checkpoint = Some(applied);
+        let is_due = self
+            .session
+            .checkpoint_told
+            .is_none_or(|(at, told)| told < applied && at.plus_millis(TELL_CHECKPOINT_MS) <= now);
+        if is_due {
+            self.session.checkpoint_told = Some((now, applied));
+            self.send_credit();
         }
     }
 
@@ -237,6 +259,7 @@ impl Replica {
         }
         self.session.is_live = applied.is_live;
         self.session.caught_up = checkpoint.caught_up;
+        self.tell_checkpoint(checkpoint.cursor.version, now);
         Ok(())
     }
 

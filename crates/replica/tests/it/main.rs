@@ -28,6 +28,7 @@ mod migrations;
 mod model;
 mod once;
 mod outbox;
+mod registration;
 mod restored;
 mod room;
 mod rows;

@@ -51,6 +51,7 @@ fn welcome(device: &Device, hello: &Hello) -> Welcome {
         next_number: 2,
         pushes_max: 16,
         horizon: syncline_core::Version::ZERO,
+        device_name: None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The one writer: a thread that gathers what all sessions sent into groups and commits them.
 
-use std::{ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use futures_util::FutureExt;
 use syncline_core::{
@@ -9,12 +11,13 @@ use syncline_core::{
     wire::{Hello, PushResult, Refusal, Verdict, code},
 };
 use syncline_store::{
-    Context, DeviceHello, GroupOutcome, OpenDeviceError, SchemaOptions, Storage, StorageError,
-    Submission, commit_group, open_device,
+    Context, DeviceHello, DeviceName, DeviceSeen, DeviceState, GroupOutcome, OpenDeviceError,
+    SchemaOptions, Storage, StorageError, Submission, commit_group, deregister_device,
+    note_devices, open_device, rename_device,
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, clock, metrics};
+use super::{Backend, clock, metrics, presence::Presence};
 use crate::session::{Opened, SessionContext};
 
 /// Requests that may wait; a session that finds the queue full waits itself.
@@ -30,7 +33,22 @@ const TRIM_EVERY_MILLIS: u64 = 600_000;
 /// What sessions ask of the committer.
 pub(crate) enum Request {
     Commit(Box<Submission>, oneshot::Sender<PushResult>),
-    Open(Box<Hello>, UserId, oneshot::Sender<Result<Opened, Refusal>>),
+    /// Open a device, for the session that is given if it is one's.
+    Open(
+        Box<Hello>,
+        UserId,
+        Option<Arc<Presence>>,
+        oneshot::Sender<Result<Opened, Refusal>>,
+    ),
+    /// Change a user's device; `None` if the user has none of this id.
+    Device(
+        UserId,
+        DeviceId,
+        DeviceChange,
+        oneshot::Sender<Result<Option<DeviceState>, StorageError>>,
+    ),
+    /// Write down how devices were seen.
+    Seen(BTreeMap<DeviceId, DeviceSeen>),
     /// Bring the tables to this configuration; an error is a sentence for people.
     Schema(
         Box<Config>,
@@ -40,6 +58,12 @@ pub(crate) enum Request {
     Stop,
 }
 
+/// What a user does to a device.
+pub(crate) enum DeviceChange {
+    Rename(DeviceName),
+    Deregister,
+}
+
 /// What the committer tells the rest of the server, before it goes on.
 pub(crate) enum News<'a> {
     /// A group, durably committed.
@@ -47,6 +71,10 @@ pub(crate) enum News<'a> {
     /// Tables or rules changed: later groups are of this context, whose window on the log starts
     /// here.
     Context(&'a Arc<SessionContext>),
+    /// A session's device is open.
+    Opened(&'a Arc<Presence>, DeviceId),
+    /// Sessions of this device have to end.
+    Deregistered(DeviceId),
 }
 
 pub(crate) type Publish = Box<dyn Fn(News<'_>) + Send>;
@@ -94,9 +122,17 @@ impl<B: Backend> Committer<B> {
                     answers.push(answer);
                 }
                 // Whoever has gone meanwhile does not miss the answer.
-                Request::Open(hello, user, answer) => {
-                    drop(answer.send(self.open(&hello, user).await));
+                Request::Open(hello, user, presence, answer) => {
+                    let opened = self.open(&hello, user).await;
+                    if let (Ok(opened), Some(presence)) = (&opened, &presence) {
+                        (self.publish)(News::Opened(presence, opened.device));
+                    }
+                    drop(answer.send(opened));
                 }
+                Request::Device(user, device, change, answer) => {
+                    drop(answer.send(self.change_device(&user, device, change).await));
+                }
+                Request::Seen(seen) => self.note(&seen).await,
                 Request::Schema(config, answer) => {
                     drop(answer.send(self.apply(&config).await));
                 }
@@ -159,12 +195,15 @@ impl<B: Backend> Committer<B> {
             next_lease: hello.next_lease,
             user,
             name: hello.device_name.clone(),
+            renamed: hello.renamed,
             platform: hello.platform.clone(),
+            register_anew: hello.register_anew,
         };
         let opened = open_device(&mut self.storage, &facts, fresh, clock::now()).await;
         match opened {
             Ok(opened) => Ok(Opened {
                 device: opened.state.id,
+                name: opened.state.name,
                 forked_from: opened.forked_from,
                 next_number: opened.state.last_number + 1,
             }),
@@ -173,6 +212,32 @@ impl<B: Backend> Committer<B> {
                 tracing::error!(%error, "a device could not be opened");
                 Err(storage_refusal(&error))
             }
+        }
+    }
+
+    async fn change_device(
+        &mut self,
+        user: &UserId,
+        device: DeviceId,
+        change: DeviceChange,
+    ) -> Result<Option<DeviceState>, StorageError> {
+        let storage = &mut self.storage;
+        match change {
+            DeviceChange::Rename(name) => rename_device(storage, user, device, &name).await,
+            DeviceChange::Deregister => {
+                let found = deregister_device(storage, user, device, clock::now()).await?;
+                if found.is_some() {
+                    tracing::info!(%device, "a device was deregistered");
+                    (self.publish)(News::Deregistered(device));
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    async fn note(&mut self, seen: &BTreeMap<DeviceId, DeviceSeen>) {
+        if let Err(error) = note_devices(&mut self.storage, seen).await {
+            tracing::warn!(%error, "when devices were seen could not be written down");
         }
     }
 
@@ -254,7 +319,11 @@ fn gather(first: Option<Request>, requests: &mut mpsc::Receiver<Request>) -> Vec
 fn changes_of(request: &Request) -> usize {
     match request {
         Request::Commit(submission, _) => submission.changeset.changes.len(),
-        Request::Open(..) | Request::Schema(..) | Request::Stop => 0,
+        Request::Open(..)
+        | Request::Device(..)
+        | Request::Seen(..)
+        | Request::Schema(..)
+        | Request::Stop => 0,
     }
 }
 

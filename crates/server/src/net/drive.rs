@@ -100,6 +100,12 @@ pub(crate) async fn drive<B: Backend>(
     let mut deadline: Option<Instant> = None;
     loop {
         run.act(&mut session).await;
+        let presence = &run.registered.presence;
+        presence.update(session.acknowledged(), session.is_in_step());
+        if presence.is_deregistered() && !session.is_closed() {
+            session.deregistered();
+            end = End::Refused;
+        }
         if run.held.is_too_much(session.held_bytes()) {
             session.go_away(
                 "more changes are on their way than this server can keep",
@@ -207,7 +213,8 @@ impl<B: Backend> Run<B> {
                 Action::Open(hello) => {
                     let (answer, answered) = oneshot::channel();
                     let user = session.user().clone();
-                    let request = Request::Open(hello, user, answer);
+                    let presence = Arc::clone(&self.registered.presence);
+                    let request = Request::Open(hello, user, Some(presence), answer);
                     if self.shared.request(request).await.is_err() {
                         return session.go_away(STOPPING, 1_000);
                     }

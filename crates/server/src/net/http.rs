@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, patch, post},
 };
 use syncline_core::wire::code;
 use syncline_store::Reader;
@@ -22,10 +22,13 @@ use tower_http::{
     trace::TraceLayer,
 };
 
-use super::{Backend, Limits, Shared, error::ApiError, exchange, hashes, json, listen, schema, ws};
+use super::{
+    Backend, Limits, Shared, devices, error::ApiError, exchange, hashes, json, listen, presence,
+    schema, ws,
+};
 
 /// The code of an error about an address, which the wire does not know.
-const NOT_FOUND: &str = "not_found";
+pub(crate) const NOT_FOUND: &str = "not_found";
 
 /// Largest body of a request: an exchange of frames in base64.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -42,6 +45,7 @@ pub(crate) async fn serve<B: Backend>(
     stopped: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(Arc::downgrade(&shared)));
+    let noter = tokio::spawn(presence::note(Arc::downgrade(&shared)));
     let router = router(Arc::clone(&shared), &limits);
     let has_admin = shared.config.read().server.admin_listen.is_some();
     let router = if has_admin {
@@ -52,10 +56,12 @@ pub(crate) async fn serve<B: Backend>(
     let router = dressed(router, &shared);
     listen::serve(listener, router, limits, stopped).await;
     sweeper.abort();
+    noter.abort();
     // Upgraded connections outlive the listener: their sessions have been told to go.
     while shared.connections() > 0 {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+    presence::note_now(&shared, true).await;
 }
 
 /// What operators ask, at an address of its own.
@@ -84,6 +90,11 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
         .route("/v1/push", post(json::push::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
+        .route("/v1/devices", get(devices::list::<B>))
+        .route(
+            "/v1/devices/{id}",
+            patch(devices::rename::<B>).delete(devices::deregister::<B>),
+        )
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             limits.request_max,
@@ -143,7 +154,13 @@ fn cors<B: Backend>(shared: &Shared<B>) -> CorsLayer {
     let dev = shared.dev;
     let allowed: Vec<String> = shared.config.read().server.origins.clone();
     CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST, Method::PUT])
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allow_origin(AllowOrigin::predicate(move |origin, _| {
             is_allowed(origin, &allowed, dev)
@@ -210,6 +227,7 @@ async fn hello() -> &'static str {
         "/v1/pull      rows as JSON          /v1/push  changes as JSON\n",
         "/v1/history   changes of one row, newest first\n",
         "/v1/schema    tables                /v1/hashes  row hashes, for verify\n",
+        "/v1/devices   your devices\n",
         "/healthz /readyz /metrics\n",
     )
 }

@@ -8,4 +8,4 @@ mod push;
 mod value;
 
 pub(crate) use pull::pull;
-pub(crate) use push::push;
+pub(crate) use push::{device_of, push};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, Row, RowKey, TableNumber, Tag, Version,
+    BucketId, Row, RowKey, TableNumber, Tag, UserId, Version,
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowMeta, StorageError,
-    storage::RowHash,
+    DeviceState, Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowMeta,
+    StorageError, storage::RowHash,
 };
 
 pub(crate) struct NoReader;
@@ -46,6 +46,9 @@ impl Reader for NoReader {
         _: Option<&RowKey>,
         _: usize,
     ) -> Result<Vec<RowHash>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn devices(&mut self, _: &UserId, _: usize) -> Result<Vec<DeviceState>, StorageError> {
         Err(StorageError::Busy)
     }
     async fn rows(

@@ -17,6 +17,7 @@ use super::{
     committer::{self, Request},
     exchange::Exchanges,
     http, listen, metrics,
+    presence::Presences,
     readers::Readers,
     start::{Started, spawn_committer},
 };
@@ -97,6 +98,7 @@ impl Server {
             metrics_for,
             remember: options.remember,
             exchanges: Exchanges::default(),
+            presences: Presences::default(),
             generation: watch::channel(0).0,
             stop: stop.clone(),
             metrics: metrics::Metrics::install(),

@@ -17,10 +17,12 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
 use super::{
     Backend, Remember,
     auth::{self, Auth},
+    clock,
     committer::{News, Request},
     error::ApiError,
     exchange::Exchanges,
     metrics::{self, Metrics},
+    presence::{Presence, Presences},
     readers::Readers,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
@@ -55,6 +57,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) metrics_for: metrics::Readers,
     pub(super) remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
+    pub(crate) presences: Presences,
     pub(super) generation: watch::Sender<u64>,
     pub(super) stop: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
@@ -87,10 +90,11 @@ impl<B: Backend> Shared<B> {
     /// Makes a session known, to be woken by `wake`, until the guard is dropped.
     pub(crate) fn register(self: &Arc<Self>, wake: Arc<Notify>) -> Registered<B> {
         let id = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
-        self.wakers.lock().insert(id, wake);
+        self.wakers.lock().insert(id, Arc::clone(&wake));
         Registered {
             shared: Arc::clone(self),
             id,
+            presence: Arc::new(Presence::new(id, wake)),
         }
     }
 
@@ -185,6 +189,8 @@ impl<B: Backend> Shared<B> {
     pub(super) fn publish(&self, news: News<'_>) {
         match news {
             News::Group(outcome) => self.publish_group(outcome),
+            News::Opened(presence, device) => self.presences.opened(presence, device),
+            News::Deregistered(device) => self.presences.deregister(device),
             News::Context(context) => {
                 *self.context.write() = Arc::clone(context);
                 self.begin_again();
@@ -247,10 +253,12 @@ fn come_back(status: StatusCode, sentence: &str) -> ApiError {
 pub(crate) struct Registered<B: Backend> {
     shared: Arc<Shared<B>>,
     pub(crate) id: SessionId,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl<B: Backend> Drop for Registered<B> {
     fn drop(&mut self) {
+        self.shared.presences.closed(&self.presence, clock::now());
         self.shared.hub.lock().forget(self.id);
         self.shared.wakers.lock().remove(&self.id);
     }

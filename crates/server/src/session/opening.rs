@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    BucketId, Cursor, DeviceId,
+    BucketId, Cursor, DeviceId, Version,
     wire::{
         CURSORS_MAX, Grants, Hello, LoadPosition, PROTOCOL, Refusal, ReloadReason, Resume,
         ServerMessage, Welcome, code, encode_server,
@@ -91,7 +91,12 @@ impl Session {
             next_number: opened.next_number,
             pushes_max: PUSHES_MAX,
             horizon: head.horizon,
+            device_name: Some(opened.name),
         };
+        self.acknowledged = Some(match &resume {
+            Resume::Continue => hello.cursors.first().map_or(Version::ZERO, |c| c.version),
+            Resume::Reload { common, .. } => common.map_or(Version::ZERO, |c| c.version),
+        });
         self.send(&ServerMessage::Welcome(Box::new(welcome)));
         let tables: Option<BTreeSet<_>> = hello
             .tables

@@ -232,6 +232,7 @@ impl Session {
         );
         let mut frames = Vec::new();
         stream.checkpoint(cursor, caught_up, now, &mut frames);
+        self.checkpoint_sent = Some((cursor.version, caught_up));
         self.out.stream(frames);
     }
 }

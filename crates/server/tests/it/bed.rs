@@ -115,7 +115,9 @@ impl Bed {
                     next_lease: hello.next_lease,
                     user: session.user().clone(),
                     name: hello.device_name.clone(),
+                    renamed: hello.renamed,
                     platform: hello.platform.clone(),
+                    register_anew: hello.register_anew,
                 };
                 let mut fresh = DeviceId([0xF0; 16]);
                 fresh.0[0] = u8::try_from(id.0).expect("few sessions");
@@ -124,6 +126,7 @@ impl Bed {
                 session.opened(match opened {
                     Ok(opened) => Ok(Opened {
                         device: opened.state.id,
+                        name: opened.state.name,
                         forked_from: opened.forked_from,
                         next_number: opened.state.last_number + 1,
                     }),

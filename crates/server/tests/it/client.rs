@@ -53,6 +53,8 @@ impl Client {
             loading: Vec::new(),
             credit: PLENTY,
             now: bed.world.now,
+            renamed: false,
+            register_anew: false,
         };
         Self {
             user,
@@ -114,7 +116,13 @@ impl Client {
     }
 
     pub fn credit(&mut self, bed: &mut Bed, bytes: u64) {
-        self.say(bed, &ClientMessage::Credit(Credit { bytes }));
+        self.say(
+            bed,
+            &ClientMessage::Credit(Credit {
+                bytes,
+                checkpoint: None,
+            }),
+        );
     }
 
     pub fn load(&mut self, bed: &mut Bed, positions: Vec<LoadPosition>) {

@@ -1,6 +1,7 @@
 //! A real server on a real socket with a real SQLite file.
 
 mod admin;
+mod devices;
 mod exchange;
 mod history;
 mod http;
@@ -234,6 +235,8 @@ pub fn hello(device: u8) -> Hello {
         loading: Vec::new(),
         credit: PLENTY,
         now: now(),
+        renamed: false,
+        register_anew: false,
     }
 }
 

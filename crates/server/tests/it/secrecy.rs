@@ -127,7 +127,10 @@ fn se11_a_page_read_after_a_loss_is_not_sent() {
         .world
         .push("ada/other", |draw| draw.delete("members", "m", at));
     let secret = bed.world.push("ada/other", |draw| task(draw, "t", "p"));
-    let credit = encode_client(&ClientMessage::Credit(Credit { bytes: PLENTY }));
+    let credit = encode_client(&ClientMessage::Credit(Credit {
+        bytes: PLENTY,
+        checkpoint: None,
+    }));
     ben.session.receive(&credit, bed.world.now);
     for _ in 0..5 {
         let more = block_on(ben.session.pump(&mut bed.reader, bed.world.now));

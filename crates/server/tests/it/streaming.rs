@@ -509,7 +509,10 @@ fn se15_a_slow_reader_is_served_from_the_log_in_bounded_memory() {
     for _ in 0..2_000 {
         client.session.receive(
             &syncline_core::wire::encode_client(&ClientMessage::Credit(
-                syncline_core::wire::Credit { bytes: PLENTY },
+                syncline_core::wire::Credit {
+                    bytes: PLENTY,
+                    checkpoint: None,
+                },
             )),
             bed.world.now,
         );

@@ -315,6 +315,8 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
         forked: true,
         first_seen: Timestamp(4),
         last_seen: Timestamp(5),
+        checkpoint: Version((1 << 53) - 2),
+        deregistered: Some(Timestamp(6)),
     };
     write(
         &mut storage,
@@ -328,6 +330,8 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
     let later = DeviceState {
         last_number: 7,
         forked: false,
+        checkpoint: Version::ZERO,
+        deregistered: None,
         ..device
     };
     write(

@@ -423,7 +423,9 @@ fn hello(lease: u8, next: u8) -> DeviceHello {
         next_lease: Lease([next; 16]),
         user: UserId("ada".into()),
         name: "phone".into(),
+        renamed: false,
         platform: "test".into(),
+        register_anew: false,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Reads of the committed state.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
 
 use syncline_core::{
-    BucketId, Row, RowKey, TableNumber, Tag, Version,
+    BucketId, Row, RowKey, TableNumber, Tag, UserId, Version,
     digest::content_hash,
     rules::{Grant, GranteeId},
 };
@@ -16,7 +17,7 @@ use crate::{
     body::encode_page_row,
     history::{HistoryRead, HistoryWant},
     log::LogEntry,
-    meta::RowMeta,
+    meta::{DeviceState, RowMeta},
     storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, StorageError},
 };
 
@@ -139,6 +140,20 @@ impl Reader for MemoryReader {
 
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
         Ok(lock(&self.data).history(want))
+    }
+
+    async fn devices(
+        &mut self,
+        user: &UserId,
+        max: usize,
+    ) -> Result<Vec<DeviceState>, StorageError> {
+        let data = lock(&self.data);
+        let own = data.devices.values();
+        let own = own.filter(|device| device.user == *user && device.deregistered.is_none());
+        let mut own: Vec<_> = own.cloned().collect();
+        own.sort_by_key(|device| (Reverse(device.last_seen), device.id));
+        own.truncate(max);
+        Ok(own)
     }
 
     async fn rows(

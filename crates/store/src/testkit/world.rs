@@ -113,7 +113,9 @@ impl<S: Storage> World<S> {
             next_lease: Lease([1; 16]),
             user: UserId(user.to_owned()),
             name: name.to_owned(),
+            renamed: false,
             platform: "test".to_owned(),
+            register_anew: false,
         };
         block_on(open_device(
             &mut self.storage,

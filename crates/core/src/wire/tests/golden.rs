@@ -153,6 +153,13 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         }],
         credit: 1 << 20,
         now: now(),
+        renamed: false,
+        register_anew: false,
+    };
+    let wishes = Hello {
+        renamed: true,
+        register_anew: true,
+        ..hello.clone()
     };
     let first = Hello {
         lease: Lease::default(),
@@ -173,6 +180,7 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
     vec![
         ("hello", ClientMessage::Hello(hello)),
         ("hello_first", ClientMessage::Hello(first)),
+        ("hello_wishes", ClientMessage::Hello(wishes)),
         (
             "push",
             ClientMessage::Push(Push {
@@ -197,7 +205,20 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 bytes: b"part".to_vec(),
             }),
         ),
-        ("credit", ClientMessage::Credit(Credit { bytes: 65_536 })),
+        (
+            "credit",
+            ClientMessage::Credit(Credit {
+                bytes: 65_536,
+                checkpoint: None,
+            }),
+        ),
+        (
+            "credit_checkpoint",
+            ClientMessage::Credit(Credit {
+                bytes: 65_536,
+                checkpoint: Some(version(9)),
+            }),
+        ),
         (
             "token",
             ClientMessage::Token(TokenRenewal {
@@ -301,6 +322,15 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
             }))
         }),
         (
+            "welcome_named",
+            ServerMessage::Welcome(Box::new(Welcome {
+                schema: None,
+                resume: Resume::Continue,
+                device_name: Some("laptop".to_owned()),
+                ..welcome()
+            })),
+        ),
+        (
             "accepted",
             result(Verdict::Accepted(version(8)), vec![lost]),
         ),
@@ -403,6 +433,7 @@ fn welcome() -> Welcome {
         next_number: 12,
         pushes_max: 64,
         horizon: version(0),
+        device_name: None,
     }
 }
 

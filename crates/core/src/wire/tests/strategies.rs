@@ -106,7 +106,8 @@ pub(super) fn client_message() -> impl Strategy<Value = ClientMessage> {
             .prop_map(|(id, body, parts)| ClientMessage::Push(Push { id, body, parts })),
         (changeset_id(), any::<u32>(), bytes())
             .prop_map(|(id, index, bytes)| ClientMessage::PushPart(PushPart { id, index, bytes })),
-        any::<u64>().prop_map(|bytes| ClientMessage::Credit(Credit { bytes })),
+        (any::<u64>(), option::of(version()))
+            .prop_map(|(bytes, checkpoint)| ClientMessage::Credit(Credit { bytes, checkpoint })),
         text().prop_map(|token| ClientMessage::Token(TokenRenewal { token })),
         (timestamp(), timestamp()).prop_map(|(sent, now)| ClientMessage::Ping(Ping { sent, now })),
         vec(load_position(), 0..3).prop_map(|positions| ClientMessage::Load(Load { positions })),
@@ -143,7 +144,8 @@ fn hello() -> impl Strategy<Value = Hello> {
         any::<u64>(),
         timestamp(),
     );
-    (who, what).prop_map(|(who, what)| {
+    let wishes = (any::<bool>(), any::<bool>());
+    (who, what, wishes).prop_map(|(who, what, (renamed, register_anew))| {
         let (protocol, device, lease, next_lease, device_name, platform, server) = who;
         let (schema_hash, cursors, tables, buckets_count, buckets_sum, loading, credit, now) = what;
         Hello {
@@ -162,6 +164,8 @@ fn hello() -> impl Strategy<Value = Hello> {
             loading,
             credit,
             now,
+            renamed,
+            register_anew,
         }
     })
 }
@@ -220,10 +224,11 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         any::<u64>(),
         any::<u32>(),
         version(),
+        option::of(text()),
     );
     (who, how).prop_map(|(who, how)| {
         let (protocol, server, device, lease, user, now) = who;
-        let (schema, resume, next_number, pushes_max, horizon) = how;
+        let (schema, resume, next_number, pushes_max, horizon, device_name) = how;
         Welcome {
             protocol,
             server,
@@ -236,6 +241,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             next_number,
             pushes_max,
             horizon,
+            device_name,
         }
     })
 }

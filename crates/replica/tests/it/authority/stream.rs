@@ -131,6 +131,7 @@ impl Authority {
             next_number,
             pushes_max: 16,
             horizon: self.horizon,
+            device_name: None,
         })));
         match resume {
             Resume::Continue => {

@@ -162,7 +162,7 @@ fn changeset_id(headers: &HeaderMap) -> Result<ChangesetId, ApiError> {
 }
 
 /// All of a user's pushes over HTTP are one device's.
-fn device_of(context: &SessionContext, user: &UserId) -> DeviceId {
+pub(crate) fn device_of(context: &SessionContext, user: &UserId) -> DeviceId {
     let mut hash = blake3::Hasher::new_keyed(&context.secret);
     hash.update(b"syncline http device")
         .update(user.0.as_bytes());
@@ -194,10 +194,12 @@ async fn open<B: Backend>(
         loading: Vec::new(),
         credit: 0,
         now: clock::now(),
+        renamed: false,
+        register_anew: false,
     };
     let (answer, answered) = oneshot::channel();
     shared
-        .request(Request::Open(Box::new(hello), user, answer))
+        .request(Request::Open(Box::new(hello), user, None, answer))
         .await?;
     let opened = answered.await.map_err(|_| stopping())??;
     Ok(opened.next_number)
