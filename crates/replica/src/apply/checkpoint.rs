@@ -128,7 +128,7 @@ fn apply_changes(
     stream: &mut Stream<'_>,
     input: &CheckpointInput<'_>,
 ) -> Result<(), Fault> {
-    let mut authors: BTreeSet<ChangesetId> = BTreeSet::new();
+    let mut authors: BTreeMap<ChangesetId, Version> = BTreeMap::new();
     let has_sealed = outbox::count(work.conn, State::Sealed)? > 0;
     let mut latest = Hlc::default();
     for kept in input.changes {
@@ -151,30 +151,33 @@ fn apply_changes(
                 held.extend(known);
             }
             latest = latest.max(body.hlc);
-            if has_sealed {
-                authors.extend(changeset_of(&body));
+            if let Some(id) = changeset_of(&body).filter(|_| has_sealed) {
+                let version = authors.entry(id).or_default();
+                *version = body.version.max(*version);
             }
             apply_record(work, stream, body, held)?;
         }
     }
     clock::observe(work.conn, latest, stream.now)?;
-    note_own(work, &authors, input.checkpoint.cursor.version)?;
+    note_own(work, &authors)?;
     Ok(())
 }
 
 /// A record of a changeset of ours says that it is in the log, before its answer does (after a
 /// lost connection): it must not be replayed over its own effect (spec OB2).
+///
+/// The record's version stands for the changeset's: cursors and horizons fall on ends of
+/// changesets, so they are past both or neither.
 fn note_own(
     work: &mut Work<'_>,
-    authors: &BTreeSet<ChangesetId>,
-    checkpoint: Version,
+    authors: &BTreeMap<ChangesetId, Version>,
 ) -> Result<(), ReplicaError> {
-    for id in authors {
+    for (id, version) in authors {
         if let Some(mut entry) = outbox::by_id(work.conn, *id)?
             && entry.state == State::Sealed
         {
             entry.state = State::Accepted;
-            let was_taken = entry.version.replace(checkpoint).is_some();
+            let was_taken = entry.version.replace(*version).is_some();
             outbox::put(work.conn, &entry)?;
             if !was_taken {
                 work.count_accepted(&entry)?;
