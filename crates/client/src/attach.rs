@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use rusqlite::Connection as Sqlite;
-use syncline_core::{Schema, Table};
+use syncline_core::{RowKey, Schema, Table};
 use syncline_replica::{
-    AttachOptions, Replica, Seeding, Status, TableChoice,
+    AttachOptions, Replica, ReplicaError, Seeding, Status, TableChoice,
     introspect::{self, IntrospectError, Introspection, introspect},
 };
 
@@ -118,7 +118,7 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
             .collect();
         return Ok(plan);
     };
-    compare_all(&conn, path, &local, connection, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, &mut plan, |_, _| Ok(false)).await?;
     if plan.tables.is_empty() {
         let message = format!(
             "none of the tables of {} can sync with this server: {}",
@@ -137,6 +137,7 @@ async fn compare_all(
     local: &[&Table],
     connection: &Connection,
     plan: &mut AttachPlan,
+    is_another: impl Fn(&str, &RowKey) -> Result<bool, ReplicaError>,
 ) -> Result<(), ClientError> {
     let api = Api::new(connection)?;
     let remote = there::look(&api, local, plan).await?;
@@ -151,7 +152,10 @@ async fn compare_all(
         let comparison = if is_new {
             compare_with_nothing(conn, path, &shared)?
         } else {
-            compare_table(conn, path, &shared, &api).await?
+            compare_table(conn, path, &shared, &api, |key| {
+                is_another(&table.name, key).map_err(|error| ClientError::replica(path, error))
+            })
+            .await?
         };
         plan.tables.push(TablePlan {
             name: table.name.clone(),
@@ -275,7 +279,8 @@ pub(crate) async fn hydrate_unremembered(
 
 /// What attaching leaves undone when no server is known: compares the rows with the server's, and
 /// offers it tables that it lacks. To be called before the first session of a file; does nothing
-/// later. Returns the tables that the server added.
+/// later. Rows that were made since the file was attached are in no doubt: `is_another`
+/// ([`Replica::waits_to_be_inserted`]). Returns the tables that the server added.
 ///
 /// # Errors
 /// [`ClientError::Doubt`] if rows differ; the server's.
@@ -283,6 +288,7 @@ pub async fn meet(
     path: &Path,
     status: &Status,
     connection: &Connection,
+    is_another: impl Fn(&str, &RowKey) -> Result<bool, ReplicaError>,
 ) -> Result<Vec<String>, ClientError> {
     let is_compared = status.url.as_deref() == Some(connection.url.as_str());
     if status.server.is_some() || status.tables.is_empty() || is_compared {
@@ -303,7 +309,7 @@ pub async fn meet(
         .filter(|table| attached(&table.name))
         .collect();
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, &mut plan, is_another).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await?;
     Ok(plan.added_there())
@@ -336,7 +342,7 @@ pub(crate) async fn compare_more(
         return Ok(());
     }
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, &mut plan).await?;
+    compare_all(&conn, path, &local, connection, &mut plan, |_, _| Ok(false)).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await
 }

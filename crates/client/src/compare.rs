@@ -65,7 +65,8 @@ impl Comparison {
 }
 
 /// Compares the rows of `table` (as the server knows it, columns that the file lacks left out)
-/// with the server's. Both sides are walked in key order, so memory stays bounded.
+/// with the server's. Both sides are walked in key order, so memory stays bounded. `is_another`
+/// says of rows that differ whether they are two rows under one key.
 ///
 /// # Errors
 /// The file cannot be read, or the server not reached.
@@ -74,9 +75,10 @@ pub async fn compare_table(
     path: &Path,
     table: &Table,
     api: &Api,
+    is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut here = Local::read(conn, path, table)?;
-    merge(|| here.next(), &table.name, api).await
+    merge(|| here.next(), &table.name, api, is_another).await
 }
 
 /// Compares the rows of a table that the server gave with the server's, what the file has no
@@ -110,7 +112,7 @@ pub(crate) async fn compare_known(
         }
         Ok(next)
     };
-    merge(next, there, api).await
+    merge(next, there, api, |_| Ok(false)).await
 }
 
 /// Walks both sides in key order.
@@ -118,6 +120,7 @@ async fn merge(
     mut here: impl FnMut() -> Result<Option<(RowKey, u64)>, ClientError>,
     table: &str,
     api: &Api,
+    mut is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut there = Remote {
         api,
@@ -154,6 +157,9 @@ async fn merge(
                 std::cmp::Ordering::Equal => {
                     if hash == row.hash {
                         found.equal += 1;
+                    } else if is_another(&key)? {
+                        found.note(key.clone(), DifferenceKind::OnlyHere);
+                        found.note(key, DifferenceKind::OnlyThere);
                     } else {
                         found.note(key, DifferenceKind::Different);
                     }

@@ -108,7 +108,7 @@ async fn attached(
         if !tables.contains(&table.name) {
             continue;
         }
-        let found = compare_table(&conn, core.path(), &table, &api).await?;
+        let found = compare_table(&conn, core.path(), &table, &api, |_| Ok(false)).await?;
         let waiting = pending.get(&state.name).copied().unwrap_or_default();
         add(report, &found, waiting, state.seeding);
     }

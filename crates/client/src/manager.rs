@@ -80,6 +80,21 @@ impl SyncManager {
         RetryQueue(self.clone())
     }
 
+    /// Has the file keep every change from now on, before any server was met: for an app that is
+    /// used offline first. Only the tables that the configuration lets sync. Whether it was not
+    /// so yet.
+    ///
+    /// Without it a file begins to keep changes when it meets a server, and what was written
+    /// before has to agree with the server's rows of the same keys. What is written from now on
+    /// merges as any other change, and integer keys that were given twice are given anew.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Table`] if nothing in the file can sync; [`crate::ErrorKind::File`].
+    pub async fn attach(&self) -> Result<bool, Error> {
+        self.ask_async(|core| async move { worker::attach_offline(&core).await })
+            .await
+    }
+
     /// Takes everything of Syncline out of the file: triggers, `syncline_*` tables, credentials.
     /// The app's rows stay, and its schema is byte for byte what it was. Closes the manager; what
     /// had not reached the server is only in the file then. Returns how many transactions that

@@ -23,7 +23,7 @@ use tokio::{
     task::{JoinHandle, LocalSet},
 };
 
-pub(crate) use self::core::Core;
+pub(crate) use self::{core::Core, perform::attach_offline};
 use crate::{
     bus::Bus,
     config::Config,

@@ -193,7 +193,9 @@ fn move_references(
                     continue;
                 };
                 let place = (child.number(), stored.change.key.clone());
-                if followed.contains(&place) || is_inserted_here(work, child, &place.1)? {
+                if followed.contains(&place)
+                    || outbox::waits_to_be_inserted(work.conn, child.number(), &place.1)?
+                {
                     followed.insert(place.clone());
                 }
                 let is_ours = followed.contains(&place);
@@ -252,22 +254,6 @@ fn move_reference(
         work.refresh(child.number(), from);
     }
     Ok(found)
-}
-
-/// Whether an insert of this row waits to be sent.
-fn is_inserted_here(
-    work: &Work<'_>,
-    table: &SyncedTable,
-    key: &RowKey,
-) -> Result<bool, ReplicaError> {
-    for pending in outbox::touching(work.conn, table.number(), key)? {
-        let change = outbox::changes(work.conn, pending.seq, pending.pos, 1)?;
-        let inserts = change.iter().any(|stored| is_insert(&stored.change.op));
-        if inserts && pending.state == State::Sealed {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The key with the reference in it moved; `None` if it has none.

@@ -86,15 +86,20 @@ async fn ready(args: &Sync, output: &Output) -> Result<(Driver, Connection), Cli
     if !is_attached {
         attach_first(args, &connection, output).await?;
     }
-    let replica = engine::open_replica(&args.file)?;
-    let status = replica.status().map_err(|source| ClientError::Replica {
+    let mut replica = engine::open_replica(&args.file)?;
+    let sealed = replica.seal(engine::now());
+    let status = sealed.and_then(|_| replica.status());
+    let status = status.map_err(|source| ClientError::Replica {
         path: args.file.clone(),
         source,
     })?;
     if is_attached {
         are_attached(args, &status)?;
     }
-    let added = engine::meet(&args.file, &status, &connection).await?;
+    let added = engine::meet(&args.file, &status, &connection, |table, key| {
+        replica.waits_to_be_inserted(table, key)
+    })
+    .await?;
     output.added_there(&added);
     let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
     Ok((driver, connection))

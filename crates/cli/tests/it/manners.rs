@@ -123,6 +123,27 @@ fn nothing_is_written_when_there_is_nothing_to_do() {
 }
 
 #[test]
+fn a_file_at_rest_is_opened_without_a_write_and_synced_without_a_change_of_its_schema() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", NOTES);
+    laptop.sync();
+    let before = std::fs::read(&laptop.file).expect("the file");
+    laptop.status();
+    for command in ["queue", "conflicts", "doctor"] {
+        laptop.run(command, &[]).expect(exit::DONE);
+    }
+    let after = std::fs::read(&laptop.file).expect("the file");
+    assert!(before == after, "looking at the file wrote into it");
+    // Every program would have to read the schema again, and prepare its statements.
+    let version = || laptop.rows("PRAGMA schema_version");
+    let before = version();
+    laptop.sync();
+    laptop.verify();
+    assert_eq!(version(), before);
+}
+
+#[test]
 fn a_file_that_the_app_holds_for_long_is_waited_for() {
     let scratch = Scratch::new();
     let server = Server::dev(&scratch, "data");

@@ -7,7 +7,7 @@ use syncline::{Config, Event, OperationError, SyncManager};
 use crate::support::{Scratch, exit};
 
 #[tokio::test]
-async fn lb11_operations_of_the_app_are_listed_retried_and_forgotten() {
+async fn lb15_operations_of_the_app_are_listed_retried_and_forgotten() {
     let scratch = Scratch::new();
     let file = scratch.database("app.db", "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL)");
     scratch

@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, future::Future, rc::Rc, sync::atomic::Ordering};
 
+use syncline_core::RowKey;
 use syncline_replica::{Replica, TableState};
 
 use super::{Core, meter::Meter};
@@ -197,8 +198,16 @@ async fn attached(
         core.attached(database::open_replica(path)?);
     }
     if let Some(replica) = core.replica() {
-        let status = replica.borrow().status().map_err(|e| core.failed(e))?;
-        attach::meet(path, &status, connection).await?;
+        let status = {
+            let mut replica = replica.borrow_mut();
+            let sealed = replica.seal(system::now());
+            sealed
+                .and_then(|_| replica.status())
+                .map_err(|e| core.failed(e))?
+        };
+        let is_another =
+            |table: &str, key: &RowKey| replica.borrow().waits_to_be_inserted(table, key);
+        attach::meet(path, &status, connection, is_another).await?;
         widen(core, &replica, &tables, connection).await?;
         return Ok(replica);
     }
@@ -218,6 +227,31 @@ async fn attached(
         }
         attach::attach_unremembered(path, &request, &plan).await?
     };
+    named(core, replica)
+}
+
+/// Makes the file a replica before any server is known. Whether it was none.
+pub(crate) async fn attach_offline(core: &Rc<Core>) -> Result<bool, Error> {
+    let path = core.path();
+    if core.replica().is_some() {
+        return Ok(false);
+    }
+    if database::is_attached(path)? {
+        core.attached(database::open_replica(path)?);
+        return Ok(false);
+    }
+    let request = AttachRequest {
+        connection: None,
+        tables: core.shared.config().tables.names().to_vec(),
+    };
+    let plan = attach::plan_attach(path, &request).await?;
+    let replica = attach::attach_unremembered(path, &request, &plan).await?;
+    named(core, replica)?;
+    Ok(true)
+}
+
+/// Takes a file that was just attached, with the name that the app gives the device.
+fn named(core: &Core, replica: Replica) -> Result<Rc<RefCell<Replica>>, Error> {
     let replica = core.attached(replica);
     let name = core.shared.config().device_name.clone();
     if let Some(name) = name {

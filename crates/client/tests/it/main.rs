@@ -11,6 +11,7 @@ mod blocking;
 mod conflicts;
 mod history;
 mod migrate;
+mod offline_first;
 mod open;
 mod queue;
 mod quickstart;

@@ -120,6 +120,15 @@ pub fn schema_version(conn: &Connection) -> Result<i64, CaptureError> {
         .map_err(database("read the schema's version"))
 }
 
+/// Whether `syncline_last` is there.
+pub(super) fn has_last(conn: &Connection) -> Result<bool, CaptureError> {
+    conn.prepare_cached(
+        "SELECT 1 FROM sqlite_schema WHERE type = 'view' AND name = 'syncline_last'",
+    )
+    .and_then(|mut statement| statement.exists([]))
+    .map_err(database("look for the end of the list of triggers"))
+}
+
 /// Makes `syncline_last` the last object of the schema.
 pub(super) fn put_last(conn: &Connection) -> Result<(), CaptureError> {
     conn.execute_batch(

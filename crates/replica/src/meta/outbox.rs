@@ -1,18 +1,21 @@
-//! The outbox on disk: changesets, their changes and what they depend on (docs/spec/outbox.md).
+//! The outbox on disk: changesets and what they depend on (docs/spec/outbox.md).
 
+mod changes;
 mod doubt;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension, types::ValueRef};
-use syncline_core::{Change, ChangesetId, Hlc, Op, RowKey, TableNumber, Timestamp, Version};
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{ChangesetId, Hlc, Timestamp, Version};
 
-use super::{
-    ledger::row_key,
-    settings::{self, Key},
+use super::settings::{self, Key};
+use crate::{db::Doing, error::ReplicaError};
+
+pub(crate) use changes::{
+    StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of, keys,
+    move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable, size,
+    touching, waits_to_be_inserted, without_op,
 };
-use crate::{codec, db::Doing, error::ReplicaError};
-
 pub(crate) use doubt::{Doubt, ask_again, doubt_all, sealed_by};
 
 /// A changeset's place in the order of this file: never reused, never sent.
@@ -67,15 +70,6 @@ pub(crate) struct Entry {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) parked_at: Option<Timestamp>,
-}
-
-/// One change as stored: numbers in it are local.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StoredChange {
-    pub(crate) pos: i64,
-    pub(crate) change: Change,
-    /// When its row was first touched.
-    pub(crate) at: Timestamp,
 }
 
 const READING: &str = "reading the outbox";
@@ -256,313 +250,6 @@ pub(crate) fn move_to(conn: &Connection, from: Seq, to: Seq) -> Result<(), Repli
     Ok(())
 }
 
-/// The changes of a changeset in order, from position `from` on, at most `limit`.
-pub(crate) fn changes(
-    conn: &Connection,
-    seq: Seq,
-    from: i64,
-    limit: usize,
-) -> Result<Vec<StoredChange>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT pos, t, key, base, op, at FROM syncline_changes
-             WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3",
-        )
-        .doing(READING)?;
-    let mut rows = statement.query((seq, from, limit)).doing(READING)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        found.push(read_change(seq, row)?);
-    }
-    Ok(found)
-}
-
-fn read_change(seq: Seq, row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
-    let key = row_key(row.get_ref(2).doing(READING)?);
-    Ok(StoredChange {
-        pos: row.get(0).doing(READING)?,
-        change: Change {
-            table: TableNumber(row.get(1).doing(READING)?),
-            key: key.map_err(|error| ReplicaError::DamagedChangeset {
-                seq,
-                what: error.to_string(),
-            })?,
-            base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
-            op: read_op(seq, row.get_ref(4).doing(READING)?)?,
-        },
-        at: Timestamp(row.get::<_, i64>(5).doing(READING)?.cast_unsigned()),
-    })
-}
-
-fn read_op(seq: Seq, stored: ValueRef<'_>) -> Result<Op, ReplicaError> {
-    let bytes = stored
-        .as_blob()
-        .map_err(|error| ReplicaError::DamagedChangeset {
-            seq,
-            what: error.to_string(),
-        })?;
-    codec::decode_op(seq, bytes)
-}
-
-/// Those changes of a changeset that can be read, from the first on, at most `limit`.
-pub(crate) fn readable(
-    conn: &Connection,
-    seq: Seq,
-    limit: usize,
-) -> Result<Vec<StoredChange>, ReplicaError> {
-    match changes(conn, seq, 0, limit) {
-        Err(ReplicaError::DamagedChangeset { .. }) => {}
-        done => return done,
-    }
-    let mut found = Vec::new();
-    for pos in positions(conn, seq)? {
-        match change_at(conn, seq, pos) {
-            Ok(change) => found.extend(change),
-            Err(ReplicaError::DamagedChangeset { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        if found.len() >= limit {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// The change at exactly this position.
-pub(crate) fn change_at(
-    conn: &Connection,
-    seq: Seq,
-    pos: i64,
-) -> Result<Option<StoredChange>, ReplicaError> {
-    let found = changes(conn, seq, pos, 1)?.pop();
-    Ok(found.filter(|change| change.pos == pos))
-}
-
-/// The positions of a changeset's changes, in order.
-pub(crate) fn positions(conn: &Connection, seq: Seq) -> Result<Vec<i64>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached("SELECT pos FROM syncline_changes WHERE seq = ?1 ORDER BY pos")
-        .doing(READING)?;
-    let found = statement.query_map([seq], |row| row.get(0));
-    found.and_then(Iterator::collect).doing(READING)
-}
-
-/// The change at this position as if it did nothing; `None` if not even its row can be read.
-pub(crate) fn without_op(
-    conn: &Connection,
-    seq: Seq,
-    pos: i64,
-) -> Result<Option<StoredChange>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached("SELECT t, key, base, at FROM syncline_changes WHERE seq = ?1 AND pos = ?2")
-        .doing(READING)?;
-    let mut rows = statement.query((seq, pos)).doing(READING)?;
-    let Some(row) = rows.next().doing(READING)? else {
-        return Ok(None);
-    };
-    let Ok(key) = row_key(row.get_ref(1).doing(READING)?) else {
-        return Ok(None);
-    };
-    Ok(Some(StoredChange {
-        pos,
-        change: Change {
-            table: TableNumber(row.get(0).doing(READING)?),
-            key,
-            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
-            op: Op::Update(Vec::new()),
-        },
-        at: Timestamp(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
-    }))
-}
-
-/// The keys of a changeset's rows, without decoding what happened to them; those that can be read.
-pub(crate) fn keys(
-    conn: &Connection,
-    seq: Seq,
-) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached("SELECT t, key FROM syncline_changes WHERE seq = ?1 ORDER BY pos")
-        .doing(READING)?;
-    let mut rows = statement.query([seq]).doing(READING)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        let t = TableNumber(row.get(0).doing(READING)?);
-        let key = row_key(row.get_ref(1).doing(READING)?);
-        found.extend(key.ok().map(|key| (t, key)));
-    }
-    Ok(found)
-}
-
-/// Writes one change, whether it is there already or not; returns the bytes of its operation.
-pub(crate) fn put_change(
-    conn: &Connection,
-    seq: Seq,
-    stored: &StoredChange,
-) -> Result<u64, ReplicaError> {
-    let op = codec::encode_op(&stored.change.op);
-    let key = stored.change.key.as_bytes();
-    conn.prepare_cached(
-        "INSERT OR REPLACE INTO syncline_changes(seq, pos, t, key, base, op, at)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )
-    .and_then(|mut s| {
-        let base = stored.change.base.0.cast_signed();
-        let at = stored.at.0.cast_signed();
-        s.execute((seq, stored.pos, stored.change.table.0, key, base, &op, at))
-    })
-    .doing(WRITING)?;
-    Ok((op.len() + key.len()) as u64)
-}
-
-pub(crate) fn delete_change(conn: &Connection, seq: Seq, pos: i64) -> Result<(), ReplicaError> {
-    conn.prepare_cached("DELETE FROM syncline_changes WHERE seq = ?1 AND pos = ?2")
-        .and_then(|mut s| s.execute((seq, pos)))
-        .map(drop)
-        .doing(WRITING)
-}
-
-/// The position after the last change.
-pub(crate) fn next_pos(conn: &Connection, seq: Seq) -> Result<i64, ReplicaError> {
-    conn.prepare_cached("SELECT ifnull(max(pos), -1) + 1 FROM syncline_changes WHERE seq = ?1")
-        .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
-        .doing(READING)
-}
-
-/// How many changes a changeset has, and how many bytes of operations and keys.
-pub(crate) fn size(conn: &Connection, seq: Seq) -> Result<(u64, u64), ReplicaError> {
-    conn.prepare_cached(
-        "SELECT count(*), ifnull(sum(length(op) + length(key)), 0)
-         FROM syncline_changes WHERE seq = ?1",
-    )
-    .and_then(|mut s| {
-        s.query_row([seq], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })
-    })
-    .map(|(changes, bytes)| (changes.cast_unsigned(), bytes.cast_unsigned()))
-    .doing(READING)
-}
-
-/// Gives a changeset's changes of one table to another changeset.
-pub(crate) fn move_changes_of(
-    conn: &Connection,
-    from: Seq,
-    t: TableNumber,
-    to: Seq,
-) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_changes SET seq = ?3 WHERE seq = ?1 AND t = ?2")
-        .and_then(|mut s| s.execute((from, t.0, to)))
-        .map(drop)
-        .doing(WRITING)
-}
-
-/// Deletes a changeset's changes of one table; how many there were.
-pub(crate) fn delete_changes_of(
-    conn: &Connection,
-    seq: Seq,
-    t: TableNumber,
-) -> Result<usize, ReplicaError> {
-    conn.prepare_cached("DELETE FROM syncline_changes WHERE seq = ?1 AND t = ?2")
-        .and_then(|mut s| s.execute((seq, t.0)))
-        .doing(WRITING)
-}
-
-/// A pending change of one row: its changeset, base and operation.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pending {
-    pub(crate) seq: Seq,
-    pub(crate) state: State,
-    pub(crate) base: Version,
-    pub(crate) op: Op,
-}
-
-/// The changes of a row that are replayed over its shadow, in order (spec OB2).
-pub(crate) fn pending(
-    conn: &Connection,
-    t: TableNumber,
-    key: &RowKey,
-) -> Result<Vec<Pending>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT c.seq, o.state, c.base, c.op
-             FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
-             WHERE c.t = ?1 AND c.key = ?2 AND o.state <> 2 ORDER BY c.seq",
-        )
-        .doing(READING)?;
-    let mut rows = statement.query((t.0, key.as_bytes())).doing(READING)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().doing(READING)? {
-        let seq = row.get(0).doing(READING)?;
-        found.push(Pending {
-            seq,
-            state: State::from_number(row.get(1).doing(READING)?),
-            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
-            op: read_op(seq, row.get_ref(3).doing(READING)?)?,
-        });
-    }
-    Ok(found)
-}
-
-/// Gives the changes of a row another key.
-pub(crate) fn move_row(
-    conn: &Connection,
-    t: TableNumber,
-    from: &RowKey,
-    to: &RowKey,
-) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_changes SET key = ?3 WHERE t = ?1 AND key = ?2")
-        .and_then(|mut s| s.execute((t.0, from.as_bytes(), to.as_bytes())))
-        .map(drop)
-        .doing(WRITING)
-}
-
-/// Where a change of a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Touching {
-    pub(crate) seq: Seq,
-    pub(crate) pos: i64,
-    pub(crate) state: State,
-}
-
-/// The changes of a row in any changeset, parked ones included, in order.
-pub(crate) fn touching(
-    conn: &Connection,
-    t: TableNumber,
-    key: &RowKey,
-) -> Result<Vec<Touching>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT c.seq, c.pos, o.state
-             FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
-             WHERE c.t = ?1 AND c.key = ?2 ORDER BY c.seq",
-        )
-        .doing(READING)?;
-    let found = statement.query_map((t.0, key.as_bytes()), |row| {
-        Ok(Touching {
-            seq: row.get(0)?,
-            pos: row.get(1)?,
-            state: State::from_number(row.get(2)?),
-        })
-    });
-    found.and_then(Iterator::collect).doing(READING)
-}
-
-/// The position of the row's change in this changeset.
-pub(crate) fn position(
-    conn: &Connection,
-    seq: Seq,
-    t: TableNumber,
-    key: &RowKey,
-) -> Result<Option<i64>, ReplicaError> {
-    conn.prepare_cached("SELECT pos FROM syncline_changes WHERE t = ?1 AND key = ?2 AND seq = ?3")
-        .and_then(|mut s| {
-            s.query_row((t.0, key.as_bytes(), seq), |row| row.get(0))
-                .optional()
-        })
-        .doing(READING)
-}
-
 /// Writes that `seq` needs `on` (spec SL6).
 pub(crate) fn depend(conn: &Connection, seq: Seq, on: Seq) -> Result<(), ReplicaError> {
     conn.prepare_cached("INSERT OR IGNORE INTO syncline_depends(seq, on_seq) VALUES(?1, ?2)")
@@ -674,14 +361,4 @@ pub(crate) fn set_unnumbered(conn: &Connection, seq: Seq) -> Result<(), ReplicaE
         .and_then(|mut s| s.execute([seq]))
         .map(drop)
         .doing(WRITING)
-}
-
-/// No base may be later than what the server's log has (spec PL6).
-pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), ReplicaError> {
-    conn.execute(
-        "UPDATE syncline_changes SET base = ?1 WHERE base > ?1",
-        [common.0.cast_signed()],
-    )
-    .map(drop)
-    .doing(WRITING)
 }

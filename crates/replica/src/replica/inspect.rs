@@ -260,6 +260,18 @@ impl Replica {
         })
     }
 
+    /// Whether the row was made in this file since it was attached, and waits to be sent: should
+    /// the server have another one of this key, they are two rows. Seal first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn waits_to_be_inserted(&self, table: &str, key: &RowKey) -> Result<bool, ReplicaError> {
+        let Some(table) = self.tables.named(table) else {
+            return Ok(false);
+        };
+        outbox::waits_to_be_inserted(&self.conn, table.number(), key)
+    }
+
     fn conflicts_of(&self, table: &SyncedTable, key: &RowKey) -> Result<Vec<String>, ReplicaError> {
         const DOING: &str = "reading the conflicts of a row";
         let text = format!(
