@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Status(FileArgs),
     /// Edits that somebody has to decide.
     Conflicts(Conflicts),
+    /// Who changed a row, when, and what was before; makes it what it was.
+    History(History),
     /// Changes that wait, and those the server refused.
     Queue(Queue),
     /// Prove that a database equals the server: digests, then row by row.
@@ -371,6 +373,37 @@ pub(crate) enum ConflictAction {
         #[arg(long, value_name = "JSON", group = "decision")]
         value: Option<String>,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct History {
+    /// The database.
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    /// The row's table.
+    pub table: String,
+    /// The row's primary key, one value for each of its columns.
+    #[arg(value_name = "ID", required = true, allow_negative_numbers = true)]
+    pub ids: Vec<String>,
+    /// Make the row what it was right after the change with this version; of a deletion: what it
+    /// deleted. A change like any other: the next sync tells the server.
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["limit", "before"])]
+    pub restore: Option<u64>,
+    /// At most so many changes, the newest first.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = limit)]
+    pub limit: usize,
+    /// Only changes before the one with this version.
+    #[arg(long, value_name = "VERSION")]
+    pub before: Option<u64>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+fn limit(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1_000_000) => Ok(n),
+        Ok(_) | Err(_) => Err("a number from 1 to 1000000".to_owned()),
+    }
 }
 
 #[derive(Debug, ClapArgs)]

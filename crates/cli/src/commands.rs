@@ -8,6 +8,7 @@ pub(crate) mod conflicts;
 pub(crate) mod doctor;
 mod dry_run;
 pub(crate) mod generate;
+pub(crate) mod history;
 pub(crate) mod migrate;
 pub(crate) mod queue;
 pub(crate) mod serve;

@@ -5,6 +5,7 @@ mod backend;
 mod commands;
 mod dev_tables;
 mod exit;
+mod moment;
 mod output;
 mod printable;
 mod progress;
@@ -63,6 +64,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Migrate(migrate) => commands::migrate::run(&migrate, output),
         Command::Status(file) => commands::status::status(&file.file, output),
         Command::Conflicts(conflicts) => commands::conflicts::run(conflicts, output),
+        Command::History(history) => commands::history::run(&history, args.verbose, output),
         Command::Queue(queue) => commands::queue::run(queue, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),

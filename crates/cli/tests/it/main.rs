@@ -13,6 +13,7 @@ mod documented;
 mod fallback;
 mod files;
 mod guides;
+mod history;
 mod integer_keys;
 mod manners;
 mod many_devices;
