@@ -69,7 +69,7 @@ impl<'a> Body<'a> {
         let states = &self.meta.columns;
         let clocks = columns.iter().map(|(number, _)| {
             states
-                .get(number)
+                .get(*number)
                 .map_or(self.meta.clock.hlc, |state| state.clock.hlc)
         });
         clocks.max().unwrap_or_default()

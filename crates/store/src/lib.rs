@@ -33,7 +33,7 @@ pub use device::{
 pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
 pub use log::{GrantChange, LogEntry, LogRecord};
-pub use meta::{DeviceState, RowMeta};
+pub use meta::{ColumnStates, DeviceState, RowMeta};
 pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};
 pub use plan::{Context, Submission};
 pub use storage::{

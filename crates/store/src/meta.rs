@@ -20,7 +20,7 @@ pub struct RowMeta {
     /// The clock of every column that is not in `columns`; a tombstone's is the deletion's.
     pub clock: Clock,
     /// Columns whose state differs from `clock`.
-    pub columns: BTreeMap<ColumnNumber, ColumnState>,
+    pub columns: ColumnStates,
     /// Where the row lies: sorted, without doubles, empty for a tombstone.
     pub buckets: Vec<BucketId>,
     pub deleted: bool,
@@ -36,12 +36,79 @@ impl RowMeta {
     #[must_use]
     pub fn column(&self, number: ColumnNumber) -> ColumnState {
         self.columns
-            .get(&number)
+            .get(number)
             .cloned()
             .unwrap_or_else(|| ColumnState {
                 clock: self.clock,
                 members: BTreeMap::new(),
             })
+    }
+}
+
+/// States of some columns, in the order of their numbers.
+///
+/// Most rows have none or one, and a group holds the metadata of every row it changes: a map would
+/// take the room of eleven for one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColumnStates(Vec<(ColumnNumber, ColumnState)>);
+
+impl ColumnStates {
+    fn place(&self, number: ColumnNumber) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&number, |(known, _)| *known)
+    }
+    /// The state of a column, if it is among them.
+    #[must_use]
+    pub fn get(&self, number: ColumnNumber) -> Option<&ColumnState> {
+        Some(&self.0[self.place(number).ok()?].1)
+    }
+    /// Puts a state in, in place of the one that the column had.
+    pub fn insert(&mut self, number: ColumnNumber, state: ColumnState) {
+        match self.place(number) {
+            Ok(place) => self.0[place].1 = state,
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (number, state));
+            }
+        }
+    }
+    /// Takes a state out.
+    pub fn remove(&mut self, number: ColumnNumber) {
+        if let Ok(place) = self.place(number) {
+            self.0.remove(place);
+        }
+    }
+    /// All, in the order of the columns' numbers.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ColumnNumber, &ColumnState)> {
+        self.0.iter().map(|(number, state)| (*number, state))
+    }
+    /// The one state that all of them have.
+    #[must_use]
+    pub fn common(&self) -> Option<&ColumnState> {
+        let (_, first) = self.0.first()?;
+        self.0
+            .iter()
+            .all(|(_, state)| state == first)
+            .then_some(first)
+    }
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(ColumnNumber, ColumnState)> for ColumnStates {
+    fn from_iter<I: IntoIterator<Item = (ColumnNumber, ColumnState)>>(states: I) -> Self {
+        let mut all = Self::default();
+        for (number, state) in states {
+            all.insert(number, state);
+        }
+        all
     }
 }
 

@@ -104,13 +104,17 @@ fn encode_append(e: &mut MemoryEncoder<'_>, items: &[String]) -> Encoded {
     e.array(2)?.u32(APPEND)?.encode(items)?.ok()
 }
 
+/// Room is made at once for this many edits of a change; more of them are found as they come.
+const EDITS_EXPECTED: usize = 32;
+
 /// Reads what [`encode_edits`] wrote; columns must ascend, so none occurs twice.
 pub(super) fn decode_edits(
     d: &mut Decoder<'_>,
     budget: &mut Budget,
 ) -> Result<Vec<ColumnEdit>, ChangesetError> {
     let count = budget.take(definite(d.map()?)?)?;
-    let mut edits: Vec<ColumnEdit> = Vec::new();
+    // Exactly what is needed, as long as that is believable: most changes touch a column or two.
+    let mut edits: Vec<ColumnEdit> = Vec::with_capacity(count.min(EDITS_EXPECTED));
     for _ in 0..count {
         let column = ColumnNumber(d.u32()?);
         if edits.last().is_some_and(|last| last.column >= column) {

@@ -16,8 +16,8 @@ use super::{
     },
 };
 use crate::{
-    DeviceState, GrantChange, Group, Head, KnownChangeset, Ledger, Loaded, LogEntry, Reader,
-    RowMeta, Storage, StorageError, Want, testkit::block_on,
+    ColumnStates, DeviceState, GrantChange, Group, Head, KnownChangeset, Ledger, Loaded, LogEntry,
+    Reader, RowMeta, Storage, StorageError, Want, testkit::block_on,
 };
 
 fn write<S: Storage>(storage: &mut S, ledger: Ledger) {
@@ -48,7 +48,7 @@ pub fn pl1_metadata_comes_back_as_it_was_written<B: Bed>(bed: &mut B) {
     let labels = number(&context, "labels");
     store(&mut storage, labels, &[label("a", "red")]);
     let members = BTreeMap::from([("a.b".to_owned(), clock(3)), (String::new(), clock(4))]);
-    let columns = BTreeMap::from([
+    let columns = ColumnStates::from_iter([
         (
             ColumnNumber(2),
             ColumnState {

@@ -1,6 +1,6 @@
 //! What the cases share.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use syncline_core::{
     BucketId, ChangesetId, DeviceId, Hlc, Row, RowKey, TableNumber, UserId, Value, Version,
@@ -11,8 +11,8 @@ use syncline_core::{
 
 use super::Bed;
 use crate::{
-    Context, Group, Head, Ledger, Loaded, LoadedRow, LogEntry, LogRecord, Mark, RowMeta, RowWrite,
-    Storage, StorageError, Want,
+    ColumnStates, Context, Group, Head, Ledger, Loaded, LoadedRow, LogEntry, LogRecord, Mark,
+    RowMeta, RowWrite, Storage, StorageError, Want,
     testkit::{block_on, context_of, demo_schema},
 };
 
@@ -148,7 +148,7 @@ pub(super) fn meta(version: u64, buckets: &[u8]) -> RowMeta {
             changeset: ChangesetId([3; 16]),
             device: DeviceId([4; 16]),
         },
-        columns: BTreeMap::new(),
+        columns: ColumnStates::default(),
         buckets: buckets.iter().map(|&n| bucket(n)).collect(),
         deleted: false,
         remains: Vec::new(),

@@ -12,7 +12,7 @@ use super::{
     Encoded, EncodingError, IN_MEMORY, Out,
     parts::{array_of, decode_clock, decode_value, encode_clock, encode_value, join, map, split},
 };
-use crate::meta::RowMeta;
+use crate::meta::{ColumnStates, RowMeta};
 
 impl RowMeta {
     /// What no index looks at: `clock`, `columns`, `remains` and `grave`.
@@ -28,7 +28,7 @@ impl RowMeta {
         e.array(if self.grave.is_empty() { 3 } else { 4 })?;
         encode_clock(e, &self.clock)?;
         e.map(self.columns.len() as u64)?;
-        for (number, state) in &self.columns {
+        for (number, state) in self.columns.iter() {
             e.u32(number.0)?.array(2)?;
             encode_clock(e, &state.clock)?;
             e.map(state.members.len() as u64)?;
@@ -86,7 +86,7 @@ impl RowMeta {
 
 type State = (
     Clock,
-    BTreeMap<ColumnNumber, ColumnState>,
+    ColumnStates,
     Vec<(ColumnNumber, Value)>,
     Vec<BucketId>,
 );
@@ -95,7 +95,7 @@ fn decode_state(d: &mut Decoder<'_>) -> Result<State, decode::Error> {
     let has_grave = d.probe().array()?.is_some_and(|len| len > 3);
     array_of(d, if has_grave { 4 } else { 3 }, |d| {
         let clock = decode_clock(d)?;
-        let mut columns = BTreeMap::new();
+        let mut columns = ColumnStates::default();
         for _ in 0..map(d)? {
             let number = ColumnNumber(d.u32()?);
             columns.insert(number, array_of(d, 2, decode_column)?);

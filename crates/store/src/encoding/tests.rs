@@ -9,7 +9,7 @@ use syncline_core::{
     rules::GranteeId,
 };
 
-use crate::{GrantChange, LogEntry, LogRecord, RowMeta};
+use crate::{ColumnStates, GrantChange, LogEntry, LogRecord, RowMeta};
 
 fn clock(n: u64) -> Clock {
     let byte = u8::try_from(n).unwrap();
@@ -32,7 +32,7 @@ fn meta() -> RowMeta {
     ];
     RowMeta {
         clock: clock(1),
-        columns: BTreeMap::from([
+        columns: ColumnStates::from_iter([
             (
                 ColumnNumber(7),
                 ColumnState {

@@ -405,8 +405,8 @@ impl<'a> Incident<'a> {
     fn is_rivalled(self, meta: &RowMeta) -> bool {
         let clocks = meta
             .columns
-            .values()
-            .map(|state| &state.clock)
+            .iter()
+            .map(|(_, state)| &state.clock)
             .chain([&meta.clock]);
         let mut clocks = clocks.filter(|clock| clock.device != self.author.device);
         clocks.any(|clock| clock.version > self.change.base)

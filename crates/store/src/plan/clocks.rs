@@ -1,14 +1,12 @@
 //! Who wrote what last, kept as small as it can be.
 
-use std::collections::BTreeMap;
-
 use syncline_core::{
     ColumnNumber, Hlc, Version,
     merge::{Clock, ColumnState},
 };
 
 use super::{context::TableContext, entry::Author};
-use crate::meta::RowMeta;
+use crate::meta::{ColumnStates, RowMeta};
 
 impl Author {
     /// The clock of something this author writes over `before` without competition.
@@ -27,7 +25,7 @@ impl RowMeta {
     /// Notes who wrote a column last; what equals the row's clock is not kept.
     pub(crate) fn set_column(&mut self, number: ColumnNumber, state: ColumnState) {
         if state.members.is_empty() && state.clock == self.clock {
-            self.columns.remove(&number);
+            self.columns.remove(number);
         } else {
             self.columns.insert(number, state);
         }
@@ -38,11 +36,13 @@ impl RowMeta {
         if self.columns.is_empty() || self.columns.len() < table.changeable {
             return;
         }
-        let mut states = self.columns.values();
-        let Some(first) = states.next() else { return };
-        if first.members.is_empty() && states.all(|state| state == first) {
-            self.clock = first.clock;
-            self.columns = BTreeMap::new();
+        if let Some(state) = self
+            .columns
+            .common()
+            .filter(|state| state.members.is_empty())
+        {
+            self.clock = state.clock;
+            self.columns = ColumnStates::default();
         }
     }
 }

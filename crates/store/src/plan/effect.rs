@@ -226,7 +226,7 @@ pub(crate) fn buried(
     before: &RowMeta,
     version: Version,
 ) -> RowMeta {
-    let clocks = before.columns.values().map(|state| state.clock);
+    let clocks = before.columns.iter().map(|(_, state)| state.clock);
     let latest = clocks.fold(before.clock, |a, b| if b.hlc > a.hlc { b } else { a });
     let keeps = table.table.update_wins;
     let values = table
