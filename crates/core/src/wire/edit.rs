@@ -105,7 +105,7 @@ fn encode_append(e: &mut MemoryEncoder<'_>, items: &[String]) -> Encoded {
 }
 
 /// Room is made at once for this many edits of a change; more of them are found as they come.
-const EDITS_EXPECTED: usize = 32;
+const EDITS_EXPECTED: u64 = 32;
 
 /// Reads what [`encode_edits`] wrote; columns must ascend, so none occurs twice.
 pub(super) fn decode_edits(
@@ -114,7 +114,8 @@ pub(super) fn decode_edits(
 ) -> Result<Vec<ColumnEdit>, ChangesetError> {
     let count = budget.take(definite(d.map()?)?)?;
     // Exactly what is needed, as long as that is believable: most changes touch a column or two.
-    let mut edits: Vec<ColumnEdit> = Vec::with_capacity(count.min(EDITS_EXPECTED));
+    let mut edits: Vec<ColumnEdit> =
+        Vec::with_capacity(usize::try_from(count.min(EDITS_EXPECTED)).unwrap_or_default());
     for _ in 0..count {
         let column = ColumnNumber(d.u32()?);
         if edits.last().is_some_and(|last| last.column >= column) {
