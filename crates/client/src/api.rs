@@ -7,11 +7,11 @@ use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use syncline_core::{
-    RowKey, Version,
+    DeviceId, RowKey, Version,
     wire::{Refusal, RowBody, SchemaInfo},
 };
 
-use crate::{credentials::Connection, error::ClientError};
+use crate::{credentials::Connection, devices::DevicesAnswer, error::ClientError};
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Longer than the longest wait of an exchange.
@@ -143,6 +143,29 @@ impl Api {
             rows.collect::<Result<_, ClientError>>()?,
             answer.next.is_some(),
         ))
+    }
+
+    /// The user's devices.
+    pub(crate) async fn devices(&self) -> Result<DevicesAnswer, ClientError> {
+        self.get("/v1/devices", &[]).await
+    }
+
+    /// Gives one of the user's devices a name.
+    pub(crate) async fn rename_device(
+        &self,
+        device: DeviceId,
+        name: &str,
+    ) -> Result<(), ClientError> {
+        let body = json!({ "name": name }).to_string();
+        let path = format!("/v1/devices/{device}");
+        let renamed = self.send(Method::PATCH, &path, Some(body.into()));
+        renamed.await.map(drop)
+    }
+
+    /// Takes one of the user's devices off the list.
+    pub(crate) async fn deregister_device(&self, device: DeviceId) -> Result<(), ClientError> {
+        let path = format!("/v1/devices/{device}");
+        self.send(Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Asks the server whether it is ready. Needs no token that is good.

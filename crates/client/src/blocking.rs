@@ -11,11 +11,11 @@
 //!
 //! Not to be used on a thread of an async runtime, which it would hold up.
 
-use std::{future::IntoFuture, path::Path};
+use std::{future::IntoFuture, path::Path, sync::Arc};
 
 use crate::{
-    Config, Conflict, Error, Event, Progress, Resolution, RowHistory, RowRestored, Status,
-    SyncReport, Tables, Value, Version, executor::block_on,
+    Config, Conflict, Device, DeviceId, Error, Event, LocalDevice, Progress, Provider, Resolution,
+    RowHistory, RowRestored, Status, SyncReport, Tables, Value, Version, executor::block_on,
 };
 
 /// A [`crate::SyncManager`] for code without async.
@@ -99,6 +99,52 @@ impl SyncManager {
     /// The same.
     pub fn status(&self) -> Result<Option<Status>, Error> {
         self.wait(self.0.status())
+    }
+
+    /// As [`crate::SyncManager::local_device`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn local_device(&self) -> Result<LocalDevice, Error> {
+        self.wait(self.0.local_device())
+    }
+
+    /// As [`crate::SyncManager::devices`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn devices(&self) -> Result<Vec<Device>, Error> {
+        self.wait(self.0.devices())
+    }
+
+    /// As [`crate::SyncManager::register_device`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn register_device(&self, name: impl Into<String>) -> Result<LocalDevice, Error> {
+        self.wait(self.0.register_device(name))
+    }
+
+    /// As [`crate::SyncManager::rename_device`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn rename_device(&self, device: DeviceId, name: impl Into<String>) -> Result<(), Error> {
+        self.wait(self.0.rename_device(device, name))
+    }
+
+    /// As [`crate::SyncManager::deregister_device`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn deregister_device(&self, device: DeviceId) -> Result<(), Error> {
+        self.wait(self.0.deregister_device(device))
+    }
+
+    /// As [`crate::SyncManager::provider`]; wait for its calls with [`SyncManager::wait`].
+    #[must_use]
+    pub fn provider(&self) -> Option<Arc<dyn Provider>> {
+        self.0.provider()
     }
 
     /// As [`crate::SyncManager::conflicts`].

@@ -293,6 +293,10 @@ impl Driver {
         interrupted: &mut watch::Receiver<bool>,
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<Attempt, ClientError> {
+        let is_deregistered = self.replica().is_deregistered();
+        if self.check(is_deregistered)? {
+            return Err(self.deregistered());
+        }
         let opening = std::time::Instant::now();
         let opened = tokio::select! {
             opened = self.open() => opened,
@@ -346,7 +350,16 @@ impl Driver {
         }
     }
 
+    fn deregistered(&self) -> ClientError {
+        let status = self.replica().status();
+        let unsent = status.map_or(0, |status| status.waiting + status.parked);
+        ClientError::deregistered(unsent)
+    }
+
     fn closing_error(&self, closing: Closing) -> ClientError {
+        if closing.code == code::DEREGISTERED {
+            return self.deregistered();
+        }
         let owner = if closing.code == code::WRONG_USER {
             self.replica().status().ok().and_then(|status| status.user)
         } else {

@@ -115,6 +115,23 @@ impl ClientError {
         }
     }
 
+    /// The user took this device off the list; `unsent` changesets wait in the file.
+    pub(crate) fn deregistered(unsent: u64) -> Self {
+        let waits = match unsent {
+            0 => String::new(),
+            1 => " (1 changeset that was not sent waits in the file)".to_owned(),
+            unsent => format!(" ({unsent} changesets that were not sent wait in the file)"),
+        };
+        Self::Refused {
+            code: code::DEREGISTERED.to_owned(),
+            message: format!(
+                "this device was removed from its user's list of devices and does not sync any \
+                 more; what is in the file stays{waits}; register it anew to go on"
+            ),
+            retry: false,
+        }
+    }
+
     pub(crate) fn refused(refusal: &Refusal) -> Self {
         let hint = match refusal.code.as_str() {
             code::UNAUTHORIZED => " (`syncline token --user NAME` makes a token)",

@@ -41,6 +41,7 @@ mod config;
 #[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod credentials;
 mod database;
+mod devices;
 #[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod driver;
 mod dry_run;
@@ -53,6 +54,7 @@ mod file_watch;
 mod history;
 mod manager;
 mod migrate;
+mod provider;
 mod queue;
 mod resolver;
 mod run;
@@ -68,18 +70,20 @@ mod worker;
 
 pub use bus::Events;
 pub use config::Config;
+pub use devices::{Device, LocalDevice};
 pub use driver::Interrupt;
 pub use event::{
     Author, ChangeRefused, ConflictNotice, EditLost, Event, OperationFailed, RowsChanged,
 };
 pub use history::{ColumnChange, History, RowChange, RowChangeKind, RowHistory};
 pub use manager::SyncManager;
+pub use provider::Provider;
 pub use queue::{
     OPERATION_BYTES_MAX, OperationError, OperationState, QueueStats, QueuedOperation, RetryQueue,
 };
 pub use resolver::{BoxFuture, ConflictCase, Record, Resolver, decide, resolvers};
 pub use run::{Operation, Phase, Progress, Run, SyncReport, Tables};
-pub use stats::{Health, HealthStatus, LocalDevice, SyncRecord, SyncStats};
+pub use stats::{Health, HealthStatus, SyncRecord, SyncStats};
 pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{

@@ -1,15 +1,15 @@
-//! How it is going: statistics, the history of syncs, this device, and health.
+//! How it is going: statistics, the history of syncs, and health.
 
 use std::time::Duration;
 
-use syncline_core::{DeviceId, Timestamp};
+use syncline_core::Timestamp;
 
 use crate::{
     api::Api,
+    error::ClientError,
     manager::SyncManager,
     queue,
     sync_error::{Error, ErrorKind},
-    system,
 };
 
 /// How it is going.
@@ -53,19 +53,6 @@ pub struct SyncRecord {
     pub duration: Duration,
     /// Why it failed, if it did.
     pub error: Option<String>,
-}
-
-/// This device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalDevice {
-    /// `None` before a server was met.
-    pub device_id: Option<DeviceId>,
-    /// What the user's device list calls it.
-    pub device_name: String,
-    /// Operating system and program.
-    pub platform: String,
-    /// Whose file this is; `None` before a server was met.
-    pub user: Option<String>,
 }
 
 /// Whether syncing works.
@@ -144,46 +131,6 @@ impl SyncManager {
         .await
     }
 
-    /// This device, as the user's device list has it.
-    ///
-    /// # Errors
-    /// [`ErrorKind::File`], [`ErrorKind::Closed`].
-    pub async fn local_device(&self) -> Result<LocalDevice, Error> {
-        self.ask(|core| {
-            let found = core.with(|replica| Ok((replica.status()?, replica.device_name()?)))?;
-            let configured = core.shared.config().device_name.clone();
-            Ok(match found {
-                Some((status, (name, platform))) => LocalDevice {
-                    device_id: Some(status.device),
-                    device_name: name,
-                    platform,
-                    user: status.user,
-                },
-                None => LocalDevice {
-                    device_id: None,
-                    device_name: configured.unwrap_or_else(system::device_name),
-                    platform: system::platform(),
-                    user: None,
-                },
-            })
-        })
-        .await
-    }
-
-    /// Gives this device another name; the device list has it after the next connection.
-    ///
-    /// # Errors
-    /// [`ErrorKind::File`], [`ErrorKind::Closed`].
-    pub async fn rename_device(&self, name: impl Into<String>) -> Result<(), Error> {
-        let name = name.into();
-        self.ask(move |core| {
-            core.with(|replica| replica.set_device_name(&name))?;
-            core.shared.config().device_name = Some(name);
-            Ok(())
-        })
-        .await
-    }
-
     /// Asks the server whether it takes us, and says in one of four words how things are.
     ///
     /// # Errors
@@ -195,20 +142,12 @@ impl SyncManager {
                 message: "no server is configured; everything stays on this device".into(),
             });
         }
-        let validated = self
-            .ask_async(async |core| {
-                let asked = async {
-                    let api = Api::new(&core.connection()?)?;
-                    Ok(api.schema().await.map(drop)?)
-                };
-                Ok::<Result<(), Error>, Error>(asked.await)
-            })
-            .await?;
-        Ok(match validated {
+        Ok(match self.validate_connection().await {
             Ok(()) => Health {
                 status: HealthStatus::Healthy,
                 message: "the server takes this device".into(),
             },
+            Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => Health {
                 status: if error.kind() == ErrorKind::NotConnected {
                     HealthStatus::Disconnected
@@ -218,5 +157,17 @@ impl SyncManager {
                 message: error.to_string(),
             },
         })
+    }
+
+    /// Asks the server whether it takes us.
+    pub(crate) async fn validate_connection(&self) -> Result<(), Error> {
+        self.ask_async(async |core| {
+            if core.with(|replica| replica.is_deregistered())? == Some(true) {
+                return Err(ClientError::deregistered(0).into());
+            }
+            let api = Api::new(&core.connection()?)?;
+            Ok(api.schema().await.map(drop)?)
+        })
+        .await
     }
 }

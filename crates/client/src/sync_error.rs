@@ -25,6 +25,9 @@ pub enum ErrorKind {
     NotConnected,
     /// The server does not take the token.
     Authentication,
+    /// The user took this device off the list; [`crate::SyncManager::register_device`] brings it
+    /// back.
+    Deregistered,
     /// The server said no for another reason, or is not a Syncline server.
     Refused,
     /// A table cannot sync, or not with this server.
@@ -125,6 +128,8 @@ fn kind_of(error: &ClientError) -> ErrorKind {
         ClientError::NoServer | ClientError::NoToken => ErrorKind::NotConfigured,
         ClientError::Unreachable { .. } => ErrorKind::NotConnected,
         ClientError::Refused { code, .. } if code == "unauthorized" => ErrorKind::Authentication,
+        ClientError::Refused { code, .. } if code == "deregistered" => ErrorKind::Deregistered,
+        ClientError::Refused { code, .. } if code == "not_found" => ErrorKind::NotFound,
         ClientError::Refused { code, .. } if code == "unknown_version" => ErrorKind::NotFound,
         ClientError::Refused { .. } | ClientError::NotASyncline { .. } => ErrorKind::Refused,
         ClientError::TableUnfit { .. } => ErrorKind::Table,

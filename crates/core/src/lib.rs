@@ -9,6 +9,7 @@
 pub mod builtin;
 pub mod change;
 pub mod config;
+pub mod device;
 pub mod digest;
 pub mod hlc;
 pub mod ids;
@@ -25,6 +26,7 @@ pub mod wire;
 mod vectors;
 
 pub use change::{Change, Changeset, ColumnEdit, Edit, Op};
+pub use device::{DeviceName, DeviceNameError};
 pub use hlc::Hlc;
 pub use ids::{
     BucketId, ChangesetId, ColumnNumber, Cursor, DeviceId, FamilyId, Lease, TableNumber, Tag,

@@ -29,7 +29,7 @@ pub(crate) const CREDIT_WINDOW: u64 = 4 * 1024 * 1024;
 /// Credit is given back in steps of at least this.
 const CREDIT_STEP: u64 = 512 * 1024;
 /// How often the server is told which checkpoint was applied, beside giving credit back.
-const TELL_CHECKPOINT_MS: u64 = 5_000;
+const TELL_CHECKPOINT_MS: u64 = 2_000;
 /// What may wait for its checkpoint: the largest changeset and what is around it (spec LO8).
 const CHANGES_BYTES_MAX: usize = 96 * 1024 * 1024;
 
@@ -146,6 +146,16 @@ impl Session {
                 }
                 Some(encode_client(&ClientMessage::PushPart(part)))
             }
+        }
+    }
+
+    /// When the server is to be told which checkpoint was applied; `None` if it was.
+    fn tell_checkpoint_at(&self) -> Option<Timestamp> {
+        let applied = self.checkpoint?;
+        match self.checkpoint_told {
+            None => Some(Timestamp::default()),
+            Some((_, told)) if told == applied => None,
+            Some((at, _)) => Some(at.plus_millis(TELL_CHECKPOINT_MS)),
         }
     }
 

@@ -3,12 +3,11 @@
 
 mod manage;
 
-pub use manage::{
-    DeviceName, DeviceNameError, DeviceSeen, deregister_device, note_devices, rename_device,
-};
+pub use manage::{DeviceSeen, deregister_device, note_devices, rename_device};
 
 use syncline_core::{
-    DeviceId, Lease, Timestamp, UserId, Version,
+    DeviceId, DeviceName, Lease, Timestamp, UserId, Version,
+    device::told_of_itself,
     wire::{Refusal, code},
 };
 
@@ -102,10 +101,8 @@ fn judge(
     fresh: DeviceId,
     now: Timestamp,
 ) -> Result<DeviceOpened, OpenDeviceError> {
-    let (name, platform) = (
-        manage::told_name(&hello.name),
-        manage::told(&hello.platform),
-    );
+    let name = DeviceName::told(&hello.name).as_str().to_owned();
+    let platform = told_of_itself(&hello.platform);
     let registered = |id: DeviceId, forked: bool| DeviceState {
         id,
         user: hello.user.clone(),

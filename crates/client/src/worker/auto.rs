@@ -130,7 +130,8 @@ impl Auto {
             }
             replica.seal(system::now())?;
             let activity = replica.activity()?;
-            Ok(Some((version, activity.waiting > 0 || activity.seeding)))
+            let has_changes = activity.waiting > 0 || activity.seeding;
+            Ok(Some((version, has_changes && !replica.is_deregistered()?)))
         });
         match looked {
             Ok(Some(Some((version, has_changes)))) => {
@@ -163,6 +164,8 @@ impl Auto {
                 let soon = after(pause);
                 regular.map_or(soon, |regular| soon.map(|soon| soon.min(regular)))
             }
+            // Until somebody registers the device anew.
+            Some(error) if error.kind() == ErrorKind::Deregistered => None,
             // Trying again would fail again, until something is changed.
             Some(_) => regular,
             None => {

@@ -9,6 +9,7 @@
 mod auto;
 mod blocking;
 mod conflicts;
+mod devices;
 mod history;
 mod migrate;
 mod offline_first;

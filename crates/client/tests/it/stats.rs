@@ -78,7 +78,8 @@ async fn lb13_this_device_has_a_name_before_and_an_id_after_it_met_a_server() {
     assert!(device.device_id.is_some() && device.platform.contains("syncline"));
     assert_eq!(device.user.as_deref(), Some("ana"));
     assert_eq!(device.device_name, "Ana's laptop");
-    sync.rename_device("Laptop").await.unwrap();
+    let id = device.device_id.unwrap();
+    sync.rename_device(id, "Laptop").await.unwrap();
     assert_eq!(sync.local_device().await.unwrap().device_name, "Laptop");
 }
 

@@ -21,6 +21,17 @@ impl Replica {
         })
     }
 
+    /// Remembers a name that the server has already.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn heard_device_name(&mut self, name: &str) -> Result<(), ReplicaError> {
+        db::immediate(&self.conn, || {
+            settings::remove(&self.conn, Key::NamedHere)?;
+            settings::put(&self.conn, Key::DeviceName, name)
+        })
+    }
+
     /// What the user's device list calls this device, as of the last session, and its operating
     /// system and program.
     ///
@@ -42,6 +53,14 @@ impl Replica {
     pub fn is_deregistered(&self) -> Result<bool, ReplicaError> {
         let is = |key| Ok::<_, ReplicaError>(settings::get(&self.conn, key)?.unwrap_or(false));
         Ok(is(Key::Deregistered)? && !is(Key::RegisterAnew)?)
+    }
+
+    /// Remembers that the user took this device off the list, as a refusal with this code does.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn deregistered(&mut self) -> Result<(), ReplicaError> {
+        settings::put(&self.conn, Key::Deregistered, true)
     }
 
     /// Has the next session register this file as a new device of the same user: everything that

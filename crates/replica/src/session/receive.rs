@@ -1,14 +1,14 @@
 //! What arrives: one message at a time, in order.
 
 use syncline_core::{
-    Timestamp, Version,
+    Timestamp,
     wire::{
         Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
         PushResult, Refusal, ServerMessage, Verdict, code, decode_server,
     },
 };
 
-use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase, TELL_CHECKPOINT_MS};
+use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
 use crate::{
     apply::{
         CheckpointInput, Kept, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
@@ -113,7 +113,7 @@ impl Replica {
     fn refusal(&mut self, refusal: &Refusal, now: Timestamp) -> Result<(), ReplicaError> {
         if refusal.fatal || self.session.phase == Phase::Greeting {
             if refusal.code == code::DEREGISTERED {
-                settings::put(&self.conn, Key::Deregistered, true)?;
+                self.deregistered()?;
             }
             if let Some(pause) = refusal.retry_after_ms {
                 self.session.reconnect.not_before(now.plus_millis(pause));
@@ -140,17 +140,15 @@ impl Replica {
         self.session.send(&ClientMessage::Credit(credit));
     }
 
-    /// Tells the server now and then which checkpoint was applied, for the device list. What a
-    /// pause holds back is told at the next checkpoint, which the server sends within 25 s.
-    fn tell_checkpoint(&mut self, applied: Version, now: Timestamp) {
-        self.session.checkpoint = Some(applied);
-        let is_due = self
+    /// Tells the server now and then which checkpoint was applied, for the device list (spec DE3).
+    pub(super) fn tell_checkpoint(&mut self, now: Timestamp) {
+        if self
             .session
-            .checkpoint_told
-            .is_none_or(|(at, told)| told < applied && at.plus_millis(TELL_CHECKPOINT_MS) <= now);
-        if is_due {
-            self.session.checkpoint_told = Some((now, applied));
+            .tell_checkpoint_at()
+            .is_some_and(|at| at <= now)
+        {
             self.send_credit();
+            self.session.checkpoint_told = self.session.checkpoint.map(|told| (now, told));
         }
     }
 
@@ -259,7 +257,8 @@ impl Replica {
         }
         self.session.is_live = applied.is_live;
         self.session.caught_up = checkpoint.caught_up;
-        self.tell_checkpoint(checkpoint.cursor.version, now);
+        self.session.checkpoint = Some(checkpoint.cursor.version);
+        self.tell_checkpoint(now);
         Ok(())
     }
 

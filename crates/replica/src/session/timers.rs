@@ -138,6 +138,7 @@ impl Replica {
             }
             Some(_) | None => {}
         }
+        self.tell_checkpoint(now);
         self.pump(now)
     }
 
@@ -153,6 +154,7 @@ impl Replica {
                 None => sooner(session.last_heard.plus_millis(PING_AFTER_MS)),
             }
             session.again.values().copied().for_each(&mut sooner);
+            session.tell_checkpoint_at().into_iter().for_each(sooner);
         }
         at
     }

@@ -121,8 +121,13 @@ fn de3_a_checkpoint_is_told_when_it_was_applied_but_not_all_the_time() {
     for text in ["b", "c", "d"] {
         assert_eq!(step(&mut device, &mut server, text), 1);
     }
-    device.now = device.now.plus_millis(5_000);
-    assert_eq!(step(&mut device, &mut server, "e"), 2);
+    assert!(device.replica.poll_timeout() <= Some(device.now.plus_millis(2_000)));
+    device.now = device.now.plus_millis(2_000);
+    device.replica.handle_timeout(device.now).unwrap();
+    device.upload(&mut server);
+    assert_eq!(step(&mut device, &mut server, "d"), 2, "the last one, once");
+    device.now = device.now.plus_millis(2_000);
+    assert_eq!(step(&mut device, &mut server, "e"), 3);
     assert_eq!(told.last(), Some(&server.end()));
 }
 

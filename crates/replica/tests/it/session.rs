@@ -472,8 +472,10 @@ fn se20_a_server_that_stops_says_when_to_come_back() {
 #[test]
 fn se21_silence_is_broken_by_a_ping_and_ends_the_session() {
     let (_, mut device) = at_rest();
-    while sent(&mut device).is_some() {}
     let heard = device.now;
+    let told = heard.plus_millis(2_000);
+    device.replica.handle_timeout(told).unwrap();
+    while sent(&mut device).is_some() {}
     let at = device.replica.poll_timeout().unwrap();
     assert!(at <= heard.plus_millis(25_000));
     device

@@ -6,14 +6,14 @@ use std::{
 
 use futures_util::FutureExt;
 use syncline_core::{
-    DeviceId, Timestamp, UserId, Version,
+    DeviceId, DeviceName, Timestamp, UserId, Version,
     config::Config,
     wire::{Hello, PushResult, Refusal, Verdict, code},
 };
 use syncline_store::{
-    Context, DeviceHello, DeviceName, DeviceSeen, DeviceState, GroupOutcome, OpenDeviceError,
-    SchemaOptions, Storage, StorageError, Submission, commit_group, deregister_device,
-    note_devices, open_device, rename_device,
+    Context, DeviceHello, DeviceSeen, DeviceState, GroupOutcome, OpenDeviceError, SchemaOptions,
+    Storage, StorageError, Submission, commit_group, deregister_device, note_devices, open_device,
+    rename_device,
 };
 use tokio::sync::{mpsc, oneshot};
 

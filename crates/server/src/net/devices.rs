@@ -8,8 +8,10 @@ use axum::{
     http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
-use syncline_core::{DeviceId, Timestamp, UserId, Version, rules::Identity, wire::code};
-use syncline_store::{DeviceName, DeviceState, Reader};
+use syncline_core::{
+    DeviceId, DeviceName, Timestamp, UserId, Version, rules::Identity, wire::code,
+};
+use syncline_store::{DeviceState, Reader};
 use tokio::sync::oneshot;
 
 use super::{

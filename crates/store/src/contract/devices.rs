@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use syncline_core::{DeviceId, Lease, Timestamp, UserId, Version, wire::code};
+use syncline_core::{DeviceId, DeviceName, Lease, Timestamp, UserId, Version, wire::code};
 
 use super::Bed;
 use crate::{
-    DeviceHello, DeviceName, DeviceOpened, DeviceSeen, DeviceState, OpenDeviceError, Reader,
-    Storage, deregister_device, note_devices, open_device, rename_device,
+    DeviceHello, DeviceOpened, DeviceSeen, DeviceState, OpenDeviceError, Reader, Storage,
+    deregister_device, note_devices, open_device, rename_device,
     testkit::{World, block_on},
 };
 
