@@ -47,6 +47,8 @@ pub struct RowChange {
     pub user: Option<String>,
     /// With which device; `None` for another program at the server.
     pub device: Option<DeviceId>,
+    /// What this user calls the device; `None` for devices of others and such without a name.
+    pub device_name: Option<String>,
     /// The columns that changed, in the server's order.
     pub columns: Vec<ColumnChange>,
 }
@@ -117,6 +119,8 @@ struct ChangeAnswer {
     op: String,
     user: Option<String>,
     device: Option<String>,
+    #[serde(default)]
+    device_name: Option<String>,
     columns: Map<String, Json>,
 }
 
@@ -296,6 +300,7 @@ async fn page(
             kind: kind.ok_or_else(|| api.strange("an unknown kind of change"))?,
             user: change.user,
             device: device.transpose()?,
+            device_name: change.device_name,
             columns: columns(row, &change.columns),
         })
     });

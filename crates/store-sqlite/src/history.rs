@@ -14,8 +14,9 @@ use crate::{
     value::{bytes, signed, unsigned, version},
 };
 
-/// Records deleted in one transaction, as in the log.
+/// Records deleted in one transaction, as in the log, and transactions of one portion.
 const BATCH: i64 = 1_000;
+const BATCHES: usize = 10;
 
 /// Changes up to here are not known; `None`: history is not kept.
 fn since(conn: &Connection) -> Result<Option<Version>> {
@@ -53,42 +54,45 @@ pub(crate) fn write(conn: &Connection, records: &[HistoryRecord]) -> Result<()> 
     Ok(())
 }
 
-/// Begins to keep history with the log's end, or forgets all there is.
+/// Begins to keep history with the log's end, or ends it.
 pub(crate) fn keep(conn: &mut Connection, keep: bool) -> Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     match (keep, since(&transaction)?) {
         (true, None) => set_since(&transaction, ledger::head(&transaction)?.version)?,
         (false, Some(_)) => {
-            transaction.execute(
-                "DELETE FROM syncline_server WHERE name = 'history_since'",
-                [],
-            )?;
+            let sql = "DELETE FROM syncline_server WHERE name = 'history_since'";
+            transaction.execute(sql, [])?;
         }
         (true, Some(_)) | (false, None) => {}
     }
     transaction.commit()?;
-    if keep { Ok(()) } else { delete(conn, i64::MAX) }
+    Ok(())
 }
 
-/// Moves the place from which on history is known, then deletes what lies before.
-pub(crate) fn trim(conn: &mut Connection, wanted: Version) -> Result<()> {
+/// Moves the place from which on history is known, then deletes a portion of what lies before;
+/// whether there is more.
+pub(crate) fn trim(conn: &mut Connection, wanted: Version) -> Result<bool> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let Some(since) = since(&transaction)? else {
-        return Ok(());
+    let up_to = match since(&transaction)? {
+        None => i64::MAX,
+        Some(since) => {
+            if wanted > since {
+                set_since(&transaction, wanted)?;
+            }
+            signed(wanted.max(since).0)
+        }
     };
-    if wanted > since {
-        set_since(&transaction, wanted)?;
-    }
     transaction.commit()?;
-    delete(conn, signed(wanted.max(since).0))
-}
-
-fn delete(conn: &Connection, up_to: i64) -> Result<()> {
     let sql = "DELETE FROM syncline_history WHERE version IN
                (SELECT version FROM syncline_history WHERE version <= ?1
                 ORDER BY version LIMIT ?2)";
-    while conn.prepare_cached(sql)?.execute((up_to, BATCH))? > 0 {}
-    Ok(())
+    for _ in 0..BATCHES {
+        let deleted = conn.prepare_cached(sql)?.execute((up_to, BATCH))?;
+        if i64::try_from(deleted).is_ok_and(|deleted| deleted < BATCH) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// [`StorageError::Busy`] when another program changed the row and no group has taken it yet.

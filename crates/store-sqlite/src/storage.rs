@@ -260,7 +260,7 @@ impl Storage for SqliteStorage {
         Ok(result.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?)
     }
 
-    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError> {
+    async fn trim_history(&mut self, horizon: Version) -> Result<bool, StorageError> {
         if self.distrusted {
             self.reopen()?;
         }

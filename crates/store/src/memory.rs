@@ -158,9 +158,9 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError> {
+    async fn trim_history(&mut self, horizon: Version) -> Result<bool, StorageError> {
         lock(&self.data).trim_history(horizon);
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -117,17 +117,19 @@ pub trait Storage {
 
     /// Whether history is kept from now on (spec PL21); a new database keeps it. What was kept
     /// is forgotten when it is not to be kept any more, so that a history never has a gap.
+    /// [`Storage::trim_history`] makes room for the rest.
     ///
     /// # Errors
     /// As every write.
     async fn keep_history(&mut self, keep: bool) -> Result<(), StorageError>;
 
-    /// Forgets the records of history up to and including `horizon`, in portions that leave room
-    /// for other programs.
+    /// Forgets the records of history up to and including `horizon`, and all where none is kept.
+    /// They are not read any more from then on; a portion of them is deleted, small enough for
+    /// others not to wait long, and `true` says that there is more to be deleted.
     ///
     /// # Errors
     /// As every write.
-    async fn trim_history(&mut self, horizon: Version) -> Result<(), StorageError>;
+    async fn trim_history(&mut self, horizon: Version) -> Result<bool, StorageError>;
 }
 
 /// One open transaction. Dropping it rolls back.

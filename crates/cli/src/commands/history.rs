@@ -199,7 +199,11 @@ fn sentence(change: &RowChange, here: DeviceId) -> String {
     let by = match (&change.user, change.device) {
         (Some(user), Some(device)) if device == here => format!(" by {user} on this device"),
         (Some(user), Some(device)) => {
-            format!(" by {user} on device {}", &device.to_string()[..8])
+            let id = &device.to_string()[..8];
+            match &change.device_name {
+                Some(name) => format!(" by {user} on {name} ({id})"),
+                None => format!(" by {user} on device {id}"),
+            }
         }
         (Some(user), None) => format!(" by {user}"),
         (None, _) if change.kind == RowChangeKind::Removed => String::new(),
@@ -265,6 +269,7 @@ fn object(args: &History, change: &RowChange) -> Json {
         "type": "row_change", "table": args.table, "key": args.ids.join(","),
         "version": change.version.0, "at_ms": change.at.as_millis(), "op": change.kind.name(),
         "user": change.user, "device": change.device.map(|device| device.to_string()),
+        "device_name": change.device_name,
         "columns": columns.collect::<Vec<_>>(),
     })
 }

@@ -73,7 +73,16 @@ fn the_history_of_a_row_says_who_changed_what_on_which_device() {
         .expect(exit::DONE)
         .stdout;
     assert!(said.contains("changed by ana on this device"), "{said}");
-    assert!(said.contains("changed by ana on device "), "{said}");
+    let (name, id) = (
+        &told[1]["device_name"],
+        told[1]["device"].as_str().expect("an id"),
+    );
+    let phone = format!(
+        "changed by ana on {} ({})",
+        name.as_str().expect("a name"),
+        &id[..8]
+    );
+    assert!(said.contains(&phone), "{said}");
     assert!(
         said.contains("\n    title  \"Milk\" → \"Oat milk\"\n"),
         "{said}"

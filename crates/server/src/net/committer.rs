@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often old log entries are trimmed away.
 const TRIM_EVERY_MILLIS: u64 = 600_000;
 
+/// How soon the next portion of old history is trimmed away, while there is more.
+const PORTION_EVERY_MILLIS: u64 = 200;
+
 /// What sessions ask of the committer.
 pub(crate) enum Request {
     Commit(Box<Submission>, oneshot::Sender<PushResult>),
@@ -91,6 +94,7 @@ impl<B: Backend> Committer<B> {
     /// Serves requests until it is told to stop, or every sender is gone.
     pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut next_trim = clock::now();
+        let mut next_portion = next_trim;
         loop {
             let first = match tokio::time::timeout(LOOK_EVERY, requests.recv()).await {
                 Ok(Some(request)) => Some(request),
@@ -107,6 +111,15 @@ impl<B: Backend> Committer<B> {
             if now >= next_trim {
                 next_trim = now.plus_millis(TRIM_EVERY_MILLIS);
                 self.trim(now).await;
+                next_portion = now;
+            }
+            if now >= next_portion {
+                let more = self.trim_history(now).await;
+                next_portion = if more {
+                    now.plus_millis(PORTION_EVERY_MILLIS)
+                } else {
+                    next_trim
+                };
             }
         }
     }
@@ -264,10 +277,16 @@ impl<B: Backend> Committer<B> {
         {
             tracing::warn!(%error, "old log entries could not be trimmed; trying again later");
         }
+    }
+
+    /// Whether there is more to trim.
+    async fn trim_history(&mut self, now: Timestamp) -> bool {
         let horizon = days_before(now, self.history_days);
-        if let Err(error) = self.storage.trim_history(horizon).await {
+        let trimmed = self.storage.trim_history(horizon).await;
+        trimmed.unwrap_or_else(|error| {
             tracing::warn!(%error, "old history could not be trimmed; trying again later");
-        }
+            false
+        })
     }
 }
 

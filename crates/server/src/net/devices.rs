@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Devices of one user that are told, those that were seen last.
-const DEVICES_MAX: usize = 1_000;
+pub(crate) const DEVICES_MAX: usize = 1_000;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DevicesResponse {

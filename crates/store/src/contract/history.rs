@@ -130,35 +130,43 @@ pub fn pl21_history_is_trimmed_by_itself_and_can_be_left_out<B: Bed>(bed: &mut B
     let (mut storage, context) = opened(bed);
     let labels = number(&context, "labels");
     let update = |version| record(labels, "a", version, HistoryChange::Update);
-    write(&mut storage, (1..=2_500).map(update).collect());
-    super::support::append(&mut storage, &[3_000]);
-    block_on(storage.trim(Version(2_000))).expect("the log is trimmed");
+    write(&mut storage, (1..=25_000).map(update).collect());
+    super::support::append(&mut storage, &[30_000]);
+    block_on(storage.trim(Version(20_000))).expect("the log is trimmed");
     let mut reader = bed.reader(&storage);
     let all = |reader: &mut B::Reader| {
-        let found = read_some(reader, labels, "a", HistoryFrom::Newest, 5_000, usize::MAX);
+        let found = read_some(reader, labels, "a", HistoryFrom::Newest, 50_000, usize::MAX);
         (found.records.len(), found.since.map(|since| since.0))
+    };
+    let trimmed = |storage: &mut B::Storage, horizon| {
+        block_on(storage.trim_history(Version(horizon))).expect("the history is trimmed")
     };
     assert_eq!(
         all(&mut reader),
-        (2_500, Some(0)),
+        (25_000, Some(0)),
         "the log is another thing"
     );
-    block_on(storage.trim_history(Version(2_100))).expect("the history is trimmed");
-    assert_eq!(all(&mut reader), (400, Some(2_100)));
-    block_on(storage.trim_history(Version(50))).expect("the history is trimmed");
-    assert_eq!(all(&mut reader), (400, Some(2_100)));
+    // Whatever portion is deleted at once: nothing of it is read any more.
+    let mut more = trimmed(&mut storage, 24_600);
+    assert_eq!(all(&mut reader), (400, Some(24_600)));
+    while more {
+        more = trimmed(&mut storage, 24_600);
+    }
+    assert!(!trimmed(&mut storage, 50));
+    assert_eq!(all(&mut reader), (400, Some(24_600)));
 
     block_on(storage.keep_history(true)).expect("it is kept");
-    assert_eq!(all(&mut reader), (400, Some(2_100)), "it was kept already");
+    assert_eq!(all(&mut reader), (400, Some(24_600)), "it was kept already");
     block_on(storage.keep_history(false)).expect("it is left out");
     assert_eq!(all(&mut reader), (0, None));
-    write(&mut storage, vec![update(3_100)]);
-    block_on(storage.trim_history(Version(1))).expect("there is nothing to trim");
-    assert_eq!(all(&mut reader), (0, None));
+    write(&mut storage, vec![update(31_000)]);
     block_on(storage.keep_history(true)).expect("it is kept");
-    assert_eq!(all(&mut reader), (0, Some(3_000)), "from the log's end on");
-    write(&mut storage, vec![update(3_200)]);
-    assert_eq!(all(&mut reader), (1, Some(3_000)));
+    assert_eq!(all(&mut reader), (0, Some(30_000)), "from the log's end on");
+    write(&mut storage, vec![update(32_000)]);
+    assert_eq!(all(&mut reader), (1, Some(30_000)));
+    block_on(storage.keep_history(false)).expect("it is left out");
+    assert!(!trimmed(&mut storage, 1));
+    assert_eq!(all(&mut reader), (0, None));
 }
 
 /// Columns by name, with what they were before; no value where that is unknown.

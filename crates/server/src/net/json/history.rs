@@ -1,6 +1,10 @@
 //! `GET /v1/history`: who changed a row, when, and what was before and after (spec WI18).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -20,7 +24,7 @@ use syncline_store::{
 };
 
 use super::{
-    super::{Backend, Shared, caller::Caller, error::ApiError},
+    super::{Backend, Shared, caller::Caller, devices::DEVICES_MAX, error::ApiError},
     value::{from_json, to_json},
 };
 use crate::{
@@ -77,6 +81,8 @@ struct ChangeAnswer {
     op: &'static str,
     user: Option<String>,
     device: Option<String>,
+    /// Of a device of the asker's own.
+    device_name: Option<String>,
     columns: Map<String, JsonValue>,
 }
 
@@ -267,7 +273,30 @@ impl Asked {
             self.fill(reader, &viewer, from, limit, &mut response)
                 .await?;
         }
+        self.name_devices(reader, &mut response.changes).await?;
         Ok(self.still(reader, &view).await?.then_some(response))
+    }
+
+    /// What the asker calls their own devices; what others call theirs is their own business.
+    async fn name_devices<R: Reader>(
+        &self,
+        reader: &mut R,
+        changes: &mut [ChangeAnswer],
+    ) -> Result<(), StorageError> {
+        let Some(user) = self.identity.user.as_ref().filter(|_| !changes.is_empty()) else {
+            return Ok(());
+        };
+        let devices = reader.devices(user, DEVICES_MAX).await?;
+        let names: BTreeMap<String, String> = devices
+            .into_iter()
+            .filter(|device| !device.name.is_empty())
+            .map(|device| (device.id.to_string(), device.name))
+            .collect();
+        for change in changes {
+            let name = change.device.as_ref().and_then(|device| names.get(device));
+            change.device_name = name.cloned();
+        }
+        Ok(())
     }
 
     async fn fill<R: Reader>(
@@ -505,6 +534,7 @@ fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> (Ch
             .filter(|_| is_told)
             .map(|user| user.0.clone()),
         device: device.map(|device| device.to_string()),
+        device_name: None,
         columns,
     };
     (answer, bytes)

@@ -1,9 +1,12 @@
 //! The history of a row, over HTTP.
 
 use serde_json::{Value, json};
-use syncline_core::wire::{RowBody, RowState};
+use syncline_core::{
+    Edit, Op, Version,
+    wire::{RowBody, RowState, ServerMessage},
+};
 
-use super::{Net, Wish};
+use super::{Net, Wish, changeset};
 
 async fn push(net: &Net, user: &str, key: u128, changes: Value) -> u64 {
     let answer = net
@@ -369,4 +372,85 @@ async fn pl21_a_server_keeps_no_history_where_it_is_told_so() {
     label(&net).await;
     let (_, body) = ask(&net, "ada", &[("table", "labels"), ("key", r#"["l"]"#)]).await;
     assert_eq!(body, json!({ "changes": [], "more": false, "since": null }));
+}
+
+#[tokio::test]
+async fn wi18_only_ones_own_devices_have_names() {
+    let net = Net::start().await;
+    let mut socket = net.socket("ada").await;
+    socket.sync(1).await;
+    let insert = net.draw("ada", |draw| {
+        draw.insert("labels", "l", &[("name", "one".into())])
+    });
+    socket.push(&changeset(9, 1, insert.await)).await;
+    let accepted = |message: &ServerMessage| matches!(message, ServerMessage::PushResult(_));
+    socket
+        .hear_until(|message| accepted(message).then_some(()))
+        .await;
+    for (user, name) in [("ada", json!("a device")), ("ben", Value::Null)] {
+        let changes = history(&net, user, "labels", r#"["l"]"#).await;
+        let device = "01".repeat(16);
+        assert_eq!(
+            (&changes[0]["user"], &changes[0]["device"]),
+            (&json!("ada"), &json!(device))
+        );
+        assert_eq!(changes[0]["device_name"], name, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn wi18_every_page_of_a_long_history_fits_to_the_next() {
+    const EDITS: u64 = 1_300;
+    let net = Net::start().await;
+    let mut socket = net.socket("ada").await;
+    socket.sync(1).await;
+    let insert = net.draw("ada", |draw| {
+        draw.insert("labels", "l", &[("name", "0".into())])
+    });
+    socket.push(&changeset(0, 1, insert.await)).await;
+    let edit = net.draw("ada", |draw| {
+        draw.set("labels", "l", Version::ZERO, &[("name", "?".into())])
+    });
+    let mut edit = edit.await;
+    for n in 1..=EDITS {
+        let Op::Update(edits) = &mut edit[0].op else {
+            unreachable!("an update")
+        };
+        edits[0].edit = Edit::Set(n.to_string().as_str().into());
+        let mut one = changeset(0, n + 1, edit.clone());
+        one.id.0[..8].copy_from_slice(&n.to_le_bytes());
+        socket.push(&one).await;
+        if n % 10 == 0 {
+            let id = one.id;
+            let is_last = |message: &ServerMessage| match message {
+                ServerMessage::PushResult(result) => (result.id == id).then_some(()),
+                _ => None,
+            };
+            socket.hear_until(is_last).await;
+        }
+    }
+    let (mut before, mut next) = (None::<String>, EDITS);
+    loop {
+        let mut query = vec![("table", "labels"), ("key", r#"["l"]"#), ("limit", "450")];
+        if let Some(before) = &before {
+            query.push(("before", before));
+        }
+        let (status, page) = ask(&net, "ben", &query).await;
+        assert_eq!(status, 200, "{page}");
+        let changes = page["changes"].as_array().expect("a list");
+        for change in changes {
+            let name = &change["columns"]["name"];
+            assert_eq!(name["after"], next.to_string());
+            if next > 0 {
+                assert_eq!(name["before"], (next - 1).to_string());
+                next -= 1;
+            }
+        }
+        before = changes.last().map(|change| change["version"].to_string());
+        if page["more"] == false {
+            break;
+        }
+        assert_eq!(changes.len(), 450);
+    }
+    assert_eq!(next, 0, "none is left out");
 }
