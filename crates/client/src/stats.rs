@@ -62,6 +62,8 @@ pub struct Health {
     pub status: HealthStatus,
     /// In a sentence.
     pub message: String,
+    /// What went wrong, if anything did.
+    pub error: Option<Error>,
 }
 
 /// Health in one word.
@@ -140,12 +142,14 @@ impl SyncManager {
             return Ok(Health {
                 status: HealthStatus::NoProvider,
                 message: "no server is configured; everything stays on this device".into(),
+                error: None,
             });
         }
         Ok(match self.validate_connection().await {
             Ok(()) => Health {
                 status: HealthStatus::Healthy,
                 message: "the server takes this device".into(),
+                error: None,
             },
             Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
             Err(error) => Health {
@@ -155,6 +159,7 @@ impl SyncManager {
                     HealthStatus::Invalid
                 },
                 message: error.to_string(),
+                error: Some(error),
             },
         })
     }
