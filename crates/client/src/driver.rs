@@ -267,14 +267,16 @@ impl Driver {
                 Attempt::Interrupted => return self.interrupted(goal),
                 Attempt::Failed(error, again) => (error, again),
             };
-            self.attempts += 1;
+            // The replica's own wish to begin again with other tables is no outage.
+            let is_outage =
+                !matches!(&error, ClientError::Refused { code, .. } if code == BEGIN_ANEW);
+            self.attempts += u32::from(is_outage);
             if goal != Goal::Forever && self.attempts >= self.attempts_max {
                 return Err(error);
             }
             tracing::info!(%error, "not connected; trying again");
             let pause = again.map_or(Duration::from_secs(1), until);
-            // The replica's own wish to begin again with other tables is no outage.
-            if !matches!(&error, ClientError::Refused { code, .. } if code == BEGIN_ANEW) {
+            if is_outage {
                 let status = self.check(self.replica().status())?;
                 let error = &error;
                 on_notice(&Notice::Disconnected { error, pause }, &status);

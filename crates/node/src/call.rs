@@ -10,26 +10,54 @@ use crate::{cell, conflict, failure::Failure, told};
 
 /// A call with its arguments; `call` names it.
 #[derive(Debug, Deserialize)]
-#[serde(tag = "call", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "call",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub(crate) enum Call {
     Status,
     Stats,
     Health,
     LocalDevice,
-    RenameDevice { name: String },
-    RowStatus { table: String, key: Vec<Json> },
-    Conflicts { open_only: bool },
-    Conflict { id: String },
-    Resolve { id: String, resolution: Json },
-    RemoveResolver { table: String },
+    RenameDevice {
+        name: String,
+    },
+    RowStatus {
+        table: String,
+        key: Vec<Json>,
+    },
+    Conflicts {
+        open_only: bool,
+    },
+    Conflict {
+        id: String,
+    },
+    Resolve {
+        id: String,
+        resolution: Json,
+    },
+    RemoveResolver {
+        table: String,
+    },
     QueueStats,
     Changesets,
     Operations,
-    Enqueue { kind: String, key: Option<String>, payload: Json },
-    Retry { id: String },
-    Discard { id: String },
+    Enqueue {
+        kind: String,
+        key: Option<String>,
+        payload: Json,
+    },
+    Retry {
+        id: String,
+    },
+    Discard {
+        id: String,
+    },
     RetryAllFailed,
-    ClearCompleted { older_than_ms: u64 },
+    ClearCompleted {
+        older_than_ms: u64,
+    },
     ClearFailed,
     Detach,
 }
@@ -100,8 +128,18 @@ impl Call {
                 Json::Null
             }
             Self::QueueStats => told::queue_stats(queue.stats().await?),
-            Self::Changesets => queue.changesets().await?.iter().map(told::changeset).collect(),
-            Self::Operations => queue.operations().await?.iter().map(told::operation).collect(),
+            Self::Changesets => queue
+                .changesets()
+                .await?
+                .iter()
+                .map(told::changeset)
+                .collect(),
+            Self::Operations => queue
+                .operations()
+                .await?
+                .iter()
+                .map(told::operation)
+                .collect(),
             Self::Enqueue { kind, key, payload } => {
                 json!(queue.enqueue(kind, key.as_deref(), &payload).await?)
             }

@@ -50,7 +50,11 @@ fn case_to_json(case: &ConflictCase) -> Json {
 /// What a ready-made resolver goes by; the rest of a conflict may be missing.
 fn case_from_json(json: &Json) -> Result<ConflictCase, Failure> {
     let text = |name: &str| json[name].as_str().map(str::to_owned);
-    let at = |name: &str| json[name].as_u64().map(|ms| Timestamp(ms.saturating_mul(1_000)));
+    let at = |name: &str| {
+        json[name]
+            .as_u64()
+            .map(|ms| Timestamp(ms.saturating_mul(1_000)))
+    };
     Ok(ConflictCase {
         conflict: Conflict {
             id: text("id").unwrap_or_default(),

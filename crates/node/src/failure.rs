@@ -30,7 +30,11 @@ impl Failure {
 
     /// A call that does not say what it should: packages/node and this addon do not fit.
     pub(crate) fn call(error: &dyn std::fmt::Display) -> Self {
-        Self::new("invalid", "invalid", format!("the call cannot be read: {error}"))
+        Self::new(
+            "invalid",
+            "invalid",
+            format!("the call cannot be read: {error}"),
+        )
     }
 
     /// As part of an answer.
@@ -58,7 +62,17 @@ impl From<&Error> for Failure {
                 format!("Not connected: {error}")
             }
             ErrorKind::Authentication => format!("Authentication failed: {error}"),
-            _ => error.to_string(),
+            ErrorKind::Refused
+            | ErrorKind::Table
+            | ErrorKind::Doubt
+            | ErrorKind::File
+            | ErrorKind::Invalid
+            | ErrorKind::NotFound
+            | ErrorKind::Query
+            | ErrorKind::Interrupted
+            | ErrorKind::Busy
+            | ErrorKind::Closed
+            | _ => error.to_string(),
         };
         Self {
             code: error.code().to_owned(),
@@ -97,9 +111,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
 }
 
 /// Runs what was called for; a panic of it is an error, and goes no further.
-pub(crate) async fn guarded<T>(
-    work: impl Future<Output = Result<T, Failure>>,
-) -> napi::Result<T> {
+pub(crate) async fn guarded<T>(work: impl Future<Output = Result<T, Failure>>) -> napi::Result<T> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => Ok(result?),
         Err(panic) => Err(panicked(&*panic).into()),
@@ -117,5 +129,9 @@ pub(crate) fn guarded_now<T>(work: impl FnOnce() -> Result<T, Failure>) -> napi:
 fn panicked(panic: &(dyn Any + Send)) -> Failure {
     let said = panic.downcast_ref::<&str>().copied();
     let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Failure::new("panic", "other", format!("a bug in Syncline: {}", said.unwrap_or("a panic")))
+    Failure::new(
+        "panic",
+        "other",
+        format!("a bug in Syncline: {}", said.unwrap_or("a panic")),
+    )
 }

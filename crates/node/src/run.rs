@@ -76,7 +76,11 @@ impl Run {
     #[napi]
     pub async fn done(&self) -> napi::Result<String> {
         guarded(async {
-            let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let work = self
+                .work
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
             let work = work.ok_or_else(|| Failure::call(&"a run is done once"))?;
             work.run(&self.interrupt).await
         })

@@ -2,8 +2,8 @@
 
 use serde_json::{Value as Json, json};
 use syncline::{
-    ConflictNotice, Event, Phase, Progress, QueueState, QueuedChangeset, QueuedOperation,
-    QueueStats, OperationState, RowCounts, RowKey, Status, SyncReport, SyncStats, TableState,
+    ConflictNotice, Event, OperationState, Phase, Progress, QueueState, QueueStats,
+    QueuedChangeset, QueuedOperation, RowCounts, RowKey, Status, SyncReport, SyncStats, TableState,
     Tables, Timestamp,
 };
 
@@ -218,7 +218,9 @@ fn data(event: &Event) -> Json {
         }),
         Event::AccessLost { rows } | Event::Rescanned { rows } => json!({ "rows": rows }),
         Event::TablesLeftOut(tables) => {
-            let tables = tables.iter().map(|(name, why)| json!({ "name": name, "reason": why }));
+            let tables = tables
+                .iter()
+                .map(|(name, why)| json!({ "name": name, "reason": why }));
             json!({ "tables": tables.collect::<Vec<_>>() })
         }
         Event::RowUnfit { table, row, reason } => {
@@ -229,7 +231,7 @@ fn data(event: &Event) -> Json {
             json!({ "id": failed.id, "kind": failed.kind, "reason": failed.reason })
         }
         Event::Lagged(missed) => json!({ "missed": missed }),
-        // `live`, and what the library may learn to tell: the name says it.
-        _ => json!({}),
+        // What the library may learn to tell has a name for now.
+        Event::Live | _ => json!({}),
     }
 }

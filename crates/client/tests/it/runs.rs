@@ -244,3 +244,24 @@ async fn lb8_a_dry_run_counts_the_tables_that_may_sync() {
     let would = phone.hydrate(Tables::All, |_| {}).dry_run().await.unwrap();
     assert_eq!(would.received.created, 1, "{would:?}");
 }
+
+#[tokio::test]
+async fn lb9_beginning_again_with_other_tables_is_no_further_attempt_to_connect() {
+    let bed = Bed::with(NOTES_CONFIG);
+    bed.file("laptop.db", NOTES);
+    let once = bed.config("ana").max_retries(0);
+    let laptop = syncline::SyncManager::open(bed.path("laptop.db"), once.clone())
+        .await
+        .unwrap();
+    // Kept in the file before it is attached.
+    laptop.queue().enqueue("mail", None, &1).await.unwrap();
+    sql(
+        &bed.path("laptop.db"),
+        "INSERT INTO notes VALUES ('n1', 'Milk', 'new')",
+    );
+    assert_eq!(
+        laptop.sync(Tables::All, |_| {}).await.unwrap().sent.created,
+        1
+    );
+    laptop.close().await;
+}
