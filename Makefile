@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt doc wasm package deny clean
+.PHONY: help run test check fmt doc wasm node package deny clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ doc: ## build the API documentation, target/doc/syncline/index.html
 wasm: ## build the engine for the browser
 	scripts/wasm
 
+node: ## build the package for Node and test it against a real server
+	scripts/node
+
 package: ## make what people download: a tarball and npm packages, in dist/
 	scripts/package
 
@@ -36,4 +39,4 @@ deny: ## check licences, sources and advisories of all dependencies
 
 clean: ## remove everything built or fetched
 	cargo clean
-	rm -rf .tools dist
+	rm -rf .tools dist packages/node/dist packages/node/native packages/node/build packages/node/node_modules
