@@ -53,9 +53,12 @@ impl<'a> Incident<'a> {
             .filter(|present| present.row.is_none())
             .map(|p| p.meta);
         match (&self.change.op, live, tombstone) {
+            (Op::Insert(edits), None, Some(tombstone)) if self.reuses(tombstone) => {
+                self.taken(edits, tombstone, effects)
+            }
             (Op::Insert(edits), None, tombstone) => self.insert(edits, tombstone, effects),
             (Op::Insert(edits), Some(live), _) if self.table.integer_key => {
-                self.taken(edits, live, effects)
+                self.taken(edits, live.meta, effects)
             }
             (Op::Insert(edits), Some(live), _) => {
                 self.image(edits)?;
@@ -78,7 +81,7 @@ impl<'a> Incident<'a> {
     fn taken(
         self,
         edits: &[ColumnEdit],
-        live: Live<'_>,
+        present: &RowMeta,
         effects: &mut Effects,
     ) -> Result<(), Refused> {
         let (mut row, _) = self.image(edits)?;
@@ -91,10 +94,15 @@ impl<'a> Incident<'a> {
             before: None,
             after: Some(stored(self.change.table, &self.change.key, row, &meta)),
         };
-        effects.ask(self.position, proposed, live.meta, false);
+        effects.ask(self.position, proposed, present, false);
+        let has = if present.deleted {
+            "existed"
+        } else {
+            "exists already"
+        };
         effects.refuse(self.refused(
             code::ID_TAKEN,
-            format!("row {} of {} exists already", self.change.key, self.name()),
+            format!("row {} of {} {has}", self.change.key, self.name()),
         ));
         Ok(())
     }
@@ -388,6 +396,13 @@ impl<'a> Incident<'a> {
         effect.must_see = true;
         effects.push(proposed, effect);
         Ok(())
+    }
+
+    /// Whether an AUTOINCREMENT key is given a second time, by somebody who never had the row that
+    /// was deleted: SQLite promises that no key is.
+    fn reuses(self, tombstone: &RowMeta) -> bool {
+        let deleted_it = tombstone.clock.device == self.author.device;
+        self.table.table.autoincrement && !deleted_it && self.change.base < tombstone.created
     }
 
     /// Whether the author can have had the row that the tombstone is of.

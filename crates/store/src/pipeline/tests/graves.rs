@@ -183,3 +183,52 @@ fn pl18_a_taken_key_is_told_only_to_whom_the_row_would_be_allowed() {
     assert_eq!(taken.expect("a refusal").code, "forbidden");
     assert_eq!(insert("ben", 7).expect("a refusal").code, "id_taken");
 }
+
+#[test]
+fn pl18_a_deleted_key_of_a_sequence_is_given_to_nobody_else() {
+    for is_sequence in [true, false] {
+        let mut schema = demo_schema();
+        let notes = schema
+            .tables
+            .iter_mut()
+            .find(|table| table.name == "notes")
+            .expect("a table of the schema");
+        notes.autoincrement = is_sequence;
+        let mut world = World::with_schema(MemoryStorage::new(), &schema);
+        let body = [("body", "mine".into())];
+        let born = world
+            .push("ada", |draw| draw.insert("notes", 7, &body))
+            .version();
+        world
+            .push("ada", |draw| draw.delete("notes", 7, born))
+            .accepted();
+        let mut insert = |user: &str, base: Version| {
+            let mut changes = world.draw().insert("notes", 7, &body).done();
+            changes[0].base = base;
+            let submission = world.submission(user, changes);
+            let result = world.commit(&[submission]).results.remove(0);
+            verdict(&result).to_owned()
+        };
+        let stranger = if is_sequence { "id_taken" } else { "accepted" };
+        assert_eq!(insert("ben", Version::ZERO), stranger);
+        if is_sequence {
+            assert_eq!(insert("eve", born), "accepted", "knew the row");
+        }
+    }
+    // Who deleted it may take it back.
+    let mut schema = demo_schema();
+    for table in &mut schema.tables {
+        table.autoincrement = table.name == "notes";
+    }
+    let mut world = World::with_schema(MemoryStorage::new(), &schema);
+    let body = [("body", "mine".into())];
+    let born = world
+        .push("ada", |draw| draw.insert("notes", 7, &body))
+        .version();
+    world
+        .push("ada", |draw| draw.delete("notes", 7, born))
+        .accepted();
+    world
+        .push("ada", |draw| draw.insert("notes", 7, &body))
+        .accepted();
+}
