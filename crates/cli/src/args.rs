@@ -25,6 +25,7 @@ Exit codes (docs/cli.md says what to do):
    6 damaged database         15 no token, or a wrong one   24 cannot listen
    7 read-only                16 file of another server     25 server's data in use or damaged
    8 locked                   17 file of another user       26 migrate's command failed
+                                                           27 removed from the user's devices
                                                            130 interrupted";
 
 /// Keeps any SQLite database in step with a server, offline included.
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     History(History),
     /// Changes that wait, and those the server refused.
     Queue(Queue),
+    /// The devices of this user: how far behind each is, their names, which may sync.
+    Devices(Devices),
     /// Prove that a database equals the server: digests, then row by row.
     Verify(Verify),
     /// Find out what is wrong: the file, the queue, the server, the token.
@@ -444,6 +447,42 @@ pub(crate) enum QueueAction {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Devices {
+    /// The database of one of them.
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub action: Option<DevicesAction>,
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesAction {
+    /// List them, those that were connected last first.
+    List,
+    /// Give one another name.
+    Rename {
+        /// From the list; its beginning is enough.
+        id: String,
+        /// 1 to 200 characters.
+        name: String,
+    },
+    /// Take one off the list: its session ends, and it does not sync any more until it is registered
+    /// anew. It keeps what it has.
+    Remove {
+        /// From the list; its beginning is enough.
+        id: String,
+    },
+    /// Register this database as a new device with the next sync, if it was removed; with a name,
+    /// that is what it is called. What was not sent is sent then.
+    Register {
+        /// 1 to 200 characters; the one it had, if none is given.
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Verify {
     /// The database.
     #[arg(value_name = "APP.db")]
@@ -468,7 +507,16 @@ pub(crate) fn file_first(args: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     };
     let actions: &[&str] = match args[command].to_str() {
         Some("conflicts") => &["list", "show", "resolve"],
-        Some("queue") => &["list", "retry", "discard"],
+        Some("queue") => &[
+            "list",
+            "retry",
+            "discard",
+            "retry-all",
+            "clear-failed",
+            "clear-completed",
+            "stats",
+        ],
+        Some("devices") => &["list", "rename", "remove", "register"],
         _ => return args,
     };
     if actions.iter().any(|name| args[action] == *name) {
@@ -497,6 +545,11 @@ mod tests {
             ("s conflicts a.db list", "s conflicts a.db list"),
             ("s --json queue list a.db", "s --json queue a.db list"),
             ("s queue retry a.db 17", "s queue a.db retry 17"),
+            ("s queue stats a.db", "s queue a.db stats"),
+            (
+                "s devices rename a.db 17 Phone",
+                "s devices a.db rename 17 Phone",
+            ),
             // This crate's own manifest stands for a file that exists.
             (
                 "s queue discard 17 Cargo.toml",

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod conflicts;
+pub(crate) mod devices;
 pub(crate) mod doctor;
 mod dry_run;
 pub(crate) mod generate;

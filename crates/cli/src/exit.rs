@@ -38,6 +38,7 @@ pub enum Exit {
     CannotListen = 24,
     ServerData = 25,
     CommandFailed = 26,
+    Deregistered = 27,
     Interrupted = 130,
 }
 
@@ -99,6 +100,7 @@ fn of_library(error: &syncline::Error) -> Exit {
         }
         (ErrorKind::NotConfigured, _) => Exit::NoServer,
         (ErrorKind::NotConnected, _) => Exit::Unreachable,
+        (ErrorKind::Deregistered, _) => Exit::Deregistered,
         (ErrorKind::Refused, "not_a_syncline") => Exit::NotASyncline,
         (ErrorKind::Refused, name) => of_refusal(name),
         (ErrorKind::Table, _) => Exit::TableUnfit,
@@ -125,11 +127,12 @@ fn of_library(error: &syncline::Error) -> Exit {
 fn of_refusal(name: &str) -> Exit {
     match name {
         code::UNAUTHORIZED => Exit::Unauthorized,
+        code::DEREGISTERED => Exit::Deregistered,
         code::WRONG_SERVER => Exit::WrongServer,
         code::WRONG_USER => Exit::WrongUser,
         code::PROTOCOL => Exit::Protocol,
         code::SCHEMA => Exit::TableUnfit,
-        "unknown_version" => Exit::NotFound,
+        "unknown_version" | "not_found" => Exit::NotFound,
         code::UNAVAILABLE => Exit::Unreachable,
         _ => Exit::Refused,
     }

@@ -66,6 +66,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Conflicts(conflicts) => commands::conflicts::run(conflicts, output),
         Command::History(history) => commands::history::run(&history, args.verbose, output),
         Command::Queue(queue) => commands::queue::run(queue, output),
+        Command::Devices(devices) => commands::devices::run(devices, args.verbose, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),
         Command::Bench(bench) => commands::bench::run(&bench, output),

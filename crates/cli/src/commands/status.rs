@@ -31,6 +31,7 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
     output.object(&json!({
         "type": "status", "file": file, "device": status.device.to_string(),
         "server": status.server.map(|id| id.to_string()), "url": status.url, "user": status.user,
+        "deregistered": status.deregistered,
         "waiting": status.waiting, "accepted": status.accepted, "parked": status.parked,
         "conflicts": status.conflicts, "unstorable": status.unstorable,
         "checkpoint": status.checkpoint.map(|version| version.0), "caught_up": status.caught_up,
@@ -42,6 +43,12 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         (None, _) => "no server yet".to_owned(),
     };
     output.line(&format!("{}: {contact}", file.display()));
+    if status.deregistered {
+        output.line(&format!(
+            "removed from the user's devices: it does not sync until `syncline devices {} register`",
+            file.display()
+        ));
+    }
     let width = status
         .tables
         .iter()

@@ -7,6 +7,7 @@ mod backup;
 mod bench;
 mod clear;
 mod crash;
+mod devices;
 mod disk;
 mod doctor;
 mod documented;
