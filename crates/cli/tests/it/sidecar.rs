@@ -1,4 +1,4 @@
-//! The example of a program in another language, run as it is.
+//! The examples of programs in other languages, run as they are.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -7,19 +7,24 @@ use std::{
 
 use crate::support::{Device, Outcome, Scratch, Server, wait_until};
 
+/// A language and its example.
+#[derive(Clone, Copy)]
+struct Example {
+    program: &'static str,
+    script: &'static str,
+}
+
 /// `python3 notes.py FILE ARGS` as a user of this device would run it.
-fn notes(device: &Device<'_>, args: &[&str]) -> Command {
-    let example = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../examples/sidecar/notes.py"
-    );
+fn notes(example: Example, device: &Device<'_>, args: &[&str]) -> Command {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/sidecar");
+    let script = std::path::Path::new(folder).join(example.script);
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_syncline"));
     let folder = binary.parent().expect("a folder").to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path)));
-    let mut command = Command::new("python3");
+    let mut command = Command::new(example.program);
     command
-        .arg(example)
+        .arg(script)
         .arg(&device.file)
         .args(args)
         .env("PATH", path.expect("a path"))
@@ -31,17 +36,32 @@ fn notes(device: &Device<'_>, args: &[&str]) -> Command {
 
 #[test]
 fn a_python_program_hears_of_every_change_and_sends_its_own() {
+    hears_of_every_change_and_sends_its_own(Example {
+        program: "python3",
+        script: "notes.py",
+    });
+}
+
+#[test]
+fn a_node_program_hears_of_every_change_and_sends_its_own() {
+    hears_of_every_change_and_sends_its_own(Example {
+        program: "node",
+        script: "notes.mjs",
+    });
+}
+
+fn hears_of_every_change_and_sends_its_own(example: Example) {
     let scratch = Scratch::new();
     let mut server = Server::dev(&scratch, "data");
     let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
     let phone = Device::new(&scratch, &server, "phone.db", "ana");
-    let added = Outcome::of(&mut notes(&laptop, &["add", "Milk"])).expect(0);
+    let added = Outcome::of(&mut notes(example, &laptop, &["add", "Milk"])).expect(0);
     assert_eq!(added.stdout, "sent\n");
 
-    let mut watching = notes(&phone, &["watch"])
+    let mut watching = notes(example, &phone, &["watch"])
         .stdout(Stdio::piped())
         .spawn()
-        .expect("python3 is installed");
+        .expect("the language is installed");
     let mut said = BufReader::new(watching.stdout.take().expect("its output")).lines();
     let mut hear = |wanted: &str| {
         for line in said.by_ref() {
@@ -62,7 +82,7 @@ fn a_python_program_hears_of_every_change_and_sends_its_own() {
 
     server.terminate();
     hear("offline; going on without");
-    let offline = Outcome::of(&mut notes(&laptop, &["add", "Salt"])).expect(0);
+    let offline = Outcome::of(&mut notes(example, &laptop, &["add", "Salt"])).expect(0);
     assert!(offline.stdout.starts_with("not sent yet: "), "{offline:?}");
     server.restart();
     laptop.sync();
