@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
-use syncline::{ChangesetId, RowState, SyncManager, Timestamp};
+use syncline::{
+    ChangesetId, DeviceId, LocalDevice, RowRestored, RowState, SyncManager, Timestamp, Value,
+    Version,
+};
 
 use crate::{cell, conflict, failure::Failure, told};
 
@@ -20,12 +23,31 @@ pub(crate) enum Call {
     Stats,
     Health,
     LocalDevice,
-    RenameDevice {
+    Devices,
+    RegisterDevice {
         name: String,
+    },
+    RenameDevice {
+        id: String,
+        name: String,
+    },
+    DeregisterDevice {
+        id: String,
     },
     RowStatus {
         table: String,
         key: Vec<Json>,
+    },
+    History {
+        table: String,
+        key: Vec<Json>,
+        before: Option<u64>,
+        limit: Option<usize>,
+    },
+    RestoreRow {
+        table: String,
+        key: Vec<Json>,
+        version: u64,
     },
     Conflicts {
         open_only: bool,
@@ -59,6 +81,7 @@ pub(crate) enum Call {
         older_than_ms: u64,
     },
     ClearFailed,
+    Attach,
     Detach,
 }
 
@@ -80,22 +103,19 @@ impl Call {
                     "error": health.error.as_ref().map(|error| Failure::from(error).json()),
                 })
             }
-            Self::LocalDevice => {
-                let device = manager.local_device().await?;
-                json!({
-                    "deviceId": device.device_id.map(|id| id.to_string()),
-                    "deviceName": device.device_name,
-                    "platform": device.platform,
-                    "user": device.user,
-                })
+            Self::LocalDevice => local_device(&manager.local_device().await?),
+            Self::Devices => manager.devices().await?.iter().map(told::device).collect(),
+            Self::RegisterDevice { name } => local_device(&manager.register_device(name).await?),
+            Self::RenameDevice { id, name } => {
+                manager.rename_device(device(&id)?, name).await?;
+                Json::Null
             }
-            Self::RenameDevice { name } => {
-                manager.rename_device(name).await?;
+            Self::DeregisterDevice { id } => {
+                manager.deregister_device(device(&id)?).await?;
                 Json::Null
             }
             Self::RowStatus { table, key } => {
-                let key: Result<_, Failure> = key.iter().map(cell::from_json).collect();
-                let row = manager.row_status(&table, key?).await?;
+                let row = manager.row_status(&table, values(&key)?).await?;
                 json!({
                     "state": match row.state {
                         RowState::Synced => "synced",
@@ -110,6 +130,35 @@ impl Call {
                     "modifiedBy": row.modified_by,
                     "pending": row.pending.iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "conflicts": row.conflicts,
+                })
+            }
+            Self::History {
+                table,
+                key,
+                before,
+                limit,
+            } => {
+                let mut history = manager.history(&table, values(&key)?);
+                if let Some(before) = before {
+                    history = history.before(Version(before));
+                }
+                if let Some(limit) = limit {
+                    history = history.limit(limit);
+                }
+                told::history(&history.await?)
+            }
+            Self::RestoreRow {
+                table,
+                key,
+                version,
+            } => {
+                let restored = manager
+                    .restore_row(&table, values(&key)?, Version(version))
+                    .await?;
+                json!(match restored {
+                    RowRestored::Inserted => "inserted",
+                    RowRestored::Updated => "updated",
+                    RowRestored::Unchanged => "unchanged",
                 })
             }
             Self::Conflicts { open_only } => {
@@ -154,6 +203,7 @@ impl Call {
                 json!(queue.clear_completed(age).await?)
             }
             Self::ClearFailed => json!(queue.clear_failed().await?),
+            Self::Attach => json!(manager.attach().await?),
             Self::Detach => json!(manager.clone().detach().await?),
         })
     }
@@ -163,5 +213,26 @@ fn changeset(id: &str) -> Result<ChangesetId, Failure> {
     ChangesetId::from_hex(id).ok_or_else(|| {
         let message = format!("{id:?} is no id of a changeset: RetryQueue.changesets() lists them");
         Failure::new("invalid", "invalid", message)
+    })
+}
+
+fn values(key: &[Json]) -> Result<Vec<Value>, Failure> {
+    key.iter().map(cell::from_json).collect()
+}
+
+fn device(id: &str) -> Result<DeviceId, Failure> {
+    DeviceId::from_hex(id).ok_or_else(|| {
+        let message = format!("{id:?} is no id of a device: getRegisteredDevices() lists them");
+        Failure::new("invalid", "invalid", message)
+    })
+}
+
+fn local_device(device: &LocalDevice) -> Json {
+    json!({
+        "deviceId": device.device_id.map(|id| id.to_string()),
+        "deviceName": device.device_name,
+        "platform": device.platform,
+        "user": device.user,
+        "isDeregistered": device.is_deregistered,
     })
 }

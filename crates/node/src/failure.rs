@@ -62,7 +62,8 @@ impl From<&Error> for Failure {
                 format!("Not connected: {error}")
             }
             ErrorKind::Authentication => format!("Authentication failed: {error}"),
-            ErrorKind::Refused
+            ErrorKind::Deregistered
+            | ErrorKind::Refused
             | ErrorKind::Table
             | ErrorKind::Doubt
             | ErrorKind::File
@@ -95,6 +96,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::NotConfigured => "not_configured",
         ErrorKind::NotConnected => "not_connected",
         ErrorKind::Authentication => "authentication",
+        ErrorKind::Deregistered => "deregistered",
         ErrorKind::Refused => "refused",
         ErrorKind::Table => "table",
         ErrorKind::Doubt => "doubt",

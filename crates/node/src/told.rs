@@ -2,12 +2,12 @@
 
 use serde_json::{Value as Json, json};
 use syncline::{
-    ConflictNotice, Event, OperationState, Phase, Progress, QueueState, QueueStats,
-    QueuedChangeset, QueuedOperation, RowCounts, RowKey, Status, SyncReport, SyncStats, TableState,
-    Tables, Timestamp,
+    ConflictNotice, Device, Event, OperationState, Phase, Progress, QueueState, QueueStats,
+    QueuedChangeset, QueuedOperation, RowCounts, RowHistory, RowKey, Status, SyncReport, SyncStats,
+    TableState, Tables, Timestamp, Value,
 };
 
-use crate::failure::Failure;
+use crate::{cell, failure::Failure};
 
 /// Milliseconds since 1970, as JavaScript's dates have them.
 fn millis(at: Timestamp) -> Json {
@@ -122,6 +122,48 @@ pub(crate) fn status(status: &Status) -> Json {
         "parked": status.parked,
         "conflicts": status.conflicts,
         "caughtUp": status.caught_up,
+        "isDeregistered": status.deregistered,
+    })
+}
+
+/// A device of the list.
+pub(crate) fn device(device: &Device) -> Json {
+    json!({
+        "deviceId": device.id.to_string(),
+        "deviceName": device.name,
+        "platform": device.platform,
+        "firstSeen": millis(device.first_seen),
+        "lastSeen": millis(device.last_seen),
+        "isConnected": device.is_connected,
+        "isThis": device.is_this,
+        "behind": device.behind.map(whole_millis),
+    })
+}
+
+pub(crate) fn history(history: &RowHistory) -> Json {
+    let value = |value: &Option<Value>| value.as_ref().map(cell::to_json);
+    let changes = history.changes.iter().map(|change| {
+        let columns = change.columns.iter().map(|column| {
+            json!({
+                "column": column.column,
+                "before": value(&column.before),
+                "after": value(&column.after),
+            })
+        });
+        json!({
+            "version": change.version.0,
+            "at": millis(change.at),
+            "kind": change.kind.name(),
+            "user": change.user,
+            "deviceId": change.device.map(|id| id.to_string()),
+            "deviceName": change.device_name,
+            "columns": columns.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "changes": changes.collect::<Vec<_>>(),
+        "more": history.more,
+        "knownSince": millis_if_any(history.known_since),
     })
 }
 

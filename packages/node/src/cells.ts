@@ -4,9 +4,11 @@ export type Value = null | number | bigint | string | Uint8Array;
 /** A row: its columns by name. */
 export type Row = Record<string, Value>;
 
-type Cell = null | number | string | { integer: string } | { real: string } | { blob: string };
+/** @internal */
+export type Cell = null | number | string | { integer: string } | { real: string } | { blob: string };
 
-function fromCell(cell: Cell): Value {
+/** @internal */
+export function fromCell(cell: Cell): Value {
   if (cell === null || typeof cell !== 'object') return cell;
   if ('integer' in cell) return BigInt(cell.integer);
   if ('blob' in cell) return Buffer.from(cell.blob, 'hex');

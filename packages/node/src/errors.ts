@@ -3,6 +3,8 @@ export type SyncErrorKind =
   | 'not_configured'
   | 'not_connected'
   | 'authentication'
+  /** The user took this device off the list; `registerDevice` brings it back. */
+  | 'deregistered'
   | 'refused'
   | 'table'
   | 'doubt'

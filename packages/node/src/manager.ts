@@ -1,4 +1,4 @@
-import { fromCells, listFromCells, toCell, type Row, type Value } from './cells.js';
+import { fromCell, fromCells, listFromCells, toCell, type Cell, type Row, type Value } from './cells.js';
 import {
   changed,
   fromEnvironment,
@@ -22,6 +22,8 @@ import {
   type OnProgress,
   type Operation,
   type Resolution,
+  type RowChange,
+  type RowHistory,
   type RowStatus,
   type RunOptions,
   type Status,
@@ -37,6 +39,8 @@ import {
 export const managers = new Map<string, SyncManager>();
 const opening = new Set<string>();
 
+/** Kinds of errors after which the server does not take this device, or is not there. */
+const REFUSING = new Set(['not_connected', 'authentication', 'deregistered']);
 /** Longest pause of a timer. */
 const TIMER_MAX = 2 ** 31 - 1;
 
@@ -228,7 +232,7 @@ export class SyncManager {
   }
 
   /** What is known of one row. `key`: the values of its primary key. */
-  async getRowStatus(table: string, ...key: Value[]): Promise<RowStatus> {
+  async getRowStatus(table: string, key: Value[]): Promise<RowStatus> {
     return dated(await this.ask<object>('rowStatus', { table, key: key.map(toCell) }));
   }
 
@@ -236,10 +240,43 @@ export class SyncManager {
     return this.ask('localDevice');
   }
 
-  /** Gives this device another name; the device list has it after the next connection. */
-  async renameDevice(name: string): Promise<void> {
-    await this.ask('renameDevice', { name });
-    this.#settings = { ...this.#settings, deviceName: name };
+  /**
+   * Has the file keep every change from now on, before any server was met: for an app that is used
+   * offline first. Whether it was not so yet.
+   */
+  attach(): Promise<boolean> {
+    return this.ask('attach');
+  }
+
+  // The history of rows, which the server keeps.
+
+  /** Who changed a row, when, on which device, and what was before and after; newest first. */
+  async getRowHistory(
+    table: string,
+    key: Value[],
+    { before, limit }: { before?: number | undefined; limit?: number | undefined } = {},
+  ): Promise<RowHistory> {
+    const args = { table, key: key.map(toCell), before: before ?? null, limit: limit ?? null };
+    const { changes, ...rest } = await this.ask<NativeHistory>('history', args);
+    const listed = changes.map((change): RowChange => {
+      const columns = change.columns.map(({ column, before, after }) => {
+        return { column, before: fromCell(before), after: fromCell(after) };
+      });
+      return dated({ ...change, columns });
+    });
+    return dated({ ...rest, changes: listed });
+  }
+
+  /**
+   * Makes a row what it was right after the change of a version; of a deletion: what it deleted.
+   * An ordinary change of this device.
+   */
+  restoreRow(
+    table: string,
+    key: Value[],
+    version: number,
+  ): Promise<'inserted' | 'updated' | 'unchanged'> {
+    return this.ask('restoreRow', { table, key: key.map(toCell), version });
   }
 
   // Conflicts.
@@ -392,7 +429,7 @@ export class SyncManager {
       if (thrown) throw thrown.error;
       const failure = fromNative(error);
       const kind = failure instanceof SyncError ? failure.kind : 'other';
-      if (kind === 'not_connected' || kind === 'authentication') this.#isTaken = false;
+      if (REFUSING.has(kind)) this.#isTaken = false;
       throw failure;
     } finally {
       signal?.removeEventListener('abort', abort);
@@ -442,6 +479,10 @@ export class SyncManager {
       }
     }
   }
+}
+
+interface NativeHistory {
+  changes: (object & { columns: { column: string; before: Cell; after: Cell }[] })[];
 }
 
 type NativeConflict = object & { key: Parameters<typeof listFromCells>[0] };

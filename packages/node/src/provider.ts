@@ -1,4 +1,5 @@
 import type { SyncManager } from './manager.js';
+import { dated, type Device, type LocalDevice } from './types.js';
 
 /** The server that a manager syncs with. */
 export class SyncProvider {
@@ -23,5 +24,32 @@ export class SyncProvider {
   /** Asks the server now whether it takes this device. */
   async validateConnection(): Promise<boolean> {
     return (await this.#manager.getHealth()).status === 'healthy';
+  }
+
+  /**
+   * Gives this device a name, which the user's list has after the next connection; a device that
+   * was taken off the list comes back then, under another id. Needs no connection.
+   */
+  registerDevice(name: string): Promise<LocalDevice> {
+    return this.#manager.ask('registerDevice', { name });
+  }
+
+  /** The user's devices, those that were connected last first. */
+  async getRegisteredDevices(): Promise<Device[]> {
+    const found = await this.#manager.ask<object[]>('devices');
+    return found.map((device) => dated(device));
+  }
+
+  /** Gives one of the user's devices another name. */
+  async renameDevice(deviceId: string, name: string): Promise<void> {
+    await this.#manager.ask('renameDevice', { id: deviceId, name });
+  }
+
+  /**
+   * Takes one of the user's devices off the list: it does not sync any more until somebody
+   * registers it anew there. It keeps its rows and what it has not sent.
+   */
+  async deregisterDevice(deviceId: string): Promise<void> {
+    await this.#manager.ask('deregisterDevice', { id: deviceId });
   }
 }

@@ -154,6 +154,51 @@ export interface LocalDevice {
   platform: string;
   /** Whose file this is; null before a server was met. */
   user: string | null;
+  /** The user took it off the list: it does not sync until `registerDevice`. */
+  isDeregistered: boolean;
+}
+
+/** A device of the user's, as the server knows it. */
+export interface Device {
+  deviceId: string;
+  deviceName: string;
+  platform: string;
+  /** When it was registered. */
+  firstSeen: Date;
+  /** When it was last connected; now, if it is. */
+  lastSeen: Date;
+  isConnected: boolean;
+  /** Whether it is this one. */
+  isThis: boolean;
+  /** Milliseconds that it is behind; 0 if it lacks nothing, null while it has to load everything. */
+  behind: number | null;
+}
+
+/** One change of a row. */
+export interface RowChange {
+  /** For `restoreRow`. */
+  version: number;
+  /** When the server took it. */
+  at: Date;
+  /** `appeared` and `removed`: the row came into this user's sight, or left it. */
+  kind: 'insert' | 'update' | 'delete' | 'appeared' | 'removed';
+  /** Who did it and with which device; null for another program at the server. */
+  user: string | null;
+  deviceId: string | null;
+  /** What this user calls the device. */
+  deviceName: string | null;
+  /** The columns that changed; null also for a value that nobody knows. */
+  columns: { column: string; before: Value; after: Value }[];
+}
+
+/** What happened to a row, as far as this user may know it. */
+export interface RowHistory {
+  /** Newest first. */
+  changes: RowChange[];
+  /** There are older ones: ask for those before the last one's version. */
+  more: boolean;
+  /** What happened before is forgotten; null if the server keeps no history at all. */
+  knownSince: Date | null;
 }
 
 /** Whether syncing works. */
@@ -189,6 +234,8 @@ export interface Status {
   conflicts: number;
   /** The server had nothing more when it was last asked. */
   caughtUp: boolean;
+  /** The user took this device off the list. */
+  isDeregistered: boolean;
 }
 
 /** What is known of one row. */
@@ -207,6 +254,10 @@ export interface RowStatus {
 
 /** Names of this interface that hold milliseconds since 1970 in JSON. */
 const DATES = new Set([
+  'at',
+  'firstSeen',
+  'lastSeen',
+  'knownSince',
   'timestamp',
   'lastSyncTime',
   'startedAt',

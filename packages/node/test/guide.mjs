@@ -83,7 +83,7 @@ export async function compile() {
     `import type { Knex } from 'knex';\n` +
       'export let knex: Knex;\nexport const connect = (to: Knex) => void (knex = to);\n',
   );
-  const all = blocks('typescript').filter(({ heading }) => !LATER.includes(heading));
+  const all = blocks('typescript');
   all.forEach((block, i) => write(`app/block${i}.ts`, moduleOf(block)));
   const config = {
     compilerOptions: {
@@ -127,9 +127,6 @@ export async function compile() {
     forgotten: () => all.filter((_, i) => !ran.has(i)).map((block) => block.heading),
   };
 }
-
-/** Blocks about the devices of a user. */
-const LATER = ['Device Registration', 'Multi-Device Sync'];
 
 const ran = new Set();
 

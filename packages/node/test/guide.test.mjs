@@ -168,6 +168,38 @@ test('Factory Resolvers are for notifications, projects and settings', async () 
   assert.deepEqual(JSON.parse(joined.value), { a: 1, b: 1, c: 2 });
 });
 
+test('Device Management names, lists and removes devices', async (t) => {
+  const user = await devices(t, 'devices');
+  const [laptop, phone] = [await user.device('laptop'), await user.device('phone')];
+  await laptop.sync.sync();
+  await phone.sync.sync();
+  const registering = listener();
+  await guide.run('Device Registration', { syncManager: laptop.sync, ...registering });
+  const { deviceId: own } = await laptop.sync.getLocalDevice();
+  assert.match(registering.lines()[0], new RegExp(`^Device: \\S.* \\(${own}\\)$`));
+  await laptop.sync.sync();
+  assert.equal((await laptop.sync.getLocalDevice()).deviceName, 'My Laptop');
+
+  const provider = laptop.sync.getProvider();
+  const { deviceId } = await phone.sync.getLocalDevice();
+  const listing = listener();
+  const { devices: found } = await guide.run('Multi-Device Sync', { provider, deviceId, ...listing });
+  assert.deepEqual(listing.lines(), ['Found 2 registered devices']);
+  const mine = found.find((device) => device.isThis);
+  assert.deepEqual([mine.deviceId, mine.deviceName], [own, 'My Laptop']);
+  assert.ok(Date.now() - mine.lastSeen < 60_000);
+
+  await assert.rejects(phone.sync.sync(), { kind: 'deregistered' });
+  assert.equal(phone.sync.getProvider().isConnected, false);
+  assert.equal((await phone.sync.getLocalDevice()).isDeregistered, true);
+  assert.equal((await provider.getRegisteredDevices()).length, 1);
+  // Its user wants it back.
+  await phone.sync.getProvider().registerDevice('Phone again');
+  await phone.sync.sync();
+  const names = (await provider.getRegisteredDevices()).map((device) => device.deviceName);
+  assert.deepEqual(names.sort(), ['My Laptop', 'Phone again']);
+});
+
 test('Sync Events tell of a run, of its failure and of a conflict', async (t) => {
   const { phone } = await conflicting(t, 'events', { here: 'mine', there: 'theirs' });
   const heard = listener();

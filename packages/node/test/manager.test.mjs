@@ -99,7 +99,7 @@ test('callbacks that throw stop neither the engine nor the process', async (t) =
   const [conflict] = await phone.sync.getConflicts();
   assert.deepEqual([conflict.entityType, conflict.column, conflict.key], ['notifications', 'status', ['thrown']]);
   assert.deepEqual([conflict.base, conflict.mine, conflict.theirs], ['new', 'b', 'a']);
-  assert.equal((await phone.sync.getRowStatus('notifications', 'thrown')).state, 'conflict');
+  assert.equal((await phone.sync.getRowStatus('notifications', ['thrown'])).state, 'conflict');
   await phone.sync.resolveConflict(conflict.id, { value: 'c' });
   await phone.sync.sync();
   await laptop.sync.sync();
@@ -163,6 +163,38 @@ test('values arrive as they are: blobs, bigints and what a live query shows of t
   const last = live.next();
   await phone.sync.close();
   assert.equal((await last).done, true);
+});
+
+test('the history of a row is told, and a row made again what it was', async (t) => {
+  const user = await devices(t, 'history');
+  const { knex, sync } = await user.device('laptop', { config: { deviceName: 'My Laptop' } });
+  const picture = Buffer.from([7]);
+  await knex('projects').insert({ id: 'hist', name: 'first', picture });
+  await sync.sync();
+  await knex('projects').update({ name: 'second' });
+  await sync.sync();
+  const { changes, more, knownSince } = await sync.getRowHistory('projects', ['hist']);
+  assert.deepEqual(changes.map(({ kind, user, deviceName }) => [kind, user, deviceName]), [
+    ['update', 'history', 'My Laptop'],
+    ['insert', 'history', 'My Laptop'],
+  ]);
+  assert.deepEqual(changes[0].columns, [{ column: 'name', before: 'first', after: 'second' }]);
+  assert.deepEqual(changes[1].columns.find(({ column }) => column === 'picture').after, picture);
+  assert.ok(changes[0].at > changes[1].at && knownSince instanceof Date && !more);
+  const page = await sync.getRowHistory('projects', ['hist'], { limit: 1 });
+  assert.deepEqual([page.changes.length, page.more], [1, true]);
+  assert.equal(await sync.restoreRow('projects', ['hist'], changes[1].version), 'updated');
+  assert.deepEqual(await knex('projects').pluck('name'), ['first']);
+});
+
+test('a file keeps every change before it met a server', async (t) => {
+  const user = await devices(t, 'offline');
+  const { knex, sync } = await user.device('laptop', { config: { url: null, token: null } });
+  assert.equal(await sync.attach(), true);
+  await knex('projects').insert({ id: 'off', name: 'early' });
+  assert.equal((await sync.getRowStatus('projects', ['off'])).state, 'pending');
+  await sync.connect(server.url, server.token('offline'));
+  assert.equal((await sync.sync()).sent.created, 1);
 });
 
 test('detaching leaves the rows and nothing of Syncline', async (t) => {
