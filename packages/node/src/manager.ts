@@ -240,6 +240,13 @@ export class SyncManager {
     return this.ask('localDevice');
   }
 
+  /** @internal */
+  async registerDevice(name: string): Promise<LocalDevice> {
+    const device = await this.ask<LocalDevice>('registerDevice', { name });
+    this.#settings = { ...this.#settings, deviceName: name };
+    return device;
+  }
+
   /**
    * Has the file keep every change from now on, before any server was met: for an app that is used
    * offline first. Whether it was not so yet.

@@ -31,7 +31,7 @@ export class SyncProvider {
    * was taken off the list comes back then, under another id. Needs no connection.
    */
   registerDevice(name: string): Promise<LocalDevice> {
-    return this.#manager.ask('registerDevice', { name });
+    return this.#manager.registerDevice(name);
   }
 
   /** The user's devices, those that were connected last first. */

@@ -20,7 +20,7 @@ async function devices(t, user) {
 
 const statusOf = async (knex, id) => (await knex('notifications').where({ id }).first()).status;
 
-test('Basic Setup opens a manager of the knex instance that works without a server', async (t) => {
+test('nd1 Basic Setup opens a manager of the knex instance that works without a server', async (t) => {
   const knex = await database(path('basic.db'));
   t.after(() => knex.destroy());
   guide.connect(knex);
@@ -34,7 +34,7 @@ test('Basic Setup opens a manager of the knex instance that works without a serv
   assert.equal((await syncManager.getSyncStats()).totalRecords, 0);
 });
 
-test('Optional Supabase Integration connects when the variables are set', async (t) => {
+test('nd1 Optional Supabase Integration connects when the variables are set', async (t) => {
   const user = await devices(t, 'integration');
   const { sync: syncManager } = await user.device('laptop', { config: { url: null, token: null } });
   const taken = { syncManager, authToken: undefined };
@@ -59,7 +59,7 @@ test('Optional Supabase Integration connects when the variables are set', async 
   assert.equal((await syncManager.getSyncStats()).totalRecords, 0);
 });
 
-test('Seed, Hydrate and Sync move the rows that they name', async (t) => {
+test('nd1 Seed, Hydrate and Sync move the rows that they name', async (t) => {
   const user = await devices(t, 'moves');
   const laptop = await user.device('laptop');
   await laptop.knex('notifications').insert([{ id: 'm1', title: 'Milk' }, { id: 'm2', title: 'Bread' }]);
@@ -113,7 +113,7 @@ async function conflicting(t, id, { here, there, isLater = true }) {
   return { laptop, phone, id };
 }
 
-test('Built-in Strategies decide as they say', async (t) => {
+test('nd1 Built-in Strategies decide as they say', async (t) => {
   const strategies = await guide.run('Built-in Strategies');
   const [newest, local, remote, notification] = strategies.map(({ resolver }) => resolver);
   assert.equal(newest, ConflictResolvers.newestWins);
@@ -136,7 +136,7 @@ test('Built-in Strategies decide as they say', async (t) => {
   }
 });
 
-test('Custom Resolver decides by what it is shown of a conflict', async (t) => {
+test('nd1 Custom Resolver decides by what it is shown of a conflict', async (t) => {
   for (const [id, here, isLater, expected] of [
     ['custom-read', 'read', false, 'read'],
     ['custom-later', 'mine', true, 'mine'],
@@ -150,7 +150,7 @@ test('Custom Resolver decides by what it is shown of a conflict', async (t) => {
   }
 });
 
-test('Factory Resolvers are for notifications, projects and settings', async () => {
+test('nd1 Factory Resolvers are for notifications, projects and settings', async () => {
   const made = await guide.run('Factory Resolvers');
   const conflict = (mine, theirs, isLater) => ({
     entityType: 'any',
@@ -168,7 +168,7 @@ test('Factory Resolvers are for notifications, projects and settings', async () 
   assert.deepEqual(JSON.parse(joined.value), { a: 1, b: 1, c: 2 });
 });
 
-test('Device Management names, lists and removes devices', async (t) => {
+test('nd1 Device Management names, lists and removes devices', async (t) => {
   const user = await devices(t, 'devices');
   const [laptop, phone] = [await user.device('laptop'), await user.device('phone')];
   await laptop.sync.sync();
@@ -200,7 +200,7 @@ test('Device Management names, lists and removes devices', async (t) => {
   assert.deepEqual(names.sort(), ['My Laptop', 'Phone again']);
 });
 
-test('Sync Events tell of a run, of its failure and of a conflict', async (t) => {
+test('nd1 nd6 Sync Events tell of a run, of its failure and of a conflict', async (t) => {
   const { phone } = await conflicting(t, 'events', { here: 'mine', there: 'theirs' });
   const heard = listener();
   await guide.run('Sync Events', { syncManager: phone.sync, ...heard });
@@ -216,7 +216,7 @@ test('Sync Events tell of a run, of its failure and of a conflict', async (t) =>
   assert.match(said('Sync error:')[0].message, /^Not connected/);
 });
 
-test('Auto-Sync follows what others write, until it is disabled', async (t) => {
+test('nd1 Auto-Sync follows what others write, until it is disabled', async (t) => {
   const user = await devices(t, 'auto');
   const [laptop, phone] = [await user.device('laptop'), await user.device('phone')];
   await guide.run('Enable Auto-Sync', { syncManager: phone.sync });
@@ -235,7 +235,7 @@ test('Auto-Sync follows what others write, until it is disabled', async (t) => {
   assert.equal((await phone.knex('projects')).length, 1);
 });
 
-test('Retry Queue counts, clears and tries again', async (t) => {
+test('nd1 Retry Queue counts, clears and tries again', async (t) => {
   const user = await devices(t, 'queue');
   const { knex, sync } = await user.device('laptop', { config: { maxRetries: 0 } });
   const counting = listener();
@@ -275,7 +275,7 @@ test('Retry Queue counts, clears and tries again', async (t) => {
   assert.equal(await retryQueue.clearCompleted(), 2);
 });
 
-test('Sync Statistics and Debug Mode tell how it is going', async (t) => {
+test('nd1 Sync Statistics and Debug Mode tell how it is going', async (t) => {
   const user = await devices(t, 'stats');
   const { knex, sync: syncManager } = await user.device('laptop');
   await knex('projects').insert({ id: 's1', name: 'one' });
@@ -300,7 +300,7 @@ test('Sync Statistics and Debug Mode tell how it is going', async (t) => {
   assert.deepEqual(again, stats);
 });
 
-test('Provider Status and Health Check say whether the server takes the device', async (t) => {
+test('nd1 Provider Status and Health Check say whether the server takes the device', async (t) => {
   const user = await devices(t, 'health');
   const { sync: syncManager } = await user.device('laptop', { config: { url: null, token: null } });
   const { healthCheck } = await guide.run('Health Check', { syncManager });
@@ -323,7 +323,7 @@ test('Provider Status and Health Check say whether the server takes the device',
   assert.equal(await statusNow(), 'healthy');
 });
 
-test('Common Errors are told apart by their messages', async (t) => {
+test('nd1 nd4 Common Errors are told apart by their messages', async (t) => {
   const user = await devices(t, 'errors');
   const { knex, sync: syncManager } = await user.device('laptop', { config: { url: null, token: null } });
   const said = async () => {
@@ -344,7 +344,7 @@ test('Common Errors are told apart by their messages', async (t) => {
   assert.ok(await knex('projects'));
 });
 
-test('Graceful Degradation, Batch Sizes and Debounced Sync hold with a server and without', async (t) => {
+test('nd1 Graceful Degradation, Batch Sizes and Debounced Sync hold with a server and without', async (t) => {
   const user = await devices(t, 'degraded');
   const { knex, sync: syncManager } = await user.device('laptop', { config: { url: null, token: null } });
   const availability = async () => {
@@ -387,7 +387,7 @@ test('Graceful Degradation, Batch Sizes and Debounced Sync hold with a server an
   assert.equal(completed.at(-1).sent.created, 1);
 });
 
-test('Environment Variables are those that the guide names', async (t) => {
+test('nd1 nd7 Environment Variables are those that the guide names', async (t) => {
   const user = await devices(t, 'environment');
   const [variables] = blocks('bash').filter(({ code }) => code.includes('SYNC_AUTO_ENABLED'));
   const names = variables.code.match(/^[A-Z_]+(?==)/gm);
@@ -404,6 +404,6 @@ test('Environment Variables are those that the guide names', async (t) => {
   await assert.rejects(user.device('phone'), /SYNC_BATCH_SIZE is `many`; write a whole number/);
 });
 
-test('no block of the guide was forgotten', () => {
+test('nd1 no block of the guide was forgotten', () => {
   assert.deepEqual(guide.forgotten(), []);
 });

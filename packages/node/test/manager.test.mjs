@@ -18,7 +18,7 @@ async function devices(t, user) {
   return devices;
 }
 
-test('a file has one manager, by whatever name', async (t) => {
+test('nd7 a file has one manager, by whatever name', async (t) => {
   const user = await devices(t, 'one');
   const { knex, sync } = await user.device('laptop');
   await assert.rejects(createSyncManager(sync.path), { code: 'already_open' });
@@ -28,7 +28,7 @@ test('a file has one manager, by whatever name', async (t) => {
   assert.equal(again.path, sync.path);
 });
 
-test('what cannot be a file, a setting or a call is named', async (t) => {
+test('nd4 nd7 what cannot be a file, a setting or a call is named', async (t) => {
   await assert.rejects(createSyncManager(':memory:'), /the database is in memory/);
   await assert.rejects(createSyncManager({ client: { config: {} } }), /give the path/);
   await assert.rejects(createSyncManager(path('x.db'), { intervall: 1 }), /no setting `intervall`/);
@@ -70,7 +70,7 @@ test('a dry run says what would be sent, and sends nothing', async (t) => {
   assert.deepEqual([done.dryRun, done.sent.created], [false, 1]);
 });
 
-test('callbacks that throw stop neither the engine nor the process', async (t) => {
+test('nd6 callbacks that throw stop neither the engine nor the process', async (t) => {
   const user = await devices(t, 'throws');
   const [laptop, phone] = [await user.device('laptop'), await user.device('phone')];
   await laptop.knex('notifications').insert({ id: 'thrown', status: 'new' });
@@ -139,7 +139,7 @@ test('a resolver of a table decides what is open and what comes', async (t) => {
   assert.deepEqual(seen, [['b', 'a', 'status']]);
 });
 
-test('values arrive as they are: blobs, bigints and what a live query shows of them', async (t) => {
+test('nd5 values arrive as they are: blobs, bigints and what a live query shows of them', async (t) => {
   const user = await devices(t, 'values');
   const [laptop, phone] = [await user.device('laptop'), await user.device('phone')];
   const picture = Buffer.from([0, 1, 254, 255]);
@@ -211,7 +211,7 @@ test('detaching leaves the rows and nothing of Syncline', async (t) => {
   await assert.rejects(sync.getStatus(), { kind: 'closed' });
 });
 
-test('a process ends by itself: after close, or with nothing to wait for', async (t) => {
+test('nd3 a process ends by itself: after close, or with nothing to wait for', async (t) => {
   const user = await devices(t, 'process');
   const program = fileURLToPath(new URL('./ends.mjs', import.meta.url));
   for (const [how, ends] of [

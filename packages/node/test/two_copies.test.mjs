@@ -10,7 +10,7 @@ const path = scratch();
 const server = await new Server(path).start();
 
 for (const journal of ['wal', 'delete']) {
-  test(`a file in mode ${journal} survives both copies writing and closing`, async (t) => {
+  test(`nd2 a file in mode ${journal} survives both copies writing and closing`, async (t) => {
     const devices = new Devices(server, path, `busy-${journal}`);
     t.after(() => devices.close());
     const { knex, sync } = await devices.device('laptop', { journal });
@@ -50,7 +50,7 @@ for (const journal of ['wal', 'delete']) {
   });
 }
 
-test('a transaction of the app keeps its lock while a manager reads and closes', async (t) => {
+test('nd2 a transaction of the app keeps its lock while a manager reads and closes', async (t) => {
   const devices = new Devices(server, path, 'locks');
   t.after(() => devices.close());
   const { knex, sync } = await devices.device('laptop', { journal: 'delete' });

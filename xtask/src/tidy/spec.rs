@@ -1,7 +1,8 @@
 //! Rules of `docs/spec` and the tests that show them.
 //!
 //! A rule is a list item that starts with its id: `- **OB2** Pending = …`. A test shows rules by
-//! starting its name with their ids: `fn ob2_ob3_nothing_flickers`. A rule without a test says why
+//! starting its name with their ids: `fn ob2_ob3_nothing_flickers`, in JavaScript
+//! `test('nd2 nd3 …')`. A rule without a test says why
 //! in its text: `(open: needs a second storage)`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +61,7 @@ struct Test {
 pub(super) fn check(root: &Path) -> Result<Vec<String>> {
     let documents = documents(root)?;
     let (rules, mut problems) = rules(&documents);
-    let tests = tests(&rust_sources(root)?);
+    let tests = tests(&test_sources(root)?);
     problems.extend(uncovered(&rules, &tests));
     problems.extend(unknown_ids(&rules, &documents));
     Ok(problems)
@@ -75,7 +76,7 @@ pub(super) fn ids(root: &Path) -> Result<BTreeSet<RuleId>> {
 /// Per prefix: how many rules there are, have a test, are open, have neither.
 pub(super) fn table(root: &Path) -> Result<String> {
     let (rules, _) = rules(&documents(root)?);
-    let shown = shown(&tests(&rust_sources(root)?));
+    let shown = shown(&tests(&test_sources(root)?));
     let mut rows: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
     for rule in &rules {
         let row = rows.entry(&rule.id.prefix).or_default();
@@ -100,8 +101,13 @@ fn documents(root: &Path) -> Result<Vec<Source>> {
     repo::sources(root, "docs/spec", |path| path.ends_with(".md"))
 }
 
-fn rust_sources(root: &Path) -> Result<Vec<Source>> {
-    repo::sources(root, "crates", |path| path.ends_with(".rs"))
+/// What has tests in it.
+fn test_sources(root: &Path) -> Result<Vec<Source>> {
+    let mut sources = repo::sources(root, "crates", |path| path.ends_with(".rs"))?;
+    sources.extend(repo::sources(root, "packages", |path| {
+        path.ends_with(".test.mjs")
+    })?);
+    Ok(sources)
 }
 
 /// All rules in the order of the documents, and what is wrong with how they are written.
@@ -165,6 +171,14 @@ fn tests(sources: &[Source]) -> Vec<Test> {
             if line.starts_with("#[test]") || (line.starts_with("#[") && line.contains("::test")) {
                 marked = true;
             }
+            if let Some(name) = script_test(line).filter(|_| source.path.ends_with(".mjs")) {
+                tests.push(Test {
+                    name: name.replace(' ', "_"),
+                    path: source.path.clone(),
+                    line: number + 1,
+                });
+                continue;
+            }
             let Some((before, rest)) = line.split_once("fn ") else {
                 continue;
             };
@@ -187,6 +201,13 @@ fn tests(sources: &[Source]) -> Vec<Test> {
         }
     }
     tests
+}
+
+/// The name of a test in JavaScript, up to what is put into it.
+fn script_test(line: &str) -> Option<&str> {
+    let quoted = line.strip_prefix("test(")?;
+    let rest = quoted.strip_prefix(['\'', '`'])?;
+    rest.split(['\'', '`', '$']).next()
 }
 
 /// The ids at the start of a test's name.
@@ -325,6 +346,15 @@ mod tests {
         let spec = SPEC.replace(", OB9", "");
         let code = "#[tokio::test(flavor = \"current_thread\")]\nasync fn ob1_ob3_all_of_it() {}";
         assert!(problems(&spec, code).is_empty());
+    }
+
+    #[test]
+    fn a_test_in_javascript_shows_rules_by_its_first_words() {
+        let code =
+            "test('ob1 ob3 all of it', () => {});\ntest(`nd2 in ${mode}`, fn);\n// test('x')";
+        let found = tests(&[source("packages/a/test/x.test.mjs", code)]);
+        let names: Vec<&str> = found.iter().map(|test| test.name.as_str()).collect();
+        assert_eq!(names, ["ob1_ob3_all_of_it", "nd2_in_"]);
     }
 
     #[test]
