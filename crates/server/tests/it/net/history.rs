@@ -1,5 +1,7 @@
 //! The history of a row, over HTTP.
 
+mod chance;
+
 use serde_json::{Value, json};
 use syncline_core::{
     Edit, Op, Version,
