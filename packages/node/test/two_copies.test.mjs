@@ -47,6 +47,15 @@ for (const journal of ['wal', 'delete']) {
     await again.sync();
     await other.sync.sync();
     assert.equal((await other.knex('projects').where({ name: 'after' })).length, 1);
+    // The app's last connection goes, and must take nothing from under the manager that goes on.
+    await other.knex.destroy();
+    await knex('projects').insert({ id: `${journal}-late`, name: 'late' });
+    await again.sync();
+    await other.sync.sync();
+    const late = new Sqlite(other.sync.path, { readonly: true });
+    assert.equal(late.prepare("SELECT count(*) FROM projects WHERE name = 'late'").pluck().get(), 1);
+    assert.equal(late.pragma('integrity_check', { simple: true }), 'ok');
+    late.close();
   });
 }
 
