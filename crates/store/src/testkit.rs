@@ -11,6 +11,7 @@ mod audit;
 mod draw;
 mod external;
 mod grouping;
+mod past;
 mod schema;
 mod world;
 
@@ -26,6 +27,7 @@ pub use audit::{Audit, Derived};
 pub use draw::Draw;
 pub use external::External;
 pub use grouping::{Step, grouping_is_invisible};
+pub use past::past_agrees_with_log;
 pub use schema::{column, demo_schema, table};
 pub use world::{Pushed, World, context_of};
 

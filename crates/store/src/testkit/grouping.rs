@@ -11,7 +11,7 @@ use syncline_core::{
     wire::{PushResult, Verdict},
 };
 
-use super::{Audit, Draw, World, block_on};
+use super::{Audit, Draw, World, block_on, past_agrees_with_log};
 use crate::{Group as _, LoadedRow, LogEntry, Reader, Storage, Submission};
 
 /// One changeset: any bytes mean one.
@@ -21,8 +21,8 @@ const DEVICES: [&str; 4] = ["ada", "ada/phone", "ben", "cleo"];
 const USERS: [&str; 3] = ["ada", "ben", "cleo"];
 
 /// Commits `steps` one by one in the first world, in groups of `groups` (again and again) in the
-/// second one, and insists that nobody can tell the difference: the same verdicts, log, rows and
-/// metadata. In both everything that is derived is what it is when computed anew, and every
+/// second one, and insists that nobody can tell the difference: the same verdicts, log, rows,
+/// metadata and history. In both everything that is derived is what it is when computed anew, and every
 /// changeset is in the log at most once.
 pub fn grouping_is_invisible<S: Storage, R: Reader>(
     (one, mut reader): (&mut World<S>, R),
@@ -63,6 +63,9 @@ pub fn grouping_is_invisible<S: Storage, R: Reader>(
     let entries = log(&mut reader);
     assert_eq!(log(&mut grouped_reader), entries);
     assert_eq!(rows(grouped), rows(one));
+    let past = past_agrees_with_log(&mut reader, &entries, one.context.schema());
+    let grouped_past = past_agrees_with_log(&mut grouped_reader, &entries, one.context.schema());
+    assert_eq!(grouped_past, past);
     exactly_once(&entries, &history, &results);
 }
 
