@@ -1,9 +1,9 @@
 //! The history of rows: a table in the order of versions, found by row through an index.
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
-use syncline_core::{DeviceId, UserId, Version};
+use syncline_core::{DeviceId, Row, UserId, Version};
 use syncline_store::{
-    HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant, StorageError,
+    HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant, RowMeta, StorageError,
 };
 
 use crate::{
@@ -101,14 +101,10 @@ pub(crate) fn read(
     catalog: &Catalog,
     want: &HistoryWant,
 ) -> Result<HistoryRead> {
-    let entry = catalog.entry(want.table)?;
-    if Unsettled::read(conn)?.has(conn, entry, &want.key)? {
-        return Err(Fault::Storage(StorageError::Busy));
-    }
-    let present = load::row(conn, entry, &want.key)?.and_then(|loaded| {
-        let live = loaded.meta.version > Version::ZERO && !loaded.meta.deleted;
-        Some((loaded.row.filter(|_| live)?, loaded.meta))
-    });
+    let present = match want.from {
+        HistoryFrom::Newest | HistoryFrom::Above(_) => present(conn, catalog, want)?,
+        HistoryFrom::Below(_) => None,
+    };
     let mut read = HistoryRead {
         present,
         since: since(conn)?,
@@ -142,6 +138,23 @@ pub(crate) fn read(
         read.records.push(record(want, row, body)?);
     }
     Ok(read)
+}
+
+/// The row, if it lives.
+fn present(
+    conn: &Connection,
+    catalog: &Catalog,
+    want: &HistoryWant,
+) -> Result<Option<(Row, RowMeta)>> {
+    let entry = catalog.entry(want.table)?;
+    if Unsettled::read(conn)?.has(conn, entry, &want.key)? {
+        return Err(Fault::Storage(StorageError::Busy));
+    }
+    let found = load::row(conn, entry, &want.key)?;
+    Ok(found.and_then(|loaded| {
+        let live = loaded.meta.version > Version::ZERO && !loaded.meta.deleted;
+        Some((loaded.row.filter(|_| live)?, loaded.meta))
+    }))
 }
 
 fn record(want: &HistoryWant, row: &rusqlite::Row<'_>, body: &[u8]) -> Result<HistoryRecord> {

@@ -67,7 +67,7 @@ pub enum HistoryFrom {
 /// A part of a row's history and the row itself, read in one snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryRead {
-    /// The live row as it is now.
+    /// The live row as it is now; not read with [`HistoryFrom::Below`], which needs none.
     pub present: Option<(Row, RowMeta)>,
     pub records: Vec<HistoryRecord>,
     /// There are more records in this direction.

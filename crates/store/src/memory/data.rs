@@ -269,7 +269,9 @@ impl Data {
 
     pub(super) fn history(&self, want: &HistoryWant) -> HistoryRead {
         let row = (want.table, want.key.clone());
-        let present = self.loaded(want.table, &want.key).and_then(|loaded| {
+        let is_asked = !matches!(want.from, HistoryFrom::Below(_));
+        let loaded = self.loaded(want.table, &want.key).filter(|_| is_asked);
+        let present = loaded.and_then(|loaded| {
             let live = loaded.meta.version > Version::ZERO && !loaded.meta.deleted;
             Some((loaded.row.filter(|_| live)?, loaded.meta))
         });
