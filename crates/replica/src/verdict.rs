@@ -16,6 +16,7 @@ use crate::{
         acknowledged::{self, Acknowledged},
         cursors,
         outbox::{self, Doubt, Entry, Seq, State},
+        settings::{self, Key},
         shadow::Shadow,
     },
     rekey,
@@ -57,10 +58,19 @@ impl Work<'_> {
         if was_parked {
             self.make_dirty(entry.seq)?;
         }
-        if cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version) {
+        if cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version)
+            && self.has_arrived(version)?
+        {
             self.finish(&entry, now)?;
         }
         Ok(())
+    }
+
+    /// Whether what the log has up to `version`, which a checkpoint has passed, is here: after a
+    /// Reload it comes with pages, and only when all have come is that known (spec OB3).
+    pub(crate) fn has_arrived(&self, version: Version) -> Result<bool, ReplicaError> {
+        let reloaded_at: Option<i64> = settings::get(self.conn, Key::ReloadedAt)?;
+        Ok(reloaded_at.is_none_or(|at| version.0 > at.cast_unsigned()))
     }
 
     /// Counts the changes of a changeset that the server took.

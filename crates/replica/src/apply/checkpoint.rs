@@ -62,6 +62,8 @@ impl Kept {
 pub(crate) struct CheckpointInput<'a> {
     pub(crate) changes: &'a [Kept],
     pub(crate) checkpoint: &'a Checkpoint,
+    /// It is the first one after a Reload: everything begins to load at its version.
+    pub(crate) begins_reload: bool,
     /// What differed already in this session, and how often.
     pub(crate) reloaded: &'a BTreeMap<(BucketId, TableNumber), u32>,
 }
@@ -103,6 +105,12 @@ pub(crate) fn apply_checkpoint(
     take_ahead(work, &mut stream, cursor.version)?;
     let missing = live_ones(work, &stream.mismatched)?;
     erase_gone(work, &stream)?;
+    if input.begins_reload {
+        settings::put(work.conn, Key::ReloadedAt, cursor.version.0.cast_signed())?;
+    }
+    if input.checkpoint.loading == 0 {
+        settings::remove(work.conn, Key::ReloadedAt)?;
+    }
     finish_accepted(work, cursor.version, now)?;
     if input.checkpoint.loading == 0 {
         end_loading(work, &stream)?;
@@ -224,7 +232,9 @@ fn finish_accepted(
         };
         after = last.seq;
         for entry in accepted {
-            if entry.version.is_some_and(|accepted| accepted <= version) {
+            if let Some(accepted) = entry.version.filter(|accepted| *accepted <= version)
+                && work.has_arrived(accepted)?
+            {
                 work.finish(&entry, now)?;
             }
         }

@@ -52,6 +52,9 @@ pub(crate) enum Key {
     LoadedRows,
     /// Rows to come.
     RemainingRows,
+    /// The version at which everything began to load again, until it is all here: what was
+    /// accepted up to it comes with pages only.
+    ReloadedAt,
     /// New rules renamed the buckets, and what has new names is not all loaded yet.
     Renamed,
     /// The oldest version the server's log has.
@@ -85,6 +88,7 @@ impl Key {
             Self::CaughtUp => "caught_up",
             Self::LoadedRows => "loaded_rows",
             Self::RemainingRows => "remaining_rows",
+            Self::ReloadedAt => "reloaded_at",
             Self::Renamed => "renamed",
             Self::Horizon => "horizon",
         }

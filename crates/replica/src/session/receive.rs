@@ -216,6 +216,7 @@ impl Replica {
         let input = CheckpointInput {
             changes: &changes,
             checkpoint,
+            begins_reload: self.session.reloads,
             reloaded: &reloaded,
         };
         let applied = self.transact(now, |work, entropy| {

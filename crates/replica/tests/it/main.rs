@@ -17,6 +17,7 @@ mod capture_traps;
 mod damage;
 mod detach;
 mod device;
+mod echo;
 mod fixture;
 mod grants;
 mod identities;
