@@ -129,7 +129,8 @@ pub(crate) fn run(args: Doctor, verbose: u8, output: &Output) -> anyhow::Result<
         .iter()
         .find(|finding| finding.state == State::Wrong);
     // What is wrong with the file makes the whole invalid, however well the server does.
-    let is_invalid = wrong.is_some_and(|wrong| wrong.check == "file") && health == Health::Healthy;
+    let is_of_file = wrong.is_some_and(|wrong| matches!(wrong.check, "file" | "device"));
+    let is_invalid = is_of_file && health == Health::Healthy;
     let health = if is_invalid { Health::Invalid } else { health };
     output.result(
         health.word(),
@@ -190,6 +191,14 @@ fn examine(file: &Path, findings: &mut Findings<'_>) -> anyhow::Result<Option<St
         if let TableState::LeftOut { reason } = &table.state {
             findings.worth("tables", format!("{} does not sync: {reason}", table.name));
         }
+    }
+    if status.deregistered {
+        let sentence = format!(
+            "this one was removed from its user's list and does not sync: `syncline devices {} \
+             register` brings it back",
+            file.display()
+        );
+        findings.add("device", State::Wrong, Exit::Deregistered, sentence);
     }
     let synced = status.tables.len() as u64;
     findings.good("tables", format!("{} captured", counted(synced, "table")));

@@ -132,6 +132,8 @@ fn de4_de5_a_device_that_is_removed_while_it_watches_ends_and_can_come_back() {
         (&status["deregistered"], &status["waiting"]),
         (&true.into(), &1.into())
     );
+    let doctor = phone.run("doctor", &[]).expect(exit::DEREGISTERED);
+    assert_eq!(doctor.one("health")["health"], "invalid");
     let said = phone.say("status", &[]).expect(exit::DONE).stdout;
     assert!(
         said.contains("devices") && said.contains("register"),
