@@ -8,8 +8,8 @@ use syncline_core::{
     Change, Changeset, ChangesetId, ColumnEdit, ColumnNumber, DeviceId, Edit, Hlc, Lease, Op,
     RowKey, TableNumber, Timestamp, Value, Version,
     wire::{
-        ClientMessage, Hello, Load, LoadPosition, PROTOCOL, Push, SchemaInfo, ServerMessage,
-        Verdict, decode_server, encode_changeset, encode_client,
+        ClientMessage, Hello, PROTOCOL, Push, SchemaInfo, ServerMessage, Verdict, decode_server,
+        encode_changeset, encode_client,
     },
 };
 use tokio::net::TcpStream;
@@ -97,15 +97,9 @@ impl Device {
         }
     }
 
-    /// Asks for everything and counts the rows until all is live.
+    /// Counts the rows until all is live. A device that never met the server need not ask for
+    /// them.
     pub(crate) async fn load(&mut self) -> Result<usize> {
-        let positions = self.schema.tables.iter().map(|table| LoadPosition {
-            bucket: None,
-            table: TableNumber(table.number),
-            after: None,
-        });
-        let positions = positions.collect();
-        self.send(&ClientMessage::Load(Load { positions })).await?;
         let mut rows = 0;
         let mut has_begun = false;
         loop {

@@ -15,6 +15,11 @@ const MEMORY_MIB_TARGET: f64 = 8.0;
 const APPLIED_TARGET: f64 = 0.7;
 const BYTES_TARGET: f64 = 0.6;
 
+fn all(served: usize, rows: usize) -> Result<()> {
+    ensure!(served == rows, "{served} rows were served of {rows}");
+    Ok(())
+}
+
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     block_on(measure(options))
 }
@@ -26,13 +31,13 @@ async fn measure(options: &Options) -> Result<Vec<Figure>> {
 
     // Once unmeasured: the first reader warms the caches for all.
     let mut reader = Device::connect(&server.url, &token, 1).await?;
-    ensure!(reader.load().await? == rows, "all rows are served");
+    all(reader.load().await?, rows)?;
     let (memory, _) = server.memory_kib()?;
     server.forget_peak()?;
     let mut reader = Device::connect(&server.url, &token, 2).await?;
     let (cpu, before) = (server.cpu()?, reader.received);
     let started = Instant::now();
-    ensure!(reader.load().await? == rows, "all rows are served again");
+    all(reader.load().await?, rows)?;
     let served = started.elapsed();
     let cpu = server.cpu()? - cpu;
     let bytes = reader.received - before;
