@@ -2,7 +2,7 @@
 
 use syncline::{ErrorKind, RowChangeKind, RowRestored, SyncManager, Tables, Value, Version};
 
-use crate::support::{Bed, NOTES, NOTES_CONFIG, rows, sql};
+use crate::support::{Bed, NOTES, NOTES_CONFIG, rows, sql, until};
 
 const ALL: &str = "SELECT id, title, status FROM notes ORDER BY id";
 
@@ -175,4 +175,21 @@ fn lb19_history_needs_no_async() {
     let version = history.changes[0].version;
     let done = sync.restore_row("notes", n1(), version).unwrap();
     assert_eq!(done, RowRestored::Unchanged);
+}
+
+#[tokio::test]
+async fn lb19_what_is_restored_is_sent_by_auto_sync() {
+    let bed = Bed::with(NOTES_CONFIG);
+    let (laptop, _) = edited(&bed).await;
+    let made = laptop.history("notes", n1()).await.unwrap().changes[1].version;
+    laptop.start_auto_sync();
+    until("it connects", || laptop.is_connected()).await;
+    let began = std::time::Instant::now();
+    laptop.restore_row("notes", n1(), made).await.unwrap();
+    let title = "SELECT title FROM notes WHERE id = 'n1'";
+    until("the server has it", || bed.at_server(title) == "Milk").await;
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(20),
+        "at once, not with the next round"
+    );
 }
