@@ -58,7 +58,7 @@ pub(crate) fn adopt(
         work.settle(entropy, now)?;
     }
     let anew = work.tables.anew.clone();
-    away::begin_anew(work, &anew, entropy, now)?;
+    away::begin_anew(work, entropy, now)?;
     let mut install = Vec::new();
     let mut look = BTreeMap::new();
     for (structure, finding) in structures.iter().zip(findings) {

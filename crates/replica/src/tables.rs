@@ -297,6 +297,8 @@ pub(crate) struct Tables {
     pub(crate) left_out: Vec<(String, String)>,
     /// Tables that took the place of others and begin anew.
     pub(crate) anew: Vec<TableNumber>,
+    /// Those of them for which the server has another table now: what was not sent is not for it.
+    pub(crate) replaced: Vec<TableNumber>,
 }
 
 impl Tables {
@@ -304,19 +306,26 @@ impl Tables {
         mut list: Vec<SyncedTable>,
         left_out: Vec<(String, String)>,
         anew: Vec<TableNumber>,
+        replaced: Vec<TableNumber>,
     ) -> Self {
         list.sort_by_key(SyncedTable::number);
         Self {
             list,
             left_out,
             anew,
+            replaced,
         }
     }
 
-    /// These and `more`.
-    pub(crate) fn with(&self, more: Vec<SyncedTable>) -> Self {
-        let list = self.list.iter().cloned().chain(more);
-        Self::new(list.collect(), self.left_out.clone(), self.anew.clone())
+    /// These without those in `but`, and `more`.
+    pub(crate) fn but(&self, but: &[TableNumber], more: Vec<SyncedTable>) -> Self {
+        let stay = self.list.iter().filter(|t| !but.contains(&t.number()));
+        let mut list: Vec<_> = stay.cloned().chain(more).collect();
+        list.sort_by_key(SyncedTable::number);
+        Self {
+            list,
+            ..self.clone()
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &SyncedTable> {

@@ -20,6 +20,9 @@ use crate::{
 /// Code of changesets parked because a table that they change is not in the file, or not as the
 /// server has it. They are unparked when it is.
 const TABLE_GONE: &str = "table_gone";
+/// Code of changesets parked because the server has another table now under the name of the one
+/// that they change: they may be meant for none of its rows.
+const TABLE_REPLACED: &str = "table_replaced";
 /// Code of the changesets that only say in which rows something was lost with its table.
 pub(crate) const TABLE_DROPPED: &str = "table_dropped";
 /// Changesets looked at together.
@@ -49,7 +52,7 @@ pub(super) fn forget(
         schema.table(&record.name).or(by_number).is_some()
     });
     if had || !seeding || is_there {
-        park_unsent(work, record, entropy, now)?;
+        park_unsent(work, record, TABLE_GONE, &gone(record), entropy, now)?;
         if let Some(lost) = lost {
             tell_lost(work, record, lost, entropy, now)?;
         }
@@ -60,20 +63,58 @@ pub(super) fn forget(
 }
 
 /// Tables that took the place of others under their numbers: what was known of those goes, what
-/// was not sent stays.
+/// was not sent stays. It is not sent by itself where the server has another table now.
 pub(super) fn begin_anew(
     work: &mut Work<'_>,
-    anew: &[TableNumber],
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
+    let (anew, replaced) = (work.tables.anew.clone(), work.tables.replaced.clone());
     for record in names::tables(work.conn)? {
-        if anew.contains(&record.t) {
-            park_unsent(work, &record, entropy, now)?;
-            forget_rows(work, record.t)?;
+        if !anew.contains(&record.t) {
+            continue;
+        }
+        if replaced.contains(&record.t) {
+            let message = format!(
+                "the server has another table {} now than the one that this was written to; \
+                 discard it, or send it to that one with retry",
+                record.name
+            );
+            keep_parked(work, record.t, &message)?;
+            park_unsent(work, &record, TABLE_REPLACED, &message, entropy, now)?;
+        } else {
+            park_unsent(work, &record, TABLE_GONE, &gone(&record), entropy, now)?;
+        }
+        if let Some(lost) = work.lost.remove(&record.t) {
+            tell_lost(work, &record, lost, entropy, now)?;
+        }
+        forget_rows(work, record.t)?;
+    }
+    Ok(())
+}
+
+/// What waits for the table to be back is not for the one that is there now.
+fn keep_parked(work: &Work<'_>, t: TableNumber, message: &str) -> Result<(), ReplicaError> {
+    for mut entry in outbox::in_state(work.conn, State::Parked, 0, usize::MAX)? {
+        let keys = outbox::keys(work.conn, entry.seq)?;
+        if entry.code.as_deref() == Some(TABLE_GONE) && keys.iter().any(|(of, _)| *of == t) {
+            entry.code = Some(TABLE_REPLACED.to_owned());
+            entry.message = Some(message.to_owned());
+            outbox::put(work.conn, &entry)?;
         }
     }
     Ok(())
+}
+
+fn gone(record: &TableRecord) -> String {
+    let reason = record
+        .left_out
+        .as_deref()
+        .unwrap_or("it does not sync any more");
+    format!(
+        "the table {} cannot sync: {reason}; this is sent when it can again",
+        record.name
+    )
 }
 
 fn forget_rows(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
@@ -86,6 +127,8 @@ fn forget_rows(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
 fn park_unsent(
     work: &mut Work<'_>,
     record: &TableRecord,
+    code: &str,
+    message: &str,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
@@ -113,24 +156,16 @@ fn park_unsent(
     if roots.is_empty() {
         return Ok(());
     }
-    let reason = record
-        .left_out
-        .as_deref()
-        .unwrap_or("it does not sync any more");
-    let message = format!(
-        "the table {} cannot sync: {reason}; this is sent when it can again",
-        record.name
-    );
     let first = roots.first().copied();
-    let parked = work.park(roots, TABLE_GONE, &message, now)?;
+    let parked = work.park(roots, code, message, now)?;
     let first = first
         .map(|first| outbox::entry(work.conn, first))
         .transpose()?;
     if let Some(first) = first.flatten() {
         work.events.push(Event::ChangeRefused {
             changeset: first.id,
-            code: TABLE_GONE.to_owned(),
-            message,
+            code: code.to_owned(),
+            message: message.to_owned(),
             parked,
         });
     }

@@ -18,6 +18,9 @@ use crate::{
 
 /// Seals everything that was captured, also of tables that are not among `work.tables` any more:
 /// renamed, dropped, or not the server's. `old` is what synced until now.
+///
+/// Marks of a table that begins anew are of the one whose place was taken: where that is still
+/// there, they say nothing of the rows under its old name.
 pub(super) fn seal(
     work: &mut Work<'_>,
     old: &Tables,
@@ -26,16 +29,22 @@ pub(super) fn seal(
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
     let mut away = Vec::new();
+    let mut moved = Vec::new();
+    for t in &work.tables.anew {
+        if capture::captured_table(work.conn, *t)?.is_some() {
+            moved.push(*t);
+        }
+    }
     for record in names::tables(work.conn)? {
-        if work.table(record.t).is_none() {
+        if work.table(record.t).is_none() || moved.contains(&record.t) {
             away.extend(captured(work.conn, &record, old)?);
         }
     }
-    if away.is_empty() {
+    if away.is_empty() && moved.is_empty() {
         seal::seal_but(work, cascades, entropy, now)?;
         return Ok(());
     }
-    let all = work.tables.with(away);
+    let all = work.tables.but(&moved, away);
     let mut wider = Work::new(work.conn, &all);
     seal::seal_but(&mut wider, cascades, entropy, now)?;
     work.take_over(wider);

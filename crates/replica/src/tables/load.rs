@@ -72,7 +72,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     let schema = tables_there(conn)?;
     let chosen = chosen(conn)?;
     follow::renamed_tables(conn)?;
-    let anew = match &schema {
+    let mut anew = match &schema {
         Some(schema) => follow::replaced_tables(conn, schema, chosen.as_ref())?,
         None => Vec::new(),
     };
@@ -90,7 +90,16 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
         Some(schema) => Some(follow::counterparts(conn, &records, schema)?),
         None => None,
     };
+    let mut replaced = Vec::new();
     for mut record in records {
+        let is_replaced = |table: &Table| record.server.is_some_and(|was| was != table.number);
+        let there = theirs.as_ref().and_then(|theirs| theirs.get(&record.t));
+        if record.unfit.is_none() && there.is_some_and(is_replaced) {
+            replaced.push(record.t);
+            if !anew.contains(&record.t) {
+                anew.push(record.t);
+            }
+        }
         if anew.contains(&record.t) {
             record.seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
         }
@@ -119,7 +128,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
         }
     }
     left_out.extend(failed.into_values());
-    Ok(Tables::new(synced, left_out, anew))
+    Ok(Tables::new(synced, left_out, anew, replaced))
 }
 
 /// The file's structure with the file's numbers.

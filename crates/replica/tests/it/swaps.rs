@@ -1,5 +1,6 @@
 //! Names that go from one table or column to another (docs/spec/capture.md, CA12).
 
+use syncline_core::{Table, TableNumber, Value};
 use syncline_replica::Event;
 
 use crate::{
@@ -148,4 +149,103 @@ fn ca12_a_column_renamed_to_a_dropped_ones_name_stays_what_it_was() {
     device.sync(&mut server);
     assert_eq!(device.query("SELECT * FROM posts"), "p1|edited");
     assert_eq!(there(&server, "posts"), "p1|edited|z");
+}
+
+/// Two tables of one shape whose keys are numbers: a row of one could be taken for one of the
+/// other.
+const NUMBERED: &str = "
+    CREATE TABLE drafts(id INTEGER PRIMARY KEY NOT NULL, body TEXT, note TEXT);
+    CREATE TABLE posts(id INTEGER PRIMARY KEY NOT NULL, body TEXT, note TEXT);";
+
+fn numbered_at_rest() -> (Authority, Device) {
+    let mut server = Authority::new(schema(NUMBERED));
+    let mut device = Device::new(NUMBERED, 1);
+    device.write(
+        "INSERT INTO drafts VALUES(1, 'one', 'x'), (2, 'two', 'y');
+         INSERT INTO posts VALUES(1, 'three', 'z'), (2, 'four', 'w');",
+    );
+    device.sync(&mut server);
+    device.collect();
+    device.events.clear();
+    device.disconnect();
+    (server, device)
+}
+
+#[test]
+fn ca12_what_was_written_before_a_rename_is_not_looked_up_in_the_next_table_of_the_name() {
+    for is_sealed in [true, false] {
+        let (mut server, mut device) = numbered_at_rest();
+        device.run("UPDATE drafts SET note = 'edited'");
+        if is_sealed {
+            device.seal();
+        }
+        device.run(
+            "ALTER TABLE drafts RENAME TO old_drafts;
+             UPDATE old_drafts SET note = 'edited again' WHERE id = 1;
+             CREATE TABLE drafts(id INTEGER PRIMARY KEY NOT NULL, body TEXT, note TEXT);
+             INSERT INTO drafts VALUES(7, 'mine', 'n')",
+        );
+        device.sync(&mut server);
+        device.disconnect();
+        device.sync(&mut server);
+        let expected = "-|one|edited again\n-|two|edited\n-|mine|n";
+        assert_eq!(there(&server, "drafts"), expected, "sealed: {is_sealed}");
+        assert_eq!(there(&server, "posts"), "-|three|z\n-|four|w");
+        device.assert_equal(&server);
+    }
+}
+
+/// The server's table goes, and there is another one under its name with rows of others.
+fn replace_posts(server: &mut Authority, device: &mut Device, in_between: bool) {
+    let old = server.table("posts").clone();
+    server.schema.tables.retain(|t| t.number != old.number);
+    server.rows.retain(|(t, _), _| *t != old.number);
+    if in_between {
+        device.sync(server);
+        device.disconnect();
+    }
+    let number = TableNumber(old.number.0 + 50);
+    server.schema.tables.push(Table { number, ..old });
+    let row = |id: i64, body: &str| vec![Value::Integer(id), Value::Text(body.into()), Value::Null];
+    server.write(&[("posts", row(1, "theirs")), ("posts", row(2, "theirs"))]);
+}
+
+#[test]
+fn ca12_what_is_unsent_of_a_table_is_not_for_the_servers_next_one_of_that_name() {
+    for (is_sealed, in_between) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (mut server, mut device) = numbered_at_rest();
+        device.run("UPDATE posts SET note = 'edited' WHERE id = 1; DELETE FROM posts WHERE id = 2");
+        if is_sealed {
+            device.seal();
+        }
+        replace_posts(&mut server, &mut device, in_between);
+        for _ in 0..2 {
+            device.sync(&mut server);
+            device.disconnect();
+        }
+        let theirs = "-|theirs|-\n-|theirs|-";
+        let at = format!("sealed: {is_sealed}, in between: {in_between}");
+        assert!(there(&server, "posts").starts_with(theirs), "{at}");
+        assert_eq!(device.parked(), ["table_replaced"], "{at}");
+        let parked = device.replica.queue(None, 10).unwrap();
+        device.replica.discard(parked[0].id).unwrap();
+        device.sync(&mut server);
+        assert!(there(&server, "posts").starts_with(theirs), "{at}");
+        device.assert_equal(&server);
+    }
+}
+
+#[test]
+fn ca12_what_is_unsent_of_a_dropped_table_is_not_for_the_one_that_took_its_name() {
+    let (mut server, mut device) = numbered_at_rest();
+    device.run("UPDATE drafts SET note = 'edited' WHERE id = 1; DELETE FROM drafts WHERE id = 2");
+    let drafts = server.table("drafts").number;
+    server.schema.tables.retain(|t| t.number != drafts);
+    server.rows.retain(|(t, _), _| *t != drafts);
+    changed(&mut server, "posts", |t| t.name = "drafts".into());
+    device.sync(&mut server);
+    device.disconnect();
+    device.sync(&mut server);
+    assert!(there(&server, "drafts").starts_with("-|three|z\n-|four|w"));
+    assert_eq!(device.parked(), ["table_replaced"]);
 }
