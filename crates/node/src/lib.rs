@@ -7,6 +7,7 @@
 
 mod call;
 mod cell;
+mod claim;
 mod conflict;
 mod events;
 mod failure;

@@ -1,6 +1,6 @@
 //! The manager.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use napi_derive::napi;
 use serde_json::Value as Json;
@@ -9,6 +9,7 @@ use syncline::{OperationError, SyncManager};
 use crate::{
     call::Call,
     cell,
+    claim::Claim,
     conflict::Scripted,
     events::Pump,
     failure::{Failure, guarded, guarded_now},
@@ -25,6 +26,19 @@ use crate::{
 pub struct Manager {
     manager: SyncManager,
     pump: Pump,
+    claim: Mutex<Option<Claim>>,
+}
+
+impl Manager {
+    /// Others may have the file now.
+    fn let_go(&self) {
+        let claim = self
+            .claim
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(claim);
+    }
 }
 
 /// Opens the file at `path`; `on_event` is told of everything that happens.
@@ -33,9 +47,14 @@ pub(crate) async fn open(path: String, settings: String, on_event: Tell) -> napi
     guarded(async {
         locks::keep_apart()?;
         let config = Settings::read(&settings)?.config()?;
+        let claim = Claim::of(&path)?;
         let manager = SyncManager::open(path, config).await?;
         let pump = Pump::start(manager.events(), on_event);
-        Ok(Manager { manager, pump })
+        Ok(Manager {
+            manager,
+            pump,
+            claim: Mutex::new(Some(claim)),
+        })
     })
     .await
 }
@@ -47,7 +66,12 @@ impl Manager {
     pub async fn call(&self, call: String) -> napi::Result<String> {
         guarded(async {
             let call: Call = serde_json::from_str(&call).map_err(|error| Failure::call(&error))?;
-            Ok(call.of(&self.manager).await?.to_string())
+            let is_last = matches!(call, Call::Detach);
+            let answer = call.of(&self.manager).await?;
+            if is_last {
+                self.let_go();
+            }
+            Ok(answer.to_string())
         })
         .await
     }
@@ -137,6 +161,7 @@ impl Manager {
     pub async fn close(&self) -> napi::Result<()> {
         guarded(async {
             self.manager.close().await;
+            self.let_go();
             Ok(())
         })
         .await?;

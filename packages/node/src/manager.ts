@@ -33,11 +33,10 @@ import {
 } from './types.js';
 
 /**
- * The managers that are open, by file.
+ * The managers that this thread has open, by file.
  * @internal
  */
 export const managers = new Map<string, SyncManager>();
-const opening = new Set<string>();
 
 /** Kinds of errors after which the server does not take this device, or is not there. */
 const REFUSING = new Set(['not_connected', 'authentication', 'deregistered']);
@@ -57,22 +56,14 @@ export async function createSyncManager(
 ): Promise<SyncManager> {
   const path = fileOf(database);
   const settings = changed(fromEnvironment(process.env), config);
-  if (managers.has(path) || opening.has(path)) {
-    throw new SyncError('already_open', 'file', `${path} has a sync manager already; close it first`);
-  }
-  opening.add(path);
-  try {
-    // Events may come before there is a manager to hear of them.
-    const early: string[] = [];
-    let hear: Tell = (event) => early.push(event);
-    const opened = await called(native().open(path, toNative(settings), (event) => hear(event)));
-    const manager = new SyncManager(opened, path, settings, (listener) => (hear = listener));
-    managers.set(path, manager);
-    early.forEach((event) => hear(event));
-    return manager;
-  } finally {
-    opening.delete(path);
-  }
+  // Events may come before there is a manager to hear of them.
+  const early: string[] = [];
+  let hear: Tell = (event) => early.push(event);
+  const opened = await called(native().open(path, toNative(settings), (event) => hear(event)));
+  const manager = new SyncManager(opened, path, settings, (listener) => (hear = listener));
+  managers.set(path, manager);
+  early.forEach((event) => hear(event));
+  return manager;
 }
 
 /**
@@ -362,7 +353,11 @@ export class SyncManager {
   async detach(): Promise<number> {
     let unsent = 0;
     this.#closing = this.#end(async () => {
-      unsent = await called(this.#native.call('{"call":"detach"}')).then(Number);
+      try {
+        unsent = Number(await called(this.#native.call('{"call":"detach"}')));
+      } finally {
+        await this.#native.close();
+      }
     });
     await this.#closing;
     return unsent;
@@ -384,7 +379,7 @@ export class SyncManager {
       await end();
     } finally {
       this.#isTaken = false;
-      managers.delete(this.path);
+      if (managers.get(this.path) === this) managers.delete(this.path);
     }
   }
 

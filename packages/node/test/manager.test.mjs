@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import { RetryQueue, SyncError, createSyncManager, newId } from '@syncline/node';
 import { Devices, Server, database, scratch, until } from './support.mjs';
 
@@ -23,9 +24,17 @@ test('nd7 a file has one manager, by whatever name', async (t) => {
   const { knex, sync } = await user.device('laptop');
   await assert.rejects(createSyncManager(sync.path), { code: 'already_open' });
   await assert.rejects(createSyncManager(`${path('.')}/./one-laptop.db`), { code: 'already_open' });
+  const worker = new Worker(new URL('./open.mjs', import.meta.url), { argv: [sync.path] });
+  assert.deepEqual(await once(worker, 'message'), ['already_open']);
   await sync.close();
   const again = await user.manager(knex, {});
   assert.equal(again.path, sync.path);
+  await again.close();
+  // A thread that ends in the middle lets go of its file.
+  const dying = new Worker(new URL('./open.mjs', import.meta.url), { argv: [sync.path] });
+  assert.deepEqual(await once(dying, 'message'), ['opened']);
+  await dying.terminate();
+  await until('the file', () => user.manager(knex, {}).catch(() => false));
 });
 
 test('nd4 nd7 what cannot be a file, a setting or a call is named', async (t) => {
