@@ -89,6 +89,7 @@ export async function database(filename, { journal = 'wal', tables = TABLES } = 
     useNullAsDefault: true,
   });
   await knex.raw(`PRAGMA journal_mode = ${journal}`);
+  await knex.raw('PRAGMA busy_timeout = 30000'); // a busy machine is no failure
   for (const table of tables) await knex.raw(table);
   return knex;
 }

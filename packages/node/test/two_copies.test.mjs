@@ -27,7 +27,7 @@ for (const journal of ['wal', 'delete']) {
         written += 2;
       }
       // Another connection of the app, that comes and goes: closing it must not drop our locks.
-      const visitor = new Sqlite(sync.path);
+      const visitor = new Sqlite(sync.path, { timeout: 30_000 });
       visitor.exec(`UPDATE notifications SET title = 'round ${round}'`);
       visitor.close();
       await Promise.all(syncing);
