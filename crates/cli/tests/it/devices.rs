@@ -156,3 +156,27 @@ fn de4_de5_a_device_that_is_removed_while_it_watches_ends_and_can_come_back() {
     assert_eq!(at_laptop.terminate(), exit::DONE);
     phone.verify();
 }
+
+#[test]
+fn de4_a_device_that_was_removed_while_it_was_away_hears_of_it_when_it_is_back() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", NOTES);
+    let phone = Device::hydrated(&scratch, &server, "phone.db", "ana");
+    devices(&laptop, &["remove", &id(&phone)]).expect(exit::DONE);
+    assert_eq!(
+        phone.status()["deregistered"],
+        false,
+        "it does not know yet"
+    );
+    phone.sql("UPDATE notes SET title = 'eins' WHERE id = 'n1'");
+    phone.run("sync", &[]).expect(exit::DEREGISTERED);
+    assert_eq!(phone.status()["deregistered"], true);
+    drop(server);
+    // It need not ask again.
+    phone.run("sync", &[]).expect(exit::DEREGISTERED);
+    assert_eq!(
+        phone.rows("SELECT title FROM notes ORDER BY id"),
+        "eins\ntwo"
+    );
+}
