@@ -146,8 +146,12 @@ pub(super) fn counterparts(
     Ok(here.iter().filter_map(counterpart).collect())
 }
 
-/// The server's columns that those of a table are, by position, as [`counterparts`] says it of
-/// tables. `remembered`: the server's numbers when they were last matched.
+/// The server's columns that those of a table are, by position: each the one that it was when they
+/// were last matched, whatever their names, else the one of its name, if that is nobody else's.
+/// `remembered`: the server's numbers when they were last matched.
+///
+/// Unlike a table, a column never takes another's place while that is there: its rows cannot begin
+/// anew, so what the server has in the column would be overwritten everywhere.
 pub(super) fn columns_there(
     local: &Table,
     server: &Table,
@@ -157,12 +161,21 @@ pub(super) fn columns_there(
     let strays = (0..local.columns.len()).filter_map(|position| {
         let theirs = &server.columns[was(position)?].name;
         let is_named_so = local.columns[position].name.eq_ignore_ascii_case(theirs);
-        (!is_named_so).then(|| (position, local.position(theirs)))
+        let holder = local
+            .position(theirs)
+            .filter(|holder| was(*holder).is_some());
+        (!is_named_so).then_some((position, holder))
     });
     let by_number = free_to_go(strays);
+    let taken: BTreeSet<_> = by_number
+        .iter()
+        .filter_map(|position| was(*position))
+        .collect();
     let there = |(position, column): (usize, &Column)| match by_number.contains(&position) {
         true => was(position),
-        false => server.position(&column.name),
+        false => server
+            .position(&column.name)
+            .filter(|theirs| !taken.contains(theirs)),
     };
     local.columns.iter().enumerate().map(there).collect()
 }

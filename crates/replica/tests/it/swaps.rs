@@ -249,3 +249,70 @@ fn ca12_what_is_unsent_of_a_dropped_table_is_not_for_the_one_that_took_its_name(
     assert!(there(&server, "drafts").starts_with("-|three|z\n-|four|w"));
     assert_eq!(device.parked(), ["table_replaced"]);
 }
+
+#[test]
+fn ca12_a_column_made_under_a_renamed_ones_name_empties_nothing() {
+    for in_between in [false, true] {
+        let (mut server, mut device) = twins_at_rest();
+        device.run("ALTER TABLE posts RENAME COLUMN body TO old_body");
+        if in_between {
+            device.sync(&mut server);
+            device.disconnect();
+        }
+        device.run("ALTER TABLE posts ADD COLUMN body TEXT");
+        device.sync(&mut server);
+        assert_eq!(there(&server, "posts"), "p1|three|z");
+        device.run("UPDATE posts SET old_body = 'edited', note = 'edited'");
+        device.sync(&mut server);
+        assert_eq!(there(&server, "posts"), "p1|edited|edited");
+        device.disconnect();
+        // As migrations give a column another type: then it is the server's.
+        device.run("UPDATE posts SET body = 'typed'; ALTER TABLE posts DROP COLUMN old_body");
+        device.sync(&mut server);
+        device.run("UPDATE posts SET note = 'at last'");
+        device.sync(&mut server);
+        assert_eq!(there(&server, "posts"), "p1|typed|at last");
+        device.assert_equal(&server);
+    }
+}
+
+#[test]
+fn ca12_columns_that_move_up_by_one_stay_what_they_were() {
+    for server_first in [false, true] {
+        let (mut server, mut device) = twins_at_rest();
+        let moved = |server: &mut Authority| {
+            changed(server, "posts", |t| {
+                t.columns[1].name = "note".into();
+                t.columns[2].name = "body".into();
+                t.columns[2].number.0 += 50;
+            });
+            for kept in server.rows.values_mut() {
+                kept.row.0[2] = Value::Null;
+            }
+        };
+        if server_first {
+            moved(&mut server);
+            device.sync(&mut server);
+            device.disconnect();
+        }
+        device.run(
+            "ALTER TABLE posts DROP COLUMN note; ALTER TABLE posts RENAME COLUMN body TO note;
+             ALTER TABLE posts ADD COLUMN body TEXT",
+        );
+        device.sync(&mut server);
+        if !server_first {
+            assert_eq!(there(&server, "posts"), "p1|three|z");
+            moved(&mut server);
+            device.disconnect();
+            device.sync(&mut server);
+        }
+        device.run("UPDATE posts SET body = 'edited'");
+        device.sync(&mut server);
+        assert_eq!(
+            there(&server, "posts"),
+            "p1|three|edited",
+            "server first: {server_first}"
+        );
+        assert_eq!(device.query("SELECT note, body FROM posts"), "three|edited");
+    }
+}
