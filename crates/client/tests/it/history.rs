@@ -193,3 +193,30 @@ async fn lb19_what_is_restored_is_sent_by_auto_sync() {
         "at once, not with the next round"
     );
 }
+
+#[tokio::test]
+async fn lb19_a_deleted_row_comes_back_under_its_own_key() {
+    let bed = Bed::dev();
+    let file = bed.file(
+        "laptop.db",
+        "CREATE TABLE books(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL)",
+    );
+    sql(&file, "INSERT INTO books(name) VALUES ('one'), ('two')");
+    let laptop = bed.open("laptop.db", "ana").await;
+    sync(&laptop).await;
+    let phone = bed.open("phone.db", "ana").await;
+    phone.hydrate(Tables::All, |_| {}).await.unwrap();
+    sql(&bed.path("phone.db"), "DELETE FROM books WHERE id = 1");
+    sync(&phone).await;
+    sync(&laptop).await;
+    let key = || vec![Value::Integer(1)];
+    let history = laptop.history("books", key()).await.unwrap();
+    let deleted = history.changes[0].version;
+    let done = laptop.restore_row("books", key(), deleted).await;
+    assert_eq!(done.unwrap(), RowRestored::Inserted);
+    sync(&laptop).await;
+    sync(&phone).await;
+    let all = "SELECT id, name FROM books ORDER BY id";
+    assert_eq!(rows(&bed.path("phone.db"), all), "1|one\n2|two");
+    assert_eq!(rows(&file, all), "1|one\n2|two");
+}

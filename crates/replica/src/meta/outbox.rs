@@ -13,8 +13,8 @@ use crate::{db::Doing, error::ReplicaError};
 
 pub(crate) use changes::{
     StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of, keys,
-    move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable, size,
-    touching, waits_to_be_inserted, without_op,
+    move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable,
+    set_insert_base, size, touching, waits_to_be_inserted, without_op,
 };
 pub(crate) use doubt::{Doubt, ask_again, doubt_all, sealed_by};
 

@@ -1,12 +1,13 @@
 //! Writing a row as it was once.
 
 use rusqlite::params_from_iter;
-use syncline_core::{ColumnNumber, ColumnType, RowKey, Timestamp, Value};
+use syncline_core::{ColumnNumber, ColumnType, RowKey, Timestamp, Value, Version};
 
 use super::{Replica, inspect::row_key};
 use crate::{
     db::Doing as _,
     error::ReplicaError,
+    meta::{cursors, outbox},
     rows::{Bind, RowError},
     sql,
     tables::{Remote, SyncedTable},
@@ -120,6 +121,11 @@ impl Replica {
             Ok::<_, ReplicaError>(RowRestored::Updated)
         })?;
         self.seal(now)?;
+        if done == RowRestored::Inserted {
+            // Else the server would take it for another row whose key was given twice (spec PL18).
+            let newest = cursors::newest(&self.conn)?.unwrap_or(Version::ZERO);
+            outbox::set_insert_base(&self.conn, table.number(), &key, newest)?;
+        }
         self.pump(now)?;
         Ok(done)
     }

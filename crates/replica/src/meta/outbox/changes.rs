@@ -340,6 +340,23 @@ pub(crate) fn position(
         .doing(READING)
 }
 
+/// The insert of this row that was not sent yet is by somebody who knew, at `base`, that the row
+/// was deleted.
+pub(crate) fn set_insert_base(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+    base: Version,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "UPDATE syncline_changes SET base = ?3 WHERE t = ?1 AND key = ?2 AND base = 0
+         AND seq IN (SELECT seq FROM syncline_outbox WHERE state = 0 AND sent = 0)",
+    )
+    .and_then(|mut s| s.execute((t.0, key.as_bytes(), base.0.cast_signed())))
+    .map(drop)
+    .doing(WRITING)
+}
+
 /// No base may be later than what the server's log has (spec PL6).
 pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), ReplicaError> {
     conn.execute(
