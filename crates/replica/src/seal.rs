@@ -158,6 +158,17 @@ pub(crate) fn difference(
     let is_dirty = work.has_shadows(t)? && work.shadow(table, key)?.is_some();
     let known = ledger::version_of(work.conn, t, key)?;
     let (image, op) = match before {
+        // It is from before any server was met, and compared as such then: it is sent when the
+        // table is seeded, as it is by that time.
+        Before::Image(_)
+            if !is_dirty
+                && known.is_none()
+                && after.is_some()
+                && table.seeding
+                && table.remote.is_none() =>
+        {
+            return Ok(None);
+        }
         // A row that the server never had (not seeded yet) goes whole.
         _ if !is_dirty && known.is_none() => (None, merge::diff_row(&table.table, None, after)),
         Before::Absent => (None, merge::diff_row(&table.table, None, after)),

@@ -72,3 +72,23 @@ async fn lb25_rows_from_before_are_in_doubt_as_ever() {
         "of the laptop"
     );
 }
+
+#[tokio::test]
+async fn lb25_a_row_from_before_is_in_doubt_also_once_it_was_edited() {
+    let bed = Bed::dev();
+    let insert = |name: &str| format!("INSERT INTO settings VALUES ('theme', '{name}')");
+    let laptop_file = bed.file("laptop.db", BOOKS);
+    sql(&laptop_file, &insert("laptop"));
+    let laptop = bed.open("laptop.db", "ana").await;
+    laptop.sync(Tables::All, |_| {}).await.unwrap();
+
+    let phone_file = bed.file("phone.db", BOOKS);
+    sql(&phone_file, &insert("phone"));
+    let phone = bed.open("phone.db", "ana").await;
+    phone.attach().await.unwrap();
+    sql(&phone_file, "UPDATE settings SET value = 'edited'");
+    let error = phone.sync(Tables::All, |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Doubt);
+    laptop.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(rows(&laptop_file, "SELECT * FROM settings"), "theme|laptop");
+}
