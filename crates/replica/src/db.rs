@@ -31,6 +31,10 @@ pub(crate) fn prepare_connection(conn: &Connection) -> Result<(), ReplicaError> 
     if waits == 0 {
         conn.busy_timeout(BUSY).doing("setting the busy timeout")?;
     }
+    // Plans that do not look at what is bound: else SQLite prepares many a cached statement anew
+    // for each row.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+        .doing("asking for stable plans")?;
     // Images of rows pass through marks, shadows and the outbox: what is deleted there must not
     // stay in free pages once a row may not be seen any more (spec AP8).
     conn.pragma_update(None, "secure_delete", true)

@@ -236,19 +236,17 @@ pub(crate) struct Pending {
     pub(crate) op: Op,
 }
 
+const PENDING: &str = "SELECT c.seq, o.state, c.base, c.op
+     FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+     WHERE c.t = ?1 AND c.key = ?2 AND o.state <> 2 ORDER BY c.seq";
+
 /// The changes of a row that are replayed over its shadow, in order (spec OB2).
 pub(crate) fn pending(
     conn: &Connection,
     t: TableNumber,
     key: &RowKey,
 ) -> Result<Vec<Pending>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT c.seq, o.state, c.base, c.op
-             FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
-             WHERE c.t = ?1 AND c.key = ?2 AND o.state <> 2 ORDER BY c.seq",
-        )
-        .doing(READING)?;
+    let mut statement = conn.prepare_cached(PENDING).doing(READING)?;
     let mut rows = statement.query((t.0, key.as_bytes())).doing(READING)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
@@ -365,4 +363,26 @@ pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), Repl
     )
     .map(drop)
     .doing(WRITING)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::{db, meta};
+
+    #[test]
+    fn a_statement_for_each_row_is_prepared_once() {
+        let conn = Connection::open_in_memory().unwrap();
+        db::prepare_connection(&conn).unwrap();
+        meta::create(&conn).unwrap();
+        for n in 0..100 {
+            let key = RowKey::encode([&syncline_core::Value::Integer(n)]).unwrap();
+            assert!(pending(&conn, TableNumber(16), &key).unwrap().is_empty());
+        }
+        let statement = conn.prepare_cached(PENDING).unwrap();
+        assert_eq!(statement.get_status(StatementStatus::Run), 100);
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
 }
