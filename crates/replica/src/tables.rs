@@ -297,7 +297,7 @@ pub(crate) struct Tables {
     pub(crate) left_out: Vec<(String, String)>,
     /// Tables that took the place of others and begin anew.
     pub(crate) anew: Vec<TableNumber>,
-    /// Those of them for which the server has another table now: what was not sent is not for it.
+    /// Tables for which the server has another one now: what was not sent is not for it.
     pub(crate) replaced: Vec<TableNumber>,
 }
 

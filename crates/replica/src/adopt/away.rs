@@ -63,33 +63,52 @@ pub(super) fn forget(
 }
 
 /// Tables that took the place of others under their numbers: what was known of those goes, what
-/// was not sent stays. It is not sent by itself where the server has another table now.
+/// was not sent stays.
 pub(super) fn begin_anew(
     work: &mut Work<'_>,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
-    let (anew, replaced) = (work.tables.anew.clone(), work.tables.replaced.clone());
+    let tables = work.tables;
     for record in names::tables(work.conn)? {
-        if !anew.contains(&record.t) {
+        let (is_anew, is_replaced) = (
+            tables.anew.contains(&record.t),
+            tables.replaced.contains(&record.t),
+        );
+        if !is_anew && !is_replaced {
             continue;
         }
-        if replaced.contains(&record.t) {
-            let message = format!(
-                "the server has another table {} now than the one that this was written to; \
-                 discard it, or send it to that one with retry",
-                record.name
-            );
-            keep_parked(work, record.t, &message)?;
-            park_unsent(work, &record, TABLE_REPLACED, &message, entropy, now)?;
-        } else {
+        if is_replaced {
+            replace(work, &record, entropy, now)?;
+        }
+        if is_anew {
             park_unsent(work, &record, TABLE_GONE, &gone(&record), entropy, now)?;
+            forget_rows(work, record.t)?;
         }
         if let Some(lost) = work.lost.remove(&record.t) {
             tell_lost(work, &record, lost, entropy, now)?;
         }
-        forget_rows(work, record.t)?;
     }
+    Ok(())
+}
+
+/// The server has another table now than the one that this was. Its rows go as they came, when the
+/// other's are loaded; what was not sent is for a person to decide.
+fn replace(
+    work: &mut Work<'_>,
+    record: &TableRecord,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    let message = format!(
+        "the server has another table {} now than the one that this was written to; discard it, \
+         or send it to that one with retry",
+        record.name
+    );
+    keep_parked(work, record.t, &message)?;
+    park_unsent(work, record, TABLE_REPLACED, &message, entropy, now)?;
+    names::set_unsure(work.conn, record.t)?;
+    work.distrusted.insert(record.t);
     Ok(())
 }
 

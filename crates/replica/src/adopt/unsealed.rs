@@ -20,7 +20,8 @@ use crate::{
 /// renamed, dropped, or not the server's. `old` is what synced until now.
 ///
 /// Marks of a table that begins anew are of the one whose place was taken: where that is still
-/// there, they say nothing of the rows under its old name.
+/// there, they say nothing of the rows under its old name. Those of one that the server replaced
+/// are of the columns that it had.
 pub(super) fn seal(
     work: &mut Work<'_>,
     old: &Tables,
@@ -30,7 +31,7 @@ pub(super) fn seal(
 ) -> Result<(), ReplicaError> {
     let mut away = Vec::new();
     let mut moved = Vec::new();
-    for t in &work.tables.anew {
+    for t in work.tables.anew.iter().chain(&work.tables.replaced) {
         if capture::captured_table(work.conn, *t)?.is_some() {
             moved.push(*t);
         }

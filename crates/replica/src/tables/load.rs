@@ -72,7 +72,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     let schema = tables_there(conn)?;
     let chosen = chosen(conn)?;
     follow::renamed_tables(conn)?;
-    let mut anew = match &schema {
+    let anew = match &schema {
         Some(schema) => follow::replaced_tables(conn, schema, chosen.as_ref())?,
         None => Vec::new(),
     };
@@ -94,12 +94,7 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     for mut record in records {
         let is_replaced = |table: &Table| record.server.is_some_and(|was| was != table.number);
         let there = theirs.as_ref().and_then(|theirs| theirs.get(&record.t));
-        if record.unfit.is_none() && there.is_some_and(is_replaced) {
-            replaced.push(record.t);
-            if !anew.contains(&record.t) {
-                anew.push(record.t);
-            }
-        }
+        let is_replaced = there.is_some_and(is_replaced);
         if anew.contains(&record.t) {
             record.seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
         }
@@ -118,6 +113,9 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
         };
         match outcome {
             Ok(table) => {
+                if is_replaced {
+                    replaced.push(record.t);
+                }
                 names::set_left_out(conn, record.t, None)?;
                 synced.push(table);
             }
