@@ -103,8 +103,14 @@ pub(super) fn renamed_columns(
                 && table.position(name).is_some()
         })
         .collect();
+    // Of two that had it one after the other, nobody knows which was dropped: it is neither then.
+    let is_one = |name: &str| {
+        let same = renamed.iter().filter(|(_, n)| n.eq_ignore_ascii_case(name));
+        same.count() == 1
+    };
     let renamed: Vec<_> = renamed
         .iter()
+        .filter(|(_, name)| is_one(name))
         .map(|(c, name)| (*c, name.as_str()))
         .collect();
     names::rename_columns(conn, t, &renamed)

@@ -14,6 +14,7 @@ mod capture_model;
 mod capture_programs;
 mod capture_schema;
 mod capture_traps;
+mod chance;
 mod damage;
 mod detach;
 mod device;

@@ -348,3 +348,19 @@ fn ca12_a_table_that_cannot_sync_in_anothers_place_waits_once() {
     device.sync(&mut server);
     assert_eq!(device.parked(), ["table_replaced"]);
 }
+
+#[test]
+fn ca12_a_name_that_two_columns_had_one_after_the_other_stops_nothing() {
+    let (mut server, mut device) = twins_at_rest();
+    device.run(
+        "ALTER TABLE posts RENAME COLUMN body TO text; ALTER TABLE posts DROP COLUMN text;
+         ALTER TABLE posts RENAME COLUMN note TO text;
+         INSERT INTO posts VALUES('p2', 'mine')",
+    );
+    device.sync(&mut server);
+    assert!(there(&server, "posts").starts_with("p1|three|z\np2|"));
+    assert_eq!(device.query("SELECT * FROM posts"), "p1|z\np2|mine");
+    device.run("UPDATE posts SET text = 'edited'; DELETE FROM posts WHERE id = 'p2'");
+    device.sync(&mut server);
+    assert_eq!(there(&server, "posts"), "p1|three|z");
+}
