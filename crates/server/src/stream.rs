@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     bytes_sent: usize,
     /// Something was sent since the last checkpoint, or there was none yet.
     anything_sent: bool,
+    /// The last checkpoint said that there was more; the replica waits to hear that it was all.
+    said_more: bool,
     /// A checkpoint of at least this version is owed to this device's own changesets.
     owed: Version,
     last_checkpoint: Timestamp,
@@ -86,6 +88,7 @@ impl Stream {
             bytes_sent: 0,
             // Every stream says once where it is: only then does the replica know that it is in step.
             anything_sent: true,
+            said_more: false,
             owed: Version::ZERO,
             last_checkpoint: now,
         }
@@ -322,6 +325,7 @@ impl Stream {
             .values()
             .any(|(read_at, _)| *read_at <= self.position);
         self.anything_sent
+            || self.said_more
             || self.records_sent > 0
             || !self.digests.is_empty()
             || turned_live
@@ -387,6 +391,7 @@ impl Stream {
         self.records_sent = 0;
         self.bytes_sent = 0;
         self.anything_sent = false;
+        self.said_more = !caught_up;
         self.last_checkpoint = now;
     }
 

@@ -334,6 +334,28 @@ fn se13_a_checkpoint_comes_after_two_thousand_records() {
 }
 
 #[test]
+fn se13_that_nothing_is_left_is_said_at_once_also_after_a_checkpoint_that_was_due() {
+    for groups in [vec![1_000, 1_000], vec![3_000], vec![2_000, 1]] {
+        let mut bed = Bed::new();
+        let mut client = Client::synced(&mut bed, "ada");
+        let mut next = 0;
+        for rows in groups {
+            bed.write("ada", |draw| {
+                (next..next + rows).fold(draw, |draw, i| {
+                    draw.insert("notes", Value::Integer(i), &[("body", "x".into())])
+                })
+            });
+            next += rows;
+        }
+        client.listen(&mut bed);
+        assert!(
+            client.checkpoints().last().expect("an end").caught_up,
+            "{next}"
+        );
+    }
+}
+
+#[test]
 fn se13_a_checkpoint_comes_after_a_mebibyte_and_ends_a_changeset() {
     let mut bed = Bed::new();
     let mut client = Client::synced(&mut bed, "ada");
