@@ -69,8 +69,13 @@ impl SyncManager {
     pub async fn close(&self) {
         let (ended_to, ended) = oneshot::channel();
         if self.commands.send(Command::Close(ended_to)).await.is_ok() {
-            // The thread drops the sender when everything is closed.
-            let _ended = ended.await;
+            // The thread drops the sender when everything is closed. A command that was sent while
+            // the thread ended is never read, nor dropped as long as somebody could send another.
+            tokio::select! {
+                biased;
+                _ended = ended => {}
+                () = self.ended() => {}
+            }
         }
     }
 
@@ -312,6 +317,20 @@ impl SyncManager {
         sent.map_err(|_| Error::closed())
     }
 
+    /// Until the engine's thread has ended and the file is closed.
+    pub(crate) async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
+    /// The answer to a command that was sent; none comes when the thread ended meanwhile.
+    async fn answered<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answered = answer => answered.unwrap_or_else(|_| Err(Error::closed())),
+            () = self.ended() => Err(Error::closed()),
+        }
+    }
+
     /// Asks the engine between two steps of whatever runs.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
@@ -323,7 +342,7 @@ impl SyncManager {
             let _gone = answer_to.send(ask(core));
         })))
         .await?;
-        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+        self.answered(answer).await
     }
 
     /// Asks for what takes a while, beside whatever runs.
@@ -343,6 +362,6 @@ impl SyncManager {
             });
         })))
         .await?;
-        answer.await.unwrap_or_else(|_| Err(Error::closed()))
+        self.answered(answer).await
     }
 }

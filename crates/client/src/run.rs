@@ -295,6 +295,7 @@ impl<'p> Run<'p> {
                     }
                     return answered.unwrap_or_else(|_| Err(Error::closed()));
                 }
+                () = self.manager.ended() => return Err(Error::closed()),
             }
         }
     }

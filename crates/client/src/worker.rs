@@ -135,11 +135,12 @@ fn thread(
         auto: auto::Auto::default(),
     };
     let tasks = LocalSet::new();
-    let ended = tasks.block_on(&runtime, worker.work());
+    let (ended, commands) = tasks.block_on(&runtime, worker.work());
     // Tasks hold the file too: it is closed before anybody hears that it is.
     drop(tasks);
     drop(runtime);
     drop(goodbye);
+    drop(commands);
     drop(ended);
 }
 
@@ -180,8 +181,9 @@ struct Running {
 }
 
 impl Worker {
-    /// Until the manager is closed or nobody is left who could ask.
-    async fn work(mut self) -> Option<oneshot::Sender<()>> {
+    /// Until the manager is closed or nobody is left who could ask. Returns who closed it, and the
+    /// channel, whose end says that everything has ended.
+    async fn work(mut self) -> (Option<oneshot::Sender<()>>, mpsc::Receiver<Command>) {
         let ended = loop {
             self.begin_next();
             let wake_at = self.auto.wake_at(&self.core, self.running.is_some());
@@ -205,7 +207,7 @@ impl Worker {
             let _cut = tokio::time::timeout(GOODBYE_MAX, running.task).await;
         }
         self.core.close();
-        ended
+        (ended, self.commands)
     }
 
     fn enqueue(&mut self, request: Request) {

@@ -46,8 +46,12 @@ impl Pump {
         async move {
             let (answer_to, answer) = oneshot::channel();
             if questions.send(answer_to).await.is_ok() {
-                // Without an answer there is nobody left to tell.
-                let _ended = answer.await;
+                // Without an answer there is nobody left to tell. A question that was sent while
+                // the last one left is never read, nor dropped as long as somebody could ask.
+                tokio::select! {
+                    _ended = answer => {}
+                    () = questions.closed() => {}
+                }
             }
         }
     }

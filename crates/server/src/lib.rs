@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "net")]
 mod history;
 pub mod hub;
 #[cfg(feature = "net")]

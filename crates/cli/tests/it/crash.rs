@@ -149,6 +149,12 @@ fn ctrl_c_ends_a_sync_with_its_own_code_and_a_word() {
     let scratch = Scratch::new();
     let server = Server::dev(&scratch, "data");
     let laptop = attached(&scratch, &server);
+    // So many that it is far from its end when it is told to stop.
+    let more = 4 * ROWS;
+    laptop.sql(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {more})
+         INSERT INTO readings SELECT 'more' || i, 'here', i, 'a note' FROM n"
+    ));
     let mut seeding = laptop.start("seed", &[]);
     wait_until("some of the rows on the server", || rows_there(&server) > 0);
     assert_eq!(seeding.terminate(), 130);
@@ -158,7 +164,7 @@ fn ctrl_c_ends_a_sync_with_its_own_code_and_a_word() {
         "{said}"
     );
     laptop.sync();
-    assert_eq!(laptop.verify(), ROWS);
+    assert_eq!(laptop.verify(), ROWS + more);
 }
 
 #[test]
