@@ -227,12 +227,7 @@ fn bring_back(
             row.push((position, value));
         }
     }
-    let text = format!(
-        "INSERT INTO {}({}) VALUES({})",
-        sql::quoted(&structure.name),
-        sql::list(&row, |(p, _)| sql::quoted(&structure.columns[*p].name)),
-        sql::list(&row, |_| "?".to_owned()),
-    );
+    let text = sql::insert_some(structure, row.iter().map(|(position, _)| *position));
     let values = row.iter().map(|(_, value)| Bind(value));
     match work.conn.execute(&text, params_from_iter(values)) {
         Ok(_) => Ok(()),

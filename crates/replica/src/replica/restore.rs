@@ -219,12 +219,7 @@ fn insert(
     let keys = structure.primary_key.iter().copied();
     let mut row: Vec<(usize, Value)> = keys.zip(decoded(table, key)?).collect();
     row.extend_from_slice(values);
-    let text = format!(
-        "INSERT INTO {}({}) VALUES({})",
-        sql::quoted(&structure.name),
-        sql::list(&row, |(p, _)| sql::quoted(&structure.columns[*p].name)),
-        sql::list(&row, |_| "?".to_owned()),
-    );
+    let text = sql::insert_some(structure, row.iter().map(|(position, _)| *position));
     let values = row.iter().map(|(_, value)| Bind(value));
     match conn.execute(&text, params_from_iter(values)) {
         Ok(_) => Ok(()),
