@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior, config::DbConfig};
 
 use crate::{
-    capture::CaptureError, error::ReplicaError, introspect::IntrospectError, repeat, rows::RowError,
+    capture::CaptureError, error::ReplicaError, introspect::IntrospectError, rows::RowError,
 };
 
 /// Says what was being done when the database failed.
@@ -70,37 +70,6 @@ pub(crate) fn snapshot<T>(
     let done = work()?;
     transaction.commit().doing("ending to read")?;
     Ok(done)
-}
-
-/// Runs `work` with the app's and our triggers off and foreign keys not enforced, on this
-/// connection only (spec AP5, CA7), and puts both back.
-pub(crate) fn untriggered<T, E: From<ReplicaError>>(
-    conn: &Connection,
-    work: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    const DOING: &str = "switching triggers";
-    if !conn.is_autocommit() {
-        return Err(ReplicaError::InTransaction.into());
-    }
-    let triggers = conn
-        .db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER)
-        .doing(DOING)?;
-    let foreign_keys = conn
-        .db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY)
-        .doing(DOING)?;
-    let switch = |triggers: bool, foreign_keys: bool| -> Result<(), ReplicaError> {
-        for (config, on) in [
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, triggers),
-            (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys),
-        ] {
-            conn.set_db_config(config, on).doing(DOING)?;
-        }
-        Ok(())
-    };
-    switch(false, false)?;
-    let done = repeat::awake(conn, work);
-    switch(triggers, foreign_keys)?;
-    done
 }
 
 /// Has old content leave the write-ahead log too, where nobody reads it at the moment.

@@ -28,6 +28,7 @@ pub mod rows;
 mod seal;
 mod seed;
 mod session;
+mod shared;
 mod sql;
 mod status;
 mod tables;

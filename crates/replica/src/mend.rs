@@ -97,7 +97,7 @@ impl Replica {
             schema_version,
             ..
         } = self;
-        let (events, has_to_load) = db::untriggered(conn, || {
+        let (events, has_to_load) = conn.untriggered(|| {
             db::immediate(conn, || {
                 // At opening nobody has looked at the tables yet.
                 let built = schema_version.is_none().then(|| load::build(conn));

@@ -30,6 +30,7 @@ use crate::{
     },
     repeat, seal,
     session::{Closing, Events, Phase, Session},
+    shared::Shared,
     tables::{Tables, load},
     tally::{Counted, RowCounts, TableTally},
     work::Work,
@@ -46,7 +47,7 @@ use crate::{
 /// [`poll_event`](Self::poll_event), look at [`closing`](Self::closing), and arrange to call
 /// [`handle_timeout`](Self::handle_timeout) at [`poll_timeout`](Self::poll_timeout).
 pub struct Replica {
-    pub(crate) conn: Connection,
+    pub(crate) conn: Shared,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) tables: Tables,
     /// The schema's version that `tables` and capture were made for.
@@ -101,7 +102,8 @@ impl Replica {
             Ok((tables, Some(capture::schema_version(&conn)?)))
         })?;
         let (session, events) = (Session::default(), Events::default());
-        db::untriggered(&conn, || repeat::install(&conn, &tables))?;
+        let conn = Shared::new(conn);
+        conn.untriggered(|| repeat::install(&conn, &tables))?;
         let mut replica = Self {
             conn,
             entropy,
@@ -128,7 +130,7 @@ impl Replica {
         db::prepare_connection(&conn)?;
         meta::verify(&conn)?;
         let mut replica = Self {
-            conn,
+            conn: Shared::new(conn),
             entropy,
             tables: Tables::default(),
             schema_version: None,
@@ -162,14 +164,14 @@ impl Replica {
         db::immediate(&self.conn, || {
             capture::remove_everything(&self.conn).map_err(ReplicaError::from)
         })?;
-        Ok(self.conn)
+        self.conn.into_inner()
     }
 
     /// The connection, for reading and for the app's own writes, which are captured like any
     /// other program's.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        &self.conn
+        self.conn.app().expect("SQLite knows the two switches")
     }
 
     /// Runs `write` in one immediate transaction whose changes become one changeset: never
@@ -181,10 +183,11 @@ impl Replica {
         &mut self,
         write: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        db::immediate(&self.conn, || {
-            capture::begin_marked(&self.conn).map_err(ReplicaError::from)?;
-            let done = write(&self.conn)?;
-            capture::end_marked(&self.conn).map_err(ReplicaError::from)?;
+        let conn = self.conn.app()?;
+        db::immediate(conn, || {
+            capture::begin_marked(conn).map_err(ReplicaError::from)?;
+            let done = write(conn)?;
+            capture::end_marked(conn).map_err(ReplicaError::from)?;
             Ok(done)
         })
     }
@@ -248,7 +251,7 @@ impl Replica {
             ..
         } = self;
         let mut transaction = Work::new(conn, tables);
-        let outcome = db::untriggered(conn, || {
+        let outcome = conn.untriggered(|| {
             db::immediate(conn, || {
                 let seen = capture::schema_version(conn).map_err(ReplicaError::from)?;
                 let Some(work) = work.take_if(|_| *schema_version == Some(seen)) else {
@@ -311,7 +314,7 @@ impl Replica {
             tables: old,
             ..
         } = self;
-        let (tables, events, seen, has_to_load) = db::untriggered(conn, || {
+        let (tables, events, seen, has_to_load) = conn.untriggered(|| {
             db::immediate(conn, || {
                 first(conn)?;
                 let tables = load::build(conn)?;

@@ -99,6 +99,7 @@ impl Replica {
             entropy,
             ..
         } = self;
+        let conn = conn.app()?;
         let mut work = Work::new(conn, tables);
         let table = tables
             .named(&conflict.table)
