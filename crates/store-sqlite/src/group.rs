@@ -1,6 +1,6 @@
 //! One open transaction of the pipeline.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, ffi};
 use syncline_core::{RowKey, TableNumber};
@@ -31,6 +31,8 @@ pub struct SqliteGroup<'s> {
     is_untouched: bool,
     /// Whether our own writes are marked now.
     pub(crate) captures: bool,
+    /// References between rows are judged at the end.
+    pub(crate) defers: Cell<bool>,
     /// Every row written, with its content hash where the image is known to be what is stored.
     pub(crate) hashes: Hashes,
 }
@@ -46,6 +48,7 @@ impl<'s> SqliteGroup<'s> {
             has_only_tidied: false,
             is_untouched: true,
             captures: true,
+            defers: Cell::new(false),
             hashes: BTreeMap::new(),
         }
     }

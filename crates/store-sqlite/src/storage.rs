@@ -162,8 +162,6 @@ impl SqliteStorage {
 
     /// In the open transaction: has another program changed the schema, and where are we?
     fn look_around(&self) -> Result<(Arc<Catalog>, syncline_store::Head)> {
-        // References are judged when everything of the group is there.
-        self.conn.execute_batch("PRAGMA defer_foreign_keys = ON")?;
         let mut catalog = self.catalog.get();
         if schema::version(&self.conn)? != catalog.schema_version {
             catalog = self.reload()?;

@@ -77,9 +77,8 @@ impl SqliteGroup<'_> {
         if !taken.is_empty() {
             let nulls = vec![Value::Null; taken.len()];
             for values in [nulls, self.unlikely(&entry, &taken)?] {
-                let bound = values.iter().chain(&key).map(Bind);
-                let mut statement = self.conn().prepare_cached(&entry.update(&taken))?;
-                if statement.execute(params_from_iter(bound)).is_ok() {
+                let bound = values.iter().chain(&key);
+                if self.execute(&entry.update(&taken), bound).is_ok() {
                     return Ok(false);
                 }
             }
@@ -181,19 +180,40 @@ impl SqliteGroup<'_> {
         Ok(self.execute(&entry.insert(defaults), values)? == 1)
     }
 
-    /// Runs a statement that writes one row.
+    /// Runs a statement that writes one row. Rows may come before those that they refer to: from
+    /// the first that does, references are judged when everything of the group is there. Not from
+    /// the beginning, as asking for it has SQLite prepare every statement anew.
     ///
     /// What SQLite finds wrong in running a statement that it can prepare is an expression over
     /// the row's values, as `json_extract` of what is no JSON in an index.
-    fn execute<'v>(&self, sql: &str, values: impl Iterator<Item = &'v Value>) -> Result<usize> {
-        let bound = params_from_iter(values.map(Bind));
-        let error = match self.conn().prepare_cached(sql)?.execute(bound) {
+    fn execute<'v>(
+        &self,
+        sql: &str,
+        values: impl Iterator<Item = &'v Value> + Clone,
+    ) -> Result<usize> {
+        let run = || {
+            let bound = params_from_iter(values.clone().map(Bind));
+            self.conn().prepare_cached(sql)?.execute(bound)
+        };
+        let is = |error: &rusqlite::Error, code| {
+            error
+                .sqlite_error()
+                .is_some_and(|error| error.extended_code == code)
+        };
+        let mut result = run();
+        if let Err(error) = &result
+            && is(error, ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
+            && !self.defers.replace(true)
+        {
+            self.conn()
+                .execute_batch("PRAGMA defer_foreign_keys = ON")?;
+            result = run();
+        }
+        let error = match result {
             Ok(rows) => return Ok(rows),
             Err(error) => error,
         };
-        let is_general = error
-            .sqlite_error()
-            .is_some_and(|error| error.extended_code == ffi::SQLITE_ERROR);
+        let is_general = is(&error, ffi::SQLITE_ERROR);
         // After a change of the schema, running prepares anew.
         if is_general && self.conn().prepare(sql).is_ok() {
             return Err(Fault::Expression);
