@@ -1,15 +1,15 @@
-//! What other sync engines got wrong, shown on real replicas, the real session and SQLite.
+//! What other sync engines got wrong, shown on real replicas, the real session and SQLite. Where
+//! it is cheap, the same test shows that the wrong way would have gone wrong.
+//!
+//! Two engines on one file and runs that overlap are in the client's tests, as `seed_trap_*` too.
 
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a test names the kinds it is about"
-)]
+mod cursors;
+mod deletions;
+mod outbox;
+mod sharing;
 
-use rusqlite::Connection;
-use syncline_core::{
-    Timestamp,
-    wire::{RowBody, ServerMessage, decode_server},
-};
+use rusqlite::{Connection, types::Value};
+use syncline_core::Timestamp;
 use syncline_replica::{Event, Replica};
 use syncline_server::SessionId;
 
@@ -124,6 +124,13 @@ impl Bench {
         self.call(i, Replica::wake);
     }
 
+    /// One transaction of another program in the server's database.
+    fn server_writes(&mut self, sql: &str) {
+        self.advance();
+        let written = self.server.database.execute_batch(sql);
+        written.expect("the program writes");
+    }
+
     fn advance(&mut self) {
         self.now = self.now.plus_millis(ROUND_MILLIS);
     }
@@ -211,308 +218,14 @@ impl Bench {
 /// The first column of all rows, with commas.
 fn query(conn: &Connection, sql: &str) -> String {
     let mut statement = conn.prepare(sql).expect("a query");
-    let rows = statement.query_map([], |row| row.get::<_, rusqlite::types::Value>(0));
+    let rows = statement.query_map([], |row| row.get::<_, Value>(0));
     let text = |value| match value {
-        rusqlite::types::Value::Text(text) => text,
-        rusqlite::types::Value::Integer(n) => n.to_string(),
-        other => format!("{other:?}"),
+        Value::Text(text) => text,
+        Value::Integer(n) => n.to_string(),
+        other @ (Value::Null | Value::Real(_) | Value::Blob(_)) => format!("{other:?}"),
     };
     let rows = rows.expect("rows").map(|row| text(row.expect("a row")));
     rows.collect::<Vec<_>>().join(",")
 }
 
 const TITLES: &str = "SELECT title FROM docs ORDER BY id";
-
-#[test]
-fn seed_trap_a_late_commit_of_an_early_change_is_pulled() {
-    // The cursor goes by the order of commits: neither a row's own count of changes nor the
-    // time at which somebody wrote has to be higher.
-    let mut bench = Bench::with_clocks(&[("ada", 0), ("ben", -86_400_000)]);
-    bench.disconnect(1);
-    bench.write(
-        1,
-        "INSERT INTO docs(id, title) VALUES ('early', 'written first')",
-    );
-    for i in 0..20 {
-        bench.write(
-            0,
-            &format!("INSERT INTO docs(id, title) VALUES ('d{i}', 't{i}')"),
-        );
-        bench.write(0, &format!("UPDATE docs SET size = {i} WHERE id = 'd{i}'"));
-        bench.settle();
-    }
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere("SELECT title FROM docs WHERE id = 'early'", "written first");
-    bench.everywhere("SELECT count(*) FROM docs", "21");
-}
-
-#[test]
-fn seed_trap_a_deletion_reaches_who_was_away_and_nobody_brings_the_row_back() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(
-        0,
-        "INSERT INTO docs(id, title) VALUES ('d', 'gone soon'), ('k', 'kept')",
-    );
-    bench.settle();
-    bench.disconnect(1);
-    bench.write(0, "DELETE FROM docs WHERE id = 'd'");
-    bench.settle();
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere("SELECT id FROM docs", "k");
-    // And after the tombstone was forgotten.
-    bench.disconnect(1);
-    bench.write(0, "DELETE FROM docs WHERE id = 'k'");
-    bench.settle();
-    let head = bench.server.head().expect("a head");
-    bench.server.trim(head).expect("the log is trimmed");
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere("SELECT id FROM docs", "");
-}
-
-#[test]
-fn seed_trap_a_row_inserted_again_stays() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('d', 'first')");
-    bench.settle();
-    bench.disconnect(1);
-    bench.write(0, "DELETE FROM docs WHERE id = 'd'");
-    bench.settle();
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('d', 'second')");
-    bench.settle();
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere(TITLES, "second");
-    bench.settle();
-    bench.everywhere(TITLES, "second");
-}
-
-#[test]
-fn seed_trap_a_b_a_ends_with_a() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('d', 'A')");
-    bench.settle();
-    bench.disconnect(0);
-    for title in ["B", "A", "B", "A"] {
-        bench.write(
-            0,
-            &format!("UPDATE docs SET title = '{title}' WHERE id = 'd'"),
-        );
-    }
-    bench.write(1, "UPDATE docs SET size = 1 WHERE id = 'd'");
-    bench.settle();
-    bench.connect(0);
-    bench.settle();
-    bench.everywhere(TITLES, "A");
-    // One after the other over the wire.
-    for title in ["B", "A"] {
-        bench.write(
-            0,
-            &format!("UPDATE docs SET title = '{title}' WHERE id = 'd'"),
-        );
-        bench.settle();
-        bench.everywhere(TITLES, title);
-    }
-}
-
-#[test]
-fn seed_trap_the_last_write_of_a_burst_arrives() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('d', 't')");
-    bench.settle();
-    for i in 0..100 {
-        let sql = format!("UPDATE docs SET title = 't{i}' WHERE id = 'd'");
-        bench.devices[0]
-            .app
-            .execute_batch(&sql)
-            .expect("the app writes");
-        // Some are looked at as they come, and the last is followed by nothing.
-        if i % 7 == 0 {
-            bench.call(0, Replica::wake);
-            bench.send(0);
-        }
-    }
-    bench.settle();
-    bench.everywhere(TITLES, "t99");
-}
-
-#[test]
-fn seed_trap_a_crash_before_the_answer_or_the_apply_loses_and_doubles_nothing() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(0, "INSERT INTO tallies(id, n) VALUES ('t', 0)");
-    bench.settle();
-    // Committed there; the answer never arrives.
-    bench.write(0, "UPDATE tallies SET n = n + 1 WHERE id = 't'");
-    bench.call(0, Replica::handle_timeout);
-    assert!(bench.send(0), "it was sent");
-    bench.kill(0);
-    bench.connect(0);
-    bench.settle();
-    bench.everywhere("SELECT n FROM tallies", "1");
-    // What arrives dies with the process before it is on disk, again and again.
-    for commits in 0..3 {
-        bench.write(0, "UPDATE tallies SET n = n + 1 WHERE id = 't'");
-        bench.call(0, Replica::handle_timeout);
-        bench.send(0);
-        bench.devices[1].light_fuse(commits);
-        bench.receive(1);
-        bench.kill(1);
-        bench.connect(1);
-        bench.settle();
-        let expected = (commits + 2).to_string();
-        bench.everywhere("SELECT n FROM tallies", &expected);
-    }
-}
-
-#[test]
-fn seed_trap_a_poisoned_change_blocks_nobody() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(0, "INSERT INTO projects(id, name) VALUES ('p', 'of ada')");
-    bench.settle();
-    let count = "SELECT count(*) FROM docs";
-    // Ben may not make himself a member; the server says so for ever.
-    bench.write(1, "PRAGMA foreign_keys = OFF");
-    bench.write(1, "INSERT INTO members VALUES ('m', 'p', 'ben')");
-    bench.write(1, "INSERT INTO docs(id, title) VALUES ('d1', 'after it')");
-    bench.settle();
-    bench.write(1, "INSERT INTO docs(id, title) VALUES ('d2', 'later')");
-    bench.settle();
-    bench.everywhere(count, "2");
-    bench.everywhere("SELECT count(*) FROM members", "0");
-    let status = bench.devices[1].replica.as_ref().expect("it runs").status();
-    let status = status.expect("a status");
-    assert_eq!((status.waiting, status.parked), (0, 1));
-    assert!(bench.query(1, "SELECT id FROM projects").is_empty());
-}
-
-#[test]
-fn seed_trap_items_that_were_removed_stay_removed() {
-    let mut bench = Bench::new(&["ada", "ada"]);
-    let setup = "INSERT INTO projects(id, name) VALUES ('p', 'p');
-        INSERT INTO tasks(id, project_id, tags) VALUES ('t', 'p', '[\"a\",\"b\"]')";
-    bench.write(0, setup);
-    bench.settle();
-    bench.disconnect(1);
-    bench.write(0, "UPDATE tasks SET tags = '[\"b\"]' WHERE id = 't'");
-    bench.write(
-        1,
-        "UPDATE tasks SET tags = '[\"a\",\"b\",\"c\"]' WHERE id = 't'",
-    );
-    bench.settle();
-    bench.connect(1);
-    bench.settle();
-    let items =
-        "SELECT group_concat(value) FROM (SELECT value FROM tasks, json_each(tags) ORDER BY value)";
-    bench.everywhere(items, "b,c");
-}
-
-#[test]
-fn seed_trap_rules_are_kept_by_the_server() {
-    let mut bench = Bench::new(&["ada", "eve"]);
-    bench.write(0, "INSERT INTO notes(id, body) VALUES (1, 'secret')");
-    bench.write(0, "INSERT INTO projects(id, name) VALUES ('p', 'secret')");
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('d', 'for all')");
-    bench.settle();
-    assert_eq!(bench.query(1, TITLES), "for all");
-    let mut bodies = Vec::new();
-    for frame in &bench.frames[1] {
-        match decode_server(frame).expect("a message") {
-            ServerMessage::Page(page) => {
-                bodies.extend(page.parts.iter().flat_map(|part| part.rows.clone()));
-            }
-            ServerMessage::Changes(changes) => {
-                for record in changes.records {
-                    RowBody::decode(&record.body).expect("a body");
-                    bodies.extend(record.body);
-                }
-            }
-            _ => {}
-        }
-    }
-    let holds = |text: &str| {
-        bodies
-            .windows(text.len())
-            .any(|part| part == text.as_bytes())
-    };
-    assert!(holds("for all"), "what is looked for would be found");
-    assert!(!holds("secret"));
-}
-
-#[test]
-fn seed_trap_a_clock_a_year_ahead_wins_for_a_minute_at_most() {
-    const YEAR: i64 = 365 * 86_400_000;
-    let mut bench = Bench::with_clocks(&[("ada", YEAR), ("ben", 0)]);
-    bench.write(1, "INSERT INTO docs(id, title) VALUES ('d', 'start')");
-    bench.settle();
-    bench.write(
-        0,
-        "UPDATE docs SET title = 'from the future' WHERE id = 'd'",
-    );
-    bench.settle();
-    // Both have not seen the other's: only the clock decides, and it is clamped.
-    bench.disconnect(1);
-    bench.write(
-        0,
-        "UPDATE docs SET title = 'from the future again' WHERE id = 'd'",
-    );
-    bench.settle();
-    bench.now = bench.now.plus_millis(61_000);
-    bench.write(1, "UPDATE docs SET title = 'a minute later' WHERE id = 'd'");
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere(TITLES, "a minute later");
-}
-
-#[test]
-fn seed_trap_what_happened_while_away_is_replayed() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.write(
-        0,
-        "INSERT INTO docs(id, title) VALUES ('a', 'a'), ('b', 'b')",
-    );
-    bench.settle();
-    bench.disconnect(1);
-    bench.write(0, "UPDATE docs SET title = 'a2' WHERE id = 'a'");
-    bench.settle();
-    bench.write(0, "DELETE FROM docs WHERE id = 'b'");
-    bench.settle();
-    bench.write(0, "INSERT INTO docs(id, title) VALUES ('c', 'c')");
-    bench.settle();
-    bench.connect(1);
-    bench.settle();
-    bench.everywhere(TITLES, "a2,c");
-}
-
-#[test]
-fn seed_trap_integer_ids_made_offline_do_not_meet() {
-    let mut bench = Bench::new(&["ada", "ben"]);
-    bench.disconnect(0);
-    bench.disconnect(1);
-    let note = |of: &str| {
-        format!(
-            "INSERT INTO notes(id, body) VALUES (1, 'of {of}');
-             INSERT INTO note_lines VALUES (1, 1, 'line of {of}')"
-        )
-    };
-    bench.write(0, &note("ada"));
-    bench.write(1, &note("ben"));
-    for i in [0, 1] {
-        bench.connect(i);
-        bench.settle();
-    }
-    let bodies = "SELECT body FROM notes ORDER BY body";
-    assert_eq!(bench.on_server(bodies), "of ada,of ben");
-    assert_eq!(bench.query(0, bodies), "of ada");
-    assert_eq!(bench.query(1, bodies), "of ben");
-    let lines = "SELECT notes.body || ': ' || text FROM notes JOIN note_lines ON note_id = notes.id ORDER BY 1";
-    let expected = "of ada: line of ada,of ben: line of ben";
-    assert_eq!(
-        bench.on_server(lines),
-        expected,
-        "references follow the new key"
-    );
-    let is_rekeyed = |event: &Event| matches!(event, Event::Rekeyed { .. });
-    assert!(bench.events[1].iter().any(is_rekeyed), "the app is told");
-}

@@ -19,4 +19,5 @@ mod quickstart;
 mod runs;
 mod stats;
 mod support;
+mod traps;
 mod watch;
