@@ -1,10 +1,10 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt doc wasm node package deny clean
+.PHONY: help run test check fmt doc wasm node package reliability deny clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build, start a server with real data and walk through a sync in the terminal
 	cargo build --release --locked -p syncline-cli -p xtask
@@ -33,6 +33,12 @@ node: ## build the package for Node and test it against a real server
 
 package: ## make what people download: a tarball and npm packages, in dist/
 	scripts/package
+
+# `make reliability ARGS="kill server --times 500"`; ARGS=--help lists everything.
+ARGS ?= slice
+reliability: ## break real processes on purpose; ARGS=--help lists how
+	cargo build --locked -p syncline-cli
+	cargo run -q --locked -p syncline-reliability -- $(ARGS)
 
 deny: ## check licences, sources and advisories of all dependencies
 	scripts/deny

@@ -61,26 +61,49 @@ pub(crate) fn has_secret(data: &Path) -> bool {
 
 fn own_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
     let path = data.join(FILE);
-    match fs::read(&path) {
-        Ok(secret) => return Ok(secret),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    if let Some(secret) = existing_secret(&path)? {
+        return Ok(secret);
     }
     private_folder(data).with_context(|| format!("make the folder {}", data.display()))?;
-    let mut random = [0; SECRET_BYTES_MIN];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
-    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    // Two processes may start at once: the first one's secret stays.
-    match private_file(&path) {
-        Ok(mut file) => {
-            file.write_all(hex.as_bytes())
-                .and_then(|()| file.sync_all())
-                .with_context(|| format!("write {}", path.display()))?;
-            Ok(hex.into_bytes())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(fs::read(&path)?),
-        Err(error) => Err(error).with_context(|| format!("make {}", path.display())),
+    let hex = random_hex(SECRET_BYTES_MIN)?;
+    // It gets its name once it is on the disk: a start that was cut short must not leave a secret
+    // that is none, and what was signed with it must be good after a power cut.
+    let unnamed = data.join(format!("{FILE}-{}", random_hex(8)?));
+    write_private(&unnamed, hex.as_bytes())
+        .with_context(|| format!("write {}", unnamed.display()))?;
+    let named = name_once(&unnamed, &path).and_then(|()| sync_folder(data));
+    let _renamed_already = fs::remove_file(&unnamed);
+    named.with_context(|| format!("make {}", path.display()))?;
+    existing_secret(&path)?.with_context(|| format!("{} is empty", path.display()))
+}
+
+/// The secret that was made before. An empty file is none: earlier versions could leave one.
+fn existing_secret(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(secret) if secret.is_empty() => Ok(None),
+        Ok(secret) => Ok(Some(secret)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// Gives a file its name unless another has it: two processes may start at once, and the first
+/// one's secret stays. Where files cannot have two names the later one's does.
+fn name_once(unnamed: &Path, path: &Path) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+        return fs::rename(unnamed, path);
+    }
+    match fs::hard_link(unnamed, path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => fs::rename(unnamed, path),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn random_hex(bytes: usize) -> anyhow::Result<String> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Makes a file that only its owner can read.
@@ -88,6 +111,16 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> 
     let mut file = private_file(path)?;
     file.write_all(content)?;
     file.sync_all()
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -120,4 +153,22 @@ fn private_file(path: &Path) -> std::io::Result<fs::File> {
         .write(true)
         .create_new(true)
         .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_a_start_that_was_cut_short_leaves_none_that_is_empty() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        fs::create_dir(&data).expect("the data folder");
+        fs::write(data.join(FILE), "").expect("what a power cut left");
+        let secret = own_secret(&data).expect("a secret");
+        assert_eq!(secret.len(), 2 * SECRET_BYTES_MIN);
+        assert_eq!(own_secret(&data).expect("the same"), secret);
+        let names: Vec<_> = fs::read_dir(&data).expect("the folder").collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
 }

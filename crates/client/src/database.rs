@@ -22,7 +22,7 @@ pub(crate) fn open(path: &Path) -> Result<Sqlite, ClientError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sqlite = |error: rusqlite::Error| database_error(path, error);
     let conn = Sqlite::open_with_flags(path, flags).map_err(sqlite)?;
-    conn.busy_timeout(BUSY_MAX).map_err(sqlite)?;
+    prepare(&conn).map_err(sqlite)?;
     // The first read finds out what the file really is.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
         .map_err(sqlite)?;
@@ -60,8 +60,16 @@ pub(crate) fn create(path: &Path) -> Result<Sqlite, ClientError> {
     }
     let sqlite = |error: rusqlite::Error| database_error(path, error);
     let conn = Sqlite::open(path).map_err(sqlite)?;
-    conn.busy_timeout(BUSY_MAX).map_err(sqlite)?;
+    prepare(&conn).map_err(sqlite)?;
     Ok(conn)
+}
+
+/// What holds for our connection alone. What we tell a server is on the disk before (spec SE2,
+/// OB14): in a rollback journal a commit is only once the folder has been synced, too, else a
+/// power cut brings the journal back, and the file to the state before. In WAL mode this is FULL.
+fn prepare(conn: &Sqlite) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_MAX)?;
+    conn.pragma_update(None, "synchronous", "EXTRA")
 }
 
 pub(crate) fn database_error(path: &Path, error: rusqlite::Error) -> ClientError {

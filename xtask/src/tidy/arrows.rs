@@ -116,6 +116,13 @@ const ALLOWED: &[Allowed] = &[
         must_not_contain: &[],
     },
     Allowed {
+        // Server and `sync` are processes of their own there, too.
+        package: "syncline-reliability",
+        uses: &["syncline-core", "syncline"],
+        tests_use: &[],
+        must_not_contain: &[],
+    },
+    Allowed {
         package: "xtask",
         uses: &[],
         tests_use: &[],

@@ -1,6 +1,6 @@
 //! Opening, closing, and being without a server.
 
-use syncline::{Config, ErrorKind, SyncManager, Tables};
+use syncline::{Config, ErrorKind, SyncManager, Tables, blocking};
 
 use crate::support::{Bed, NOTES, PATIENCE, rows, sql};
 
@@ -100,6 +100,26 @@ async fn lb2_a_file_that_is_no_database_is_refused_at_once() {
         (error.kind(), error.code()),
         (ErrorKind::File, "not_a_database")
     );
+}
+
+#[test]
+fn ob14_what_the_engine_commits_is_synced_in_every_journal_mode() {
+    let bed = Bed::dev();
+    for journal in ["delete", "wal"] {
+        let path = bed.file(&format!("{journal}.db"), NOTES);
+        let app = crate::support::open(&path);
+        app.pragma_update_and_check(None, "journal_mode", journal, |_| Ok(()))
+            .unwrap();
+        let sync = blocking::SyncManager::open(&path, Config::new()).unwrap();
+        assert!(sync.wait(sync.handle().attach()).unwrap());
+        sync.close();
+        let replica = syncline::engine::open_replica(&path).unwrap();
+        let synchronous: i64 = replica
+            .connection()
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(synchronous, 3, "EXTRA, in {journal} mode");
+    }
 }
 
 /// Something of the app's that fails on the engine's own thread.

@@ -1,0 +1,299 @@
+//! An app's process as the harness sees it: what it said it made, and what it was told is safe.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::{
+    disk::Disk,
+    lab::{Lab, finish},
+    process::{PATIENCE, Process},
+    server::{Server, TABLES},
+};
+
+/// Names of the devices of a round.
+pub(crate) const NAMES: [&str; 4] = ["d1", "d2", "d3", "d4"];
+const NOTES_MAX: usize = 400;
+
+pub(crate) struct Device {
+    pub name: String,
+    /// The folder of its file, its disk.
+    pub folder: PathBuf,
+    pub file: PathBuf,
+    pub journal: &'static str,
+    /// Where it finds the server, perhaps through a proxy.
+    pub url: String,
+    token: String,
+    pub process: Option<Process>,
+    /// The last edit whose COMMIT returned.
+    pub made: u64,
+    /// The last edit that the engine said is at the server.
+    pub acked: u64,
+    pub notes: Vec<String>,
+    is_live: bool,
+    resting: Option<u64>,
+}
+
+/// `count` devices of one user, in step with the server and attached. None runs yet.
+pub(crate) fn fleet(
+    lab: &Lab,
+    folder: &Path,
+    server: &Server,
+    count: usize,
+    journal: &'static str,
+) -> Result<Vec<Device>> {
+    let token = server.token(lab, "ana")?;
+    let mut devices = Vec::new();
+    for name in &NAMES[..count] {
+        let own = folder.join(name);
+        std::fs::create_dir_all(&own)?;
+        let device = Device {
+            name: (*name).to_owned(),
+            file: own.join("app.db"),
+            folder: own,
+            journal,
+            url: server.url.clone(),
+            token: token.clone(),
+            process: None,
+            made: 0,
+            acked: 0,
+            notes: Vec::new(),
+            is_live: false,
+            resting: None,
+        };
+        if devices.is_empty() {
+            seed(lab, &device)?;
+        } else {
+            device.run(lab, "hydrate", &[], 0)?;
+        }
+        devices.push(device);
+    }
+    Ok(devices)
+}
+
+fn seed(lab: &Lab, device: &Device) -> Result<()> {
+    let conn = Connection::open(&device.file)?;
+    conn.execute_batch(TABLES)?;
+    conn.execute("INSERT INTO counters VALUES ('all', 0)", [])?;
+    for name in NAMES {
+        for side in ["a", "b"] {
+            conn.execute(
+                "INSERT INTO pairs VALUES (?1, 0)",
+                [format!("{name}-{side}")],
+            )?;
+        }
+    }
+    drop(conn);
+    device.run(lab, "attach", &["--yes"], 0)?;
+    device.run(lab, "seed", &[], 0)?;
+    Ok(())
+}
+
+impl Device {
+    /// `syncline COMMAND FILE ARGS --json` as its user, which must end with `code`.
+    pub(crate) fn run(
+        &self,
+        lab: &Lab,
+        command: &str,
+        args: &[&str],
+        code: i32,
+    ) -> Result<Vec<Value>> {
+        let file = self.file.to_str().context("a plain path")?;
+        let all: Vec<&str> = [command, file, "--json"]
+            .into_iter()
+            .chain(args.iter().copied())
+            .collect();
+        let mut command = lab.syncline(&self.folder, &all);
+        command
+            .env("SYNCLINE_URL", &self.url)
+            .env("SYNCLINE_TOKEN", &self.token);
+        finish(&mut command, code)
+    }
+
+    /// The id that the server knows it by.
+    pub(crate) fn identity(&self, lab: &Lab) -> Result<Value> {
+        let said = self.run(lab, "status", &[], 0)?;
+        Ok(said.last().context("a status")?["device"].clone())
+    }
+
+    /// Starts the app. What it made before must be in its file.
+    pub(crate) fn start(&mut self, lab: &Lab, disk: Option<&Disk>, extra: &[&str]) -> Result<()> {
+        self.try_start(lab, disk, extra)?;
+        let found = self.wait("the app to open its file", |line| {
+            let mut words = line.strip_prefix("open ")?.split(' ');
+            Some((
+                words.next()?.parse::<u64>().ok()?,
+                words.next()?.parse::<u64>().ok()?,
+            ))
+        })?;
+        self.opened(found)
+    }
+
+    /// Starts it without waiting for it.
+    pub(crate) fn try_start(
+        &mut self,
+        lab: &Lab,
+        disk: Option<&Disk>,
+        extra: &[&str],
+    ) -> Result<()> {
+        let file = self.file.to_str().context("a plain path")?;
+        let args = [
+            "app",
+            "--file",
+            file,
+            "--name",
+            &self.name,
+            "--journal",
+            self.journal,
+        ];
+        let all: Vec<&str> = args.into_iter().chain(extra.iter().copied()).collect();
+        let mut command = lab.harness(&self.folder, &all);
+        command
+            .env("SYNCLINE_URL", &self.url)
+            .env("SYNCLINE_TOKEN", &self.token);
+        if let Some(disk) = disk {
+            disk.put_under(&mut command);
+        }
+        (self.is_live, self.resting) = (false, None);
+        self.process = Some(Process::start(&mut command)?);
+        Ok(())
+    }
+
+    /// The app told what its file holds.
+    pub(crate) fn opened(&mut self, (have, last): (u64, u64)) -> Result<()> {
+        ensure!(
+            have == last && last >= self.made,
+            "LOST: {} had made {} edits, its file holds {have} up to {last}",
+            self.name,
+            self.made
+        );
+        self.made = last;
+        Ok(())
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the app does not run")
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        if let Some(process) = &mut self.process {
+            process.tell(line);
+        }
+    }
+
+    /// Takes in everything it has said.
+    pub(crate) fn hear(&mut self) {
+        let said = self.process.as_mut().map(Process::said).unwrap_or_default();
+        for line in said {
+            self.heard(&line);
+        }
+    }
+
+    fn heard(&mut self, line: &str) {
+        let number = |text: &str| text.parse::<u64>().ok();
+        match line.split_once(' ') {
+            Some(("made", n)) => self.made = number(n).unwrap_or(self.made),
+            Some(("acked", n)) => self.acked = number(n).unwrap_or(self.acked).max(self.acked),
+            Some(("rest", n)) => self.resting = number(n),
+            None if line == "live" => self.is_live = true,
+            _ if self.notes.len() < NOTES_MAX => self.notes.push(line.to_owned()),
+            _ => {}
+        }
+    }
+
+    fn wait<T>(&mut self, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(line) = self.process()?.line(Duration::from_millis(100))? {
+                if let Some(found) = wanted(&line) {
+                    return Ok(found);
+                }
+                self.heard(&line);
+            }
+        }
+        bail!("waiting for {what}; {}", self.story())
+    }
+
+    /// Waits until a condition on what it has said holds.
+    pub(crate) fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.hear();
+            if is(self) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("waiting for {what}; {}", self.story());
+            }
+            if let Some(line) = self.process()?.line(Duration::from_millis(20))? {
+                self.heard(&line);
+            }
+        }
+    }
+
+    /// Waits for a further acknowledgement.
+    pub(crate) fn until_acked(&mut self) -> Result<()> {
+        let before = self.acked;
+        self.until("an acknowledgement", |device| device.acked > before)
+    }
+
+    /// Stops its edits and waits until the server has them all.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        self.tell("stop");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let before = self.made;
+            self.tell("look");
+            self.resting = None;
+            self.until("what waits", |device| device.resting.is_some())?;
+            if self.resting == Some(0) && self.acked == self.made && self.made == before {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let story = self.story();
+                bail!(
+                    "the outbox does not empty: {:?} wait; {story}",
+                    self.resting
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`; what it had said before counts.
+    pub(crate) fn kill(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill();
+        }
+        self.ended();
+    }
+
+    /// Takes in the last words of a process that has ended.
+    pub(crate) fn ended(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            for line in process.last_words() {
+                self.heard(&line);
+            }
+        }
+    }
+
+    /// What it noted last, for people.
+    pub(crate) fn story(&mut self) -> String {
+        let errors = self
+            .process
+            .as_mut()
+            .map(Process::errors)
+            .unwrap_or_default();
+        let head = format!(
+            "{} made {}, {} are acknowledged{errors}",
+            self.name, self.made, self.acked
+        );
+        let notes = self.notes.iter().rev().take(12).rev();
+        notes.fold(head, |all, line| all + "\n    " + line)
+    }
+}
