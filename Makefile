@@ -1,7 +1,7 @@
 # `make` lists what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt doc wasm node package reliability deny clean
+.PHONY: help run test check fmt doc wasm node package reliability oracle fuzz deny clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ ARGS ?= slice
 reliability: ## break real processes on purpose; ARGS=--help lists how
 	cargo build --locked -p syncline-cli
 	cargo run -q --locked -p syncline-reliability -- $(ARGS)
+
+oracle: ## 200 devices and 5,000 changes against a real server, compared with SQL, three times
+	SYNCLINE_ORACLE_SUBSCRIPTIONS=200 SYNCLINE_ORACLE_CHANGES=5000 \
+	  cargo test --release --locked -p syncline-cli --test it -- --nocapture --test-threads 1 oracle_
+
+fuzz: ## look for inputs that do harm: make fuzz TARGET=rule SECONDS=300 (TARGET=all)
+	scripts/fuzz $(TARGET) $(SECONDS)
 
 deny: ## check licences, sources and advisories of all dependencies
 	scripts/deny

@@ -123,6 +123,18 @@ const ALLOWED: &[Allowed] = &[
         must_not_contain: &[],
     },
     Allowed {
+        // Everything that reads bytes of strangers.
+        package: "syncline-fuzz",
+        uses: &[
+            "syncline-core",
+            "syncline-replica",
+            "syncline-store",
+            "syncline-server",
+        ],
+        tests_use: &[],
+        must_not_contain: &[],
+    },
+    Allowed {
         package: "xtask",
         uses: &[],
         tests_use: &[],

@@ -20,6 +20,7 @@ mod manners;
 mod many_devices;
 mod migrations;
 mod operations;
+mod oracle;
 mod refused;
 mod settings;
 mod sharing;

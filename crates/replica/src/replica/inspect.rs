@@ -104,8 +104,7 @@ impl Replica {
     /// The database's.
     pub fn data_version(&self) -> Result<i64, ReplicaError> {
         self.conn
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
             .doing("asking whether the file was written")
     }
 

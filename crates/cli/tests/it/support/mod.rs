@@ -65,6 +65,19 @@ impl Scratch {
         Self { folder }
     }
 
+    /// Where files are in memory, if the machine has such a place: nothing waits for a disk. What
+    /// a killed process wrote stays, as it does with a disk.
+    pub(crate) fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        Self {
+            folder: folder.expect("a scratch folder"),
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -151,9 +151,20 @@ impl Process {
 
     /// A polite end, as Ctrl-C or a service manager asks for it; the exit code.
     pub(crate) fn terminate(&mut self) -> i32 {
+        self.ask_to_end();
+        self.wait()
+    }
+
+    /// As [`Process::terminate`], without waiting for the end.
+    pub(crate) fn ask_to_end(&self) {
         let asked = Command::new("kill").arg(self.id().to_string()).status();
         assert!(asked.expect("run kill").success());
-        self.wait()
+    }
+
+    /// The type of the next line; `None` when the process ended before it said anything.
+    pub(crate) fn next_type(&mut self) -> Option<String> {
+        let line = self.lines.recv_timeout(PATIENCE).ok()?;
+        line["type"].as_str().map(str::to_owned)
     }
 
     /// Waits for the end; the exit code.

@@ -1,6 +1,6 @@
 //! A `syncline serve` of the test's own.
 
-use super::{Process, Scratch, exit};
+use super::{Process, Scratch, exit, wait_until};
 
 /// A running server with its data in a folder of the scratch folder.
 pub(crate) struct Server<'a> {
@@ -50,6 +50,23 @@ impl<'a> Server<'a> {
     pub(crate) fn restart(&mut self) {
         let address = self.url.trim_start_matches("http://").to_owned();
         (self.process, self.url) = listen(self.scratch, &self.data, &self.args, &address);
+    }
+
+    /// Asks the process to end and starts the next one at once, which is refused the address and
+    /// the data until the old one has let go of them.
+    pub(crate) fn replace(&mut self) {
+        self.process.ask_to_end();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let mut all: Vec<&str> = vec!["serve", "--data", &self.data, "--listen", &address];
+        all.extend(self.args.iter().map(String::as_str));
+        wait_until("the next server has taken over", || {
+            let mut next = self.scratch.start(&all);
+            let is_up = next.next_type().as_deref() == Some("listening");
+            if is_up {
+                self.process = next;
+            }
+            is_up
+        });
     }
 
     /// Allows a destructive change from the next start on.
