@@ -12,6 +12,9 @@
  * mapped, and no power cut leaves anything of it that is used. Not modelled: new folders that are
  * lost, sectors larger than 512 bytes, a disk that lies about fsync (but see `lies`).
  *
+ * An fsync that fails gives up what it was to write, as Linux does: programs still read it, no later
+ * fsync covers it, and a power cut loses it.
+ *
  * $DISK_CONTROL is a file of this layout, read and written by the harness while the program runs.
  */
 #define _GNU_SOURCE
@@ -54,7 +57,7 @@ static uint64_t seed;
 
 #define SECTOR 512
 #define FDS 65536
-struct change { off_t at; size_t length, old_length; off_t old_size; int is_truncation; char *old, *new; struct change *before, *after; };
+struct change { off_t at; size_t length, old_length; off_t old_size; int is_truncation, is_doomed; char *old, *new; struct change *before, *after; };
 struct file { ino_t inode; dev_t device; int fd, is_folder, is_gone; char *path; struct change *first, *last; struct file *next; };
 /* One changed name: MADE path; REMOVED path (kept as `other`); MOVED other to path (what path was kept as `kept`). */
 struct name { enum { MADE, REMOVED, MOVED } what; char *path, *other, *kept, *folder; struct name *before, *after; };
@@ -128,6 +131,38 @@ static void remember(struct file *file, off_t at, const void *bytes, size_t leng
   if (file->last) file->last->after = change; else file->first = change;
   file->last = change;
 }
+/* A change reaches the disk: what a failed fsync gave up below it is not what a cut goes back to. */
+static void settle(struct file *file, struct change *change) {
+  for (struct change *doomed = file->first; doomed && doomed != change; doomed = doomed->after) {
+    if (!doomed->is_doomed) continue;
+    off_t from = doomed->at > change->at ? doomed->at : change->at;
+    off_t end = change->is_truncation ? doomed->at + (off_t)doomed->old_length : change->at + (off_t)change->length;
+    if (change->is_truncation) {
+      if (change->at < doomed->old_size) doomed->old_size = change->at;
+      if (from < end) doomed->old_length = (size_t)(from - doomed->at);
+      continue;
+    }
+    if (end > doomed->old_size) doomed->old_size = end;
+    if (doomed->is_truncation) continue;
+    if (end > doomed->at + (off_t)doomed->length) end = doomed->at + (off_t)doomed->length;
+    if (from >= end) continue;
+    size_t needed = (size_t)(end - doomed->at);
+    if (needed > doomed->old_length) {
+      char *longer = memory(doomed->length);
+      memcpy(longer, doomed->old, doomed->old_length);
+      free(doomed->old);
+      doomed->old = longer; doomed->old_length = needed;
+    }
+    memcpy(doomed->old + (from - doomed->at), change->new + (from - change->at), (size_t)(end - from));
+  }
+  forget_change(file, change);
+}
+static void settle_all(struct file *file) {
+  for (struct change *change = file->first, *after; change; change = after) {
+    after = change->after;
+    if (!change->is_doomed) settle(file, change);
+  }
+}
 static void forget_file(struct file *file) {
   while (file->first) forget_change(file, file->first);
   for (struct file **at = &files; *at; at = &(*at)->next)
@@ -173,7 +208,7 @@ static void cut(void) {
       real_ftruncate(file->fd, change->old_size);
     }
     for (struct change *change = file->first; change; change = change->after) {
-      if (chance(100) >= odd) continue;
+      if (change->is_doomed || chance(100) >= odd) continue;
       kept++;
       if (change->is_truncation) { real_ftruncate(file->fd, change->at); continue; }
       int is_torn = chance(4) == 0;
@@ -364,9 +399,14 @@ static int do_sync(int fd, int (*real)(int)) {
   struct file *file = tracked(fd);
   if (!file) return real(fd);
   LOCK;
-  RETURN_IF(SYNC);
+  if (fails(SYNC)) {
+    /* As Linux does: what could not be written is given up, and the next fsync knows nothing of it. */
+    for (struct change *change = file->first; change; change = change->after) change->is_doomed = 1;
+    UNLOCK;
+    return -1;
+  }
   if (control->lies) { UNLOCK; return 0; }
-  while (file->first) forget_change(file, file->first);
+  settle_all(file);
   if (file->is_folder)
     for (struct name *name = first_name, *after; name; name = after) {
       after = name->after;

@@ -47,8 +47,12 @@ pub(crate) struct Args {
 struct State {
     made: AtomicU64,
     pace: AtomicU64,
+    acked: AtomicU64,
     writes: AtomicBool,
 }
+
+/// How many edits may wait to be acknowledged: listing what waits takes longer the more it is.
+const AHEAD_MAX: u64 = 80;
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
@@ -81,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let sync = SyncManager::open(&args.file, config).context("open the replica")?;
     let state = Arc::new(State {
         made: AtomicU64::new(last),
+        acked: AtomicU64::new(last),
         pace: AtomicU64::new(args.pace),
         writes: AtomicBool::new(!args.quiet),
     });
@@ -119,7 +124,8 @@ fn write(conn: &Connection, name: &str, state: &State) {
     let mut n = state.made.load(Ordering::SeqCst) + 1;
     loop {
         std::thread::sleep(Duration::from_micros(state.pace.load(Ordering::SeqCst)));
-        if !state.writes.load(Ordering::SeqCst) {
+        let waits = n.saturating_sub(state.acked.load(Ordering::SeqCst)) > AHEAD_MAX;
+        if waits || !state.writes.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         }
@@ -186,6 +192,7 @@ fn acknowledge(sync: &SyncManager, state: &State) {
                 let now = waiting.map_or(made, |first| made.min(first.saturating_sub(1)));
                 if now > acked {
                     acked = now;
+                    state.acked.store(acked, Ordering::SeqCst);
                     say(&format!("acked {acked}"));
                 }
             }

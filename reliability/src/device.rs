@@ -186,6 +186,14 @@ impl Device {
         }
     }
 
+    /// An error once it has ended.
+    pub(crate) fn alive(&mut self) -> Result<()> {
+        if let Some(code) = self.process()?.ended()? {
+            bail!("the app ended with {code}; {}", self.story());
+        }
+        Ok(())
+    }
+
     /// Takes in everything it has said.
     pub(crate) fn hear(&mut self) {
         let said = self.process.as_mut().map(Process::said).unwrap_or_default();

@@ -1,6 +1,8 @@
 //! What is broken, and how often.
 
+mod errors;
 mod kill;
+mod pause;
 mod power;
 
 use anyhow::Result;
@@ -38,50 +40,56 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 1_000)]
         times: u64,
     },
+    /// The disk is full, or a call of it fails: each call of a script of 200 transactions.
+    IoErrors {
+        side: Side,
+        /// Only every so many-th call.
+        #[arg(long, default_value_t = 1)]
+        every: u64,
+    },
+    /// A process is stopped and goes on later.
+    Pause {
+        side: Side,
+        #[arg(long, default_value_t = 1)]
+        times: u64,
+        #[arg(long, default_value_t = 35)]
+        seconds: u64,
+    },
 }
 
 impl Scenario {
     /// All of them, so small that together they take about three minutes.
     pub(crate) fn slice() -> Vec<Self> {
-        vec![
-            Self::Kill {
-                side: Side::Server,
-                times: 10,
-            },
-            Self::Kill {
-                side: Side::Device,
-                times: 10,
-            },
-            Self::Powercut {
-                side: Powered::Control,
-                times: 8,
-            },
-            Self::Powercut {
-                side: Powered::Server,
-                times: 12,
-            },
-            Self::Powercut {
-                side: Powered::Device,
-                times: 12,
-            },
-        ]
+        let mut all = Vec::new();
+        for side in [Side::Server, Side::Device] {
+            all.push(Self::Kill { side, times: 10 });
+            all.push(Self::IoErrors { side, every: 997 });
+            all.push(Self::Pause {
+                side,
+                times: 1,
+                seconds: 2,
+            });
+        }
+        for side in [Powered::Control, Powered::Server, Powered::Device] {
+            all.push(Self::Powercut { side, times: 10 });
+        }
+        all
     }
 
     pub(crate) fn run(&self, lab: &mut Lab, dice: &mut Dice, outcome: &mut Outcome) -> Result<()> {
         match *self {
             Self::Kill { side, times } => kill::run(lab, dice, outcome, side, times),
-            Self::Powercut {
-                side: Powered::Control,
+            Self::Powercut { side, times } => match side {
+                Powered::Control => power::control(lab, dice, outcome, times),
+                Powered::Server => power::server(lab, dice, outcome, times),
+                Powered::Device => power::device(lab, dice, outcome, times),
+            },
+            Self::IoErrors { side, every } => errors::run(lab, dice, outcome, side, every),
+            Self::Pause {
+                side,
                 times,
-            } => power::control(lab, dice, outcome, times),
-            Self::Powercut {
-                side: Powered::Server,
-                times,
-            } => power::server(lab, dice, outcome, times),
-            Self::Powercut {
-                side: Powered::Device,
-                times,
-            } => power::device(lab, dice, outcome, times),
+                seconds,
+            } => pause::run(lab, dice, outcome, side, times, seconds),
         }
     }
 
@@ -90,6 +98,8 @@ impl Scenario {
         match self {
             Self::Kill { side, .. } => format!("kill {}", word(side)),
             Self::Powercut { side, .. } => format!("powercut {}", word(side)),
+            Self::IoErrors { side, .. } => format!("io-errors {}", word(side)),
+            Self::Pause { side, .. } => format!("pause {}", word(side)),
         }
     }
 
@@ -97,6 +107,8 @@ impl Scenario {
     pub(crate) fn again(&self) -> String {
         let numbers = match self {
             Self::Kill { times, .. } | Self::Powercut { times, .. } => format!("--times {times}"),
+            Self::IoErrors { every, .. } => format!("--every {every}"),
+            Self::Pause { times, seconds, .. } => format!("--times {times} --seconds {seconds}"),
         };
         format!("syncline-reliability {} {numbers}", self.name())
     }
