@@ -17,7 +17,7 @@ use crate::{
     credentials::Connection,
     error::ClientError,
     exchange::Exchange,
-    file_watch::FileWatch,
+    file_watch::{FileWatch, LOOK_NEAR},
     system::{now, until},
     transport::{Transport, WebSocketError},
 };
@@ -474,12 +474,8 @@ impl Driver {
                 }
                 Woken::Received(Err(reason)) => return Ok(End::Lost(reason)),
                 Woken::Look => {
-                    let version = self.read_data_version()?;
-                    if version != self.data_version {
-                        self.data_version = version;
-                        self.file.found_write();
-                        let woken = self.replica().wake(now());
-                        self.check(woken)?;
+                    while !self.look()? && self.file.is_commit_near() {
+                        std::thread::sleep(LOOK_NEAR);
                     }
                 }
                 Woken::Timer => {}
@@ -492,7 +488,24 @@ impl Driver {
                 let handled = self.replica().handle_timeout(now());
                 self.check(handled)?;
             }
+            self.file.wrote();
+            if self.look()? {
+                self.file.wrote();
+            }
         }
+    }
+
+    /// Seals what other programs committed since the last look; whether there was anything.
+    fn look(&mut self) -> Result<bool, ClientError> {
+        let version = self.read_data_version()?;
+        if version == self.data_version {
+            return Ok(false);
+        }
+        self.data_version = version;
+        self.file.found_write();
+        let woken = self.replica().wake(now());
+        self.check(woken)?;
+        Ok(true)
     }
 
     fn next_frame(&self) -> Option<Vec<u8>> {

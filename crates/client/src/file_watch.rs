@@ -1,14 +1,17 @@
 //! Hearing of writes to the file as they happen.
 
+#[cfg_attr(target_os = "linux", path = "file_watch/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "file_watch/elsewhere.rs")]
+mod told;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::Notify;
+use futures_util::FutureExt as _;
+use told::Told;
 
 /// How often the file is looked at where the system tells of writes: only in case it did not.
 const LOOK_TOLD: Duration = Duration::from_millis(100);
@@ -19,25 +22,42 @@ const LOOK_IDLE: Duration = Duration::from_millis(20);
 const BUSY_FOR: Duration = Duration::from_secs(5);
 /// A write is told before its transaction is committed: for this long it is looked for often.
 const COMMIT_MAX: Duration = Duration::from_millis(60);
+/// As long, after writes of our own with which another program's may have been told.
+const COMMIT_AMONG: Duration = Duration::from_millis(5);
+/// Most commits have ended after this time.
+const COMMIT_MOSTLY: Duration = Duration::from_millis(1);
+/// How often is looked for them until then.
+pub(crate) const LOOK_NEAR: Duration = Duration::from_micros(50);
 
 /// Tells when the file is worth a look.
 #[derive(Debug)]
 pub(crate) struct FileWatch {
-    /// `None` where the system does not tell (a network drive, no more watches).
-    told: Option<(Arc<Notify>, RecommendedWatcher)>,
-    last_told: Option<Instant>,
+    path: PathBuf,
+    told: Telling,
+    /// Until when a commit is looked for often …
+    expected_until: Option<Instant>,
+    /// … and until when oftener than the runtime's timer can.
+    near_until: Option<Instant>,
     last_write: Instant,
 }
 
+#[derive(Debug)]
+enum Telling {
+    /// Nobody has waited yet.
+    Unasked,
+    By(Told),
+    /// A network drive, or no more watches.
+    Never,
+}
+
 impl FileWatch {
-    /// Watches the database at `path` and the journals beside it.
+    /// For the database at `path` and the journals beside it; watched from the first wait.
     pub(crate) fn new(path: &Path) -> Self {
-        let told = watch(path)
-            .inspect_err(|error| tracing::debug!(%error, "looking at the file now and then"))
-            .ok();
         Self {
-            told,
-            last_told: None,
+            path: path.to_owned(),
+            told: Telling::Unasked,
+            expected_until: None,
+            near_until: None,
             last_write: Instant::now(),
         }
     }
@@ -45,56 +65,68 @@ impl FileWatch {
     /// Ends when the file should be looked at. Can be dropped and called again at any time.
     pub(crate) async fn wait(&mut self) {
         let pause = tokio::time::sleep(self.pause());
-        let Some((told, _)) = &self.told else {
-            return pause.await;
-        };
-        tokio::select! {
-            () = told.notified() => self.last_told = Some(Instant::now()),
-            () = pause => {}
+        match &mut self.told {
+            Telling::Unasked => {
+                let told = self.path.canonicalize();
+                let told = told.and_then(|path| Told::new(&path, &files(&path)));
+                self.told = match told {
+                    Ok(told) => Telling::By(told),
+                    Err(error) => {
+                        tracing::debug!(%error, "looking at the file now and then");
+                        Telling::Never
+                    }
+                };
+                // What was written before, nobody tells.
+            }
+            Telling::Never => pause.await,
+            Telling::By(told) => tokio::select! {
+                () = told.wait() => {
+                    let now = Instant::now();
+                    self.expected_until = Some(now + COMMIT_MAX);
+                    self.near_until = Some(now + COMMIT_MOSTLY);
+                }
+                () = pause => {}
+            },
         }
+    }
+
+    /// Passes over what was told of our own writes, which came just now. Another program's may be
+    /// among them, not committed yet.
+    pub(crate) fn wrote(&mut self) {
+        let Telling::By(told) = &mut self.told else {
+            return;
+        };
+        while told.wait().now_or_never().is_some() {
+            self.expected_until = self.expected_until.max(Some(Instant::now() + COMMIT_AMONG));
+        }
+    }
+
+    /// Whether another program's commit is likely to end before the runtime's timer could tell.
+    pub(crate) fn is_commit_near(&self) -> bool {
+        self.near_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Another program committed, as a look found out.
     pub(crate) fn found_write(&mut self) {
         self.last_write = Instant::now();
-        self.last_told = None;
+        self.expected_until = None;
+        self.near_until = None;
     }
 
     fn pause(&self) -> Duration {
-        let is_within = |since: Instant, max| since.elapsed() < max;
-        if self.told.is_none() {
-            return if is_within(self.last_write, BUSY_FOR) {
+        if matches!(self.told, Telling::Never) {
+            return if self.last_write.elapsed() < BUSY_FOR {
                 LOOK_BUSY
             } else {
                 LOOK_IDLE
             };
         }
-        match self.last_told {
+        match self.expected_until {
             // The runtime's timer knows no less.
-            Some(last) if is_within(last, COMMIT_MAX) => Duration::from_millis(1),
+            Some(until) if Instant::now() < until => Duration::from_millis(1),
             Some(_) | None => LOOK_TOLD,
         }
     }
-}
-
-fn watch(path: &Path) -> notify::Result<(Arc<Notify>, RecommendedWatcher)> {
-    let path = path.canonicalize().map_err(notify::Error::io)?;
-    let files = files(&path);
-    let told = Arc::new(Notify::new());
-    let tell = told.clone();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let is_ours = event.is_ok_and(|event| {
-            !matches!(event.kind, EventKind::Access(_))
-                && (event.paths.iter()).any(|path| files.contains(path))
-        });
-        if is_ours {
-            tell.notify_one();
-        }
-    })?;
-    // The folder: journals come and go.
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok((told, watcher))
 }
 
 /// The database and what a commit writes beside it.
@@ -123,22 +155,27 @@ mod tests {
                 .expect("set the mode");
             app.execute_batch("CREATE TABLE t(a)").expect("a table");
             let mut watch = FileWatch::new(&path);
-            let (told, _) = watch.told.as_ref().expect("this system tells");
-            let told = told.clone();
+            watch.wait().await;
+            let Telling::By(told) = &mut watch.told else {
+                panic!("this system tells");
+            };
             // What was under way before the watch began may still arrive.
-            while tokio::time::timeout(LOOK_TOLD, told.notified())
-                .await
-                .is_ok()
-            {}
+            while tokio::time::timeout(LOOK_TOLD, told.wait()).await.is_ok() {}
 
             app.query_row("SELECT count(*) FROM t", [], |_| Ok(()))
                 .expect("read");
-            let heard = tokio::time::timeout(LOOK_TOLD, told.notified()).await;
+            let heard = tokio::time::timeout(LOOK_TOLD, told.wait()).await;
             assert!(heard.is_err(), "{mode}: reading");
             app.execute_batch("INSERT INTO t VALUES (1)")
                 .expect("write");
-            let heard = tokio::time::timeout(Duration::from_secs(20), told.notified()).await;
+            let heard = tokio::time::timeout(Duration::from_secs(20), told.wait()).await;
             assert!(heard.is_ok(), "{mode}: writing");
+            // The many writes of one commit are told as few.
+            let mut times = 0;
+            while tokio::time::timeout(LOOK_TOLD, told.wait()).await.is_ok() {
+                times += 1;
+            }
+            assert!(times < 20, "{mode}: {times} times");
             watch.found_write();
         }
     }

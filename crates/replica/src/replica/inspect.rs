@@ -104,7 +104,8 @@ impl Replica {
     /// The database's.
     pub fn data_version(&self) -> Result<i64, ReplicaError> {
         self.conn
-            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .doing("asking whether the file was written")
     }
 

@@ -23,6 +23,7 @@ use crate::{
         settings::{self, Key},
     },
     replica::Replica,
+    shared::Shared,
     tables::Tables,
     verdict::Refused,
     work::Work,
@@ -48,7 +49,9 @@ impl Replica {
     /// The database's only. The frame counts as not received: call again with it, or disconnect.
     /// A frame that no server should send closes the session instead.
     pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
-        self.mending(now, |replica| replica.try_handle(frame, now))
+        Shared::deferring_sync(self, |replica| {
+            replica.mending(now, |replica| replica.try_handle(frame, now))
+        })
     }
 
     fn try_handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {

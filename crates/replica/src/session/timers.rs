@@ -6,7 +6,7 @@ use syncline_core::{
 };
 
 use super::{BEGIN_ANEW, Phase, TIMEOUT};
-use crate::{entropy::Entropy, error::ReplicaError, replica::Replica};
+use crate::{entropy::Entropy, error::ReplicaError, replica::Replica, shared::Shared};
 
 /// Silence after which the server is asked for a sign of life.
 const PING_AFTER_MS: u64 = 25_000;
@@ -114,7 +114,9 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        self.mending(now, |replica| replica.try_timeout(now))
+        Shared::deferring_sync(self, |replica| {
+            replica.mending(now, |replica| replica.try_timeout(now))
+        })
     }
 
     fn try_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
@@ -165,12 +167,14 @@ impl Replica {
     /// The database's. [`Replica::poll_timeout`] then asks for another try.
     pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.session.wake_at = None;
-        if let Err(error) = self.seal(now) {
-            // Nobody else would look again: what woke us is told once.
-            self.wake_within(now, WAKE_AGAIN_MS);
-            return Err(error);
-        }
-        self.pump(now)
+        Shared::deferring_sync(self, |replica| {
+            if let Err(error) = replica.seal(now) {
+                // Nobody else would look again: what woke us is told once.
+                replica.wake_within(now, WAKE_AGAIN_MS);
+                return Err(error);
+            }
+            replica.pump(now)
+        })
     }
 
     /// As [`Replica::wake`], but within `delay_ms` from now: calls that follow until then are
