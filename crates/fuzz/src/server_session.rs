@@ -456,3 +456,39 @@ fn converse(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A viewer of the shared project, who has heard what is in it.
+    fn welcomed() -> Bench {
+        let mut bench = Bench::new();
+        bench.ada(1);
+        let hello = hello(&mut bench, &mut Unstructured::new(&[0; 64])).expect("a Hello");
+        bench.say(&encode_client(&ClientMessage::Hello(hello)));
+        assert!(!bench.eve.is_closed() && bench.eve.sight().is_some());
+        bench
+    }
+
+    #[test]
+    fn what_a_member_may_see_passes() {
+        let mut bench = welcomed();
+        bench.ada(3);
+        bench.listen();
+        bench.ada(2);
+        bench.ada(3);
+        bench.listen();
+    }
+
+    #[test]
+    #[should_panic(expected = "Eve was sent a secret")]
+    fn a_row_that_is_sent_to_who_lost_it_is_seen() {
+        let mut bench = welcomed();
+        // The server does not know that she lost it.
+        bench.is_member = false;
+        bench.hidden_from = 0;
+        bench.ada(3);
+        bench.listen();
+    }
+}
