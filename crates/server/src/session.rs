@@ -11,10 +11,7 @@ mod outgoing;
 mod pushing;
 mod streaming;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use syncline_core::{
     Changeset, DeviceId, Lease, Timestamp, UserId, Version,
@@ -24,7 +21,7 @@ use syncline_core::{
         decode_client, encode_server,
     },
 };
-use syncline_store::Context;
+use syncline_store::{Context, Refusals};
 
 use self::{outgoing::Outgoing, pushing::Unanswered};
 use crate::{
@@ -78,7 +75,7 @@ pub struct CommitRequest {
     /// The last version this device can have been sent.
     pub sent: Version,
     /// Numbers refused on this connection.
-    pub refused: Arc<BTreeSet<u64>>,
+    pub refused: Arc<Refusals>,
 }
 
 /// Who somebody is, as a token proved it.
@@ -128,7 +125,7 @@ pub struct Session {
     /// Changesets given to the driver and not answered, oldest first.
     unanswered: VecDeque<Unanswered>,
     unanswered_bytes: usize,
-    refused: Arc<BTreeSet<u64>>,
+    refused: Arc<Refusals>,
     /// The last version this device can have been sent.
     sent: Version,
     /// The newest checkpoint that the replica is known to have applied.

@@ -35,7 +35,7 @@ pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord,
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{ColumnStates, DeviceState, RowMeta};
 pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};
-pub use plan::{Context, Submission};
+pub use plan::{Context, Refusals, Submission};
 pub use storage::{
     Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash, RowWrite,
     SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,

@@ -183,6 +183,9 @@ impl Run<'_> {
         self.head = Some(done.head);
         self.refused = done.refused;
         for (position, result) in done.results {
+            let submission = &self.submissions[position];
+            let number = submission.changeset.number;
+            submission.refused.note(number, &result.verdict);
             self.results[position] = Some(result);
         }
         done.more

@@ -30,7 +30,7 @@ mod tests;
 
 pub use context::Context;
 pub use prefetch::prefetch;
-pub use submission::Submission;
+pub use submission::{Refusals, Submission};
 
 pub(crate) use changeset::{Planned, plan_changeset};
 pub(crate) use draft::{Draft, RowDraft};

@@ -12,14 +12,11 @@ use crate::upload::UploadError;
 
 /// A session hears nothing more while changesets of so many encoded bytes wait for an answer.
 pub(super) const PUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Numbers of refused changesets that are remembered, the newest ones.
-const REFUSED_MAX: usize = 4_096;
 
 /// A changeset given to the driver and not answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unanswered {
     id: ChangesetId,
-    number: u64,
     bytes: usize,
 }
 
@@ -67,7 +64,6 @@ impl Session {
         };
         self.unanswered.push_back(Unanswered {
             id,
-            number: changeset.number,
             bytes: body.len(),
         });
         self.unanswered_bytes += body.len();
@@ -89,21 +85,11 @@ impl Session {
         debug_assert_eq!(pushed.id, result.id, "answers come in order");
         match &result.verdict {
             Verdict::Accepted(version) => {
-                if self.refused.contains(&pushed.number) {
-                    Arc::make_mut(&mut self.refused).remove(&pushed.number);
-                }
                 if let Some(stream) = self.stream_mut() {
                     stream.owe(*version);
                 }
             }
-            Verdict::Refused(refusal) if refusal.retry => {}
-            Verdict::Refused(_) => {
-                let refused = Arc::make_mut(&mut self.refused);
-                refused.insert(pushed.number);
-                if refused.len() > REFUSED_MAX {
-                    refused.pop_first();
-                }
-            }
+            Verdict::Refused(_) => {}
         }
         if !self.is_closed() {
             self.send(&ServerMessage::PushResult(result.clone()));

@@ -102,7 +102,7 @@ fn depends(state: &State, submission: &Submission) -> Option<Refused> {
     let here = state.refused.get(&submission.device);
     let is_refused = |n: &&u64| match here.and_then(|here| here.get(*n)) {
         Some(refused) => *refused,
-        None => submission.refused.contains(*n),
+        None => submission.refused.contains(**n),
     };
     submission
         .changeset

@@ -1,11 +1,14 @@
 //! What arrives from devices.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use syncline_core::{
     Changeset, DeviceId, Lease, Version,
     rules::Identity,
-    wire::{Refusal, code},
+    wire::{Refusal, Verdict, code},
 };
 
 /// A changeset as it arrived, with what the server knows of its sender.
@@ -21,7 +24,50 @@ pub struct Submission {
     /// No row of a later version was ever sent to this device.
     pub sent: Version,
     /// Numbers of the device that were refused on this connection (for good, not to be retried).
-    pub refused: Arc<BTreeSet<u64>>,
+    pub refused: Arc<Refusals>,
+}
+
+/// Numbers of a device that were refused for good on one connection.
+///
+/// Shared by everything that the connection sends, and written by the pipeline: so what waits for
+/// its turn knows what was refused since it arrived, and is refused with it (spec PL5).
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<BTreeSet<u64>>);
+
+impl Refusals {
+    /// Most numbers that are remembered, the newest ones.
+    pub const MAX: usize = 4_096;
+
+    /// Whether the number was refused and not accepted since.
+    #[must_use]
+    pub fn contains(&self, number: u64) -> bool {
+        self.numbers().contains(&number)
+    }
+
+    /// The number was judged.
+    pub(crate) fn note(&self, number: u64, verdict: &Verdict) {
+        let mut numbers = self.numbers();
+        match verdict {
+            Verdict::Accepted(_) => drop(numbers.remove(&number)),
+            Verdict::Refused(refusal) if refusal.retry => {}
+            Verdict::Refused(_) => {
+                numbers.insert(number);
+                if numbers.len() > Self::MAX {
+                    numbers.pop_first();
+                }
+            }
+        }
+    }
+
+    fn numbers(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<BTreeSet<u64>> for Refusals {
+    fn from(numbers: BTreeSet<u64>) -> Self {
+        Self(Mutex::new(numbers))
+    }
 }
 
 /// Why a changeset is refused.

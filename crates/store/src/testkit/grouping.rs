@@ -79,7 +79,13 @@ fn commit<S: Storage>(
     refused: &mut Numbers,
 ) -> Vec<PushResult> {
     let known = |submission: &Submission| Submission {
-        refused: Arc::new(refused.get(&submission.device).cloned().unwrap_or_default()),
+        refused: Arc::new(
+            refused
+                .get(&submission.device)
+                .cloned()
+                .unwrap_or_default()
+                .into(),
+        ),
         ..submission.clone()
     };
     let submissions: Vec<_> = group.iter().map(known).collect();

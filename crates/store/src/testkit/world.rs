@@ -162,7 +162,7 @@ impl<S: Storage> World<S> {
             lease: None,
             changeset,
             sent: Version(Version::LIMIT - 1),
-            refused: Arc::new(known.refused),
+            refused: Arc::new(known.refused.into()),
         }
     }
 

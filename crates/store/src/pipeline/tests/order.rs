@@ -47,7 +47,7 @@ fn pl5_checks_come_in_this_order() {
         all.changeset.id = noted.submission.changeset.id;
         all.changeset.number = 7;
         all.changeset.depends = vec![6];
-        all.refused = Arc::new(BTreeSet::from([6]));
+        all.refused = Arc::new(BTreeSet::from([6]).into());
         all.changeset.changes = (0..=CHANGES_MAX).map(nothing).collect();
         all
     };
@@ -392,4 +392,26 @@ fn pl8_a_clock_that_runs_ahead_is_clamped() {
 fn title(world: &Memory) -> syncline_core::ColumnNumber {
     let table = world.context.schema().table("tasks").unwrap();
     table.columns[table.position("title").unwrap()].number
+}
+
+/// What arrived before the refusal, and is judged in a later group.
+#[test]
+fn pl5_what_waited_while_another_group_refused_its_cause_is_refused_too() {
+    let mut world = garden();
+    let forbidden = world
+        .draw()
+        .insert("tasks", "u", &[("project_id", "p".into())])
+        .done();
+    let own = world
+        .draw()
+        .insert("projects", "e", &[("name", "Own".into())])
+        .done();
+    let cause = world.submission("eve", forbidden);
+    let mut effect = world.submission("eve", own);
+    effect.changeset.depends = vec![cause.changeset.number];
+    effect.refused = Arc::clone(&cause.refused);
+    let first = world.commit(&[cause]);
+    assert_eq!(verdict(&first.results[0]), "forbidden");
+    let second = world.commit(&[effect]);
+    assert_eq!(verdict(&second.results[0]), "depends_on");
 }

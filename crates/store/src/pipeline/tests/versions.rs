@@ -1,6 +1,6 @@
 //! What is given out in order: versions, and the numbers of devices.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
 
@@ -131,7 +131,7 @@ fn pl14_a_number_that_is_judged_again_is_refused_no_more_within_the_group() {
     let good = nothing(&mut world);
     let mut next = nothing(&mut world);
     next.changeset.depends = vec![good.changeset.number];
-    next.refused = Arc::new([good.changeset.number].into());
+    next.refused = Arc::new(BTreeSet::from([good.changeset.number]).into());
     let outcome = world.commit(&[next.clone()]);
     assert_eq!(verdict(&outcome.results[0]), "gap");
     let outcome = world.commit(&[good, next]);
