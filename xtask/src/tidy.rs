@@ -7,6 +7,7 @@
 mod arrows;
 mod documents;
 mod modules;
+mod planted;
 mod requirements;
 mod sources;
 mod spec;
@@ -19,11 +20,16 @@ use anyhow::Result;
 /// The name of a check, what it looks for, and the check.
 type Check = (&'static str, &'static str, fn(&Path) -> Result<Vec<String>>);
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     (
         "arrows",
         "crates depend only as ARCHITECTURE.md allows",
         arrows::check,
+    ),
+    (
+        "planted",
+        "planted bugs are compiled for the simulator's tests alone",
+        planted::check,
     ),
     (
         "modules",
@@ -107,6 +113,11 @@ mod tests {
     #[test]
     fn arrows_are_as_allowed() {
         assert_none(arrows::check(&repo::root()));
+    }
+
+    #[test]
+    fn nobody_ships_planted_bugs() {
+        assert_none(planted::check(&repo::root()));
     }
 
     #[test]

@@ -19,6 +19,11 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use args::{Args, Command};
 use output::Output;
 
+const _: () = assert!(
+    !syncline_core::planted::COMPILED,
+    "bugs planted for the simulator's tests are never shipped"
+);
+
 fn main() -> ExitCode {
     // Two TLS providers may be linked in: whoever is first decides, so nothing panics later.
     if rustls::crypto::aws_lc_rs::default_provider()

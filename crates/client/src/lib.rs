@@ -114,3 +114,8 @@ pub mod engine {
         verify::{Verification, verify},
     };
 }
+
+const _: () = assert!(
+    !syncline_core::planted::COMPILED,
+    "bugs planted for the simulator's tests are never shipped"
+);

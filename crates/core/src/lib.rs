@@ -15,6 +15,8 @@ pub mod hlc;
 pub mod ids;
 pub mod key;
 pub mod merge;
+#[doc(hidden)]
+pub mod planted;
 pub mod row;
 pub mod rules;
 pub mod schema;

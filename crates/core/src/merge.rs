@@ -31,6 +31,7 @@ use json::Json;
 use path::ROOT;
 use tree::{Misfit, Tree};
 
+use crate::planted;
 use crate::{
     change::{Edit, PathEdit},
     schema::{Column, MergeStrategy},
@@ -78,7 +79,7 @@ pub enum Lost {
 /// where an operation on a document is what travels (spec ME1).
 #[must_use]
 pub fn diff(column: &Column, before: &Value, after: &Value) -> Option<Edit> {
-    if before == after {
+    if before == after || (planted!(NocaseEditUnseen) && planted::differ_in_case(before, after)) {
         return None;
     }
     Some(operation(column, before, after).unwrap_or_else(|| Edit::Set(after.clone())))
@@ -88,6 +89,7 @@ pub fn diff(column: &Column, before: &Value, after: &Value) -> Option<Edit> {
 fn operation(column: &Column, before: &Value, after: &Value) -> Option<Edit> {
     use MergeStrategy as S;
     match column.merge {
+        S::Counter if planted!(CounterResultSent) => return Some(Edit::Add(after.clone())),
         S::Counter => return counter::difference(before, after, column.ty).map(Edit::Add),
         S::Set | S::Append | S::MergeFields => {}
         _ if path::is_divided(column, ROOT) => {}

@@ -3,6 +3,7 @@
 use std::{cell::Cell, ops::Deref};
 
 use rusqlite::{Connection, config::DbConfig, types::FromSql};
+use syncline_core::planted;
 
 use crate::{
     db::{self, Doing},
@@ -144,8 +145,8 @@ impl Shared {
                 foreign_keys: is_on(FOREIGN_KEYS)?,
             }));
             self.switch(Switches {
-                triggers: false,
-                foreign_keys: false,
+                triggers: planted!(EchoCaptured),
+                foreign_keys: planted!(CascadeOnLostGrant),
             })?;
         }
         repeat::awake(&self.conn, work)

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use syncline_core::planted;
 use syncline_core::{Tag, Version};
 use syncline_store::LogEntry;
 
@@ -99,7 +100,10 @@ impl Recent {
         }
         let first = window
             .entries
-            .partition_point(|(entry, _)| entry.version <= version);
+            .partition_point(|(entry, _)| match planted!(CursorOffByOne) {
+                true => entry.version.0 <= version.0 + 1,
+                false => entry.version <= version,
+            });
         After::Entries(
             window
                 .entries

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, Cursor, Hlc, RowKey, TableNumber, Tag, Timestamp, Version,
     digest::Digest,
@@ -245,12 +246,16 @@ impl Stream {
             .filter(|b| self.sight.saw_before(b, at));
         let saw_before = before.clone().next().is_some();
         let has_before = before.any(is_live);
-        let after = record.after.iter().filter(|b| self.sight.saw(b, at));
-        let after: Vec<BucketId> = after.copied().collect();
+        let sees = |b: &&BucketId| self.sight.saw(b, at) || planted!(FilterAfterSend);
+        let after: Vec<BucketId> = record.after.iter().filter(sees).copied().collect();
         let body: Arc<[u8]> = match (after.is_empty(), &record.whole, &record.columns) {
             (true, ..) if !saw_before => return,
             (true, ..) => gone(entry, record).into(),
-            (false, whole, Some(columns)) if has_before || whole.is_none() => Arc::clone(columns),
+            (false, whole, Some(columns))
+                if has_before || whole.is_none() || planted!(NewcomerSentColumns) =>
+            {
+                Arc::clone(columns)
+            }
             (false, Some(whole), _) => Arc::clone(whole),
             (false, None, _) => return,
         };
@@ -355,7 +360,7 @@ impl Stream {
         let ended = std::mem::take(&mut self.ended);
         let (ready, waiting): (BTreeMap<_, _>, _) = ended
             .into_iter()
-            .partition(|(_, (read_at, _))| *read_at <= position);
+            .partition(|(_, (at, _))| *at <= position || planted!(DigestOfLaterVersion));
         self.ended = waiting;
         let live = ready
             .keys()

@@ -191,6 +191,12 @@ impl Device {
         Ok(Some(called.with_context(|| self.name.clone())?))
     }
 
+    /// The checkpoint that the file is at.
+    pub(crate) fn shown(&self) -> anyhow::Result<Option<Version>> {
+        let checkpoint = self.replica.as_ref().map(Replica::checkpoint);
+        Ok(checkpoint.transpose()?.flatten())
+    }
+
     /// Whether the engine can commit no more, and has to be killed or disconnected.
     pub(crate) fn is_stuck(&self) -> bool {
         self.fuse.is_burnt()

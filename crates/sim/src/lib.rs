@@ -13,7 +13,10 @@ mod describe;
 mod device;
 mod link;
 mod model;
+mod oracle;
 mod plan;
+#[cfg(feature = "planted")]
+pub mod planted;
 mod rng;
 mod schema;
 mod server;

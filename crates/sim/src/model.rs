@@ -14,6 +14,14 @@ use crate::{
     schema::{RowName, Truth, literal_key, read_rows},
 };
 
+/// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
+const TWISTS: [&str; 5] = [
+    "RestoreServer",
+    "RestoreDevice",
+    "CopyDevice",
+    "Silence",
+    "retries",
+];
 /// Moments of the server's rows that are remembered.
 const HISTORY_MAX: usize = 600;
 
@@ -32,6 +40,8 @@ pub(crate) struct Model {
     history: BTreeMap<Version, Moment>,
     accepted: BTreeMap<ChangesetId, Version>,
     steps: BTreeMap<String, Step>,
+    /// Those that a device had to take back at some time.
+    parked_once: BTreeSet<String>,
     pub(crate) numbers: BTreeMap<TableNumber, &'static str>,
     /// Ids up to here may have been forgotten by the server.
     pub(crate) horizon: Version,
@@ -69,6 +79,102 @@ impl Model {
         self.history
             .last_key_value()
             .map(|(_, moment)| &moment.truth)
+    }
+
+    /// The server's rows before and after the last group, if that came to one entry of the log.
+    pub(crate) fn last_step(&self) -> Option<(&Truth, &Truth)> {
+        let mut latest = self.history.values().rev();
+        let (after, before) = (latest.next()?, latest.next()?);
+        (!after.is_coarse).then_some((&before.truth, &after.truth))
+    }
+
+    /// What somebody wrote is in view on their device from then on, unless it was refused: also
+    /// between its acceptance and the checkpoint that has it.
+    pub(crate) fn check_own_steps(&mut self, device: &Device) -> anyhow::Result<()> {
+        let own = |step: &Step| step.author == device.name && !step.may_be_lost;
+        let mut hidden: BTreeSet<String> = self
+            .steps
+            .iter()
+            .filter(|(_, step)| own(step))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        let mut statement = device.app.prepare_cached("SELECT id FROM steps")?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            hidden.remove(&row.get::<_, String>(0)?);
+        }
+        let Some(replica) = device.replica.as_ref().filter(|_| !hidden.is_empty()) else {
+            return Ok(());
+        };
+        for changeset in replica.queue(None, usize::MAX)? {
+            if matches!(changeset.state, QueueState::Parked { .. }) {
+                self.parked_once.extend(steps_of(&changeset));
+            }
+        }
+        // One that was accepted after all comes back with its checkpoint.
+        match hidden.difference(&self.parked_once).next() {
+            Some(id) => bail!("{} wrote {id} and does not see it", device.name),
+            None => Ok(()),
+        }
+    }
+
+    /// What builds on a refused changeset is not sent: here, what wrote its rows after it.
+    pub(crate) fn check_dependants(
+        &self,
+        device: &Device,
+        refused: ChangesetId,
+    ) -> anyhow::Result<()> {
+        if TWISTS
+            .iter()
+            .any(|fault| self.counts.0.contains_key(*fault))
+        {
+            return Ok(());
+        }
+        let replica = device.replica.as_ref();
+        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
+        let mut later = queue.iter().skip_while(|changeset| changeset.id != refused);
+        let Some(rows) = later.next().map(|c| rows_of(c).collect::<BTreeSet<_>>()) else {
+            return Ok(());
+        };
+        let waits = |c: &&QueuedChangeset| !matches!(c.state, QueueState::Parked { .. });
+        for changeset in later.filter(waits) {
+            if let Some(row) = rows_of(changeset).find(|row| rows.contains(row)) {
+                bail!(
+                    "{}: {refused} was refused, but {}, which wrote {row:?} after it, is not held \
+                     back",
+                    device.name,
+                    changeset.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// An update is not refused because its row is gone while the deletion is remembered and the
+    /// author had the row. `name`: a row that everybody sees.
+    pub(crate) fn check_gone(&self, name: &RowName, base: Version) -> anyhow::Result<()> {
+        let mut moments = self.history.iter().rev().peekable();
+        let mut death = None;
+        while let Some((at, _)) =
+            moments.next_if(|(_, moment)| !moment.truth.rows.contains_key(name))
+        {
+            death = Some(*at);
+        }
+        let alive = moments.take_while(|(_, moment)| moment.truth.rows.contains_key(name));
+        if let (Some(death), Some((birth, _))) = (death, alive.last())
+            && death > self.horizon
+            && base < death
+            && base >= *birth
+        {
+            bail!(
+                "an update of {name:?} based on {base:?} is refused because the row is gone, but \
+                 it was deleted at {death:?} and that is not forgotten"
+            );
+        }
+        Ok(())
     }
 
     /// The server answered.
@@ -196,6 +302,16 @@ impl Model {
         device: &Device,
         version: Version,
     ) -> anyhow::Result<bool> {
+        self.check_file(device, version, false)
+    }
+
+    /// As [`Model::check_device`]; `may_lack`: rows may be gone whose grants were lost since.
+    pub(crate) fn check_file(
+        &mut self,
+        device: &Device,
+        version: Version,
+        may_lack: bool,
+    ) -> anyhow::Result<bool> {
         let Some(replica) = &device.replica else {
             return Ok(false);
         };
@@ -228,7 +344,7 @@ impl Model {
                 .get(name)
                 .and_then(|name| moment.truth.rows.get(name));
             let found = here.get(name);
-            if found != expected {
+            if found != expected && !(may_lack && found.is_none()) {
                 bail!(
                     "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
                      for this user (and {:?} at all); the queue is {:#?}",
@@ -341,7 +457,7 @@ fn steps_of(changeset: &QueuedChangeset) -> impl Iterator<Item = String> + '_ {
 }
 
 /// The texts of a JSON array of texts, as SQL quotes it.
-fn items(quoted: &str) -> Vec<String> {
+pub(crate) fn items(quoted: &str) -> Vec<String> {
     let inside = quoted.split('"').skip(1).step_by(2);
     inside.map(str::to_owned).collect()
 }

@@ -92,7 +92,7 @@ CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);";
 pub(crate) struct TableShape {
     pub(crate) name: &'static str,
     key: &'static [&'static str],
-    columns: &'static [&'static str],
+    pub(crate) columns: &'static [&'static str],
 }
 
 const fn shape(
@@ -215,6 +215,16 @@ impl Truth {
         })
     }
 
+    /// Whether the user owns a project or is a member of it, which is who may write below it.
+    pub(crate) fn sees_project(&self, user: &str, id: &str) -> bool {
+        let me = literal(&Value::Text(user.to_owned()));
+        let owner = self.owners.get(&("projects", id.to_owned()));
+        owner.is_some_and(|owner| owner == user)
+            || self.rows.iter().any(|((table, _), values)| {
+                *table == "members" && values[0] == id && values[1] == me
+            })
+    }
+
     /// The rows `user` may see, from the words of the configuration and the rows alone.
     pub(crate) fn visible(&self, user: &str) -> BTreeSet<RowName> {
         let me = literal(&Value::Text(user.to_owned()));
@@ -262,7 +272,7 @@ pub(crate) fn literal_key(key: &RowKey) -> String {
     values.iter().map(literal).collect::<Vec<_>>().join(",")
 }
 
-fn literal(value: &Value) -> String {
+pub(crate) fn literal(value: &Value) -> String {
     match value {
         Value::Integer(n) => n.to_string(),
         Value::Text(text) => format!("'{}'", text.replace('\'', "''")),

@@ -18,13 +18,14 @@ use syncline_core::{
 };
 use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
 use syncline_store::{
-    Context, DeviceHello, Group, OpenDeviceError, SchemaOptions, Storage, StorageError, Submission,
-    commit_group, open_device, rebuild_rules, testkit::Audit,
+    Context, DeviceHello, Group, LogEntry, OpenDeviceError, SchemaOptions, Storage, StorageError,
+    Submission, commit_group, open_device, rebuild_rules, testkit::Audit,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
 use crate::{
     database::{copy, fresh_name, open_memory, transfer},
+    oracle::Columns,
     rng::Rng,
     schema::{RuleSet, TABLES},
 };
@@ -72,6 +73,9 @@ pub(crate) struct Committed {
     /// The log's end, and how many entries were added to it.
     pub(crate) head: Version,
     pub(crate) entries: usize,
+    /// What was judged, in the order of the results, and what it added to the log.
+    pub(crate) submissions: Vec<Submission>,
+    pub(crate) log: Vec<Arc<LogEntry>>,
 }
 
 impl Server {
@@ -250,6 +254,25 @@ impl Server {
             .iter()
             .filter_map(|shape| Some((schema.table(shape.name)?.number, shape.name)))
             .collect()
+    }
+
+    /// Where [`crate::schema::Truth`] has each column.
+    pub(crate) fn columns(&self) -> Columns {
+        let Some(running) = &self.running else {
+            return Columns::new();
+        };
+        let schema = running.context.plan.schema();
+        let mut columns = Columns::new();
+        for shape in TABLES {
+            let Some(table) = schema.table(shape.name) else {
+                continue;
+            };
+            for (position, name) in shape.columns.iter().enumerate() {
+                let found = table.columns.iter().find(|column| column.name == *name);
+                columns.extend(found.map(|c| ((table.number, c.number), position)));
+            }
+        }
+        columns
     }
 
     pub(crate) fn head(&mut self) -> anyhow::Result<Version> {
@@ -437,6 +460,8 @@ impl Running {
             results: outcome.results,
             head: head.version,
             entries: outcome.entries.len(),
+            submissions,
+            log: outcome.entries,
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     device::{Birth, Device},
     link::Link,
     model::{Counts, Model},
+    oracle::Oracle,
     plan::Plan,
     rng::Rng,
     schema::Truth,
@@ -26,6 +27,8 @@ use crate::{
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 /// Frames that are under way at once; more wait in the session.
 const FRAMES_UNDER_WAY: usize = 16;
+/// Code of what is parked because its rows may not be seen any more.
+const NO_ACCESS: &str = "no_access";
 /// Things that happen between two steps: more is a storm.
 const STORM: u64 = 30_000;
 /// Rows of a file that was there before it met a server.
@@ -92,6 +95,7 @@ struct World {
     /// Sessions whose other end is gone without a word.
     ghosts: Vec<SessionId>,
     model: Model,
+    oracle: Oracle,
     trace: Trace,
     /// Old copies: of the server, and of devices by position.
     server_copy: Option<(Connection, Timestamp)>,
@@ -114,6 +118,7 @@ impl World {
             devices: Vec::new(),
             ghosts: Vec::new(),
             model: Model::default(),
+            oracle: Oracle::default(),
             trace: Trace::new(options.trace),
             server_copy: None,
             device_copies: Vec::new(),
@@ -123,6 +128,8 @@ impl World {
         };
         world.say(format!("{plan:?}"));
         world.model.numbers = world.server.numbers();
+        world.oracle.tables.clone_from(&world.model.numbers);
+        world.oracle.columns = world.server.columns();
         let head = world.server_head()?;
         world.remember(head, 1)?;
         for i in 0..plan.devices {
@@ -360,7 +367,7 @@ impl World {
             self.say(format!("the log ends at {:?}", done.head));
             self.remember(done.head, done.entries)?;
         }
-        Ok(())
+        self.oracle.judge(&done, &self.model, &self.server.database)
     }
 
     fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {
@@ -385,6 +392,12 @@ impl World {
             self.forget_parked(i)?;
             self.say(format!("{} opens its file", self.devices[i].name));
             self.after_call(i)?;
+            // Whenever it ended, what the file shows is a checkpoint.
+            if self.seal(i)?
+                && let Some(version) = self.devices[i].shown()?
+            {
+                self.model.check_file(&self.devices[i], version, true)?;
+            }
         }
         let device = &mut self.devices[i];
         if device.replica.is_some() && device.link.is_none() && device.next_try <= now {
@@ -466,6 +479,7 @@ impl World {
             self.judge(i, &event)?;
         }
         self.look_at_checkpoint(i)?;
+        self.model.check_own_steps(&self.devices[i])?;
         let device = &self.devices[i];
         let closing = device
             .replica
@@ -497,9 +511,16 @@ impl World {
             Event::RowUnfit { table, row, reason } => {
                 bail!("{}: {table} {row} cannot sync: {reason}", device.name)
             }
+            Event::ChangeRefused {
+                changeset, code, ..
+            } => {
+                // Rows that went out of sight may be in what was accepted, too.
+                if code != NO_ACCESS {
+                    self.model.check_dependants(device, *changeset)?;
+                }
+            }
             Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
-            Event::ChangeRefused { .. }
-            | Event::Connected { .. }
+            Event::Connected { .. }
             | Event::EditLost { .. }
             | Event::ConflictOpened { .. }
             | Event::ConflictResolved { .. }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use syncline_core::Version;
+use syncline_core::planted;
 
 use crate::{
     fault::Result,
@@ -25,6 +26,10 @@ pub(crate) fn trim(conn: &mut Connection, wanted: Version) -> Result<()> {
     let tombstones = "DELETE FROM syncline_rows WHERE (table_no, key) IN
                       (SELECT table_no, key FROM syncline_rows
                        WHERE deleted = 1 AND version <= ?1 ORDER BY version LIMIT ?2)";
+    let tombstones = match planted!(TombstoneDropped) {
+        true => "DELETE FROM syncline_rows WHERE deleted = 1 AND ?1 AND ?2",
+        false => tombstones,
+    };
     for sql in [log, tombstones] {
         while conn.prepare_cached(sql)?.execute((horizon, BATCH))? > 0 {}
     }

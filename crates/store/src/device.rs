@@ -5,6 +5,7 @@ mod manage;
 
 pub use manage::{DeviceSeen, deregister_device, note_devices, rename_device};
 
+use syncline_core::planted;
 use syncline_core::{
     DeviceId, DeviceName, Lease, Timestamp, UserId, Version,
     device::told_of_itself,
@@ -156,7 +157,8 @@ fn judge(
 
 /// The current lease, or the exchange whose answer was lost.
 fn is_lease_holder(device: &DeviceState, hello: &DeviceHello) -> bool {
-    device.lease == hello.lease
+    planted!(LeaseUnchecked)
+        || device.lease == hello.lease
         || (device.previous_lease, device.lease) == (hello.lease, hello.next_lease)
 }
 

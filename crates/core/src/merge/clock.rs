@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Bound};
 
 use super::path::{ROOT, parent};
+use crate::planted;
 use crate::{
     hlc::Hlc,
     ids::{ChangesetId, DeviceId, Version},
@@ -46,6 +47,9 @@ pub struct ColumnState {
 
 impl Clock {
     pub(crate) fn stamp(&self) -> Stamp {
+        if planted!(HlcTieNotBroken) {
+            return (self.hlc, ChangesetId::default());
+        }
         (self.hlc, self.changeset)
     }
 
@@ -83,6 +87,9 @@ impl Clock {
 
 impl Incoming {
     pub(crate) fn stamp(&self) -> Stamp {
+        if planted!(HlcTieNotBroken) {
+            return (self.hlc, ChangesetId::default());
+        }
         (self.hlc, self.changeset)
     }
 }

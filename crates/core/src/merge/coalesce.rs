@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{apply, counter, path, set, tree::Tree};
+use crate::planted;
 use crate::{
     change::{Edit, MemberEdit, PathEdit},
     schema::Column,
@@ -26,6 +27,9 @@ pub fn coalesce(column: &Column, first: &Edit, second: &Edit) -> Option<Edit> {
             base: base.clone(),
             new: apply(column, new, second).ok()?,
         },
+        (Edit::Add(_), Edit::Add(second)) if planted!(JoinedStepForgotten) => {
+            Edit::Add(second.clone())
+        }
         (Edit::Add(first), Edit::Add(second)) => Edit::Add(counter::joined(first, second)?),
         (Edit::Append(first), Edit::Append(second)) => Edit::Append([&first[..], second].concat()),
         (

@@ -9,6 +9,7 @@ use super::{
     set,
     tree::{Misfit, NO_JSON, Tree, members},
 };
+use crate::planted;
 use crate::{
     change::PathEdit,
     schema::{Column, MergeStrategy},
@@ -95,7 +96,7 @@ impl<'a> Contest<'a> {
             Some(Json::Array(array)) => array.items().map(canonical).collect(),
             _ => BTreeSet::new(),
         };
-        remove.retain(|item| present.contains(item));
+        remove.retain(|item| present.contains(item) && !planted!(SetRemovalIgnored));
         let stays = |item: &String| self.state.item_competes(path, item, self.incoming);
         let gone = remove.iter().filter(|item| !stays(item)).cloned().collect();
         match self.tree.change_set(&members(path)?, add, &gone) {

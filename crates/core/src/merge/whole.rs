@@ -7,6 +7,7 @@ use super::{
     path::ROOT,
     tree::Misfit,
 };
+use crate::planted;
 use crate::{
     change::Edit,
     schema::{Column, ColumnType, MergeStrategy},
@@ -32,7 +33,7 @@ pub(crate) fn merge(
         (
             S::LastWriteWins | S::MergeFields | S::Set | S::Append | S::Counter | S::Collaborative,
             _,
-        ) if incoming.stamp() > rival => applied(),
+        ) if incoming.stamp() > rival || planted!(MergeByArrival) => applied(),
         _ => Ok(Merged::lost(current, Lost::Older)),
     }
 }

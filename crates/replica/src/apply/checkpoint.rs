@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
+use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, Hlc, TableNumber, Timestamp, Version,
     wire::{Changes, Checkpoint, LoadPosition, RowBody},
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     clock,
+    db::Doing as _,
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
@@ -102,6 +104,10 @@ pub(crate) fn apply_checkpoint(
         mismatched: Vec::new(),
     };
     apply_changes(work, &mut stream, input)?;
+    if planted!(HalfCheckpointShown) {
+        let halves = work.conn.execute_batch("COMMIT; BEGIN IMMEDIATE");
+        halves.doing("writing half a checkpoint")?;
+    }
     take_ahead(work, &mut stream, cursor.version)?;
     let missing = live_ones(work, &stream.mismatched)?;
     erase_gone(work, &stream)?;

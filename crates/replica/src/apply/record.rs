@@ -1,5 +1,6 @@
 //! One row as the server sends it, in a log record or a page.
 
+use syncline_core::planted;
 use syncline_core::{
     Change, ChangesetId, ColumnNumber, Row, RowKey, TableNumber, Value, Version,
     wire::{RowBody, RowState},
@@ -206,7 +207,8 @@ pub(crate) fn apply_page_row(
         buckets.insert(place, b);
     }
     // A higher version that the page should have known is of a past that the server lost.
-    if known.as_ref().is_some_and(|known| known.version > page) {
+    let is_newer = |known: &Known| known.version > page && !planted!(OlderPageWins);
+    if known.as_ref().is_some_and(is_newer) {
         return Ok(());
     }
     let received = table.receive(columns);
@@ -249,7 +251,7 @@ pub(crate) fn apply_page_absence(
     let Some(known) = ledger::get(work.conn, table.number(), key)? else {
         return Ok(());
     };
-    if known.version > version || !known.buckets.contains(&b) {
+    if known.version > version || !known.buckets.contains(&b) || planted!(AbsenceIgnored) {
         return Ok(());
     }
     let mut next = known.clone();

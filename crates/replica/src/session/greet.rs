@@ -1,5 +1,6 @@
 //! Hello and Welcome (spec SE1–SE7).
 
+use syncline_core::planted;
 use syncline_core::{
     BucketId, DeviceId, Lease, TableNumber, Timestamp, Version,
     wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
@@ -163,7 +164,7 @@ impl Replica {
             return Ok(false);
         }
         let next = settings::get_count(&self.conn, Key::NextNumber)?;
-        let is_a_count = welcome.next_number <= NUMBER_MAX;
+        let is_a_count = welcome.next_number <= NUMBER_MAX && !planted!(NumberReused);
         Ok(is_a_count && welcome.next_number > next.max(1))
     }
 
@@ -314,6 +315,9 @@ fn diverge(
         resent += 1;
     }
     for kept in acknowledged::take_after(conn, common)? {
+        if planted!(LostTailNotResent) {
+            continue;
+        }
         let changeset = match codec::decode_changeset(&kept.body) {
             Ok(changeset) => changeset,
             Err(error) => {

@@ -24,6 +24,7 @@ use crate::{
     seal, seed,
     work::Work,
 };
+use syncline_core::planted;
 
 /// Bytes that wait to be sent before more is read from the outbox.
 const QUEUED_BYTES: usize = 4 * 1024 * 1024;
@@ -219,6 +220,9 @@ impl Replica {
         self.session
             .in_flight
             .insert(entry.id, InFlight { seq: entry.seq });
+        if planted!(RemovedWhenSent) {
+            outbox::remove(&self.conn, entry.seq)?;
+        }
         if body.len() <= PUSH_PART_BYTES {
             let push = Push {
                 id: entry.id,

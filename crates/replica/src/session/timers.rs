@@ -1,5 +1,6 @@
 //! Silence, reconnecting, waking (spec SE21, SE22).
 
+use syncline_core::planted;
 use syncline_core::{
     Timestamp,
     wire::{ClientMessage, Ping},
@@ -90,6 +91,9 @@ impl Reconnect {
 
     /// Full jitter: anywhere between now and the pause.
     fn next(&mut self, now: Timestamp, entropy: &mut dyn Entropy) -> Timestamp {
+        if planted!(BackoffNeverGrows) {
+            self.attempts = 0;
+        }
         let at = now.plus_millis(jittered(self.attempts, entropy));
         self.attempts = self.attempts.saturating_add(1);
         self.not_before

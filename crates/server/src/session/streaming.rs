@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use syncline_core::planted;
 use syncline_core::{
     BucketId, RowKey, TableNumber, Tag, Timestamp, Version,
     digest::next_tag,
@@ -83,7 +84,7 @@ impl Session {
                 continue;
             }
             if stream.is_checkpoint_wanted(now) {
-                self.send_checkpoint(true, now);
+                self.send_checkpoint(!planted!(CaughtUpNeverSaid), now);
             }
             return Ok(false);
         }

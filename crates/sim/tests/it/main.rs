@@ -1,5 +1,8 @@
 //! Seeds of the simulator that run with every other test.
 
+#[cfg(feature = "planted")]
+mod planted;
+
 use syncline_sim::{Options, simulate};
 
 /// Runs one seed.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
+use syncline_core::planted;
 use syncline_core::{
     ChangesetId, DeviceId, Hlc, Timestamp,
     wire::{LostEdit, PushResult, Refusal, Verdict, code},
@@ -104,7 +105,10 @@ impl Attempt<'_> {
             group.rollback().await;
         } else {
             group.write_ledger(&ledger).await?;
-            group.commit().await?;
+            let committed = group.commit().await;
+            if !planted!(AckBeforeCommit) {
+                committed?;
+            }
         }
         Ok(Done {
             results,
@@ -319,7 +323,7 @@ impl<'a, G: Group> Transaction<'a, G> {
             let refusal = *Refused::whole(code::TOO_LARGE, message).refusal;
             return Err(Abort::Refuse(position, refusal));
         }
-        if marks.is_empty() {
+        if marks.is_empty() || planted!(CascadeUnseen) {
             Ok(())
         } else {
             self.observe(author, marks).await.map_err(Abort::from)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use syncline_core::planted;
 use syncline_core::{
     Change, Hlc, Op, Timestamp, Version,
     rules::Facts as _,
@@ -108,6 +109,7 @@ fn depends(state: &State, submission: &Submission) -> Option<Refused> {
         .changeset
         .depends
         .iter()
+        .filter(|_| !planted!(DependantAccepted))
         .find(is_refused)
         .map(|number| {
             let message = format!("it depends on changeset number {number}, which was refused");
@@ -126,6 +128,9 @@ fn may_be_applied(state: &State, submission: &Submission, last: u64) -> Option<R
         changeset.hlc <= Hlc::at(horizon)
     };
     let counted = changeset.number <= last;
+    if planted!(ForgottenIdApplied) {
+        return None;
+    }
     let doubtful = changeset.may_be_applied_already || (counted && sealed_before());
     (doubtful && horizon > Version::ZERO).then(|| {
         let message = "it was made before the oldest changeset this server remembers: it may be \

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Row, RowKey, Table, TableNumber, UserId,
     Value, Version, digest::Digest, rules::Grant,
@@ -142,7 +143,9 @@ impl OpenEntry {
             if now.row.is_none() && entry_row.before_version == Version::ZERO {
                 continue;
             }
-            entry_row.count(now, &mut digests);
+            if now.row.is_some() || !planted!(DigestNotUpdated) {
+                entry_row.count(now, &mut digests);
+            }
             history.extend(entry_row.history(&self.author, &table.table, now, version));
             records.push(entry_row.record(&self.author, &table.table, now));
         }
