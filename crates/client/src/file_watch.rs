@@ -1,8 +1,9 @@
 //! Hearing of writes to the file as they happen.
 
-#[cfg_attr(target_os = "linux", path = "file_watch/linux.rs")]
-#[cfg_attr(not(target_os = "linux"), path = "file_watch/elsewhere.rs")]
-mod told;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(target_os = "linux")]
+mod linux;
 
 use std::{
     ffi::OsString,
@@ -10,8 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(not(target_os = "linux"))]
+use elsewhere::Told;
 use futures_util::FutureExt as _;
-use told::Told;
+#[cfg(target_os = "linux")]
+use linux::Told;
 
 /// How often the file is looked at where the system tells of writes: only in case it did not.
 const LOOK_TOLD: Duration = Duration::from_millis(100);
