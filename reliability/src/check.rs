@@ -122,7 +122,7 @@ pub(crate) fn at_rest(lab: &Lab, server: &Server, devices: &mut [Device]) -> Res
 }
 
 /// All rows of the tables, in order.
-fn content(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn content(path: &Path) -> Result<Vec<String>> {
     let conn = read(path)?;
     let mut all = Vec::new();
     for query in [

@@ -103,6 +103,10 @@ impl Device {
         args: &[&str],
         code: i32,
     ) -> Result<Vec<Value>> {
+        finish(&mut self.command(lab, command, args)?, code)
+    }
+
+    fn command(&self, lab: &Lab, command: &str, args: &[&str]) -> Result<std::process::Command> {
         let file = self.file.to_str().context("a plain path")?;
         let all: Vec<&str> = [command, file, "--json"]
             .into_iter()
@@ -111,8 +115,39 @@ impl Device {
         let mut command = lab.syncline(&self.folder, &all);
         command
             .env("SYNCLINE_URL", &self.url)
-            .env("SYNCLINE_TOKEN", &self.token);
-        finish(&mut command, code)
+            .env("SYNCLINE_TOKEN", &self.token)
+            .stdin(std::process::Stdio::null());
+        Ok(command)
+    }
+
+    /// The same with whatever exit code comes of it.
+    pub(crate) fn attempt(&self, lab: &Lab, command: &str, args: &[&str]) -> Result<i32> {
+        let output = self.command(lab, command, args)?.output()?;
+        let code = output.status.code().context("it was killed")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            code != 101 && code != 1,
+            "{command} ended with {code}: {said}"
+        );
+        Ok(code)
+    }
+
+    /// Another file of the same user, not made yet.
+    pub(crate) fn copy(&self, file: &Path) -> Self {
+        Self {
+            name: self.name.clone(),
+            folder: self.folder.clone(),
+            file: file.to_owned(),
+            journal: self.journal,
+            url: self.url.clone(),
+            token: self.token.clone(),
+            process: None,
+            made: 0,
+            acked: 0,
+            notes: Vec::new(),
+            is_live: false,
+            resting: None,
+        }
     }
 
     /// The id that the server knows it by.

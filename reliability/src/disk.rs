@@ -25,10 +25,6 @@ pub(crate) enum Call {
     Name = 4,
 }
 
-impl Call {
-    pub(crate) const ALL: [Self; 5] = [Self::Write, Self::Sync, Self::Read, Self::Open, Self::Name];
-}
-
 /// Numbers in the control file, by their place.
 #[derive(Debug, Clone, Copy)]
 enum Field {

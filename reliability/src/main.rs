@@ -10,8 +10,6 @@
     clippy::print_stderr,
     reason = "a command line tool prints its progress and results"
 )]
-#![expect(dead_code, reason = "scenarios that fail calls and frames come next")]
-
 mod app;
 mod check;
 mod control;

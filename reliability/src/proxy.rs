@@ -53,9 +53,6 @@ struct Plan {
     delays: [AtomicU64; 2],
     /// Answers WebSocket handshakes with 400.
     is_plain: AtomicBool,
-    /// Nothing goes through, connections stay open.
-    is_stopped: AtomicBool,
-    sent: AtomicU64,
     target: Mutex<String>,
 }
 
@@ -112,16 +109,6 @@ impl Proxy {
     pub(crate) fn refuse_web_sockets(&self, refused: bool) {
         self.plan.is_plain.store(refused, Ordering::SeqCst);
     }
-
-    /// Whether nothing goes through any more, while connections stay open.
-    pub(crate) fn stop(&self, stopped: bool) {
-        self.plan.is_stopped.store(stopped, Ordering::SeqCst);
-    }
-
-    /// Bytes that went through, both ways.
-    pub(crate) fn sent(&self) -> u64 {
-        self.plan.sent.load(Ordering::SeqCst)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -162,9 +149,6 @@ fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, plan: &Plan, is_socket
         std::thread::sleep(Duration::from_micros(
             plan.delays[way as usize].load(Ordering::SeqCst),
         ));
-        while plan.is_stopped.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
         waiting.extend_from_slice(&buffer[..length]);
         while let Some(end) = frame_end(&waiting, is_socket.load(Ordering::SeqCst)) {
             let mut frame: Vec<u8> = waiting.drain(..end).collect();
@@ -208,7 +192,6 @@ fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, plan: &Plan, is_socket
                         .map(|at| earlier[at].clone());
                 }
             }
-            plan.sent.fetch_add(frame.len() as u64, Ordering::SeqCst);
             if to.write_all(&frame).is_err() || ends {
                 break 'connection;
             }

@@ -1,7 +1,9 @@
 //! What is broken, and how often.
 
+mod bits;
 mod errors;
 mod kill;
+mod network;
 mod pause;
 mod power;
 
@@ -55,6 +57,18 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 35)]
         seconds: u64,
     },
+    /// A network that cuts at every frame, repeats frames, or changes bits.
+    Network {
+        harm: network::Harm,
+        /// Only every so many-th place.
+        #[arg(long, default_value_t = 1)]
+        every: u64,
+    },
+    /// Single bits of a replica's file change.
+    Bitflips {
+        #[arg(long, default_value_t = 500)]
+        times: u64,
+    },
 }
 
 impl Scenario {
@@ -73,6 +87,10 @@ impl Scenario {
         for side in [Powered::Control, Powered::Server, Powered::Device] {
             all.push(Self::Powercut { side, times: 10 });
         }
+        all.push(Self::Network {
+            harm: network::Harm::Cut,
+            every: 41,
+        });
         all
     }
 
@@ -85,6 +103,8 @@ impl Scenario {
                 Powered::Device => power::device(lab, dice, outcome, times),
             },
             Self::IoErrors { side, every } => errors::run(lab, dice, outcome, side, every),
+            Self::Bitflips { times } => bits::run(lab, dice, outcome, times),
+            Self::Network { harm, every } => network::run(lab, dice, outcome, harm, every),
             Self::Pause {
                 side,
                 times,
@@ -99,6 +119,8 @@ impl Scenario {
             Self::Kill { side, .. } => format!("kill {}", word(side)),
             Self::Powercut { side, .. } => format!("powercut {}", word(side)),
             Self::IoErrors { side, .. } => format!("io-errors {}", word(side)),
+            Self::Bitflips { .. } => "bitflips".to_owned(),
+            Self::Network { harm, .. } => format!("network {}", word(harm)),
             Self::Pause { side, .. } => format!("pause {}", word(side)),
         }
     }
@@ -106,8 +128,12 @@ impl Scenario {
     /// The command that runs it again.
     pub(crate) fn again(&self) -> String {
         let numbers = match self {
-            Self::Kill { times, .. } | Self::Powercut { times, .. } => format!("--times {times}"),
-            Self::IoErrors { every, .. } => format!("--every {every}"),
+            Self::Kill { times, .. } | Self::Powercut { times, .. } | Self::Bitflips { times } => {
+                format!("--times {times}")
+            }
+            Self::IoErrors { every, .. } | Self::Network { every, .. } => {
+                format!("--every {every}")
+            }
             Self::Pause { times, seconds, .. } => format!("--times {times} --seconds {seconds}"),
         };
         format!("syncline-reliability {} {numbers}", self.name())

@@ -163,8 +163,18 @@ impl ClientError {
                     doing,
                 },
             }),
-            source @ (ReplicaError::Rows { .. }
-            | ReplicaError::Row { .. }
+            // A damaged, full or locked file is that, whatever was being done with it.
+            ReplicaError::Rows {
+                table,
+                source: error,
+            } => Self::sqlite(&path, &error).unwrap_or(Self::Replica {
+                path,
+                source: ReplicaError::Rows {
+                    table,
+                    source: error,
+                },
+            }),
+            source @ (ReplicaError::Row { .. }
             | ReplicaError::Schema { .. }
             | ReplicaError::NewerFormat { .. }
             | ReplicaError::Damaged { .. }
@@ -204,5 +214,25 @@ impl ClientError {
             ErrorCode::DiskFull => Self::DiskFull(path),
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_or_full_file_is_told_as_such_also_where_rows_of_a_table_were_touched() {
+        let told = |code: std::ffi::c_int| {
+            let source = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let table = "notes".to_owned();
+            ClientError::replica(Path::new("a.db"), ReplicaError::Rows { table, source })
+        };
+        let corrupt = told(rusqlite::ffi::SQLITE_CORRUPT);
+        assert!(matches!(corrupt, ClientError::Corrupt { .. }), "{corrupt}");
+        let full = told(rusqlite::ffi::SQLITE_FULL);
+        assert!(matches!(full, ClientError::DiskFull(_)), "{full}");
+        let other = told(rusqlite::ffi::SQLITE_IOERR);
+        assert!(matches!(other, ClientError::Replica { .. }), "{other}");
     }
 }
