@@ -68,8 +68,6 @@ pub(crate) struct Session {
     pushed_after: bool,
     /// The last changeset that was looked at for sending.
     pushed_to: Seq,
-    /// Changesets got numbers that are not on the disk for certain: nothing is sent before.
-    unsynced: bool,
     /// Bytes taken from the server and not given back yet.
     owed: u64,
     last_heard: Timestamp,
@@ -129,9 +127,6 @@ impl Session {
 
     /// The next frame.
     pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
-        if self.unsynced {
-            return None;
-        }
         match self.out.pop_front()? {
             Outgoing::Frame(frame) => Some(frame),
             Outgoing::Parts { id, body, index } => {

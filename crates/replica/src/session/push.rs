@@ -70,25 +70,6 @@ impl Replica {
     }
 
     fn try_pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        let pushed = self.push_all(now);
-        self.sync_numbers()?;
-        pushed
-    }
-
-    /// What the server may know before long is on the disk first: after a power cut the same
-    /// changesets have to go under the same ids and numbers (spec OB14).
-    fn sync_numbers(&mut self) -> Result<(), ReplicaError> {
-        if self.session.unsynced {
-            self.conn.synced(|conn| {
-                let next = settings::get_count(conn, Key::NextNumber)?;
-                settings::put(conn, Key::NextNumber, next.cast_signed())
-            })?;
-            self.session.unsynced = false;
-        }
-        Ok(())
-    }
-
-    fn push_all(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         loop {
             if self.session.phase != Phase::Streaming || self.session.closing.is_some() {
                 return Ok(());
@@ -250,12 +231,11 @@ impl Replica {
 
     /// The changeset with the server's numbers. Only one that can travel takes a number, on disk:
     /// the server would wait for the number of any other (spec SE16).
-    fn translated(&mut self, entry: &Entry) -> Result<Translated, ReplicaError> {
+    fn translated(&self, entry: &Entry) -> Result<Translated, ReplicaError> {
         if let Some(number) = entry.number {
             let changeset = self.with_number(entry, number)?;
             return Ok(Translated::of(changeset.as_ref()));
         }
-        self.session.unsynced |= self.conn.defers_sync();
         // Read and numbered in one transaction: another program on the same file may join more
         // with what was never sent, until it has a number.
         db::immediate(&self.conn, || {

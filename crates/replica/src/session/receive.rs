@@ -23,7 +23,6 @@ use crate::{
         settings::{self, Key},
     },
     replica::Replica,
-    shared::Shared,
     tables::Tables,
     verdict::Refused,
     work::Work,
@@ -49,9 +48,7 @@ impl Replica {
     /// The database's only. The frame counts as not received: call again with it, or disconnect.
     /// A frame that no server should send closes the session instead.
     pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
-        Shared::deferring_sync(self, |replica| {
-            replica.mending(now, |replica| replica.try_handle(frame, now))
-        })
+        self.mending(now, |replica| replica.try_handle(frame, now))
     }
 
     fn try_handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {

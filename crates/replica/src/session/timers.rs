@@ -7,7 +7,7 @@ use syncline_core::{
 };
 
 use super::{BEGIN_ANEW, Phase, TIMEOUT};
-use crate::{entropy::Entropy, error::ReplicaError, replica::Replica, shared::Shared};
+use crate::{entropy::Entropy, error::ReplicaError, replica::Replica};
 
 /// Silence after which the server is asked for a sign of life.
 const PING_AFTER_MS: u64 = 25_000;
@@ -118,9 +118,7 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn handle_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        Shared::deferring_sync(self, |replica| {
-            replica.mending(now, |replica| replica.try_timeout(now))
-        })
+        self.mending(now, |replica| replica.try_timeout(now))
     }
 
     fn try_timeout(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
@@ -171,14 +169,12 @@ impl Replica {
     /// The database's. [`Replica::poll_timeout`] then asks for another try.
     pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.session.wake_at = None;
-        Shared::deferring_sync(self, |replica| {
-            if let Err(error) = replica.seal(now) {
-                // Nobody else would look again: what woke us is told once.
-                replica.wake_within(now, WAKE_AGAIN_MS);
-                return Err(error);
-            }
-            replica.pump(now)
-        })
+        if let Err(error) = self.seal(now) {
+            // Nobody else would look again: what woke us is told once.
+            self.wake_within(now, WAKE_AGAIN_MS);
+            return Err(error);
+        }
+        self.pump(now)
     }
 
     /// As [`Replica::wake`], but within `delay_ms` from now: calls that follow until then are
