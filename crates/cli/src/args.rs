@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Measure this program on this machine, beside what the machine itself can do.
     Bench(Bench),
+    /// Try your tables, rules and merging on simulated devices, with everything going wrong.
+    Sim(Sim),
     /// Print completions for a shell.
     Completions(Completions),
 }
@@ -204,6 +206,45 @@ pub(crate) struct Bench {
     /// A tenth of the work; the figures say little.
     #[arg(long)]
     pub quick: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sim {
+    /// The configuration: its tables, rules and merging are simulated.
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        env = "SYNCLINE_CONFIG",
+        default_value = "syncline.toml"
+    )]
+    pub config: PathBuf,
+    /// Which runs: each number is one, and always the same.
+    #[arg(long, value_name = "A..B", default_value = "0..20", value_parser = syncline_sim::parse_range)]
+    pub seeds: (u64, u64),
+    /// What people and faults do in a run, all together.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub steps: usize,
+    /// What goes wrong: calm, network, crashes, clocks, permissions, restores or everything.
+    #[arg(long, value_name = "NAME", default_value = "everything", value_parser = syncline_sim::parse_scenario)]
+    pub scenario: syncline_sim::Scenario,
+    /// Who writes: names as rules compare them with auth.uid().
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "ann,bob,cyd"
+    )]
+    pub users: Vec<String>,
+    /// So many devices at the beginning of each run, whatever its number says.
+    #[arg(long, value_name = "N")]
+    pub devices: Option<u64>,
+    /// Of each run only these steps, as 3,17,80-82: how a failure is repeated.
+    #[arg(long, value_name = "STEPS", value_parser = syncline_sim::parse_steps)]
+    pub only: Option<syncline_sim::Steps>,
+    /// Print everything that happens.
+    #[arg(long, conflicts_with = "json")]
+    pub trace: bool,
 }
 
 #[derive(Debug, ClapArgs)]

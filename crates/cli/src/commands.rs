@@ -13,6 +13,7 @@ pub(crate) mod history;
 pub(crate) mod migrate;
 pub(crate) mod queue;
 pub(crate) mod serve;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod verify;

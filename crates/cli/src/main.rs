@@ -75,6 +75,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),
         Command::Bench(bench) => commands::bench::run(&bench, output),
+        Command::Sim(sim) => commands::sim::run(&sim, output),
         Command::Completions(completions) => commands::completions(completions.shell),
     }
 }

@@ -344,6 +344,8 @@ impl Bench {
                     identity: Arc::clone(self.eve.identity()),
                     device: self.eve.device(),
                     lease: Some(request.lease),
+                    horizon: Some(request.horizon),
+                    is_behind: request.is_behind,
                     changeset: request.changeset,
                     sent: request.sent,
                     refused: request.refused,

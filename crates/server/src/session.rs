@@ -71,6 +71,10 @@ pub enum Action {
 pub struct CommitRequest {
     /// The lease that the session took.
     pub lease: Lease,
+    /// What the Welcome told.
+    pub horizon: Version,
+    /// The device came with no checkpoint that the log still reaches.
+    pub is_behind: bool,
     pub changeset: Changeset,
     /// The last version this device can have been sent.
     pub sent: Version,
@@ -110,6 +114,21 @@ enum Phase {
     Closed,
 }
 
+/// What a session keeps in memory, to be compared with its caps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Frames for the socket.
+    pub ready_bytes: usize,
+    /// Frames of the stream that wait for credit.
+    pub held_back_bytes: usize,
+    /// Changesets that were pushed and not answered, at most [`PUSHES_MAX`].
+    pub unanswered: usize,
+    /// Their bytes, and those of one that is arriving in parts.
+    pub unanswered_bytes: usize,
+    /// What the driver has not taken up.
+    pub actions: usize,
+}
+
 /// A session of one replica.
 #[derive(Debug)]
 pub struct Session {
@@ -119,6 +138,9 @@ pub struct Session {
     phase: Phase,
     device: DeviceId,
     lease: Lease,
+    /// What the Welcome told.
+    horizon: Version,
+    is_behind: bool,
     out: Outgoing,
     actions: VecDeque<Action>,
     upload: Upload,
@@ -154,6 +176,8 @@ impl Session {
             phase: Phase::AwaitHello,
             device: DeviceId::default(),
             lease: Lease::default(),
+            horizon: Version::ZERO,
+            is_behind: false,
             out: Outgoing::default(),
             actions: VecDeque::new(),
             upload: Upload::default(),
@@ -351,6 +375,18 @@ impl Session {
     #[must_use]
     pub fn has_frames(&self) -> bool {
         self.out.has_frames()
+    }
+
+    /// What it keeps in memory at the moment.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            ready_bytes: self.out.ready_bytes(),
+            held_back_bytes: self.out.held_back_bytes(),
+            unanswered: self.unanswered.len(),
+            unanswered_bytes: self.held_bytes(),
+            actions: self.actions.len(),
+        }
     }
 
     /// The session itself, leaving a closed one: to move it to another thread and back.

@@ -46,6 +46,26 @@ impl Author<'_> {
         }
     }
 
+    /// Thousands of rows at once, or all of them gone again.
+    pub(crate) fn bulk(&mut self) -> Script {
+        let id = self.fresh();
+        let rows = 1_900 + self.rng.below(2_500);
+        let insert = format!(
+            "INSERT INTO docs(id, open) WITH RECURSIVE n(i) AS \
+             (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
+             SELECT 'bulk-{id}-' || i, 1 FROM n"
+        );
+        let statement = match self.rng.below(3) {
+            0 => "DELETE FROM docs WHERE id LIKE 'bulk%'".to_owned(),
+            _ => insert,
+        };
+        Script {
+            statements: vec![statement],
+            is_marked: self.rng.percent(50),
+            ..Script::default()
+        }
+    }
+
     /// Counts a tally up, and says so twice.
     fn tally(&mut self) -> rusqlite::Result<Script> {
         let tally = format!("'tally{}'", self.rng.below(3));

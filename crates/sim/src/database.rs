@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -62,38 +62,74 @@ impl Clock {
 }
 
 /// Lets the commits of one connection fail from some point on: what is on disk is then what it
-/// would be if the process had died just before that commit.
+/// would be if the process had died just before that commit. Or lets a statement fail in the
+/// middle, as one does whose disk gives an error.
 #[derive(Debug, Clone)]
-pub(crate) struct Fuse(Arc<AtomicU64>);
+pub(crate) struct Fuse {
+    commits: Arc<AtomicU64>,
+    /// Counted in [`Fuse::OPERATIONS`] of SQLite's machine.
+    statements: Arc<AtomicU64>,
+    /// Statements fail only meanwhile: what the simulator looks at is no part of the run.
+    is_armed: Arc<AtomicBool>,
+}
 
 impl Fuse {
     /// Far enough away never to be reached.
     const NEVER: u64 = u64::MAX;
+    const OPERATIONS: i32 = 20;
 
-    /// Installs a fuse that does not burn.
-    pub(crate) fn install(conn: &mut Connection) -> rusqlite::Result<Self> {
-        let left = Arc::new(AtomicU64::new(Self::NEVER));
-        let fuse = Self(Arc::clone(&left));
-        conn.commit_hook(Some(move || {
-            let now = left.load(Ordering::Relaxed);
-            if now != Self::NEVER && now > 0 {
-                left.store(now - 1, Ordering::Relaxed);
-            }
-            now == 0
-        }))?;
-        Ok(fuse)
+    /// One that does not burn.
+    pub(crate) fn new() -> Self {
+        Self {
+            commits: Arc::new(AtomicU64::new(Self::NEVER)),
+            statements: Arc::new(AtomicU64::new(Self::NEVER)),
+            is_armed: Arc::default(),
+        }
+    }
+
+    /// Has a connection depend on it.
+    pub(crate) fn add(&self, conn: &mut Connection) -> rusqlite::Result<()> {
+        let left = Arc::clone(&self.commits);
+        conn.commit_hook(Some(move || burns(&left)))?;
+        let left = Arc::clone(&self.statements);
+        let is_armed = Arc::clone(&self.is_armed);
+        conn.progress_handler(
+            Self::OPERATIONS,
+            Some(move || is_armed.load(Ordering::Relaxed) && burns(&left)),
+        )
+    }
+
+    /// Whether statements may fail from now on.
+    pub(crate) fn arm(&self, is_armed: bool) {
+        self.is_armed.store(is_armed, Ordering::Relaxed);
     }
 
     /// After this many commits every other fails.
     pub(crate) fn light(&self, commits: u64) {
-        self.0.store(commits, Ordering::Relaxed);
+        self.commits.store(commits, Ordering::Relaxed);
+    }
+
+    /// After so much work of SQLite's every statement fails.
+    pub(crate) fn break_soon(&self, after: u64) {
+        self.statements.store(after, Ordering::Relaxed);
     }
 
     pub(crate) fn put_out(&self) {
         self.light(Self::NEVER);
+        self.break_soon(Self::NEVER);
     }
 
     pub(crate) fn is_burnt(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        let is_zero = |left: &AtomicU64| left.load(Ordering::Relaxed) == 0;
+        is_zero(&self.commits) || is_zero(&self.statements)
     }
+}
+
+/// Counts down to nothing, and stays there.
+fn burns(left: &AtomicU64) -> bool {
+    let now = left.load(Ordering::Relaxed);
+    if now != Fuse::NEVER && now > 0 {
+        left.store(now - 1, Ordering::Relaxed);
+    }
+    now == 0
 }

@@ -9,10 +9,10 @@ use syncline_replica::{
 };
 
 use crate::{
+    checker::liveness::Patience,
     database::{Clock, Fuse, fresh_name, open_memory, transfer},
     link::Link,
     rng::Rng,
-    schema::LOCAL,
 };
 
 pub(crate) struct Device {
@@ -26,6 +26,8 @@ pub(crate) struct Device {
     pub(crate) rng: Rng,
     /// How far this clock is ahead of true time, in microseconds.
     pub(crate) skew: i64,
+    /// How much it gains, in millionths, and since when.
+    drift: (i64, Timestamp),
     clock: Clock,
     fuse: Fuse,
     /// When to connect, or to start again after a kill.
@@ -35,6 +37,9 @@ pub(crate) struct Device {
     pub(crate) checkpoint: Version,
     /// Whether the checkpoint may go back: the server lost its end, or this file is an old copy.
     pub(crate) may_go_back: bool,
+    pub(crate) patience: Patience,
+    /// It dies between what it does next and what it sends of it.
+    pub(crate) dies_before_transmit: bool,
     /// What was parked in the file that an old copy replaced, until the engine runs on the copy.
     pub(crate) parked_before: Vec<QueuedChangeset>,
     /// A codeless number that makes ids of this device's edits its own.
@@ -47,7 +52,19 @@ pub(crate) enum Birth {
     /// An empty file that takes its tables from the server.
     Empty,
     /// A file whose app created its tables, with these statements on top.
-    Filled(&'static str),
+    Filled {
+        tables: &'static str,
+        rows: &'static str,
+    },
+}
+
+impl Birth {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Filled { .. } => "with rows of its own",
+        }
+    }
 }
 
 impl Device {
@@ -65,8 +82,8 @@ impl Device {
         clock.set(now.0.saturating_add_signed(skew));
         let app = open_memory(&database)?;
         clock.install(&app)?;
-        if let Birth::Filled(rows) = birth {
-            app.execute_batch(LOCAL)?;
+        if let Birth::Filled { tables, rows } = birth {
+            app.execute_batch(tables)?;
             app.execute_batch(rows)?;
         }
         let options = AttachOptions {
@@ -92,12 +109,15 @@ impl Device {
             link: None,
             rng,
             skew,
+            drift: (0, now),
             clock,
             fuse,
             next_try: now,
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: false,
+            patience: Patience::default(),
+            dies_before_transmit: false,
             parked_before: Vec::new(),
             next_id: 0,
         })
@@ -119,12 +139,15 @@ impl Device {
             link: None,
             rng: self.rng.fork(),
             skew: self.skew,
+            drift: self.drift,
             clock: self.clock.clone(),
             fuse,
             next_try: now,
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: true,
+            patience: Patience::default(),
+            dies_before_transmit: false,
             parked_before: Vec::new(),
             next_id: self.next_id,
         })
@@ -141,19 +164,41 @@ impl Device {
 
     /// What this device's clock shows.
     pub(crate) fn local(&self, now: Timestamp) -> Timestamp {
-        let local = Timestamp(now.0.saturating_add_signed(self.skew));
+        let local = Timestamp(now.0.saturating_add_signed(self.skew + self.gained(now)));
         self.clock.set(local.0);
         local
     }
 
+    /// From now on its clock gains so many millionths (or loses them).
+    pub(crate) fn drifts(&mut self, millionths: i64, now: Timestamp) {
+        self.skew += self.gained(now);
+        self.drift = (millionths, now);
+    }
+
+    fn gained(&self, now: Timestamp) -> i64 {
+        let (millionths, since) = self.drift;
+        let gained = i128::from(now.0.saturating_sub(since.0)) * i128::from(millionths) / 1_000_000;
+        i64::try_from(gained).unwrap_or_default()
+    }
+
     /// When the true time is `local` on this device's clock.
     fn truly(&self, local: Timestamp) -> Timestamp {
-        Timestamp(local.0.saturating_add_signed(-self.skew))
+        let steady = local.0.saturating_add_signed(-self.skew);
+        let (millionths, since) = self.drift;
+        if millionths == 0 {
+            return Timestamp(steady);
+        }
+        let passed = i128::from(steady) - i128::from(since.0);
+        let passed = passed * 1_000_000 / i128::from(1_000_000 + millionths);
+        let passed = i64::try_from(passed).unwrap_or_default();
+        // Rather a moment late than too early: nothing would be due then.
+        Timestamp(since.0.saturating_add_signed(passed + 2))
     }
 
     /// The app or the phone dies: what is on disk stays. Gives the connection that was cut.
     pub(crate) fn kill(&mut self, restart_at: Timestamp) -> Option<Link> {
         self.replica = None;
+        self.dies_before_transmit = false;
         self.next_try = restart_at;
         self.link.take()
     }
@@ -173,6 +218,11 @@ impl Device {
         self.fuse.light(commits);
     }
 
+    /// A statement fails somewhere in what the engine does next.
+    pub(crate) fn break_disk(&mut self, after: u64) {
+        self.fuse.break_soon(after);
+    }
+
     /// Calls the engine. `None`: it is not running, or died in the middle of the call, because
     /// the fuse burnt down.
     pub(crate) fn call<T>(
@@ -184,7 +234,9 @@ impl Device {
         let Some(replica) = &mut self.replica else {
             return Ok(None);
         };
+        self.fuse.arm(true);
         let called = call(replica, local);
+        self.fuse.arm(false);
         if self.fuse.is_burnt() {
             return Ok(None);
         }
@@ -248,7 +300,9 @@ impl Device {
     }
 
     /// When something is due here that no frame brings.
-    pub(crate) fn due(&self) -> Option<Timestamp> {
+    ///
+    /// `is_heard`: whether the server takes frames of this device at the moment.
+    pub(crate) fn due(&self, is_heard: bool) -> Option<Timestamp> {
         if self.replica.is_none() {
             return Some(self.next_try);
         }
@@ -258,15 +312,29 @@ impl Device {
             sooner(self.next_try);
         }
         if let Some(link) = &self.link {
-            [link.up.due(), link.down.due()]
-                .into_iter()
-                .flatten()
-                .for_each(&mut sooner);
+            let up = link.up.due().filter(|_| is_heard);
+            up.into_iter().chain(link.down.due()).for_each(&mut sooner);
         }
         if let Some(at) = self.replica.as_ref().and_then(Replica::poll_timeout) {
             sooner(self.truly(at));
         }
         due
+    }
+
+    /// Whether nothing is under way to or from it, and nothing waits for its app.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_sound = |link: &Link| !link.is_dark && link.is_empty();
+        self.replica.is_some() && self.link.as_ref().is_some_and(is_sound) && self.wake_at.is_none()
+    }
+
+    /// What the server has not told a device that has a sound connection; `None`: it told all.
+    pub(crate) fn is_not_told(&self) -> anyhow::Result<Option<String>> {
+        let Some(replica) = &self.replica else {
+            return Ok(None);
+        };
+        let activity = replica.activity()?;
+        let is_told = activity.caught_up && activity.accepted == 0 && activity.loading.is_none();
+        Ok((!is_told).then(|| format!("{activity:?}")))
     }
 
     /// Why this device is not at rest; `None` when it is.
@@ -298,7 +366,8 @@ impl Device {
 fn connection(database: &str, clock: &Clock) -> anyhow::Result<(Connection, Fuse)> {
     let mut conn = open_memory(database)?;
     clock.install(&conn)?;
-    let fuse = Fuse::install(&mut conn)?;
+    let fuse = Fuse::new();
+    fuse.add(&mut conn)?;
     Ok((conn, fuse))
 }
 

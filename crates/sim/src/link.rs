@@ -39,6 +39,8 @@ pub(crate) struct Lane {
     frames: VecDeque<(Timestamp, Vec<u8>)>,
     last: Timestamp,
     slow_ms: u64,
+    /// What would arrive in between arrives at its end.
+    stall: Option<(Timestamp, Timestamp)>,
 }
 
 impl Lane {
@@ -47,7 +49,18 @@ impl Lane {
             frames: VecDeque::new(),
             last: Timestamp(0),
             slow_ms,
+            stall: None,
         }
+    }
+
+    /// Nothing arrives between these moments; what was sent stays under way.
+    pub(crate) fn stall(&mut self, from: Timestamp, until: Timestamp) {
+        self.stall = Some((from, until));
+    }
+
+    /// What is stalled arrives.
+    pub(crate) fn heal(&mut self) {
+        self.stall = None;
     }
 
     pub(crate) fn send(&mut self, frame: Vec<u8>, now: Timestamp, rng: &mut Rng) {
@@ -67,7 +80,11 @@ impl Lane {
 
     /// When the next frame arrives.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.frames.front().map(|(at, _)| *at)
+        let at = self.frames.front().map(|(at, _)| *at)?;
+        match self.stall {
+            Some((from, until)) if from <= at && at < until => Some(until),
+            Some(_) | None => Some(at),
+        }
     }
 
     /// The next frame, if it has arrived by `now`.

@@ -1,13 +1,12 @@
-//! Runs seeds of the simulator and says how to repeat the one that failed.
+//! Runs seeds of the simulator and says how to repeat the one that failed, in its shortest form.
 
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::Parser;
-use syncline_sim::{Options, simulate};
+use syncline_sim::{
+    App, Failure, Scenario, Script, Steps, parse_range, parse_scenario, parse_steps, shrink,
+    simulate_script,
+};
 
 /// Replicas and a server in one thread under faults, all from a seed.
 #[derive(Debug, Parser)]
@@ -17,23 +16,83 @@ struct Args {
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
     /// Many, as FROM..TO.
-    #[arg(long, value_parser = range)]
+    #[arg(long, value_parser = parse_range)]
     seeds: Option<(u64, u64)>,
     /// Edits and faults of a run.
-    #[arg(long, default_value_t = 150)]
-    steps: u64,
+    #[arg(long, default_value_t = 200)]
+    steps: usize,
+    /// What goes wrong.
+    #[arg(long, value_parser = parse_scenario, default_value = "everything")]
+    scenario: Scenario,
+    /// Of the steps only these, as 3,17,80-82.
+    #[arg(long, value_parser = parse_steps)]
+    only: Option<Steps>,
+    /// So many devices at the beginning, whatever the seed says.
+    #[arg(long)]
+    devices: Option<u64>,
     /// Prints everything that happens.
     #[arg(long)]
     trace: bool,
+    /// Runs each seed twice: the traces have to be equal.
+    #[arg(long)]
+    twice: bool,
     /// Goes on after a seed that failed.
     #[arg(long)]
     keep_going: bool,
+    /// Begins no more seeds after this many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Runs that may be spent on making a failure shorter; 0 leaves it as it is.
+    #[arg(long, default_value_t = 150)]
+    shrink: usize,
 }
 
-fn range(text: &str) -> Result<(u64, u64), String> {
-    let parts = text.split_once("..").ok_or("write it as 0..100")?;
-    let number = |part: &str| part.parse::<u64>().map_err(|error| error.to_string());
-    Ok((number(parts.0)?, number(parts.1)?))
+impl Args {
+    fn script(&self, seed: u64) -> Script {
+        let mut script = Script::of_seed(seed, self.steps, self.scenario);
+        if let Some(only) = &self.only {
+            script = script.only(|number| only.contains(number));
+        }
+        if let Some(devices) = self.devices {
+            script = script.with_devices(devices);
+        }
+        script
+    }
+
+    /// The command that runs `script` again.
+    fn command(&self, seed: u64, script: &Script) -> String {
+        let whole = Script::of_seed(seed, self.steps, self.scenario);
+        let mut command = format!(
+            "cargo run --profile sim -p syncline-sim -- --seed {seed} --steps {}",
+            self.steps
+        );
+        if self.scenario != Scenario::default() {
+            command += &format!(" --scenario {}", self.scenario);
+        }
+        if script.devices() != whole.devices() {
+            command += &format!(" --devices {}", script.devices());
+        }
+        if script.numbers() != whole.numbers() {
+            command += &format!(" --only {}", Steps::of(script));
+        }
+        command + " --trace"
+    }
+
+    /// One seed, or the same twice.
+    fn run(&self, script: &Script) -> Result<BTreeMap<String, u64>, Box<Failure>> {
+        let outcome = simulate_script(script, self.trace)?;
+        if self.twice {
+            let again = simulate_script(script, false)?;
+            if again.hash != outcome.hash {
+                return Err(Box::new(Failure {
+                    error: anyhow::anyhow!("the same script ran in two ways: not deterministic"),
+                    trace: Vec::new(),
+                    story: Vec::new(),
+                }));
+            }
+        }
+        Ok(outcome.counts.0)
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "a program for people")]
@@ -43,37 +102,30 @@ fn main() -> ExitCode {
         (Some(seed), _) => (seed, seed + 1),
         (None, range) => range.unwrap_or((0, 100)),
     };
+    let began = Instant::now();
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
-    let mut failed = 0;
+    let (mut done, mut failed) = (0, 0);
     for seed in from..to {
-        let options = Options {
-            seed,
-            steps: args.steps,
-            trace: args.trace,
-        };
-        match catch_unwind(AssertUnwindSafe(|| simulate(options))) {
-            Ok(Ok(outcome)) => {
-                if from + 1 == to {
-                    println!("seed {seed}: trace {:016x}", outcome.hash);
-                }
-                for (what, count) in outcome.counts.0 {
+        if args
+            .seconds
+            .is_some_and(|max| began.elapsed().as_secs() >= max)
+        {
+            break;
+        }
+        done += 1;
+        let script = args.script(seed);
+        match args.run(&script) {
+            Ok(counts) => {
+                for (what, count) in counts {
                     *totals.entry(what).or_insert(0) += count;
                 }
                 continue;
             }
-            Ok(Err(failure)) => {
-                if !args.trace && !args.keep_going {
-                    println!("{}", failure.trace.join("\n"));
-                }
-                println!("seed {seed} failed: {:#}", failure.error);
+            Err(failure) => {
+                failed += 1;
+                report(&args, seed, &script, &failure);
             }
-            Err(_) => println!("seed {seed} panicked"),
         }
-        println!(
-            "repeat it with: cargo run -p syncline-sim -- --seed {seed} --steps {} --trace",
-            args.steps
-        );
-        failed += 1;
         if !args.keep_going {
             return ExitCode::FAILURE;
         }
@@ -81,10 +133,45 @@ fn main() -> ExitCode {
     for (what, count) in totals {
         println!("{count:>9} {what}");
     }
-    println!("{failed} of {} seeds failed", to - from);
+    println!(
+        "seeds {from}..{}: {} passed, {failed} failed, in {} s",
+        from + done,
+        done - failed,
+        began.elapsed().as_secs()
+    );
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn report(args: &Args, seed: u64, script: &Script, failure: &Failure) {
+    println!("seed {seed} failed: {:#}", failure.error);
+    if args.trace || args.shrink == 0 {
+        println!("repeat it with: {}", args.command(seed, script));
+        return;
+    }
+    // What panics while it is made shorter need not say so each time.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let shrunk = shrink(&App::own(), script, args.shrink);
+    std::panic::set_hook(hook);
+    let Some(shrunk) = shrunk else {
+        println!("it does not fail when it is run again: not deterministic");
+        println!("repeat it with: {}", args.command(seed, script));
+        return;
+    };
+    println!(
+        "shortened to {} of {} steps in {} runs:",
+        shrunk.script.numbers().len(),
+        script.numbers().len(),
+        shrunk.runs
+    );
+    for line in &shrunk.failure.story {
+        println!("  {line}");
+    }
+    println!("it fails with: {:#}", shrunk.failure.error);
+    println!("repeat it with: {}", args.command(seed, &shrunk.script));
 }

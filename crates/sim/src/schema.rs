@@ -1,9 +1,16 @@
 //! The tables of the simulated app, and who may see which row, told without the engine's rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::Arc,
+};
 
 use rusqlite::Connection;
 use syncline_core::{RowKey, TableNumber, Value};
+use syncline_store::Context;
+
+use crate::{given::Live, subject::App};
 
 /// What the server is told.
 ///
@@ -88,10 +95,20 @@ CREATE TABLE tallies(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0,
 CREATE TABLE steps(id TEXT PRIMARY KEY NOT NULL, tally TEXT NOT NULL);
 CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);";
 
+/// Rows of a file that was there before it met a server.
+pub(crate) const ROWS_BEFORE: &str = "
+INSERT INTO projects(id, name) VALUES ('p0', 'before'), ('p9', 'mine');
+INSERT INTO tasks(id, project_id, title) VALUES ('t0', 'p0', 'before'), ('t99', 'p9', 'mine');
+INSERT INTO notes(id, body, shared) VALUES (1, 'before', 1), (2, 'before', 0);
+INSERT INTO note_lines VALUES (1, 1, 'one'), (2, 1, 'two');
+INSERT INTO docs(id, title, size) VALUES ('d0', 'One', 1.5);
+INSERT INTO places VALUES ('s0', 1), ('s99', 99);";
+
 /// One table: its key and its other columns.
+#[derive(Debug)]
 pub(crate) struct TableShape {
     pub(crate) name: &'static str,
-    key: &'static [&'static str],
+    pub(crate) key: &'static [&'static str],
     pub(crate) columns: &'static [&'static str],
 }
 
@@ -155,9 +172,9 @@ pub(crate) type RowName = (&'static str, String);
 pub(crate) type Rows = BTreeMap<RowName, Vec<String>>;
 
 /// Everything in the app's tables.
-pub(crate) fn read_rows(conn: &Connection) -> rusqlite::Result<Rows> {
+pub(crate) fn read_rows(conn: &Connection, tables: &[TableShape]) -> rusqlite::Result<Rows> {
     let mut rows = Rows::new();
-    for table in TABLES {
+    for table in tables {
         let quoted = |columns: &[&str]| -> Vec<String> {
             columns
                 .iter()
@@ -166,9 +183,9 @@ pub(crate) fn read_rows(conn: &Connection) -> rusqlite::Result<Rows> {
         };
         let key = quoted(table.key).join(" || ',' || ");
         let sql = format!(
-            "SELECT {key}, {} FROM {}",
-            quoted(table.columns).join(", "),
-            table.name
+            "SELECT {} FROM \"{}\"",
+            [vec![key], quoted(table.columns)].concat().join(", "),
+            table.name.replace('"', "\"\"")
         );
         let mut statement = conn.prepare_cached(&sql)?;
         let mut found = statement.query([])?;
@@ -188,15 +205,24 @@ pub(crate) struct Truth {
     pub(crate) rows: Rows,
     owners: BTreeMap<RowName, String>,
     rules: RuleSet,
+    /// For the rules of an app of which nothing else is known.
+    live: Option<Rc<(Live, Arc<Context>)>>,
+    numbers: Rc<BTreeMap<TableNumber, &'static str>>,
 }
 
 impl Truth {
     pub(crate) fn read(
         conn: &Connection,
-        numbers: &BTreeMap<TableNumber, &'static str>,
+        app: &App,
+        numbers: &Rc<BTreeMap<TableNumber, &'static str>>,
         rules: RuleSet,
+        context: &Arc<Context>,
     ) -> anyhow::Result<Self> {
-        let rows = read_rows(conn)?;
+        let rows = read_rows(conn, app.tables())?;
+        let live = match app.is_own() {
+            true => None,
+            false => Some(Rc::new((Live::read(conn, context)?, Arc::clone(context)))),
+        };
         let mut owners = BTreeMap::new();
         let sql = "SELECT table_no, key, owner FROM syncline_rows WHERE deleted = 0";
         let mut statement = conn.prepare_cached(sql)?;
@@ -212,7 +238,14 @@ impl Truth {
             rows,
             owners,
             rules,
+            live,
+            numbers: Rc::clone(numbers),
         })
+    }
+
+    /// Whether one row is among [`Truth::visible`].
+    pub(crate) fn sees(&self, user: &str, name: &RowName) -> bool {
+        self.visible(user).contains(name)
     }
 
     /// Whether the user owns a project or is a member of it, which is who may write below it.
@@ -223,6 +256,15 @@ impl Truth {
             || self.rows.iter().any(|((table, _), values)| {
                 *table == "members" && values[0] == id && values[1] == me
             })
+    }
+
+    pub(crate) fn live(&self) -> Option<(&Live, &Context)> {
+        let (live, context) = &**self.live.as_ref()?;
+        Some((live, context))
+    }
+
+    pub(crate) fn name(&self, table: TableNumber, key: &RowKey) -> Option<RowName> {
+        Some((self.numbers.get(&table)?, literal_key(key)))
     }
 
     /// The rows `user` may see, from the words of the configuration and the rows alone.
@@ -259,11 +301,6 @@ impl Truth {
         let seen = self.rows.iter().filter(|(name, values)| sees(name, values));
         seen.map(|(name, _)| name.clone()).collect()
     }
-
-    /// Whether one row is among [`Truth::visible`].
-    pub(crate) fn sees(&self, user: &str, name: &RowName) -> bool {
-        self.visible(user).contains(name)
-    }
 }
 
 /// A key as [`RowName`] has it.
@@ -276,6 +313,11 @@ pub(crate) fn literal(value: &Value) -> String {
     match value {
         Value::Integer(n) => n.to_string(),
         Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
-        other @ (Value::Null | Value::Real(_) | Value::Blob(_)) => format!("{other:?}"),
+        Value::Blob(bytes) => {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+            format!("X'{digits}'")
+        }
+        Value::Real(x) => format!("{x:?}"),
+        Value::Null => "NULL".into(),
     }
 }

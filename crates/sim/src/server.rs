@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     pin::pin,
+    rc::Rc,
     sync::Arc,
     task::{Context as TaskContext, Poll, Waker},
 };
@@ -24,10 +25,12 @@ use syncline_store::{
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
 use crate::{
-    database::{copy, fresh_name, open_memory, transfer},
+    checker::bounded::check_session,
+    database::{Fuse, copy, fresh_name, open_memory, transfer},
     oracle::Columns,
     rng::Rng,
-    schema::{RuleSet, TABLES},
+    schema::RuleSet,
+    subject::App,
 };
 
 /// Futures of SQLite are ready at once: one poll is enough.
@@ -42,15 +45,44 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Where a server can be told to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CrashPoint {
+    /// A frame has arrived, and nobody has looked at it.
+    Received,
+    /// A device was opened, and nobody has told it.
+    Opened,
+    /// A group is committed, and nobody knows.
+    Committed,
+    /// Sessions know what became of their changesets; nobody else was woken.
+    Answered,
+    /// Half of those concerned were woken.
+    FanningOut,
+}
+
+pub(crate) const CRASH_POINTS: [CrashPoint; 5] = [
+    CrashPoint::Received,
+    CrashPoint::Opened,
+    CrashPoint::Committed,
+    CrashPoint::Answered,
+    CrashPoint::FanningOut,
+];
+
 /// A server; restarting it keeps the database and nothing else.
 pub(crate) struct Server {
     name: String,
     pub(crate) rules: RuleSet,
+    app: Rc<App>,
+    /// Schema and rules as they were last compiled.
+    pub(crate) plan: Arc<Context>,
     /// Another program on the same database, which keeps it alive over a restart.
     pub(crate) database: Connection,
     running: Option<Running>,
     next_session: u64,
     rng: Rng,
+    /// How far its clock is off, in microseconds.
+    pub(crate) skew: i64,
+    fuse: Fuse,
 }
 
 /// What a kill takes away.
@@ -65,6 +97,12 @@ struct Running {
     /// Sessions that could not read what the next group settles.
     unread: BTreeSet<SessionId>,
     rules_since: Version,
+    last_head: Version,
+    /// Where it dies.
+    crash: Option<CrashPoint>,
+    /// It has died there: nothing of it goes on.
+    is_dead: bool,
+    fuse: Fuse,
 }
 
 /// What a commit did, for the checks.
@@ -79,12 +117,18 @@ pub(crate) struct Committed {
 }
 
 impl Server {
-    pub(crate) fn start(mut rng: Rng, now: Timestamp) -> anyhow::Result<Self> {
+    pub(crate) fn start(app: Rc<App>, mut rng: Rng, now: Timestamp) -> anyhow::Result<Self> {
         let name = fresh_name("server");
         let database = open_memory(&name)?;
         let rules = RuleSet::default();
-        let running = Running::start(&name, rules, &mut rng, now)?;
+        let fuse = Fuse::new();
+        let config = app.config(rules);
+        let running = Running::start(&name, &config, &mut rng, now, fuse.clone())?;
         Ok(Self {
+            app,
+            plan: Arc::clone(&running.context.plan),
+            skew: 0,
+            fuse,
             name,
             rules,
             database,
@@ -100,9 +144,49 @@ impl Server {
     }
 
     pub(crate) fn resume(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        let running = Running::start(&self.name, self.rules, &mut self.rng, now)?;
+        let now = self.local(now);
+        let fuse = self.fuse.clone();
+        let config = self.app.config(self.rules);
+        let running = Running::start(&self.name, &config, &mut self.rng, now, fuse)?;
+        self.plan = Arc::clone(&running.context.plan);
         self.running = Some(running);
         Ok(())
+    }
+
+    /// What its clock shows.
+    pub(crate) fn local(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add_signed(self.skew))
+    }
+
+    /// It dies when it comes to `point`.
+    pub(crate) fn crash_at(&mut self, point: CrashPoint) {
+        if let Some(running) = &mut self.running {
+            running.crash = Some(point);
+        }
+    }
+
+    pub(crate) fn forget_crash(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.crash = None;
+        }
+    }
+
+    /// Whether it has died on the way.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.is_dead)
+    }
+
+    /// Its disk fails, until [`Server::mend_disk`].
+    pub(crate) fn break_disk(&mut self, commits: Option<u64>, statements: Option<u64>) {
+        match (commits, statements) {
+            (Some(commits), _) => self.fuse.light(commits),
+            (None, Some(after)) => self.fuse.break_soon(after),
+            (None, None) => {}
+        }
+    }
+
+    pub(crate) fn mend_disk(&mut self) {
+        self.fuse.put_out();
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -123,7 +207,8 @@ impl Server {
     }
 
     pub(crate) fn connect(&mut self, user: &str, now: Timestamp) -> Option<SessionId> {
-        let running = self.running.as_mut()?;
+        let now = self.local(now);
+        let running = self.running.as_mut().filter(|running| !running.is_dead)?;
         let id = SessionId(self.next_session);
         self.next_session += 1;
         let identity = Arc::new(Identity {
@@ -148,15 +233,43 @@ impl Server {
         session.is_some_and(|session| !session.is_closed() || session.has_frames())
     }
 
+    /// Whether the session takes another frame now, or is not there to take any.
+    pub(crate) fn listens(&self, id: SessionId) -> bool {
+        let session = self.running.as_ref().and_then(|r| r.sessions.get(&id));
+        session.is_none_or(|session| session.is_listening() || session.is_closed())
+    }
+
+    /// What sessions and the hub hold is under its caps.
+    pub(crate) fn check_bounded(&self) -> anyhow::Result<()> {
+        let Some(running) = &self.running else {
+            return Ok(());
+        };
+        if running.hub.len() > running.sessions.len() {
+            bail!(
+                "the hub knows {} sessions of {}",
+                running.hub.len(),
+                running.sessions.len()
+            );
+        }
+        for (id, session) in &running.sessions {
+            check_session(session.held()).with_context(|| format!("{id:?}"))?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn receive(
         &mut self,
         id: SessionId,
         frame: &[u8],
         now: Timestamp,
     ) -> anyhow::Result<()> {
+        let now = self.local(now);
         let Some(running) = &mut self.running else {
             return Ok(());
         };
+        if running.dies_at(CrashPoint::Received) {
+            return Ok(());
+        }
         if let Some(session) = running.sessions.get_mut(&id) {
             session.receive(frame, now);
             running.act(id, &mut self.rng, now)?;
@@ -170,6 +283,7 @@ impl Server {
 
     /// Lets a session go on whose frames have left.
     pub(crate) fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
+        let now = self.local(now);
         self.running.as_mut().map_or(Ok(()), |r| r.pump(id, now))
     }
 
@@ -177,11 +291,13 @@ impl Server {
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let running = self.running.as_ref()?;
         let open = running.sessions.values().filter(|s| !s.is_closed());
-        open.map(Session::poll_timeout).min()
+        let local = open.map(Session::poll_timeout).min()?;
+        Some(Timestamp(local.0.saturating_add_signed(-self.skew)))
     }
 
     /// Time passed.
     pub(crate) fn tick(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let now = self.local(now);
         let Some(running) = &mut self.running else {
             return Ok(());
         };
@@ -208,6 +324,7 @@ impl Server {
         max: usize,
         now: Timestamp,
     ) -> anyhow::Result<Option<Committed>> {
+        let now = self.local(now);
         let Some(running) = &mut self.running else {
             return Ok(None);
         };
@@ -220,7 +337,10 @@ impl Server {
     /// Forgets what is older.
     pub(crate) fn trim(&mut self, horizon: Version) -> anyhow::Result<()> {
         match &mut self.running {
-            Some(running) => Ok(ready(running.storage.trim(horizon))?),
+            Some(running) => match ready(running.storage.trim(horizon)) {
+                Err(_) if running.fuse.is_burnt() => Ok(()),
+                done => Ok(done?),
+            },
             None => Ok(()),
         }
     }
@@ -250,7 +370,8 @@ impl Server {
             return BTreeMap::new();
         };
         let schema = running.context.plan.schema();
-        TABLES
+        self.app
+            .tables()
             .iter()
             .filter_map(|shape| Some((schema.table(shape.name)?.number, shape.name)))
             .collect()
@@ -263,7 +384,7 @@ impl Server {
         };
         let schema = running.context.plan.schema();
         let mut columns = Columns::new();
-        for shape in TABLES {
+        for shape in self.app.tables() {
             let Some(table) = schema.table(shape.name) else {
                 continue;
             };
@@ -282,9 +403,15 @@ impl Server {
 }
 
 impl Running {
-    fn start(name: &str, rules: RuleSet, rng: &mut Rng, now: Timestamp) -> anyhow::Result<Self> {
-        let config = Config::parse("syncline.toml", &rules.config())
-            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    fn start(
+        name: &str,
+        (file, config): &(String, String),
+        rng: &mut Rng,
+        now: Timestamp,
+        fuse: Fuse,
+    ) -> anyhow::Result<Self> {
+        fuse.put_out();
+        let config = Config::parse(file, config).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
         let mut entropy = [0; 32];
         rng.fill(&mut entropy);
         let mut storage = SqliteStorage::open_in_memory(name, &entropy)?;
@@ -318,7 +445,12 @@ impl Running {
             plan,
             recent: Arc::new(Recent::new(head.version, head.tag)),
         });
+        fuse.add(storage.connection())?;
+        fuse.arm(true);
         Ok(Self {
+            crash: None,
+            is_dead: false,
+            fuse,
             storage,
             reader,
             context,
@@ -327,7 +459,14 @@ impl Running {
             waiting: VecDeque::new(),
             unread: BTreeSet::new(),
             rules_since: head.rules_since,
+            last_head: head.version,
         })
+    }
+
+    /// Whether it dies here, if it has not died before.
+    fn dies_at(&mut self, point: CrashPoint) -> bool {
+        self.is_dead |= self.crash == Some(point);
+        self.is_dead
     }
 
     fn head(&mut self) -> anyhow::Result<syncline_store::Head> {
@@ -365,7 +504,16 @@ impl Running {
                             next_number: opened.state.last_number + 1,
                         }),
                         Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
+                        Err(OpenDeviceError::Storage(_)) if self.fuse.is_burnt() => {
+                            Err(disk_failed())
+                        }
                         Err(OpenDeviceError::Storage(error)) => bail!("open a device: {error}"),
+                    };
+                    if self.dies_at(CrashPoint::Opened) {
+                        return Ok(());
+                    }
+                    let Some(session) = self.sessions.get_mut(&id) else {
+                        return Ok(());
                     };
                     session.opened(opened);
                 }
@@ -374,6 +522,8 @@ impl Running {
                         identity: Arc::clone(session.identity()),
                         device: session.device(),
                         lease: Some(request.lease),
+                        horizon: Some(request.horizon),
+                        is_behind: request.is_behind,
                         changeset: request.changeset,
                         sent: request.sent,
                         refused: request.refused,
@@ -430,12 +580,19 @@ impl Running {
             &submissions,
             now,
         ));
-        if let Some(error) = outcome.failure {
+        if let Some(error) = &outcome.failure
+            && !self.fuse.is_burnt()
+        {
             bail!("the storage failed: {error}");
         }
-        let head = outcome
-            .head
-            .context("a group that did not fail has a head")?;
+        if self.dies_at(CrashPoint::Committed) {
+            // What was answered to nobody is in the log all the same.
+            return Ok(Committed {
+                results: outcome.results,
+                head: outcome.head.map_or(self.last_head, |head| head.version),
+                entries: outcome.entries.len(),
+            });
+        }
         self.context.recent.push(&outcome.entries);
         let mut concerned = std::mem::take(&mut self.unread);
         for (id, result) in ids.iter().zip(&outcome.results) {
@@ -444,8 +601,14 @@ impl Running {
                 concerned.insert(*id);
             }
         }
-        if head.rules_since > self.rules_since {
-            self.rules_since = head.rules_since;
+        if self.dies_at(CrashPoint::Answered) {
+            concerned.clear();
+        }
+        let rules_since = outcome
+            .head
+            .map_or(self.rules_since, |head| head.rules_since);
+        if rules_since > self.rules_since {
+            self.rules_since = rules_since;
             for session in self.sessions.values_mut() {
                 session.go_away("the rules changed", 1);
             }
@@ -453,15 +616,34 @@ impl Running {
         for entry in &outcome.entries {
             concerned.extend(self.hub.concerned(entry));
         }
-        for id in concerned {
+        if let Some(head) = outcome.head {
+            self.last_head = head.version;
+        }
+        let half = concerned.len() / 2;
+        for (i, id) in concerned.into_iter().enumerate() {
+            if i >= half && self.dies_at(CrashPoint::FanningOut) {
+                break;
+            }
             self.pump(id, now)?;
         }
         Ok(Committed {
             results: outcome.results,
-            head: head.version,
+            head: self.last_head,
             entries: outcome.entries.len(),
             submissions,
             log: outcome.entries,
         })
+    }
+}
+
+/// What the server tells a device that it could not open.
+fn disk_failed() -> Refusal {
+    Refusal {
+        code: syncline_core::wire::code::STORAGE.into(),
+        message: "the server's disk fails".into(),
+        retry: true,
+        retry_after_ms: None,
+        change: None,
+        fatal: true,
     }
 }

@@ -16,7 +16,14 @@ use syncline_server::SessionId;
 use crate::{
     device::{Birth, Device},
     rng::Rng,
+    schema::LOCAL,
     server::Server,
+    subject::App,
+};
+
+const BLANK: Birth = Birth::Filled {
+    tables: LOCAL,
+    rows: "",
 };
 
 /// A server and devices that are connected or not; nothing is lost unless a test says so.
@@ -45,7 +52,7 @@ impl Bench {
     fn with_clocks(users: &[(&'static str, i64)]) -> Self {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let mut rng = Rng::new(7);
-        let server = Server::start(rng.fork(), now).expect("the server starts");
+        let server = Server::start(App::own(), rng.fork(), now).expect("the server starts");
         let mut bench = Self {
             server,
             devices: Vec::new(),
@@ -56,7 +63,7 @@ impl Bench {
         };
         for (i, (user, ahead)) in users.iter().enumerate() {
             let name = format!("{user}-{i}");
-            let device = Device::new(name, user, Birth::Filled(""), *ahead, rng.fork(), now);
+            let device = Device::new(name, user, BLANK, *ahead, rng.fork(), now);
             bench.devices.push(device.expect("a device starts"));
             bench.sessions.push(None);
             bench.frames.push(Vec::new());

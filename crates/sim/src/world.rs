@@ -3,23 +3,32 @@
 mod faults;
 mod rest;
 
-use anyhow::{Context as _, bail};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use anyhow::{Context as _, anyhow, bail};
 use rusqlite::Connection;
 use syncline_core::{Timestamp, Version};
 use syncline_replica::{Event, QueuedChangeset, Replica};
 use syncline_server::SessionId;
 
 use crate::{
-    app::{Author, USERS, run},
+    app::{Author, run},
     describe::{client_frame, server_frame},
     device::{Birth, Device},
-    link::Link,
-    model::{Counts, Model},
+    link::{Lane, Link},
+    model::{Counts, Model, TableSeen},
     oracle::Oracle,
-    plan::Plan,
+    plan::{Fault, Plan, Scenario},
     rng::Rng,
     schema::Truth,
+    script::{Act, Script, Step},
     server::Server,
+    subject::App,
     trace::{SEED, Trace, fold},
 };
 
@@ -31,21 +40,15 @@ const FRAMES_UNDER_WAY: usize = 16;
 const NO_ACCESS: &str = "no_access";
 /// Things that happen between two steps: more is a storm.
 const STORM: u64 = 30_000;
-/// Rows of a file that was there before it met a server.
-const ROWS_BEFORE: &str = "
-INSERT INTO projects(id, name) VALUES ('p0', 'before'), ('p9', 'mine');
-INSERT INTO tasks(id, project_id, title) VALUES ('t0', 'p0', 'before'), ('t99', 'p9', 'mine');
-INSERT INTO notes(id, body, shared) VALUES (1, 'before', 1), (2, 'before', 0);
-INSERT INTO note_lines VALUES (1, 1, 'one'), (2, 1, 'two');
-INSERT INTO docs(id, title, size) VALUES ('d0', 'One', 1.5);
-INSERT INTO places VALUES ('s0', 1), ('s99', 99);";
-
+/// Edits that write thousands of rows, where there are such.
+const BULK_PERCENT: u64 = 3;
 /// What a run is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     pub seed: u64,
-    /// Edits and faults, one each step.
-    pub steps: u64,
+    /// Edits and faults.
+    pub steps: usize,
+    pub scenario: Scenario,
     /// Prints every line of the trace.
     pub trace: bool,
 }
@@ -53,9 +56,10 @@ pub struct Options {
 /// A run that went well.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Equal for every run of the same seed and steps.
+    /// Equal for every run of the same script.
     pub hash: u64,
     pub counts: Counts,
+    pub tables: BTreeMap<&'static str, TableSeen>,
 }
 
 /// A run in which a promise was broken.
@@ -64,6 +68,8 @@ pub struct Failure {
     pub error: anyhow::Error,
     /// The end of the trace.
     pub trace: Vec<String>,
+    /// What people and programs did, step by step, without frames.
+    pub story: Vec<String>,
 }
 
 /// Runs one seed.
@@ -71,29 +77,79 @@ pub struct Failure {
 /// # Errors
 /// [`Failure`]: a promise was broken, and the last that happened before.
 pub fn simulate(options: Options) -> Result<Outcome, Box<Failure>> {
-    let fail = |error, trace: Vec<String>| Box::new(Failure { error, trace });
-    let mut world = World::new(options).map_err(|error| fail(error, Vec::new()))?;
-    match world.run(options.steps) {
+    let script = Script::of_seed(options.seed, options.steps, options.scenario);
+    simulate_script(&script, options.trace)
+}
+
+/// Runs what a fuzzer's bytes say; any bytes will do.
+///
+/// # Errors
+/// As [`simulate`].
+pub fn simulate_bytes(bytes: &[u8]) -> Result<Outcome, Box<Failure>> {
+    simulate_script(&Script::of_bytes(bytes), false)
+}
+
+/// Runs a script.
+///
+/// # Errors
+/// As [`simulate`]; a panic of the engine is one of them.
+pub fn simulate_script(script: &Script, trace: bool) -> Result<Outcome, Box<Failure>> {
+    simulate_app(&App::own(), script, trace)
+}
+
+/// Runs a script on another app than the simulator's own.
+///
+/// # Errors
+/// As [`simulate_script`].
+pub fn simulate_app(app: &Rc<App>, script: &Script, trace: bool) -> Result<Outcome, Box<Failure>> {
+    let mut world = World::new(app, script, trace).map_err(|error| {
+        Box::new(Failure {
+            error,
+            trace: Vec::new(),
+            story: Vec::new(),
+        })
+    })?;
+    let run = catch_unwind(AssertUnwindSafe(|| world.run(&script.steps)));
+    match run.unwrap_or_else(|panic| Err(panicked(&*panic))) {
         Ok(()) => Ok(Outcome {
             hash: world.trace.hash(),
+            tables: world.model.tables,
             counts: world.model.counts,
         }),
-        Err(error) => Err(fail(error, world.trace.tail())),
+        Err(error) => Err(Box::new(Failure {
+            error,
+            trace: world.trace.tail(),
+            story: world.story,
+        })),
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow!("panicked: {}", text.unwrap_or("without a word"))
 }
 
 struct World {
     now: Timestamp,
+    /// Decides what is no step.
     rng: Rng,
+    /// Decides the step that is under way.
+    dice: Rng,
     plan: Plan,
+    /// What steps did, for a failure's report, and whether what is said now belongs to it.
+    story: Vec<String>,
+    is_telling: bool,
     server: Server,
     /// When the server is started again.
     server_at: Option<Timestamp>,
     /// When it commits what waits.
     commit_at: Option<Timestamp>,
     devices: Vec<Device>,
-    /// Sessions whose other end is gone without a word.
-    ghosts: Vec<SessionId>,
+    /// Sessions whose other end is gone without a word, and what it sent that still arrives.
+    ghosts: Vec<(SessionId, Lane)>,
+    /// When the server's disk works again.
+    disk_at: Option<Timestamp>,
     model: Model,
     oracle: Oracle,
     trace: Trace,
@@ -105,45 +161,53 @@ struct World {
 }
 
 impl World {
-    fn new(options: Options) -> anyhow::Result<Self> {
-        let mut rng = Rng::new(options.seed);
-        let plan = Plan::draw(&mut rng);
-        let server = Server::start(rng.fork(), START)?;
+    fn new(app: &Rc<App>, script: &Script, trace: bool) -> anyhow::Result<Self> {
+        let mut rng = Rng::new(script.seed);
+        let plan = script.plan.clone();
+        let server = Server::start(Rc::clone(app), rng.fork(), START)?;
         let mut world = Self {
             now: START,
+            dice: Rng::new(0),
+            story: Vec::new(),
+            is_telling: true,
             plan,
             server,
             server_at: None,
             commit_at: None,
             devices: Vec::new(),
             ghosts: Vec::new(),
-            model: Model::default(),
+            disk_at: None,
+            model: Model::new(Rc::clone(app)),
+            trace: Trace::new(trace),
             oracle: Oracle::default(),
-            trace: Trace::new(options.trace),
             server_copy: None,
             device_copies: Vec::new(),
             next_id: 0,
             happened: 0,
             rng,
         };
+        let plan = world.plan.clone();
         world.say(format!("{plan:?}"));
-        world.model.numbers = world.server.numbers();
-        world.oracle.tables.clone_from(&world.model.numbers);
+        world.model.numbers = Rc::new(world.server.numbers());
+        world.oracle.tables = (*world.model.numbers).clone();
         world.oracle.columns = world.server.columns();
         let head = world.server_head()?;
         world.remember(head, 1)?;
         for i in 0..plan.devices {
-            let user = *world.rng.pick(USERS);
-            let birth = match world.rng.percent(30) {
-                true => Birth::Filled(ROWS_BEFORE),
-                false => Birth::Empty,
+            let user = *world.rng.pick(app.users());
+            let birth = match app.before().filter(|_| world.rng.percent(30)) {
+                Some((tables, rows)) => Birth::Filled { tables, rows },
+                None => Birth::Empty,
             };
-            let skew = match plan.clocks {
-                true => world.skew(),
+            let skew = match plan.has(Fault::Clock) {
+                true => skew(&mut world.rng),
                 false => 0,
             };
             let name = format!("d{i}");
-            world.say(format!("{name} is {user}'s, {birth:?}, {skew} ms ahead"));
+            world.say(format!(
+                "{name} is {user}'s, {}, {skew} ms ahead",
+                birth.name()
+            ));
             let fork = world.rng.fork();
             let device = Device::new(name, user, birth, skew, fork, START)?;
             world.devices.push(device);
@@ -151,48 +215,50 @@ impl World {
         Ok(world)
     }
 
-    fn run(&mut self, steps: u64) -> anyhow::Result<()> {
-        let rounds = 2;
-        for _ in 0..rounds {
-            for _ in 0..steps / rounds {
-                self.step()?;
-            }
-            self.come_to_rest()?;
-            self.check_rest()?;
+    fn run(&mut self, steps: &[Step]) -> anyhow::Result<()> {
+        for step in steps {
+            self.is_telling = true;
+            self.dice = Rng::new(step.salt);
+            self.step(step)?;
+            self.is_telling = false;
+            self.advance(self.now.plus_millis(step.pause_ms))?;
         }
         Ok(())
     }
 
-    fn step(&mut self) -> anyhow::Result<()> {
-        if let Some(fault) = self.plan.fault(&mut self.rng) {
-            self.say(format!("fault: {fault:?}"));
-            self.model.counts.add(format!("{fault:?}"));
-            self.inflict(fault)?;
-        }
-        if self.rng.percent(70) {
-            self.edit()?;
-        }
-        if self.rng.percent(3) {
-            self.tend_queue()?;
-        }
-        if self.rng.percent(5) {
-            let i = self.any_device();
-            if self.seal(i)? {
-                let copy = crate::database::copy(&self.devices[i].app)?;
-                self.device_copies.retain(|(of, ..)| *of != i);
-                self.device_copies.push((i, copy, self.now));
+    fn step(&mut self, step: &Step) -> anyhow::Result<()> {
+        self.say(format!("step {}: {}", step.number, step.act));
+        match step.act {
+            Act::Edit => self.edit(),
+            Act::Tend => self.tend_queue(),
+            Act::CopyFile => self.copy_file(),
+            Act::Backup => {
+                if self.server.is_up() {
+                    self.server_copy = Some((self.server.backup()?, self.now));
+                }
+                Ok(())
+            }
+            Act::Fault(fault) => {
+                self.model.counts.add(format!("{fault:?}"));
+                self.inflict(fault)
+            }
+            Act::Rest => {
+                self.is_telling = false;
+                self.come_to_rest()?;
+                self.check_rest()
             }
         }
-        if self.rng.percent(3) && self.server.is_up() {
-            self.server_copy = Some((self.server.backup()?, self.now));
+    }
+
+    /// A device's file, to come back later.
+    fn copy_file(&mut self) -> anyhow::Result<()> {
+        let i = self.any_device();
+        if self.seal(i)? {
+            let copy = crate::database::copy(&self.devices[i].app)?;
+            self.device_copies.retain(|(of, ..)| *of != i);
+            self.device_copies.push((i, copy, self.now));
         }
-        let pause = match self.rng.below(20) {
-            0 if self.plan.pauses => self.rng.below(90_000),
-            0..=2 => self.rng.below(4_000),
-            3..=7 => 0,
-            _ => self.rng.below(100),
-        };
-        self.advance(self.now.plus_millis(pause))
+        Ok(())
     }
 
     /// Somebody uses the app of one of the devices.
@@ -201,31 +267,33 @@ impl World {
         let now = self.now;
         let device = &mut self.devices[i];
         device.local(now);
-        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'places'";
-        if device
-            .app
-            .query_row(has_tables, [], |row| row.get::<_, i64>(0))?
-            == 0
-        {
+        let app = Rc::clone(&self.model.app);
+        let last = app.tables().last().map_or("", |table| table.name);
+        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
+        let count: i64 = device.app.query_row(has_tables, [last], |row| row.get(0))?;
+        if count == 0 {
             return Ok(());
         }
         let mut author = Author {
             conn: &device.app,
-            rng: &mut device.rng,
+            rng: &mut self.dice,
             name: &device.name,
             next_id: &mut device.next_id,
         };
-        let mut script = author.script()?;
+        let mut script = match app.is_own() && self.plan.bulk && author.rng.percent(BULK_PERCENT) {
+            true => author.bulk(),
+            false => app.script(&mut author)?,
+        };
         // Before a device has met its server, the strategies of its columns are not known.
         let has_met = device.checkpoint > Version::ZERO;
         if script.step.is_some() && !has_met {
             script = Default::default();
         }
-        let done = run(&device.app, &script, &mut device.rng)?;
-        let wait = match device.rng.below(10) {
-            0 => device.rng.below(20_000),
-            1..=3 => device.rng.below(500),
-            _ => device.rng.below(20),
+        let done = run(&device.app, &script, &mut self.dice)?;
+        let wait = match self.dice.below(10) {
+            0 => self.dice.below(20_000),
+            1..=3 => self.dice.below(500),
+            _ => self.dice.below(20),
         };
         let at = now.plus_millis(wait);
         device.wake_at = Some(device.wake_at.map_or(at, |earlier| earlier.min(at)));
@@ -236,6 +304,9 @@ impl World {
             if script.is_marked { " (marked)" } else { "" },
             script.statements.join("; ")
         ));
+        self.model
+            .counts
+            .add(if done { "edits" } else { "edits that failed" });
         if let Some(step) = script.step.filter(|_| done) {
             self.model.stepped(step, &name, now);
         }
@@ -254,8 +325,7 @@ impl World {
     fn tend_queue(&mut self) -> anyhow::Result<()> {
         use syncline_replica::{QueueState, Resolution};
         let i = self.any_device();
-        let device = &mut self.devices[i];
-        let Some(replica) = &device.replica else {
+        let Some(replica) = &self.devices[i].replica else {
             return Ok(());
         };
         let parked: Vec<_> = replica
@@ -265,8 +335,8 @@ impl World {
             .collect();
         let conflicts = replica.status()?.conflicts;
         if !parked.is_empty() {
-            let changeset = device.rng.pick(&parked).clone();
-            let retry = device.rng.percent(60);
+            let changeset = self.dice.pick(&parked).clone();
+            let retry = self.dice.percent(60);
             if !retry {
                 self.model.discarded(&changeset);
             }
@@ -280,7 +350,7 @@ impl World {
             })?;
         } else if conflicts > 0 {
             let conflict = replica.conflicts(true)?.swap_remove(0);
-            let resolution = match device.rng.percent(50) {
+            let resolution = match self.dice.percent(50) {
                 true => Resolution::Mine,
                 false => Resolution::Theirs,
             };
@@ -304,9 +374,24 @@ impl World {
         self.happened = 0;
         loop {
             self.collect()?;
-            let devices = self.devices.iter().filter_map(Device::due);
-            let others = [self.server_at, self.commit_at, self.server.due()];
+            self.server.check_bounded()?;
+            let devices = self.devices.iter().filter_map(|device| {
+                let session = device.link.as_ref().map(|link| link.session);
+                device.due(session.is_none_or(|session| self.server.listens(session)))
+            });
+            let late = self
+                .ghosts
+                .iter()
+                .filter_map(|(session, late)| late.due().filter(|_| self.server.listens(*session)));
+            let others = [
+                self.server_at,
+                self.commit_at,
+                self.disk_at,
+                self.server.due(),
+                late.min(),
+            ];
             let next = devices.chain(others.into_iter().flatten()).min();
+            self.check_told(next.map_or(until, |next| next.min(until)))?;
             let Some(next) = next.filter(|next| *next <= until) else {
                 break;
             };
@@ -324,6 +409,25 @@ impl World {
         Ok(())
     }
 
+    /// Nothing happens until `then`: whoever has a sound connection is not kept waiting for long.
+    fn check_told(&mut self, then: Timestamp) -> anyhow::Result<()> {
+        let has_no_work =
+            self.server.is_up() && self.commit_at.is_none() && !self.server.has_waiting();
+        for device in &mut self.devices {
+            let is_quiet = has_no_work && device.is_quiet();
+            if device.patience.is_over(is_quiet, self.now, then)
+                && let Some(open) = device.is_not_told()?
+            {
+                bail!(
+                    "{} is connected, nothing is under way, and still it is not told that this \
+                     was all: {open}",
+                    device.name
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// What is due at the server.
     fn serve(&mut self) -> anyhow::Result<()> {
         let now = self.now;
@@ -335,6 +439,11 @@ impl World {
             self.remember(head, 2)?;
             self.commit_at = Some(now);
         }
+        if self.disk_at.is_some_and(|at| at <= now) {
+            self.disk_at = None;
+            self.server.mend_disk();
+        }
+        self.hear_ghosts()?;
         if self.commit_at.is_some_and(|at| at <= now) {
             self.commit_at = None;
             self.commit()?;
@@ -342,7 +451,39 @@ impl World {
                 self.commit_soon();
             }
         }
-        self.server.tick(now)
+        self.server.tick(now)?;
+        self.bury_server()
+    }
+
+    /// What a connection sent before its other end was gone.
+    fn hear_ghosts(&mut self) -> anyhow::Result<()> {
+        let now = self.now;
+        for i in 0..self.ghosts.len() {
+            while self.server.listens(self.ghosts[i].0)
+                && let Some(frame) = self.ghosts[i].1.receive(now)
+            {
+                let session = self.ghosts[i].0;
+                let text = client_frame(&frame, &self.model.numbers);
+                self.trace.line(
+                    Timestamp(now.0 - START.0),
+                    format!("late on {session:?}: {text}"),
+                );
+                self.server.receive(session, &frame, now)?;
+                if self.server.has_waiting() && self.commit_at.is_none() {
+                    self.commit_soon();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A server that has died at a named point starts again after a while.
+    fn bury_server(&mut self) -> anyhow::Result<()> {
+        if !self.server.is_dead() {
+            return Ok(());
+        }
+        self.say("the server dies");
+        self.stop_server()
     }
 
     fn commit_soon(&mut self) {
@@ -359,13 +500,17 @@ impl World {
         let Some(done) = self.server.commit(max, self.now)? else {
             return Ok(());
         };
+        let has_disk = self.disk_at.is_none();
         for result in &done.results {
             self.say(format!("committed {result:?}"));
-            self.model.answered(result)?;
+            self.model.answered(result, has_disk)?;
         }
         if done.entries > 0 {
             self.say(format!("the log ends at {:?}", done.head));
             self.remember(done.head, done.entries)?;
+        }
+        if !self.model.app.is_own() {
+            return Ok(());
         }
         self.oracle.judge(&done, &self.model, &self.server.database)
     }
@@ -373,8 +518,10 @@ impl World {
     fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {
         let truth = Truth::read(
             &self.server.database,
+            &self.model.app,
             &self.model.numbers,
             self.server.rules,
+            &self.server.plan,
         )?;
         self.model.moment(version, truth, entries);
         Ok(())
@@ -404,11 +551,13 @@ impl World {
             self.connect(i)?;
         }
         while let Some(link) = &mut self.devices[i].link
+            && self.server.listens(link.session)
             && let Some(frame) = link.up.receive(now)
         {
             let session = link.session;
             self.say_frame(i, "->", &frame);
             self.server.receive(session, &frame, now)?;
+            self.bury_server()?;
             if self.server.has_waiting() && self.commit_at.is_none() {
                 self.commit_soon();
             }
@@ -451,6 +600,8 @@ impl World {
     fn connect(&mut self, i: usize) -> anyhow::Result<()> {
         let now = self.now;
         self.model.counts.add("connections");
+        let name = self.devices[i].name.clone();
+        self.devices[i].patience.connects(now).context(name)?;
         let Some(session) = self.server.connect(self.devices[i].user, now) else {
             return self.devices[i].disconnected(now);
         };
@@ -473,6 +624,11 @@ impl World {
     fn after_call(&mut self, i: usize) -> anyhow::Result<()> {
         if self.devices[i].is_stuck() {
             return self.burn_out(i);
+        }
+        if self.devices[i].dies_before_transmit {
+            self.say(format!("{} dies before it sends", self.devices[i].name));
+            self.kill(i);
+            return Ok(());
         }
         self.devices[i].transmit(self.now);
         while let Some(event) = self.devices[i].poll_event() {
@@ -606,15 +762,15 @@ impl World {
                 self.hang_up(i)?;
             }
         }
-        for ghost in std::mem::take(&mut self.ghosts) {
+        for (ghost, late) in std::mem::take(&mut self.ghosts) {
             while self.server.poll_frame(ghost).is_some() {
                 self.server.pump(ghost, now)?;
             }
             if self.server.has(ghost) {
-                self.ghosts.push(ghost);
+                self.ghosts.push((ghost, late));
             }
         }
-        Ok(())
+        self.bury_server()
     }
 
     fn server_head(&mut self) -> anyhow::Result<Version> {
@@ -622,26 +778,18 @@ impl World {
     }
 
     fn any_device(&mut self) -> usize {
-        usize::try_from(self.rng.below(self.devices.len() as u64)).expect("a few devices")
-    }
-
-    /// How far a clock is off, in milliseconds.
-    fn skew(&mut self) -> i64 {
-        *self.rng.pick(&[
-            0,
-            0,
-            700,
-            -900,
-            45_000,
-            -45_000,
-            3_600_000,
-            -3_600_000,
-            31_536_000_000,
-        ])
+        usize::try_from(self.dice.below(self.devices.len() as u64)).expect("a few devices")
     }
 
     fn say(&mut self, text: impl std::fmt::Display) {
-        self.trace.line(Timestamp(self.now.0 - START.0), text);
+        let at = Timestamp(self.now.0 - START.0);
+        if self.is_telling {
+            let seconds = at.0 / 1_000_000;
+            let millis = at.0 / 1_000 % 1_000;
+            self.story
+                .push(format!("{seconds:>6}.{millis:03} s  {text}"));
+        }
+        self.trace.line(at, text);
     }
 
     fn say_frame(&mut self, i: usize, way: &str, frame: &[u8]) {
@@ -653,6 +801,21 @@ impl World {
         };
         let hash = fold(SEED, frame);
         let line = format!("{name} {way} {hash:016x} {text}");
-        self.say(line);
+        self.trace.line(Timestamp(self.now.0 - START.0), line);
     }
+}
+
+/// How far a clock is off, in milliseconds.
+fn skew(rng: &mut Rng) -> i64 {
+    *rng.pick(&[
+        0,
+        0,
+        700,
+        -900,
+        45_000,
+        -45_000,
+        3_600_000,
+        -3_600_000,
+        31_536_000_000,
+    ])
 }

@@ -126,6 +126,13 @@ impl SqliteStorage {
         Ok(SqliteReader::new(self.place.clone(), self.catalog.clone())?)
     }
 
+    /// The writer's connection: for simulations that make its disk fail. Never write with it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.conn
+    }
+
     pub(crate) fn conn(&self) -> &Connection {
         &self.conn
     }

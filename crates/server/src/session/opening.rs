@@ -77,6 +77,11 @@ impl Session {
         let resume = self.resume(reader, &hello, signer, head).await?;
         let sight = Sight::new(granted, &grants, head.version);
         self.sent = head.version;
+        self.horizon = head.horizon;
+        self.is_behind = match &resume {
+            Resume::Continue => false,
+            Resume::Reload { reason, .. } => *reason != ReloadReason::Rules,
+        };
         let schema =
             (hello.schema_hash != self.context.info_hash).then(|| self.context.info.clone());
         let welcome = Welcome {

@@ -43,6 +43,14 @@ impl Outgoing {
         self.ready_bytes >= OUT_BYTES_MAX
     }
 
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.ready_bytes
+    }
+
+    pub(super) fn held_back_bytes(&self) -> usize {
+        self.held_back.iter().map(Vec::len).sum()
+    }
+
     pub(super) fn has_frames(&self) -> bool {
         !self.ready.is_empty()
     }

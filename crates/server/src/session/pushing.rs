@@ -69,6 +69,8 @@ impl Session {
         self.unanswered_bytes += body.len();
         let request = CommitRequest {
             lease: self.lease,
+            horizon: self.horizon,
+            is_behind: self.is_behind,
             changeset,
             sent: self.sent,
             refused: Arc::clone(&self.refused),

@@ -139,6 +139,8 @@ impl Bed {
                     identity: Arc::clone(session.identity()),
                     device: session.device(),
                     lease: Some(request.lease),
+                    horizon: Some(request.horizon),
+                    is_behind: request.is_behind,
                     changeset: request.changeset,
                     sent: request.sent,
                     refused: request.refused,

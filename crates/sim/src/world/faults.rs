@@ -3,14 +3,16 @@
 use anyhow::Context as _;
 use syncline_core::Version;
 
-use super::World;
+use super::{World, skew};
 use crate::{
     app::{Author, run},
+    link::Link,
     plan::Fault,
+    server::CRASH_POINTS,
 };
 
 /// Most devices of a run, copies included.
-const DEVICES_MAX: usize = 8;
+const DEVICES_MAX: usize = 24;
 
 impl World {
     pub(super) fn inflict(&mut self, fault: Fault) -> anyhow::Result<()> {
@@ -24,17 +26,70 @@ impl World {
                 Ok(())
             }
             Fault::Kill => {
-                if self.rng.percent(50) {
-                    self.kill(i);
-                } else {
+                match self.dice.below(4) {
+                    0 => self.kill(i),
+                    1 => self.devices[i].dies_before_transmit = self.devices[i].replica.is_some(),
                     // It dies in the middle of what it does next.
-                    let commits = self.rng.below(4);
-                    self.devices[i].light_fuse(commits);
+                    _ => {
+                        let commits = self.dice.below(4);
+                        self.devices[i].light_fuse(commits);
+                    }
                 }
                 Ok(())
             }
+            Fault::Clog | Fault::SlowReader => {
+                let both = fault == Fault::Clog;
+                let until = self.now.plus_millis(self.dice.below(20_000));
+                let way = if both { self.dice.below(3) } else { 1 };
+                if let Some(link) = &mut self.devices[i].link {
+                    if way != 1 {
+                        link.up.stall(self.now, until);
+                    }
+                    if way != 0 {
+                        link.down.stall(self.now, until);
+                    }
+                }
+                Ok(())
+            }
+            Fault::Swizzle => {
+                self.swizzle();
+                Ok(())
+            }
+            Fault::BrokenDisk => {
+                let after = self.dice.below(200);
+                self.devices[i].break_disk(after);
+                Ok(())
+            }
+            Fault::Crash => {
+                let point = *self.dice.pick(&CRASH_POINTS);
+                self.say(format!("the server is to die at {point:?}"));
+                self.server.crash_at(point);
+                Ok(())
+            }
+            Fault::ServerDisk => {
+                if self.server.is_up() {
+                    match self.dice.percent(50) {
+                        true => self.server.break_disk(Some(self.dice.below(3)), None),
+                        false => self.server.break_disk(None, Some(self.dice.below(400))),
+                    }
+                    let pause = self.dice.below(2_000);
+                    self.disk_at = Some(self.now.plus_millis(1 + pause));
+                }
+                Ok(())
+            }
+            Fault::Drift => {
+                let millionths = *self.dice.pick(&[-10_000, -500, 500, 10_000, 0]);
+                let now = self.now;
+                self.devices[i].drifts(millionths, now);
+                Ok(())
+            }
+            Fault::ServerClock => {
+                let hours = *self.dice.pick(&[0, -1, -1]);
+                self.server.skew = hours * 3_600_000_000;
+                Ok(())
+            }
             Fault::FullDisk => {
-                let commits = self.rng.below(3);
+                let commits = self.dice.below(3);
                 self.devices[i].light_fuse(commits);
                 Ok(())
             }
@@ -44,7 +99,7 @@ impl World {
             Fault::CopyDevice => self.copy_device(i),
             Fault::Outsider => self.write_outside(),
             Fault::Clock => {
-                self.devices[i].skew = self.skew() * 1_000;
+                self.devices[i].skew = skew(&mut self.dice) * 1_000;
                 Ok(())
             }
             Fault::Trim => self.trim(),
@@ -57,33 +112,53 @@ impl World {
 
     /// The connection ends; the server may not hear of it.
     pub(super) fn cut(&mut self, i: usize) -> anyhow::Result<()> {
-        let Some(link) = &self.devices[i].link else {
+        let Some(link) = self.devices[i].link.take() else {
             return Ok(());
         };
-        let session = link.session;
-        self.leave(session);
+        self.leave(link);
+        self.devices[i].patience.disturbed();
         self.devices[i].disconnected(self.now)
     }
 
-    fn leave(&mut self, session: syncline_server::SessionId) {
+    /// The server may not hear of the end, and go on with what is under way.
+    fn leave(&mut self, link: Link) {
         if self.rng.percent(30) {
-            self.ghosts.push(session);
+            self.ghosts.push((link.session, link.up));
         } else {
-            self.server.disconnect(session);
+            self.server.disconnect(link.session);
+        }
+    }
+
+    /// Directions stop one by one, and go on in an order of their own.
+    fn swizzle(&mut self) {
+        let mut from = self.now;
+        let end = 5_000;
+        for device in &mut self.devices {
+            let Some(link) = &mut device.link else {
+                continue;
+            };
+            for lane in [&mut link.up, &mut link.down] {
+                if self.dice.percent(40) {
+                    from = from.plus_millis(self.dice.below(300));
+                    lane.stall(from, from.plus_millis(self.dice.below(end)));
+                }
+            }
         }
     }
 
     pub(super) fn kill(&mut self, i: usize) {
         let pause = self.rng.below(5_000);
+        self.devices[i].patience.disturbed();
         let link = self.devices[i].kill(self.now.plus_millis(pause));
         if let Some(link) = link {
-            self.leave(link.session);
+            self.leave(link);
         }
     }
 
     /// The engine could not commit: its process dies, or it goes on without a connection.
     pub(super) fn burn_out(&mut self, i: usize) -> anyhow::Result<()> {
-        let goes_on = self.plan.full_disks && (!self.plan.kills || self.rng.percent(50));
+        let survives = self.plan.has(Fault::FullDisk) || self.plan.has(Fault::BrokenDisk);
+        let goes_on = survives && (!self.plan.has(Fault::Kill) || self.rng.percent(50));
         self.say(format!(
             "{} could not commit, goes on: {goes_on}",
             self.devices[i].name
@@ -101,13 +176,16 @@ impl World {
         }
     }
 
-    fn stop_server(&mut self) -> anyhow::Result<()> {
+    pub(super) fn stop_server(&mut self) -> anyhow::Result<()> {
         self.server.stop();
+        self.server.mend_disk();
+        self.disk_at = None;
         self.ghosts.clear();
         self.commit_at = None;
         let pause = self.rng.below(3_000);
         self.server_at = Some(self.now.plus_millis(pause));
         for i in 0..self.devices.len() {
+            self.devices[i].patience.disturbed();
             let hears_of_it = self.devices[i]
                 .link
                 .as_ref()
@@ -140,7 +218,7 @@ impl World {
         if self.device_copies.is_empty() {
             return Ok(());
         }
-        let which = usize::try_from(self.rng.below(self.device_copies.len() as u64))?;
+        let which = usize::try_from(self.dice.below(self.device_copies.len() as u64))?;
         let (i, copy, at) = self.device_copies.swap_remove(which);
         let parked = self.devices[i].parked()?;
         self.kill(i);
@@ -166,17 +244,18 @@ impl World {
 
     /// Another program writes the server's database.
     fn write_outside(&mut self) -> anyhow::Result<()> {
-        let with_keys = self.rng.percent(50);
+        let app = std::rc::Rc::clone(&self.model.app);
+        let with_keys = self.dice.percent(50);
         let database = &self.server.database;
         database.pragma_update(None, "foreign_keys", with_keys)?;
         let mut author = Author {
             conn: database,
-            rng: &mut self.rng,
+            rng: &mut self.dice,
             name: "server",
             next_id: &mut self.next_id,
         };
-        let script = author.script()?;
-        let done = run(database, &script, &mut self.rng).context("write outside")?;
+        let script = app.script(&mut author)?;
+        let done = run(database, &script, &mut self.dice).context("write outside")?;
         self.say(format!("outside, {done}: {}", script.statements.join("; ")));
         if let Some(step) = script.step.filter(|_| done) {
             self.model.stepped(step, "server", self.now);
@@ -189,8 +268,8 @@ impl World {
 
     /// The server forgets all but the last moments.
     fn trim(&mut self) -> anyhow::Result<()> {
-        let age = self.rng.below(20_000) * 1_000;
-        let horizon = Version(self.now.0.saturating_sub(age));
+        let age = self.dice.below(20_000) * 1_000;
+        let horizon = Version(self.server.local(self.now).0.saturating_sub(age));
         self.server.trim(horizon)?;
         if self.server.is_up() {
             self.model.horizon = self.model.horizon.max(horizon);

@@ -4,19 +4,24 @@ use anyhow::bail;
 use syncline_core::Timestamp;
 
 use super::World;
-use crate::{app::USERS, schema::Truth};
+use crate::{checker::liveness::REST_WITHIN_MS, schema::Truth};
 
-/// How long it may take, in virtual time: longer than any pause before connecting again, and
-/// than the longest silence that either side puts up with.
-const REST_WITHIN_MS: u64 = 300_000;
 const LOOK_EVERY_MS: u64 = 250;
 
 impl World {
     pub(super) fn come_to_rest(&mut self) -> anyhow::Result<()> {
         self.say("faults end");
         self.model.counts.add("rounds");
+        self.server.mend_disk();
+        self.server.forget_crash();
+        self.disk_at = None;
         for i in 0..self.devices.len() {
             self.devices[i].put_out_fuse();
+            self.devices[i].dies_before_transmit = false;
+            if let Some(link) = &mut self.devices[i].link {
+                link.up.heal();
+                link.down.heal();
+            }
             let is_dark = self.devices[i]
                 .link
                 .as_ref()
@@ -54,8 +59,10 @@ impl World {
         let head = self.server_head()?;
         let truth = Truth::read(
             &self.server.database,
+            &self.model.app,
             &self.model.numbers,
             self.server.rules,
+            &self.server.plan,
         )?;
         self.model.moment(head, truth.clone(), 1);
         for i in 0..self.devices.len() {
@@ -71,7 +78,8 @@ impl World {
         }
         self.model.check_rest(&truth, &self.devices)?;
         self.model.check_log(&self.server.database)?;
-        self.server.audit(USERS)?;
+        let app = std::rc::Rc::clone(&self.model.app);
+        self.server.audit(app.users())?;
         let at = Timestamp(self.now.0 - super::START.0);
         self.trace.line(at, "everything is at rest");
         Ok(())

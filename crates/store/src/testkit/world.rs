@@ -160,6 +160,8 @@ impl<S: Storage> World<S> {
             identity: known.identity,
             device: known.id,
             lease: None,
+            horizon: None,
+            is_behind: false,
             changeset,
             sent: Version(Version::LIMIT - 1),
             refused: Arc::new(known.refused.into()),

@@ -131,6 +131,8 @@ pub(crate) async fn push<B: Backend>(
         identity,
         device,
         lease: None,
+        horizon: None,
+        is_behind: false,
         changeset,
         sent,
         refused: Arc::default(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
+use syncline_core::{Hlc, Lease, Timestamp, Version, wire::Verdict};
 
 use super::{garden, row, verdict};
 use crate::{Reader as _, Storage as _, testkit::block_on};
@@ -207,4 +207,58 @@ fn pl3_below_the_horizon_nothing_is_applied_twice() {
     forked.changeset.may_be_applied_already = true;
     let outcome = world.commit(&[forked]);
     assert_eq!(verdict(&outcome.results[0]), "may_be_applied_already");
+}
+
+/// A clock that is far ahead says nothing about when a changeset was sealed.
+#[test]
+fn pl3_a_device_from_below_the_horizon_applies_nothing_twice_whatever_its_clock() {
+    let mut world = garden();
+    let changes = world
+        .draw()
+        .set("tasks", "t", Version::ZERO, &[("title", "ahead".into())])
+        .done();
+    let mut ahead = world.submission("ada", changes);
+    ahead.changeset.hlc = Hlc::at(world.now.plus_millis(365 * 86_400_000));
+    let outcome = world.commit(&[ahead.clone()]);
+    let Verdict::Accepted(version) = outcome.results[0].verdict else {
+        panic!("{:?}", outcome.results)
+    };
+    world.now = world.now.plus_millis(3_600_000);
+    world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
+    });
+    block_on(world.storage.trim(version)).unwrap();
+    ahead.is_behind = true;
+    let outcome = world.commit(&[ahead]);
+    assert_eq!(verdict(&outcome.results[0]), "may_be_applied_already");
+}
+
+/// What the horizon passed after the device was told of it is looked at again, not applied.
+#[test]
+fn pl3_a_changeset_that_the_horizon_overtook_has_to_be_judged_anew() {
+    let mut world = garden();
+    let changes = world
+        .draw()
+        .set("tasks", "t", Version::ZERO, &[("title", "copy".into())])
+        .done();
+    let mut overtaken = world.submission("ada/copy", changes);
+    overtaken.horizon = Some(Version::ZERO);
+    world.now = world.now.plus_millis(3_600_000);
+    let young = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
+    });
+    block_on(world.storage.trim(young.version())).unwrap();
+    let outcome = world.commit(&[overtaken.clone()]);
+    let Verdict::Refused(refusal) = &outcome.results[0].verdict else {
+        panic!("{:?}", outcome.results)
+    };
+    assert_eq!((refusal.code.as_str(), refusal.retry), ("gap", true));
+
+    overtaken.horizon = Some(young.version());
+    let outcome = world.commit(&[overtaken]);
+    assert_eq!(
+        verdict(&outcome.results[0]),
+        "accepted",
+        "it was judged by this horizon, and its number was not counted"
+    );
 }

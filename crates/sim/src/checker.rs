@@ -1,0 +1,4 @@
+//! What is judged beside the rows themselves: that things go on, and that nothing grows.
+
+pub(crate) mod bounded;
+pub(crate) mod liveness;

@@ -1,0 +1,90 @@
+//! What is simulated: an app of the simulator's own, of which everything is known, or one of
+//! which only the configuration is.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use crate::{
+    app::{Author, Script, USERS},
+    given::Given,
+    schema::{LOCAL, ROWS_BEFORE, RowName, RuleSet, TABLES, TableShape, Truth},
+};
+
+/// Tables, rules, people and what they do.
+#[derive(Debug)]
+pub struct App(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Own,
+    Given(Given),
+}
+
+impl App {
+    /// The simulator's own: every kind of key, rule and merging, and a model beside the engine.
+    #[must_use]
+    pub fn own() -> Rc<Self> {
+        Rc::new(Self(Kind::Own))
+    }
+
+    /// The app of a configuration; `users` are the people who write in it.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, or what of it cannot be simulated.
+    pub fn of_config(file: &str, text: &str, users: &[String]) -> anyhow::Result<Rc<Self>> {
+        anyhow::ensure!(!users.is_empty(), "nobody writes: name at least one user");
+        let given = Given::parse(file, text, users)?;
+        Ok(Rc::new(Self(Kind::Given(given))))
+    }
+
+    /// Whether more is known of it than its configuration says.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.0, Kind::Own)
+    }
+
+    /// The configuration's name and text.
+    pub(crate) fn config(&self, rules: RuleSet) -> (String, String) {
+        match &self.0 {
+            Kind::Own => ("syncline.toml".into(), rules.config()),
+            Kind::Given(given) => (given.file.clone(), given.config.clone()),
+        }
+    }
+
+    pub(crate) fn tables(&self) -> &[TableShape] {
+        match &self.0 {
+            Kind::Own => TABLES,
+            Kind::Given(given) => &given.shapes,
+        }
+    }
+
+    pub(crate) fn users(&self) -> &[&'static str] {
+        match &self.0 {
+            Kind::Own => USERS,
+            Kind::Given(given) => &given.users,
+        }
+    }
+
+    /// The tables and rows of a file from before it met a server, where there are such files.
+    pub(crate) fn before(&self) -> Option<(&'static str, &'static str)> {
+        self.is_own().then_some((LOCAL, ROWS_BEFORE))
+    }
+
+    /// What somebody does next.
+    pub(crate) fn script(&self, author: &mut Author<'_>) -> rusqlite::Result<Script> {
+        match &self.0 {
+            Kind::Own => author.script(),
+            Kind::Given(given) => given.script(author),
+        }
+    }
+
+    /// The rows `user` may see.
+    pub(crate) fn visible(&self, truth: &Truth, user: &str) -> BTreeSet<RowName> {
+        match (&self.0, truth.live()) {
+            (Kind::Given(_), Some((live, context))) => live
+                .readable(context, user, |stored| {
+                    truth.name(stored.table, &stored.key)
+                })
+                .collect(),
+            (Kind::Own | Kind::Given(_), _) => truth.visible(user),
+        }
+    }
+}
