@@ -19,7 +19,7 @@ Exit codes (docs/cli.md says what to do):
    0 done                      9 disk full                  18 other protocol version
    1 unexpected               10 not attached               19 file of a newer program
    2 wrong arguments          11 is there or attached       20 rows in doubt, or not confirmed
-   3 mistake in syncline.toml 12 no server given, or bad    21 verify found differences
+   3 mistake in syncline.toml 12 no server given, or bad    21 verify or sim: differences
    4 no such file or id       13 server unreachable         22 table cannot sync
    5 no SQLite database       14 no Syncline server         23 refused by the server
    6 damaged database         15 no token, or a wrong one   24 cannot listen

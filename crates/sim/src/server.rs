@@ -591,6 +591,8 @@ impl Running {
                 results: outcome.results,
                 head: outcome.head.map_or(self.last_head, |head| head.version),
                 entries: outcome.entries.len(),
+                submissions,
+                log: outcome.entries,
             });
         }
         self.context.recent.push(&outcome.entries);

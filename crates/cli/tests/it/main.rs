@@ -25,6 +25,7 @@ mod refused;
 mod settings;
 mod sharing;
 mod sidecar;
+mod sim;
 mod trouble;
 mod two_devices;
 mod unfit;
