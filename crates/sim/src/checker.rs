@@ -1,4 +1,6 @@
 //! What is judged beside the rows themselves: that things go on, and that nothing grows.
 
+pub(crate) mod atomic;
 pub(crate) mod bounded;
+pub(crate) mod causal;
 pub(crate) mod liveness;

@@ -14,6 +14,7 @@ use syncline_core::{
 use syncline_replica::{QueueState, QueuedChangeset};
 
 use crate::{
+    checker::{atomic, causal::History},
     device::Device,
     schema::{RowName, Truth, literal_key, read_rows},
     subject::App,
@@ -55,6 +56,9 @@ pub(crate) struct Model {
     /// Ids up to here may have been forgotten by the server.
     pub(crate) horizon: Version,
     pub(crate) counts: Counts,
+    causal: History,
+    /// Steps that were refused somewhere.
+    excused: BTreeSet<String>,
     pub(crate) tables: BTreeMap<&'static str, TableSeen>,
 }
 
@@ -116,6 +120,8 @@ impl Model {
             parked_once: BTreeSet::new(),
             horizon: Version::ZERO,
             counts: Counts::default(),
+            causal: History::default(),
+            excused: BTreeSet::new(),
             tables: BTreeMap::new(),
         }
     }
@@ -294,6 +300,7 @@ impl Model {
         self.history_rows = self.history.values().map(|m| m.truth.rows.len()).sum();
         self.accepted.retain(|_, known| *known <= version);
         self.forgive("server", at);
+        self.causal.forget_all();
     }
 
     /// `author` went back to what was there at `at`.
@@ -313,6 +320,7 @@ impl Model {
     }
 
     pub(crate) fn stepped(&mut self, step: String, author: &str, at: Timestamp) {
+        self.causal.wrote(author, &step);
         let author = author.to_owned();
         self.steps.insert(
             step,
@@ -467,6 +475,62 @@ impl Model {
         Ok(true)
     }
 
+    /// What a device shows between checkpoints contradicts nothing that it or others have seen,
+    /// and no half of a transaction shows.
+    pub(crate) fn check_shown(&mut self, device: &Device) -> anyhow::Result<()> {
+        if !self.app.is_own() {
+            return Ok(());
+        }
+        let rows = read_rows(&device.app, self.app.tables())?;
+        check_pairs(&rows).map_err(|error| error.context(device.name.clone()))?;
+        let Some(replica) = &device.replica else {
+            return Ok(());
+        };
+        // The promises hold for what is live.
+        let activity = replica.activity()?;
+        if activity.loading.is_some() || activity.seeding || replica.checkpoint()?.is_none() {
+            return Ok(());
+        }
+        let steps = rows.keys().filter(|(table, _)| *table == "steps");
+        let shown = steps
+            .map(|(_, key)| key.trim_matches('\'').to_owned())
+            .collect();
+        let mut parked = BTreeSet::new();
+        for changeset in replica.queue(None, usize::MAX)? {
+            if matches!(changeset.state, QueueState::Parked { .. }) {
+                parked.extend(steps_of(&changeset));
+            }
+        }
+        // What was refused anywhere is waiting there for a person, or was given up.
+        self.excused.extend(parked);
+        let steps = &self.steps;
+        let excused = &self.excused;
+        let truth = self
+            .history
+            .last_key_value()
+            .map(|(_, moment)| &moment.truth.rows);
+        let has_arrived = |id: &str| {
+            let name = ("steps", format!("'{id}'"));
+            truth.is_some_and(|rows| rows.contains_key(&name))
+        };
+        // What others wrote and the server has not got is nobody's to see: it may be refused.
+        let is_excused = |id: &str| match steps.get(id) {
+            Some(step) => {
+                let is_own = step.author == device.name;
+                step.may_be_lost || excused.contains(id) || (!is_own && !has_arrived(id))
+            }
+            None => true,
+        };
+        let read = self.causal.read(&device.name, &shown, is_excused);
+        self.counts.add("reads between checkpoints");
+        read.map_err(|anomaly| anyhow::anyhow!("{} {anomaly}", device.name))
+    }
+
+    /// What this device shows has nothing to do with what it showed before.
+    pub(crate) fn forget_reads(&mut self, device: &str) {
+        self.causal.forget_reader(device);
+    }
+
     /// Nothing that was written is lost, and nothing counts twice (invariant 2).
     pub(crate) fn check_rest(&mut self, truth: &Truth, devices: &[Device]) -> anyhow::Result<()> {
         self.look_at_tables(truth, devices)?;
@@ -545,16 +609,11 @@ impl Model {
 
 /// Both halves of each pair are there, and add up to zero (invariant 4).
 fn check_pairs(rows: &BTreeMap<RowName, Vec<String>>) -> anyhow::Result<()> {
-    let mut sums: BTreeMap<&String, i64> = BTreeMap::new();
-    for ((table, _), values) in rows {
-        if *table == "pairs" {
-            *sums.entry(&values[0]).or_insert(0) += values[1].parse::<i64>()?;
-        }
-    }
-    match sums.iter().find(|(_, sum)| **sum != 0) {
-        Some((pair, _)) => bail!("half of a transaction shows in {pair}"),
-        None => Ok(()),
-    }
+    let pairs = rows.iter().filter(|((table, _), _)| *table == "pairs");
+    let values: Vec<_> = pairs
+        .map(|(_, values)| Ok((&values[0], values[1].parse::<i64>()?)))
+        .collect::<Result<_, std::num::ParseIntError>>()?;
+    atomic::check_pairs(values.into_iter())
 }
 
 fn rows_of(changeset: &QueuedChangeset) -> impl Iterator<Item = (String, String)> + '_ {

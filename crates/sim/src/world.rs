@@ -274,6 +274,8 @@ impl World {
         if count == 0 {
             return Ok(());
         }
+        self.model.check_shown(&self.devices[i])?;
+        let device = &mut self.devices[i];
         let mut author = Author {
             conn: &device.app,
             rng: &mut self.dice,

@@ -227,6 +227,7 @@ impl World {
         device.restore(&copy)?;
         let name = device.name.clone();
         self.model.forgive(&name, at);
+        self.model.forget_reads(&name);
         self.say(format!("{name} went back to {at:?}"));
         Ok(())
     }
