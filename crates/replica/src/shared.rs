@@ -3,6 +3,7 @@
 use std::{cell::Cell, ops::Deref};
 
 use rusqlite::{Connection, config::DbConfig};
+use syncline_core::planted;
 
 use crate::{db::Doing, error::ReplicaError, repeat};
 
@@ -61,8 +62,8 @@ impl Shared {
                 foreign_keys: is_on(FOREIGN_KEYS)?,
             }));
             self.switch(Switches {
-                triggers: false,
-                foreign_keys: false,
+                triggers: planted!(EchoCaptured),
+                foreign_keys: planted!(CascadeOnLostGrant),
             })?;
         }
         repeat::awake(&self.conn, work)

@@ -1,7 +1,9 @@
 //! One run: devices, a server, time, and what goes wrong.
 
 mod faults;
+mod people;
 mod rest;
+mod serve;
 
 use std::{
     any::Any,
@@ -17,7 +19,6 @@ use syncline_replica::{Event, QueuedChangeset, Replica};
 use syncline_server::SessionId;
 
 use crate::{
-    app::{Author, run},
     describe::{client_frame, server_frame},
     device::{Birth, Device},
     link::{Lane, Link},
@@ -25,7 +26,6 @@ use crate::{
     oracle::Oracle,
     plan::{Fault, Plan, Scenario},
     rng::Rng,
-    schema::Truth,
     script::{Act, Script, Step},
     server::Server,
     subject::App,
@@ -261,116 +261,6 @@ impl World {
         Ok(())
     }
 
-    /// Somebody uses the app of one of the devices.
-    fn edit(&mut self) -> anyhow::Result<()> {
-        let i = self.any_device();
-        let now = self.now;
-        let device = &mut self.devices[i];
-        device.local(now);
-        let app = Rc::clone(&self.model.app);
-        let last = app.tables().last().map_or("", |table| table.name);
-        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
-        let count: i64 = device.app.query_row(has_tables, [last], |row| row.get(0))?;
-        if count == 0 {
-            return Ok(());
-        }
-        self.model.check_shown(&self.devices[i])?;
-        let device = &mut self.devices[i];
-        let mut author = Author {
-            conn: &device.app,
-            rng: &mut self.dice,
-            name: &device.name,
-            next_id: &mut device.next_id,
-        };
-        let mut script = match app.is_own() && self.plan.bulk && author.rng.percent(BULK_PERCENT) {
-            true => author.bulk(),
-            false => app.script(&mut author)?,
-        };
-        // Before a device has met its server, the strategies of its columns are not known.
-        let has_met = device.checkpoint > Version::ZERO;
-        if script.step.is_some() && !has_met {
-            script = Default::default();
-        }
-        let done = run(&device.app, &script, &mut self.dice)?;
-        let wait = match self.dice.below(10) {
-            0 => self.dice.below(20_000),
-            1..=3 => self.dice.below(500),
-            _ => self.dice.below(20),
-        };
-        let at = now.plus_millis(wait);
-        device.wake_at = Some(device.wake_at.map_or(at, |earlier| earlier.min(at)));
-        let name = device.name.clone();
-        self.say(format!(
-            "{name} {}{}: {}",
-            if done { "writes" } else { "fails to write" },
-            if script.is_marked { " (marked)" } else { "" },
-            script.statements.join("; ")
-        ));
-        self.model
-            .counts
-            .add(if done { "edits" } else { "edits that failed" });
-        if let Some(step) = script.step.filter(|_| done) {
-            self.model.stepped(step, &name, now);
-        }
-        Ok(())
-    }
-
-    /// Has the engine look at the file. What is not sealed when a file is copied is sealed by each
-    /// copy for itself, and so counts as the edit of two people. Whether the engine did it.
-    fn seal(&mut self, i: usize) -> anyhow::Result<bool> {
-        let is_done = self.devices[i].call(self.now, Replica::wake)?.is_some();
-        self.after_call(i)?;
-        Ok(is_done && self.devices[i].replica.is_some())
-    }
-
-    /// Somebody looks at what was refused, and at conflicts.
-    fn tend_queue(&mut self) -> anyhow::Result<()> {
-        use syncline_replica::{QueueState, Resolution};
-        let i = self.any_device();
-        let Some(replica) = &self.devices[i].replica else {
-            return Ok(());
-        };
-        let parked: Vec<_> = replica
-            .queue(None, usize::MAX)?
-            .into_iter()
-            .filter(|changeset| matches!(changeset.state, QueueState::Parked { .. }))
-            .collect();
-        let conflicts = replica.status()?.conflicts;
-        if !parked.is_empty() {
-            let changeset = self.dice.pick(&parked).clone();
-            let retry = self.dice.percent(60);
-            if !retry {
-                self.model.discarded(&changeset);
-            }
-            let what = if retry { "retries" } else { "discards" };
-            self.say(format!("{} {what} {}", self.devices[i].name, changeset.id));
-            self.model.counts.add(what);
-            let id = changeset.id;
-            self.call(i, |replica, now| match retry {
-                true => replica.retry(id, now).map(drop),
-                false => replica.discard(id),
-            })?;
-        } else if conflicts > 0 {
-            let conflict = replica.conflicts(true)?.swap_remove(0);
-            let resolution = match self.dice.percent(50) {
-                true => Resolution::Mine,
-                false => Resolution::Theirs,
-            };
-            self.say(format!("{} resolves {}", self.devices[i].name, conflict.id));
-            self.model.counts.add("resolves");
-            let now = self.devices[i].local(self.now);
-            let device = &mut self.devices[i];
-            if let Some(replica) = &mut device.replica {
-                // It may be refused: the row may be gone meanwhile.
-                let resolved = replica.resolve(&conflict.id, &resolution, now);
-                let told = format!("{} resolved: {resolved:?}", device.name);
-                self.say(told);
-                self.after_call(i)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Lets everything happen that is due until then.
     fn advance(&mut self, until: Timestamp) -> anyhow::Result<()> {
         self.happened = 0;
@@ -427,105 +317,6 @@ impl World {
                 );
             }
         }
-        Ok(())
-    }
-
-    /// What is due at the server.
-    fn serve(&mut self) -> anyhow::Result<()> {
-        let now = self.now;
-        if self.server_at.is_some_and(|at| at <= now) {
-            self.server_at = None;
-            self.server.resume(now)?;
-            self.say("the server is up");
-            let head = self.server_head()?;
-            self.remember(head, 2)?;
-            self.commit_at = Some(now);
-        }
-        if self.disk_at.is_some_and(|at| at <= now) {
-            self.disk_at = None;
-            self.server.mend_disk();
-        }
-        self.hear_ghosts()?;
-        if self.commit_at.is_some_and(|at| at <= now) {
-            self.commit_at = None;
-            self.commit()?;
-            if self.server.has_waiting() {
-                self.commit_soon();
-            }
-        }
-        self.server.tick(now)?;
-        self.bury_server()
-    }
-
-    /// What a connection sent before its other end was gone.
-    fn hear_ghosts(&mut self) -> anyhow::Result<()> {
-        let now = self.now;
-        for i in 0..self.ghosts.len() {
-            while self.server.listens(self.ghosts[i].0)
-                && let Some(frame) = self.ghosts[i].1.receive(now)
-            {
-                let session = self.ghosts[i].0;
-                let text = client_frame(&frame, &self.model.numbers);
-                self.trace.line(
-                    Timestamp(now.0 - START.0),
-                    format!("late on {session:?}: {text}"),
-                );
-                self.server.receive(session, &frame, now)?;
-                if self.server.has_waiting() && self.commit_at.is_none() {
-                    self.commit_soon();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A server that has died at a named point starts again after a while.
-    fn bury_server(&mut self) -> anyhow::Result<()> {
-        if !self.server.is_dead() {
-            return Ok(());
-        }
-        self.say("the server dies");
-        self.stop_server()
-    }
-
-    fn commit_soon(&mut self) {
-        let pause = match self.rng.below(30) {
-            0 => self.rng.below(3_000),
-            _ => self.rng.below(6),
-        };
-        let at = self.now.plus_millis(pause);
-        self.commit_at = Some(self.commit_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn commit(&mut self) -> anyhow::Result<()> {
-        let max = usize::try_from(1 + self.rng.below(self.plan.group_max))?;
-        let Some(done) = self.server.commit(max, self.now)? else {
-            return Ok(());
-        };
-        let has_disk = self.disk_at.is_none();
-        for result in &done.results {
-            self.say(format!("committed {result:?}"));
-            self.model.answered(result, has_disk)?;
-        }
-        if done.entries > 0 {
-            self.say(format!("the log ends at {:?}", done.head));
-            self.remember(done.head, done.entries)?;
-        }
-        if !self.model.app.is_own() {
-            return Ok(());
-        }
-        self.oracle.judge(&done, &self.model, &self.server.database)
-    }
-
-    fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {
-        let truth = Truth::read(
-            &self.server.database,
-            &self.model.app,
-            &self.model.numbers,
-            self.server.rules,
-            &self.server.plan,
-        )?;
-        self.model.moment(version, truth, entries);
         Ok(())
     }
 

@@ -64,6 +64,7 @@ seen! {
     cursor_off_by_one: CursorOffByOne by 2,
     caught_up_never_said: CaughtUpNeverSaid by 0,
     half_checkpoint_shown: HalfCheckpointShown by 7,
+    echo_captured: EchoCaptured by 0,
     replace_eviction_unseen: ReplaceEvictionUnseen by 0,
     base_off_by_one: BaseOffByOne by 0,
     removed_when_sent: RemovedWhenSent by 0,
@@ -72,15 +73,11 @@ seen! {
     dependants_sent: DependantsSent by 4,
     lost_tail_not_resent: LostTailNotResent by 3,
     absence_ignored: AbsenceIgnored by 1,
+    cascade_on_lost_grant: CascadeOnLostGrant by 0,
 }
 
 /// Not seen, or not often enough, with the reason.
 const UNSEEN: &[(Planted, &str)] = &[
-    (
-        Planted::EchoCaptured,
-        "it never comes to rest, which takes minutes to see",
-    ),
-    (Planted::CascadeOnLostGrant, "as EchoCaptured"),
     (
         Planted::MergeByArrival,
         "all replicas agree with the server: nothing computes the winner besides",

@@ -1,0 +1,121 @@
+//! What people do at their devices: they use the app, and look at what was refused.
+
+use std::rc::Rc;
+
+use syncline_core::Version;
+use syncline_replica::Replica;
+
+use super::{BULK_PERCENT, World};
+use crate::app::{Author, run};
+
+impl World {
+    /// Somebody uses the app of one of the devices.
+    pub(super) fn edit(&mut self) -> anyhow::Result<()> {
+        let i = self.any_device();
+        let now = self.now;
+        let device = &mut self.devices[i];
+        device.local(now);
+        let app = Rc::clone(&self.model.app);
+        let last = app.tables().last().map_or("", |table| table.name);
+        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
+        let count: i64 = device.app.query_row(has_tables, [last], |row| row.get(0))?;
+        if count == 0 {
+            return Ok(());
+        }
+        self.model.check_shown(&self.devices[i])?;
+        let device = &mut self.devices[i];
+        let mut author = Author {
+            conn: &device.app,
+            rng: &mut self.dice,
+            name: &device.name,
+            next_id: &mut device.next_id,
+        };
+        let mut script = match app.is_own() && self.plan.bulk && author.rng.percent(BULK_PERCENT) {
+            true => author.bulk(),
+            false => app.script(&mut author)?,
+        };
+        // Before a device has met its server, the strategies of its columns are not known.
+        let has_met = device.checkpoint > Version::ZERO;
+        if script.step.is_some() && !has_met {
+            script = Default::default();
+        }
+        let done = run(&device.app, &script, &mut self.dice)?;
+        let wait = match self.dice.below(10) {
+            0 => self.dice.below(20_000),
+            1..=3 => self.dice.below(500),
+            _ => self.dice.below(20),
+        };
+        let at = now.plus_millis(wait);
+        device.wake_at = Some(device.wake_at.map_or(at, |earlier| earlier.min(at)));
+        let name = device.name.clone();
+        self.say(format!(
+            "{name} {}{}: {}",
+            if done { "writes" } else { "fails to write" },
+            if script.is_marked { " (marked)" } else { "" },
+            script.statements.join("; ")
+        ));
+        self.model
+            .counts
+            .add(if done { "edits" } else { "edits that failed" });
+        if let Some(step) = script.step.filter(|_| done) {
+            self.model.stepped(step, &name, now);
+        }
+        Ok(())
+    }
+
+    /// Has the engine look at the file. What is not sealed when a file is copied is sealed by each
+    /// copy for itself, and so counts as the edit of two people. Whether the engine did it.
+    pub(super) fn seal(&mut self, i: usize) -> anyhow::Result<bool> {
+        let is_done = self.devices[i].call(self.now, Replica::wake)?.is_some();
+        self.after_call(i)?;
+        Ok(is_done && self.devices[i].replica.is_some())
+    }
+
+    /// Somebody looks at what was refused, and at conflicts.
+    pub(super) fn tend_queue(&mut self) -> anyhow::Result<()> {
+        use syncline_replica::{QueueState, Resolution};
+        let i = self.any_device();
+        let Some(replica) = &self.devices[i].replica else {
+            return Ok(());
+        };
+        let parked: Vec<_> = replica
+            .queue(None, usize::MAX)?
+            .into_iter()
+            .filter(|changeset| matches!(changeset.state, QueueState::Parked { .. }))
+            .collect();
+        let conflicts = replica.status()?.conflicts;
+        if !parked.is_empty() {
+            let changeset = self.dice.pick(&parked).clone();
+            let retry = self.dice.percent(60);
+            if !retry {
+                self.model.discarded(&changeset);
+            }
+            let what = if retry { "retries" } else { "discards" };
+            self.say(format!("{} {what} {}", self.devices[i].name, changeset.id));
+            self.model.counts.add(what);
+            let id = changeset.id;
+            self.call(i, |replica, now| match retry {
+                true => replica.retry(id, now).map(drop),
+                false => replica.discard(id),
+            })?;
+        } else if conflicts > 0 {
+            let conflict = replica.conflicts(true)?.swap_remove(0);
+            let resolution = match self.dice.percent(50) {
+                true => Resolution::Mine,
+                false => Resolution::Theirs,
+            };
+            self.say(format!("{} resolves {}", self.devices[i].name, conflict.id));
+            self.model.counts.add("resolves");
+            let now = self.devices[i].local(self.now);
+            let device = &mut self.devices[i];
+            if let Some(replica) = &mut device.replica {
+                // It may be refused: the row may be gone meanwhile.
+                let resolved = replica.resolve(&conflict.id, &resolution, now);
+                let told = format!("{} resolved: {resolved:?}", device.name);
+                self.say(told);
+                self.after_call(i)?;
+            }
+        }
+        Ok(())
+    }
+}
