@@ -3,7 +3,7 @@
 //! Compiled only with the feature `planted`, which nothing but the simulator's tests turns on;
 //! without it every question is `false` at compile time and costs nothing. A bug is one line where
 //! it would be made, `if planted!(DigestNotUpdated) { … }`, and bites on the threads that
-//! [`plant`] was called on.
+//! `plant` was called on.
 
 use crate::value::Value;
 
