@@ -80,7 +80,7 @@ impl FileWatch {
                         Telling::Never
                     }
                 };
-                // What was written before, nobody tells.
+                // What was written before, nobody tells: the file is looked at now.
             }
             Telling::Never => pause.await,
             Telling::By(told) => tokio::select! {
