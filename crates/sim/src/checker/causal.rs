@@ -119,7 +119,10 @@ impl History {
                 });
             }
         }
-        seen.clone_from(shown);
+        // Of what was written before the server lost its end, a device may still show what it is
+        // about to lose.
+        let known = shown.iter().filter(|id| self.writes.contains_key(*id));
+        *seen = known.cloned().collect();
         Ok(())
     }
 
@@ -231,5 +234,12 @@ mod tests {
         history
             .read("a", &set(&[]), |_| false)
             .expect("the server lost everything");
+        let (before, after) = (set(&["1", "2"]), set(&[]));
+        history
+            .read("c", &before, |_| false)
+            .expect("not connected yet");
+        history
+            .read("c", &after, |_| false)
+            .expect("the server has lost them");
     }
 }
