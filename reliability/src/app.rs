@@ -6,26 +6,30 @@
 //! | `open HAVE MAX` | at start: how many edits of its own the file holds, and the number of the last |
 //! | `made N` | the COMMIT of edit N returned |
 //! | `acked N` | the engine told that the server has all edits up to N |
+//! | `wrote N MICROS`, `saw NAME N MICROS` | with `--timed`: when edit N was committed, and when the newest edit of another device was in the file |
+//! | `live` | connected, and in step with the server |
 //! | `rest WAITING` | asked by `look`: changesets that wait |
 //! | `note TEXT` | anything else that the engine or SQLite told |
 //!
-//! It hears `stop`, `go`, `pace MICROSECONDS`, `hurry` (connect now), `look` and `end`.
+//! It hears `stop`, `go`, `pace MICROSECONDS`, `hurry` (connect now), `off` (disconnect), `on`,
+//! `look` and `end`.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
 use rusqlite::Connection;
 use syncline::{Config, Event, QueueState, QueuedChangeset, Value, blocking::SyncManager};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// The app's database, attached.
     #[arg(long)]
@@ -42,6 +46,12 @@ pub(crate) struct Args {
     /// Begin without edits, until told `go`.
     #[arg(long)]
     quiet: bool,
+    /// Delete own edits older than so many.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// Tell when edits are made and seen.
+    #[arg(long)]
+    timed: bool,
 }
 
 struct State {
@@ -53,6 +63,8 @@ struct State {
 
 /// How many edits may wait to be acknowledged: listing what waits takes longer the more it is.
 const AHEAD_MAX: u64 = 80;
+/// How often the file is looked at for others' edits.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
@@ -97,8 +109,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     });
     let (watched, seen) = (sync.clone(), Arc::clone(&state));
     std::thread::spawn(move || acknowledge(&watched, &seen));
-    let (name, edits) = (args.name.clone(), Arc::clone(&state));
-    std::thread::spawn(move || write(&conn, &name, &edits));
+    if args.timed {
+        let (file, name) = (args.file.clone(), args.name.clone());
+        std::thread::spawn(move || {
+            if let Err(error) = watch(&file, &name) {
+                note("watch", error);
+            }
+        });
+    }
+    let (own, edits) = (args.clone(), Arc::clone(&state));
+    std::thread::spawn(move || write(&conn, &own, &edits));
 
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -107,6 +127,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ["go"] => state.writes.store(true, Ordering::SeqCst),
             ["pace", micros] => state.pace.store(micros.parse()?, Ordering::SeqCst),
             ["hurry"] => sync.handle().foreground(),
+            ["off"] => sync.handle().stop_auto_sync(),
+            ["on"] => {
+                sync.handle().start_auto_sync();
+                sync.handle().foreground();
+            }
             ["look"] => match sync.status() {
                 Ok(Some(status)) => say(&format!("rest {}", status.waiting + status.accepted)),
                 Ok(None) => note("status", "not attached"),
@@ -120,7 +145,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Makes edits, one transaction each, numbered without gaps.
-fn write(conn: &Connection, name: &str, state: &State) {
+fn write(conn: &Connection, args: &Args, state: &State) {
+    let name = &args.name;
     let mut n = state.made.load(Ordering::SeqCst) + 1;
     loop {
         std::thread::sleep(Duration::from_micros(state.pace.load(Ordering::SeqCst)));
@@ -129,7 +155,7 @@ fn write(conn: &Connection, name: &str, state: &State) {
             std::thread::sleep(Duration::from_millis(2));
             continue;
         }
-        if let Err(error) = edit(conn, name, n) {
+        if let Err(error) = edit(conn, args, n) {
             note("edit", error);
             std::thread::sleep(Duration::from_millis(20));
             // A commit that failed may have been done all the same.
@@ -138,9 +164,47 @@ fn write(conn: &Connection, name: &str, state: &State) {
             }
         }
         state.made.store(n, Ordering::SeqCst);
+        if args.timed {
+            say(&format!("wrote {n} {}", micros()));
+        }
         say(&format!("made {n}"));
         n += 1;
     }
+}
+
+/// Tells when the newest edit of each other device is in the file.
+fn watch(file: &Path, name: &str) -> rusqlite::Result<()> {
+    let conn = Connection::open(file)?;
+    conn.busy_timeout(Duration::from_secs(20))?;
+    let mut version = conn.prepare("PRAGMA data_version")?;
+    let mut pairs = conn.prepare(
+        "SELECT replace(id, '-a', ''), n FROM pairs WHERE id LIKE '%-a' AND id <> ?1 || '-a'",
+    )?;
+    let mut last = (0_i64, BTreeMap::<String, i64>::new());
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        let now = version.query_row([], |row| row.get(0))?;
+        if now == last.0 {
+            continue;
+        }
+        last.0 = now;
+        let mut rows = pairs.query([name])?;
+        while let Some(row) = rows.next()? {
+            let (other, n): (String, i64) = (row.get(0)?, row.get(1)?);
+            if last
+                .1
+                .insert(other.clone(), n)
+                .is_some_and(|before| before < n)
+            {
+                say(&format!("saw {other} {n} {}", micros()));
+            }
+        }
+    }
+}
+
+fn micros() -> u128 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros())
 }
 
 fn has(conn: &Connection, name: &str, n: u64) -> rusqlite::Result<bool> {
@@ -153,13 +217,18 @@ fn has(conn: &Connection, name: &str, n: u64) -> rusqlite::Result<bool> {
 }
 
 /// Every third transaction is not marked as one, as those of programs that do not know us.
-fn edit(conn: &Connection, name: &str, n: u64) -> rusqlite::Result<()> {
+fn edit(conn: &Connection, args: &Args, n: u64) -> rusqlite::Result<()> {
+    let name = &args.name;
     let signed = i64::try_from(n).unwrap_or(i64::MAX);
     let body = "a line of text ".repeat(usize::try_from(n % 5).unwrap_or(0) + 1);
     let tx = rusqlite::Transaction::new_unchecked(conn, rusqlite::TransactionBehavior::Immediate)?;
     let mut insert = tx.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4)")?;
     insert.execute((format!("{name}-{n:09}"), name, signed, body))?;
     drop(insert);
+    if let Some(old) = args.rows.and_then(|rows| n.checked_sub(rows)) {
+        let old = format!("{name}-{old:09}");
+        tx.execute("DELETE FROM log WHERE id = ?1", [old])?;
+    }
     tx.execute("UPDATE counters SET n = n + 1 WHERE id = 'all'", [])?;
     tx.execute(
         "UPDATE pairs SET n = ?2 WHERE id = ?1",
@@ -207,7 +276,10 @@ fn first_waiting(queued: &QueuedChangeset) -> Option<u64> {
     if matches!(queued.state, QueueState::Accepted { .. }) {
         return None;
     }
-    let own = queued.changes.iter().filter(|change| change.table == "log");
+    // Old edits that are deleted are not waited for.
+    let own = queued.changes.iter().filter(|change| {
+        change.table == "log" && !matches!(change.change.op, syncline_core::Op::Delete)
+    });
     let numbers = own.filter_map(|change| match change.change.key.decode().ok()?.first()? {
         Value::Text(id) => id.rsplit('-').next()?.parse().ok(),
         Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_) => None,

@@ -11,11 +11,13 @@ use serde_json::Value;
 
 use crate::{
     disk::Disk,
-    lab::{Lab, finish},
+    lab::{Lab, run},
     process::{PATIENCE, Process},
     server::{Server, TABLES},
 };
 
+/// The exit code for a server that cannot be reached.
+const UNREACHABLE: i32 = 13;
 /// Names of the devices of a round.
 pub(crate) const NAMES: [&str; 4] = ["d1", "d2", "d3", "d4"];
 const NOTES_MAX: usize = 400;
@@ -29,13 +31,20 @@ pub(crate) struct Device {
     /// Where it finds the server, perhaps through a proxy.
     pub url: String,
     token: String,
+    /// How many of its own edits it keeps; all when `None`.
+    pub keep: Option<u64>,
     pub process: Option<Process>,
     /// The last edit whose COMMIT returned.
     pub made: u64,
     /// The last edit that the engine said is at the server.
     pub acked: u64,
+    /// How often it said that it is connected and in step.
+    pub lives: u64,
+    /// When each edit was made, if it tells times: number, microseconds.
+    pub wrote: Vec<(u64, u64)>,
+    /// When it saw others' edits: device, number, microseconds.
+    pub saw: Vec<(String, u64, u64)>,
     pub notes: Vec<String>,
-    is_live: bool,
     resting: Option<u64>,
 }
 
@@ -59,11 +68,14 @@ pub(crate) fn fleet(
             journal,
             url: server.url.clone(),
             token: token.clone(),
+            keep: None,
             process: None,
             made: 0,
             acked: 0,
+            lives: 0,
+            wrote: Vec::new(),
+            saw: Vec::new(),
             notes: Vec::new(),
-            is_live: false,
             resting: None,
         };
         if devices.is_empty() {
@@ -95,7 +107,8 @@ fn seed(lab: &Lab, device: &Device) -> Result<()> {
 }
 
 impl Device {
-    /// `syncline COMMAND FILE ARGS --json` as its user, which must end with `code`.
+    /// `syncline COMMAND FILE ARGS --json` as its user, which must end with `code`. A server that
+    /// cannot be reached, because it starts or the machine is busy, is tried again, as people do.
     pub(crate) fn run(
         &self,
         lab: &Lab,
@@ -103,7 +116,20 @@ impl Device {
         args: &[&str],
         code: i32,
     ) -> Result<Vec<Value>> {
-        finish(&mut self.command(lab, command, args)?, code)
+        let deadline = Instant::now() + PATIENCE;
+        let mut command = command;
+        loop {
+            let ended = run(&mut self.command(lab, command, args)?)?;
+            if ended.code == Some(UNREACHABLE) && code != UNREACHABLE && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(200));
+                // A file that was begun goes on with `sync`.
+                if command == "hydrate" && self.file.exists() {
+                    command = "sync";
+                }
+                continue;
+            }
+            return ended.lines(code);
+        }
     }
 
     fn command(&self, lab: &Lab, command: &str, args: &[&str]) -> Result<std::process::Command> {
@@ -141,11 +167,14 @@ impl Device {
             journal: self.journal,
             url: self.url.clone(),
             token: self.token.clone(),
+            keep: self.keep,
             process: None,
             made: 0,
             acked: 0,
+            lives: 0,
+            wrote: Vec::new(),
+            saw: Vec::new(),
             notes: Vec::new(),
-            is_live: false,
             resting: None,
         }
     }
@@ -186,7 +215,13 @@ impl Device {
             "--journal",
             self.journal,
         ];
-        let all: Vec<&str> = args.into_iter().chain(extra.iter().copied()).collect();
+        let keep = self.keep.map(|keep| keep.to_string());
+        let keep = keep.iter().flat_map(|keep| ["--rows", keep]);
+        let all: Vec<&str> = args
+            .into_iter()
+            .chain(keep)
+            .chain(extra.iter().copied())
+            .collect();
         let mut command = lab.harness(&self.folder, &all);
         command
             .env("SYNCLINE_URL", &self.url)
@@ -194,15 +229,16 @@ impl Device {
         if let Some(disk) = disk {
             disk.put_under(&mut command);
         }
-        (self.is_live, self.resting) = (false, None);
+        self.resting = None;
         self.process = Some(Process::start(&mut command)?);
         Ok(())
     }
 
     /// The app told what its file holds.
     pub(crate) fn opened(&mut self, (have, last): (u64, u64)) -> Result<()> {
+        let kept = self.keep.map_or(last, |keep| keep.min(last));
         ensure!(
-            have == last && last >= self.made,
+            have == kept && last >= self.made,
             "LOST: {} had made {} edits, its file holds {have} up to {last}",
             self.name,
             self.made
@@ -241,9 +277,20 @@ impl Device {
         let number = |text: &str| text.parse::<u64>().ok();
         match line.split_once(' ') {
             Some(("made", n)) => self.made = number(n).unwrap_or(self.made),
+            Some(("wrote", text)) => {
+                let mut words = text.split(' ').filter_map(number);
+                self.wrote.extend(words.next().zip(words.next()));
+            }
+            Some(("saw", text)) => {
+                if let [name, n, at] = text.split(' ').collect::<Vec<_>>()[..] {
+                    let times = number(n).zip(number(at));
+                    self.saw
+                        .extend(times.map(|(n, at)| (name.to_owned(), n, at)));
+                }
+            }
             Some(("acked", n)) => self.acked = number(n).unwrap_or(self.acked).max(self.acked),
             Some(("rest", n)) => self.resting = number(n),
-            None if line == "live" => self.is_live = true,
+            None if line == "live" => self.lives += 1,
             _ if self.notes.len() < NOTES_MAX => self.notes.push(line.to_owned()),
             _ => {}
         }
@@ -285,24 +332,27 @@ impl Device {
         self.until("an acknowledgement", |device| device.acked > before)
     }
 
+    /// Asks the engine what waits, and waits for its answer.
+    pub(crate) fn look(&mut self) -> Result<u64> {
+        self.resting = None;
+        self.tell("look");
+        self.until("what waits", |device| device.resting.is_some())?;
+        self.resting.context("what waits")
+    }
+
     /// Stops its edits and waits until the server has them all.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.tell("stop");
         let deadline = Instant::now() + PATIENCE;
         loop {
             let before = self.made;
-            self.tell("look");
-            self.resting = None;
-            self.until("what waits", |device| device.resting.is_some())?;
-            if self.resting == Some(0) && self.acked == self.made && self.made == before {
+            let waits = self.look()?;
+            if waits == 0 && self.acked == self.made && self.made == before {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let story = self.story();
-                bail!(
-                    "the outbox does not empty: {:?} wait; {story}",
-                    self.resting
-                );
+                bail!("the outbox does not empty: {waits} wait; {story}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }

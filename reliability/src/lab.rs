@@ -100,20 +100,50 @@ fn clean<S: AsRef<OsStr>>(program: &Path, folder: &Path, args: &[S]) -> Command 
     command
 }
 
+/// How a command ended.
+pub(crate) struct Ended {
+    command: String,
+    pub code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// The JSON lines it printed, if its exit code is `code`.
+    pub(crate) fn lines(&self, code: i32) -> Result<Vec<Value>> {
+        if self.code != Some(code) {
+            bail!(
+                "{} ended with {:?}, not {code}\n{}{}",
+                self.command,
+                self.code,
+                self.stdout,
+                self.stderr
+            );
+        }
+        let lines = self.stdout.lines().map(|line| {
+            serde_json::from_str(line).with_context(|| format!("a line of JSON, not {line:?}"))
+        });
+        lines.collect()
+    }
+
+    /// What it said to people.
+    pub(crate) fn said(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Result<Ended> {
+    let output = command.stdin(std::process::Stdio::null()).output()?;
+    Ok(Ended {
+        command: format!("{:?}", command.get_args().collect::<Vec<_>>()),
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
 /// Runs a command to its end; the JSON lines it printed, if its exit code is `code`.
 pub(crate) fn finish(command: &mut Command, code: i32) -> Result<Vec<Value>> {
-    let output = command.stdin(std::process::Stdio::null()).output()?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    if output.status.code() != Some(code) {
-        bail!(
-            "{:?} ended with {:?}, not {code}\n{stdout}{}",
-            command.get_args().collect::<Vec<_>>(),
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let lines = stdout.lines().map(|line| {
-        serde_json::from_str(line).with_context(|| format!("a line of JSON, not {line:?}"))
-    });
-    lines.collect()
+    run(command)?.lines(code)
 }

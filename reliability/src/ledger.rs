@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result};
 pub(crate) struct Outcome {
     scenario: String,
     seed: u64,
+    /// What the source was when the run began: others may change it meanwhile.
+    commit: String,
     /// Processes killed.
     pub kills: u64,
     /// Power cuts, and connections that were cut.
@@ -24,6 +26,7 @@ impl Outcome {
         Self {
             scenario: scenario.to_owned(),
             seed,
+            commit: commit(),
             ..Self::default()
         }
     }
@@ -51,7 +54,7 @@ pub(crate) fn append(outcome: &Outcome) -> Result<()> {
         file,
         "{},{},{},{},0,{},{},{},{},{}",
         said("date", &["-u", "+%F"])?,
-        said("git", &["rev-parse", "--short", "HEAD"])?,
+        outcome.commit,
         outcome.scenario,
         outcome.seed,
         outcome.kills,
@@ -61,6 +64,16 @@ pub(crate) fn append(outcome: &Outcome) -> Result<()> {
         outcome.seconds
     )?;
     Ok(())
+}
+
+/// The commit, with `-dirty` if files differ from it; `SYNCLINE_COMMIT` for a program that was built
+/// earlier and put aside.
+fn commit() -> String {
+    let named = std::env::var("SYNCLINE_COMMIT").ok();
+    let args = ["describe", "--always", "--dirty", "--exclude=*"];
+    named
+        .or_else(|| said("git", &args).ok())
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn said(program: &str, args: &[&str]) -> Result<String> {

@@ -20,8 +20,10 @@ mod lab;
 mod ledger;
 mod process;
 mod proxy;
+mod samples;
 mod scenario;
 mod server;
+mod usage;
 
 use std::{process::ExitCode, time::Instant};
 

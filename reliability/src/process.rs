@@ -4,16 +4,20 @@ use std::{
     collections::VecDeque,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-/// Longer than anything takes, even on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// After this something hangs. Much longer than anything takes, however busy the machine: nothing
+/// else is judged by the clock.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 /// Lines of standard error that are kept.
 const ERRORS_MAX: usize = 200;
 
@@ -23,6 +27,8 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     errors: Arc<Mutex<VecDeque<String>>>,
+    /// Bytes it said on standard error.
+    error_bytes: Arc<AtomicU64>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -46,8 +52,11 @@ impl Process {
         });
         let errors = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&errors);
+        let error_bytes = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&error_bytes);
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                counted.fetch_add(line.len() as u64 + 1, Ordering::Relaxed);
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() == ERRORS_MAX {
                     kept.pop_front();
@@ -60,6 +69,7 @@ impl Process {
             child,
             lines,
             errors,
+            error_bytes,
             reader: Some(reader),
         })
     }
@@ -141,6 +151,11 @@ impl Process {
             .child
             .try_wait()?
             .map(|status| status.code().unwrap_or(-1)))
+    }
+
+    /// How much it has said on standard error: its log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.error_bytes.load(Ordering::Relaxed)
     }
 
     /// Waits for its end; the exit code.

@@ -4,6 +4,7 @@
 //! direction over all connections of a conversation, so that a fault can be placed at any of them.
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
@@ -53,6 +54,11 @@ struct Plan {
     delays: [AtomicU64; 2],
     /// Answers WebSocket handshakes with 400.
     is_plain: AtomicBool,
+    connections: AtomicU64,
+    /// Connections that began before this one are silent: nothing passes, nothing ends.
+    silent_before: AtomicU64,
+    /// Both ends of those that are open, by their number.
+    open: Mutex<BTreeMap<u64, [TcpStream; 2]>>,
     target: Mutex<String>,
 }
 
@@ -105,6 +111,25 @@ impl Proxy {
         self.plan.delays[way as usize].store(micros, Ordering::SeqCst);
     }
 
+    /// Ends every connection at once, in the middle of whatever it says.
+    pub(crate) fn cut(&self) {
+        for stream in lock(&self.plan.open).values().flatten() {
+            let _closed = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets every connection that is there fall silent: neither side hears from the other again,
+    /// not even that it has ended. New ones work.
+    pub(crate) fn hush(&self) {
+        let next = self.plan.connections.load(Ordering::SeqCst);
+        self.plan.silent_before.store(next, Ordering::SeqCst);
+    }
+
+    /// Connections whose ends are both still held.
+    pub(crate) fn open(&self) -> usize {
+        lock(&self.plan.open).len()
+    }
+
     /// Whether WebSockets are refused, so that only plain HTTP is left.
     pub(crate) fn refuse_web_sockets(&self, refused: bool) {
         self.plan.is_plain.store(refused, Ordering::SeqCst);
@@ -124,21 +149,35 @@ fn serve(client: &TcpStream, plan: &Arc<Plan>) {
         .set_nodelay(true)
         .and_then(|()| server.set_nodelay(true));
     let is_socket = Arc::new(AtomicBool::new(false));
-    let copies = (client.try_clone(), server.try_clone());
-    let (Ok(to_client), Ok(from_server)) = copies else {
-        return;
-    };
-    let (shared, socket) = (Arc::clone(plan), Arc::clone(&is_socket));
-    let down =
-        std::thread::spawn(move || pass(from_server, to_client, Way::Down, &shared, &socket));
-    if let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) {
-        pass(from_client, to_server, Way::Up, plan, &is_socket);
+    let number = plan.connections.fetch_add(1, Ordering::SeqCst);
+    let ends = (client.try_clone(), server.try_clone());
+    if let (Ok(client), Ok(server)) = ends {
+        lock(&plan.open).insert(number, [client, server]);
     }
-    let _panicked = down.join();
+    let copies = (client.try_clone(), server.try_clone());
+    if let (Ok(to_client), Ok(from_server)) = copies {
+        let (shared, socket) = (Arc::clone(plan), Arc::clone(&is_socket));
+        let down = std::thread::spawn(move || {
+            pass(from_server, to_client, Way::Down, number, &shared, &socket);
+        });
+        if let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) {
+            pass(from_client, to_server, Way::Up, number, plan, &is_socket);
+        }
+        let _panicked = down.join();
+    }
+    lock(&plan.open).remove(&number);
 }
 
 /// Passes frames on in one direction until one side ends or a fault does.
-fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, plan: &Plan, is_socket: &AtomicBool) {
+fn pass(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    way: Way,
+    connection: u64,
+    plan: &Plan,
+    is_socket: &AtomicBool,
+) {
+    let is_silent = || connection < plan.silent_before.load(Ordering::SeqCst);
     let (mut waiting, mut earlier) = (Vec::new(), Vec::<Vec<u8>>::new());
     let mut buffer = vec![0; 64 * 1024];
     'connection: loop {
@@ -146,6 +185,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, plan: &Plan, is_socket
             Ok(0) | Err(_) => break,
             Ok(length) => length,
         };
+        if is_silent() {
+            continue;
+        }
         std::thread::sleep(Duration::from_micros(
             plan.delays[way as usize].load(Ordering::SeqCst),
         ));
@@ -206,8 +248,11 @@ fn pass(mut from: TcpStream, mut to: TcpStream, way: Way, plan: &Plan, is_socket
             }
         }
     }
-    let _closed = to.shutdown(Shutdown::Both);
-    let _closed = from.shutdown(Shutdown::Both);
+    // Of a silent one each side has to find out for itself.
+    if !is_silent() {
+        let _closed = to.shutdown(Shutdown::Both);
+        let _closed = from.shutdown(Shutdown::Both);
+    }
 }
 
 fn taken(plan: &Plan, way: Way, number: u64) -> Option<Fault> {

@@ -3,9 +3,13 @@
 mod bits;
 mod errors;
 mod kill;
+mod long;
 mod network;
+mod offline;
 mod pause;
 mod power;
+mod reconnects;
+mod stalled;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
@@ -64,6 +68,33 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 1)]
         every: u64,
     },
+    /// Sockets that connect and then stall, while ordinary devices go on.
+    Stalled {
+        #[arg(long, default_value_t = 1_000)]
+        sockets: u64,
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+    },
+    /// A device connects and disconnects again and again: nothing of it may stay behind.
+    Reconnects {
+        #[arg(long, default_value_t = 1_000)]
+        times: u64,
+    },
+    /// A steady load: memory, files and latency stay flat.
+    Long {
+        #[arg(long, default_value_t = 1_800)]
+        seconds: u64,
+        /// Microseconds between two edits of each of two devices.
+        #[arg(long, default_value_t = 100_000)]
+        pace: u64,
+    },
+    /// Edits without a server: they stay bounded in the file, which opens fast, and arrive.
+    Offline {
+        #[arg(long, default_value_t = 1_000_000)]
+        edits: u64,
+        #[arg(long, default_value_t = 1_000)]
+        rows: u64,
+    },
     /// Single bits of a replica's file change.
     Bitflips {
         #[arg(long, default_value_t = 500)]
@@ -104,6 +135,12 @@ impl Scenario {
             },
             Self::IoErrors { side, every } => errors::run(lab, dice, outcome, side, every),
             Self::Bitflips { times } => bits::run(lab, dice, outcome, times),
+            Self::Stalled { sockets, seconds } => {
+                stalled::run(lab, dice, outcome, sockets, seconds)
+            }
+            Self::Reconnects { times } => reconnects::run(lab, dice, outcome, times),
+            Self::Long { seconds, pace } => long::run(lab, dice, outcome, seconds, pace),
+            Self::Offline { edits, rows } => offline::run(lab, dice, outcome, edits, rows),
             Self::Network { harm, every } => network::run(lab, dice, outcome, harm, every),
             Self::Pause {
                 side,
@@ -120,6 +157,10 @@ impl Scenario {
             Self::Powercut { side, .. } => format!("powercut {}", word(side)),
             Self::IoErrors { side, .. } => format!("io-errors {}", word(side)),
             Self::Bitflips { .. } => "bitflips".to_owned(),
+            Self::Stalled { .. } => "stalled".to_owned(),
+            Self::Reconnects { .. } => "reconnects".to_owned(),
+            Self::Long { .. } => "long".to_owned(),
+            Self::Offline { .. } => "offline".to_owned(),
             Self::Network { harm, .. } => format!("network {}", word(harm)),
             Self::Pause { side, .. } => format!("pause {}", word(side)),
         }
@@ -128,9 +169,15 @@ impl Scenario {
     /// The command that runs it again.
     pub(crate) fn again(&self) -> String {
         let numbers = match self {
-            Self::Kill { times, .. } | Self::Powercut { times, .. } | Self::Bitflips { times } => {
-                format!("--times {times}")
+            Self::Kill { times, .. }
+            | Self::Powercut { times, .. }
+            | Self::Bitflips { times }
+            | Self::Reconnects { times } => format!("--times {times}"),
+            Self::Stalled { sockets, seconds } => {
+                format!("--sockets {sockets} --seconds {seconds}")
             }
+            Self::Long { seconds, pace } => format!("--seconds {seconds} --pace {pace}"),
+            Self::Offline { edits, rows } => format!("--edits {edits} --rows {rows}"),
             Self::IoErrors { every, .. } | Self::Network { every, .. } => {
                 format!("--every {every}")
             }

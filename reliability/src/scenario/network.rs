@@ -233,7 +233,7 @@ impl Field<'_> {
 
 impl Device {
     /// An edit as its app makes it, while that does not run.
-    fn edit(&mut self, body: &str) -> Result<()> {
+    pub(crate) fn edit(&mut self, body: &str) -> Result<()> {
         let mut conn = Connection::open(&self.file)?;
         conn.busy_timeout(Duration::from_secs(20))?;
         self.made += 1;
