@@ -125,11 +125,6 @@ impl Ended {
         });
         lines.collect()
     }
-
-    /// What it said to people.
-    pub(crate) fn said(&self) -> String {
-        format!("{}{}", self.stdout, self.stderr)
-    }
 }
 
 /// Runs a command to its end.

@@ -74,6 +74,9 @@ pub(crate) enum Scenario {
         sockets: u64,
         #[arg(long, default_value_t = 600)]
         seconds: u64,
+        /// All of them stall in this way; otherwise as many in each.
+        #[arg(long)]
+        only: Option<stalled::Stall>,
     },
     /// A device connects and disconnects again and again: nothing of it may stay behind.
     Reconnects {
@@ -135,9 +138,11 @@ impl Scenario {
             },
             Self::IoErrors { side, every } => errors::run(lab, dice, outcome, side, every),
             Self::Bitflips { times } => bits::run(lab, dice, outcome, times),
-            Self::Stalled { sockets, seconds } => {
-                stalled::run(lab, dice, outcome, sockets, seconds)
-            }
+            Self::Stalled {
+                sockets,
+                seconds,
+                only,
+            } => stalled::run(lab, dice, outcome, sockets, seconds, only),
             Self::Reconnects { times } => reconnects::run(lab, dice, outcome, times),
             Self::Long { seconds, pace } => long::run(lab, dice, outcome, seconds, pace),
             Self::Offline { edits, rows } => offline::run(lab, dice, outcome, edits, rows),
@@ -173,8 +178,14 @@ impl Scenario {
             | Self::Powercut { times, .. }
             | Self::Bitflips { times }
             | Self::Reconnects { times } => format!("--times {times}"),
-            Self::Stalled { sockets, seconds } => {
-                format!("--sockets {sockets} --seconds {seconds}")
+            Self::Stalled {
+                sockets,
+                seconds,
+                only,
+            } => {
+                let only = only.map(|only| format!(" --only {}", word(&only)));
+                let only = only.unwrap_or_default();
+                format!("--sockets {sockets} --seconds {seconds}{only}")
             }
             Self::Long { seconds, pace } => format!("--seconds {seconds} --pace {pace}"),
             Self::Offline { edits, rows } => format!("--edits {edits} --rows {rows}"),

@@ -91,6 +91,10 @@ fn listen(
 ) -> Result<(Process, String)> {
     let args = ["serve", "--data", "data", "--listen", address, "--json"];
     let mut command = lab.syncline(folder, &args);
+    // What was freed goes back to the system at once: what is left is what the server holds.
+    command
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
+        .env("MALLOC_TRIM_THRESHOLD_", "65536");
     if let Some(disk) = disk {
         disk.put_under(&mut command);
     }

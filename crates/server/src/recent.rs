@@ -115,16 +115,79 @@ impl Recent {
     }
 }
 
-/// About how much memory an entry holds.
+/// How much memory an entry holds: what is small about it is mostly what holds it together.
 fn entry_bytes(entry: &LogEntry) -> usize {
-    const RECORD: usize = 160;
-    let bodies: usize = entry
-        .records
-        .iter()
-        .map(|r| {
-            let body = |b: &Option<Arc<[u8]>>| b.as_ref().map_or(0, |b| b.len());
-            RECORD + body(&r.whole) + body(&r.columns) + 16 * (r.before.len() + r.after.len())
-        })
-        .sum();
-    RECORD + bodies + 48 * (entry.grants.len() + entry.digests.len())
+    /// What an allocation takes beside its bytes, in the allocator and by rounding.
+    const HEAP: usize = 24;
+    const COUNTS: usize = 2 * size_of::<usize>();
+    fn list<T>(list: &Vec<T>) -> usize {
+        match list.capacity() {
+            0 => 0,
+            capacity => HEAP + capacity * size_of::<T>(),
+        }
+    }
+    let body = |body: &Option<Arc<[u8]>>| body.as_ref().map_or(0, |b| HEAP + COUNTS + b.len());
+    let records = entry.records.iter().map(|record| {
+        let buckets = list(&record.before) + list(&record.after);
+        let key = HEAP + record.key.as_bytes().len();
+        key + buckets + body(&record.whole) + body(&record.columns)
+    });
+    let user = entry.user.as_ref().map_or(0, |user| HEAP + user.0.len());
+    let lists = list(&entry.records) + list(&entry.grants) + list(&entry.digests);
+    HEAP + COUNTS + size_of::<LogEntry>() + user + lists + records.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_core::{BucketId, ChangesetId, DeviceId, Hlc, RowKey, TableNumber, UserId, Value};
+    use syncline_store::LogRecord;
+
+    use super::*;
+
+    fn entry(records: usize) -> LogEntry {
+        let key = RowKey::encode([&Value::Text("phone-000000017".into())]).expect("a key");
+        let record = LogRecord {
+            table: TableNumber(1),
+            key,
+            version: Version(7),
+            before: vec![BucketId([1; 16])],
+            after: vec![BucketId([1; 16])],
+            whole: None,
+            columns: Some(Arc::from([0; 40])),
+            deleted: false,
+        };
+        LogEntry {
+            version: Version(7),
+            tag: Tag::default(),
+            changeset: ChangesetId::default(),
+            user: Some(UserId("ana".into())),
+            device: DeviceId::default(),
+            number: 1,
+            hlc: Hlc::default(),
+            grants: Vec::new(),
+            records: vec![record; records],
+            digests: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_entry_counts_with_all_that_holds_it() {
+        // A key, two lists of buckets and a body are allocations of their own.
+        let each = size_of::<LogRecord>() + 4 * 24 + 16 + 2 * 16 + 40;
+        let grown = entry_bytes(&entry(5)) - entry_bytes(&entry(1));
+        assert!(
+            grown >= 4 * each,
+            "{grown} for four records, not {each} each"
+        );
+        assert!(entry_bytes(&entry(0)) >= size_of::<LogEntry>());
+    }
+
+    #[test]
+    fn the_window_keeps_no_more_than_it_may() {
+        let all: Vec<_> = (0..100).map(|_| Arc::new(entry(5))).collect();
+        let recent = Recent::with_limit(Version(0), Tag::default(), 10 * entry_bytes(&all[0]));
+        recent.push(&all);
+        let window = recent.window.read().expect("nobody panicked");
+        assert_eq!(window.entries.len(), 10);
+    }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -33,8 +34,8 @@ use crate::{
 };
 
 /// Where a socket stalls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stall {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Stall {
     /// Connected, and says nothing.
     Silent,
     /// In the middle of a request's head.
@@ -78,6 +79,7 @@ const KEEP: u64 = 400;
 struct Crowd {
     address: SocketAddr,
     tokens: Vec<String>,
+    only: Option<Stall>,
     stop: AtomicBool,
     /// Sockets that stall now, that were begun, and that the server ended.
     now: AtomicU64,
@@ -96,10 +98,11 @@ impl Drop for Stop {
 
 pub(crate) fn run(
     lab: &mut Lab,
-    _dice: &mut Dice,
+    dice: &mut Dice,
     outcome: &mut Outcome,
     sockets: u64,
     seconds: u64,
+    only: Option<Stall>,
 ) -> Result<()> {
     let folder = lab.round()?;
     let mut server = Server::start(lab, &folder, None)?;
@@ -107,13 +110,16 @@ pub(crate) fn run(
     // Something large that is not read.
     devices[0].keep = Some(KEEP);
     for _ in 0..LARGE_ROWS {
-        devices[0].edit(&"x".repeat(LARGE_BYTES))?;
+        // Nothing that becomes small on its way.
+        let letters = (0..LARGE_BYTES).map(|_| char::from(b'!' + (dice.below(90) & 0x7F) as u8));
+        devices[0].edit(&letters.collect::<String>())?;
     }
     devices[0].run(lab, "sync", &[], 0)?;
     let tokens = (0..PEOPLE).map(|n| server.token(lab, &format!("stalled-{n}")));
     let crowd = Arc::new(Crowd {
         address: server.address().parse()?,
         tokens: tokens.collect::<Result<_>>()?,
+        only,
         stop: AtomicBool::new(false),
         now: AtomicU64::new(0),
         begun: AtomicU64::new(0),
@@ -127,24 +133,24 @@ pub(crate) fn run(
     let alone = Duration::from_secs((seconds / 10).clamp(5, 60));
     let began = micros();
     work(&mut devices, alone)?;
+    let crowded = micros();
     let before = Usage::of(server.process.id())?;
     println!("  before: {before}");
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let _stop = Stop(Arc::clone(&crowd));
-    let shared = Arc::clone(&crowd);
-    let stalls = std::thread::spawn(move || runtime.block_on(stall(shared, sockets)));
-    let deadline = Instant::now() + PATIENCE;
-    while crowd.now.load(Ordering::SeqCst) < sockets * 9 / 10 {
-        ensure!(
-            Instant::now() < deadline,
-            "only {} of {sockets} sockets could connect; `ulimit -n` has to allow more",
-            crowd.now.load(Ordering::SeqCst)
-        );
-        work(&mut devices, Duration::from_millis(100))?;
-    }
+    // What came and went once is there for good in pools and allocators: only what a second crowd
+    // leaves is left behind.
+    let stalls = come(&crowd, sockets, &mut devices)?;
+    work(&mut devices, alone)?;
+    leave(&crowd, stalls)?;
+    settle(&server)?;
+    work(&mut devices, Duration::from_secs(2))?;
+    let warm = Usage::of(server.process.id())?;
+    println!("  after a first crowd: {warm}");
+    let first = crowd.begun.swap(0, Ordering::SeqCst);
+    crowd.ended.store(0, Ordering::SeqCst);
+
+    let stalls = come(&crowd, sockets, &mut devices)?;
     let stalled = micros();
     let (mut most, until) = (before, Instant::now() + Duration::from_secs(seconds));
     while Instant::now() < until {
@@ -155,18 +161,17 @@ pub(crate) fn run(
         most.threads = most.threads.max(now.threads);
     }
     let ended = micros();
-    crowd.stop.store(true, Ordering::SeqCst);
-    stalls.join().ok().context("the crowd panicked")?;
-    outcome.faults += crowd.begun.load(Ordering::SeqCst);
+    leave(&crowd, stalls)?;
+    outcome.faults += first + crowd.begun.load(Ordering::SeqCst);
     println!(
         "  {sockets} sockets at once, {} in all, {} ended by the server; it took {most} at most",
         crowd.begun.load(Ordering::SeqCst),
         crowd.ended.load(Ordering::SeqCst)
     );
     let judged = settle(&server)
-        .and_then(|()| as_before("server", before, || Usage::of(server.process.id())))
+        .and_then(|()| as_before("server", warm, || Usage::of(server.process.id())))
         .and_then(|()| bounded(before, most, sockets))
-        .and_then(|()| latency(&devices, began, stalled, ended));
+        .and_then(|()| latency(&devices, [began, crowded, stalled, ended]));
     for device in &mut devices {
         device.drain()?;
     }
@@ -176,6 +181,31 @@ pub(crate) fn run(
     check::acknowledged(&server, &devices)?;
     check::at_rest(lab, &server, &mut devices)?;
     judged
+}
+
+/// Lets so many sockets come and stall.
+fn come(crowd: &Arc<Crowd>, sockets: u64, devices: &mut [Device]) -> Result<JoinHandle<()>> {
+    crowd.stop.store(false, Ordering::SeqCst);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let shared = Arc::clone(crowd);
+    let stalls = std::thread::spawn(move || runtime.block_on(stall(shared, sockets)));
+    let deadline = Instant::now() + PATIENCE;
+    while crowd.now.load(Ordering::SeqCst) < sockets * 9 / 10 {
+        ensure!(
+            Instant::now() < deadline,
+            "only {} of {sockets} sockets could connect; `ulimit -n` has to allow more",
+            crowd.now.load(Ordering::SeqCst)
+        );
+        work(devices, Duration::from_millis(100))?;
+    }
+    Ok(stalls)
+}
+
+fn leave(crowd: &Crowd, stalls: JoinHandle<()>) -> Result<()> {
+    crowd.stop.store(true, Ordering::SeqCst);
+    stalls.join().ok().context("the crowd panicked")
 }
 
 /// Lets the devices go on for so long.
@@ -214,10 +244,10 @@ fn bounded(before: Usage, most: Usage, sockets: u64) -> Result<()> {
     Ok(())
 }
 
-fn latency(devices: &[Device], began: u64, stalled: u64, ended: u64) -> Result<()> {
+fn latency(devices: &[Device], [began, crowded, stalled, ended]: [u64; 4]) -> Result<()> {
     for (writer, reader) in [(0, 1), (1, 0)] {
         let all = latencies(&devices[writer], &devices[reader]);
-        let (alone, beside) = (between(&all, began, stalled), between(&all, stalled, ended));
+        let (alone, beside) = (between(&all, began, crowded), between(&all, stalled, ended));
         let names = (&devices[writer].name, &devices[reader].name);
         println!(
             "  latency {} to {}: {} alone, {} beside stalled sockets",
@@ -261,9 +291,10 @@ async fn stall(crowd: Arc<Crowd>, sockets: u64) {
 }
 
 /// Which way a socket of this number stalls.
-fn kind(number: u64) -> Stall {
+fn kind(crowd: &Crowd, number: u64) -> Stall {
     let count = STALLS.len() as u64;
-    STALLS[usize::try_from(number % count).unwrap_or(0)]
+    let turn = STALLS[usize::try_from(number % count).unwrap_or(0)];
+    crowd.only.unwrap_or(turn)
 }
 
 /// Connects, and says what this one says before it stalls.
@@ -276,7 +307,7 @@ async fn begin(crowd: &Crowd, number: u64) -> Result<TcpStream> {
     let person = usize::try_from(number)? % crowd.tokens.len();
     let (host, token) = (crowd.address, &crowd.tokens[person]);
     let who = format!("host: {host}\r\nauthorization: Bearer {token}\r\n");
-    match kind(number) {
+    match kind(crowd, number) {
         Stall::Silent => {}
         Stall::HalfHead => {
             let half = format!("GET /v1/pull HTTP/1.1\r\nhost: {host}\r\nauthoriz");
@@ -366,7 +397,7 @@ async fn wait(crowd: &Crowd, number: u64, mut socket: TcpStream) -> bool {
     let begun = Instant::now();
     let mut byte = [0; 64];
     while !crowd.stop.load(Ordering::SeqCst) {
-        match kind(number) {
+        match kind(crowd, number) {
             Stall::NeverReads | Stall::PullUnread => {
                 tokio::time::sleep(Duration::from_millis(250)).await;
                 if begun.elapsed() > ANEW {

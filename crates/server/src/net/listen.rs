@@ -10,6 +10,8 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
+use super::taken::Taken;
+
 /// After a failure to accept (no more file descriptors, usually) the next try waits.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -22,6 +24,8 @@ pub struct Limits {
     pub head_max: Duration,
     /// A request has to be read and answered within this; longer than any exchange waits.
     pub request_max: Duration,
+    /// A connection that takes nothing of what it is sent for this long ends.
+    pub unread_max: Duration,
     /// After the server was told to stop, everything ends within this.
     pub goodbye_max: Duration,
 }
@@ -32,6 +36,7 @@ impl Default for Limits {
             sockets_max: 25_000,
             head_max: Duration::from_secs(15),
             request_max: Duration::from_secs(60),
+            unread_max: Duration::from_secs(60),
             goodbye_max: Duration::from_secs(5),
         }
     }
@@ -71,7 +76,7 @@ pub(super) async fn serve(
         }
         let service = TowerToHyperService::new(router.clone());
         let connection = http
-            .serve_connection(TokioIo::new(socket), service)
+            .serve_connection(TokioIo::new(Taken::new(socket, limits.unread_max)), service)
             .with_upgrades();
         let stop = wait_for_stop(stopped.clone());
         connections.spawn(async move {

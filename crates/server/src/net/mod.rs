@@ -21,6 +21,7 @@ mod schema;
 mod server;
 mod shared;
 mod start;
+mod taken;
 mod ws;
 
 use std::net::SocketAddr;

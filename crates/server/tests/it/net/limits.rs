@@ -15,6 +15,7 @@ fn impatient() -> Limits {
     Limits {
         head_max: Duration::from_millis(300),
         request_max: Duration::from_millis(500),
+        unread_max: Duration::from_millis(500),
         ..Limits::default()
     }
 }
@@ -136,6 +137,30 @@ async fn a_body_that_dribbles_in_is_cut() {
     );
     socket.write_all(head.as_bytes()).await.expect("sent");
     assert!(to_end(&mut socket).await.contains("408"));
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_no_answers_is_cut() {
+    let net = Net::start_with(Wish {
+        limits: Limits {
+            unread_max: Duration::from_millis(500),
+            ..Limits::default()
+        },
+        ..Wish::default()
+    })
+    .await;
+    let mut deaf = TcpStream::connect(net.server.address())
+        .await
+        .expect("it listens");
+    let request = format!(
+        "GET /v1/schema HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {}\r\n\r\n",
+        net.token("ada")
+    );
+    // Until the answers fill what the system keeps of them, and the server hears nothing more.
+    let asking = async { while deaf.write_all(request.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(SOON, asking)
+        .await
+        .expect("the server ends it");
 }
 
 #[tokio::test]
