@@ -59,6 +59,10 @@ pub(crate) enum Command {
     Generate(Generate),
     /// Print a token for a user.
     Token(Token),
+    /// The people who sign in to a server: list, add, change, remove.
+    Users(Users),
+    /// Who signed in, was refused, or changed an account; newest first.
+    Audit(Audit),
     /// Copy a server's data into one file, while it runs.
     Backup(Backup),
     /// Put a copy back as a server's data.
@@ -166,6 +170,82 @@ pub(crate) struct Token {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct Users {
+    #[command(subcommand)]
+    pub action: UsersAction,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsersAction {
+    /// List them, by address.
+    List,
+    /// Add one, whose address counts as confirmed.
+    Add {
+        email: String,
+        /// A file with the password, - for standard input; without it one is made and shown once.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// Claims that rules can look at; may be repeated. JSON values are taken as such.
+        #[arg(long = "claim", value_name = "K=V")]
+        claims: Vec<String>,
+    },
+    /// Remove one for good; its rows stay.
+    Remove {
+        /// Address or id.
+        who: String,
+    },
+    /// Keep one from signing in; ends what is open within a second.
+    Disable {
+        /// Address or id.
+        who: String,
+    },
+    /// Let one sign in again.
+    Enable {
+        /// Address or id.
+        who: String,
+    },
+    /// Give one another password, and end its logins.
+    ResetPassword {
+        /// Address or id.
+        who: String,
+        /// A file with the password, - for standard input; without it one is made and shown once.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Give one these claims in place of those it has; in its tokens from the next one on.
+    Claims {
+        /// Address or id.
+        who: String,
+        /// JSON values are taken as such; none takes all away.
+        #[arg(value_name = "K=V")]
+        claims: Vec<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Audit {
+    /// Only of this user, by address or id: what they did, and what was done to them.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only of this kind, for example sign_in_failed.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// At most so many records.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = limit)]
+    pub limit: usize,
+    /// Only records before the one with this number.
+    #[arg(long, value_name = "NUMBER")]
+    pub before: Option<u64>,
+    /// Check that no record was changed or lost.
+    #[arg(long, conflicts_with_all = ["user", "kind", "before"])]
+    pub verify: bool,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct Backup {
     /// The file to make: an SQLite database with everything, the token secret too.
     #[arg(value_name = "FILE")]
@@ -257,13 +337,19 @@ pub(crate) struct Completions {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DataArgs {
     /// Folder of the server's data.
-    #[arg(long, value_name = "DIR", env = "SYNCLINE_DATA")]
+    #[arg(long, global = true, value_name = "DIR", env = "SYNCLINE_DATA")]
     pub data: Option<String>,
     /// The server's configuration, if that says where the data is.
-    #[arg(long, short, value_name = "FILE", env = "SYNCLINE_CONFIG")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        env = "SYNCLINE_CONFIG"
+    )]
     pub config: Option<PathBuf>,
     /// The database, if it is not in the data folder.
-    #[arg(long, value_name = "FILE", env = "SYNCLINE_DATABASE")]
+    #[arg(long, global = true, value_name = "FILE", env = "SYNCLINE_DATABASE")]
     pub database: Option<String>,
 }
 

@@ -1,9 +1,9 @@
 //! The embedded storage as the server's backend.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use syncline_server::net::Backend;
-use syncline_store::StorageError;
+use syncline_store::{StorageError, accounts::AccountStore};
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
 /// One SQLite file.
@@ -25,5 +25,9 @@ impl Backend for SqliteBackend {
 
     fn reader(storage: &SqliteStorage) -> Result<SqliteReader, StorageError> {
         storage.reader()
+    }
+
+    fn accounts(storage: &SqliteStorage) -> Result<Option<Arc<dyn AccountStore>>, StorageError> {
+        Ok(Some(Arc::new(storage.accounts()?)))
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod users;
 pub(crate) mod verify;
 
 use std::{

@@ -174,7 +174,8 @@ fn of_server(error: &ServeError) -> Exit {
         ServeError::Schema(SchemaError::Storage(_)) | ServeError::Storage(_) => Exit::ServerData,
         ServeError::Schema(SchemaError::Destructive { .. } | SchemaError::Unsupported(_))
         | ServeError::AdminAddress(_)
-        | ServeError::Rules(_) => Exit::Config,
+        | ServeError::Rules(_)
+        | ServeError::Accounts(_) => Exit::Config,
         ServeError::Stopped(_) => Exit::Unexpected,
     }
 }

@@ -59,6 +59,8 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         }
         Command::Generate(generate) => commands::generate::run(&generate, output),
         Command::Token(token) => commands::config::token(&token, output),
+        Command::Users(users) => commands::users::run(users, output),
+        Command::Audit(audit) => commands::users::audit(&audit, output),
         Command::Backup(backup) => commands::backup::back_up(&backup, output),
         Command::Restore(restore) => commands::backup::restore(&restore, output),
         Command::Attach(attach) => commands::attach::attach(attach, args.verbose, output),

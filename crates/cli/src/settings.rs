@@ -64,6 +64,27 @@ pub(crate) struct Settings {
     /// Bytes that one connection may send in a second.
     #[arg(long, value_name = "BYTES", env = "SYNCLINE_BYTES_PER_SECOND")]
     pub bytes_per_second: Option<String>,
+    /// Whether people make accounts for themselves: true or false.
+    #[arg(long, value_name = "YES", env = "SYNCLINE_SIGN_UP")]
+    pub sign_up: Option<String>,
+    /// Whether an address has to be confirmed before its account is used: true or false.
+    #[arg(long, value_name = "YES", env = "SYNCLINE_VERIFY_EMAIL")]
+    pub verify_email: Option<String>,
+    /// The page of your app that links in mails lead to.
+    #[arg(long, value_name = "URL", env = "SYNCLINE_APP_URL")]
+    pub app_url: Option<String>,
+    /// The mail server, as smtps://USER@HOST.
+    #[arg(long, value_name = "URL", env = "SYNCLINE_SMTP")]
+    pub smtp: Option<String>,
+    /// A file with the password for the mail server.
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_SMTP_PASSWORD_FILE")]
+    pub smtp_password_file: Option<String>,
+    /// Who mails are from, as App <no-reply@example.com>.
+    #[arg(long, value_name = "NAME", env = "SYNCLINE_MAIL_FROM")]
+    pub mail_from: Option<String>,
+    /// How long the audit log is kept.
+    #[arg(long, value_name = "DAYS", env = "SYNCLINE_AUDIT_DAYS")]
+    pub audit_days: Option<String>,
     /// `managed`: tables are made from the configuration; `external`: they are only read.
     #[arg(long, value_name = "HOW", env = "SYNCLINE_SCHEMA")]
     pub schema: Option<String>,
@@ -100,7 +121,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 11] = [
+const KEYS: [Key; 18] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -113,6 +134,15 @@ const KEYS: [Key; 11] = [
         s.messages_per_second.as_deref()
     )),
     key!(bytes_per_second, |s| number(s.bytes_per_second.as_deref())),
+    key!(sign_up, |s| boolean(s.sign_up.as_deref())),
+    key!(verify_email, |s| boolean(s.verify_email.as_deref())),
+    key!(app_url, |s| text(s.app_url.as_deref())),
+    key!(smtp, |s| text(s.smtp.as_deref())),
+    key!(smtp_password_file, |s| text(
+        s.smtp_password_file.as_deref()
+    )),
+    key!(mail_from, |s| text(s.mail_from.as_deref())),
+    key!(audit_days, |s| number(s.audit_days.as_deref())),
     Key {
         name: "schema",
         given: |s| text(s.schema.as_deref()),
@@ -142,6 +172,14 @@ fn number(value: Option<&str>) -> Option<String> {
         Some(value.to_owned())
     } else {
         text(Some(value))
+    }
+}
+
+/// `true` or `false` as it is; anything else as a text, which the reader then refuses by name.
+fn boolean(value: Option<&str>) -> Option<String> {
+    match value?.trim() {
+        "true" | "false" => value.map(|value| value.trim().to_owned()),
+        _ => text(value),
     }
 }
 

@@ -78,6 +78,19 @@ pub struct ServerConfig {
     pub messages_per_second: u32,
     /// Bytes that one connection may send in a second, ten seconds' worth at once.
     pub bytes_per_second: u32,
+    /// Whether people make accounts for themselves.
+    pub sign_up: bool,
+    /// Whether an address has to be confirmed before its account is used.
+    pub verify_email: bool,
+    /// The page that links in mails lead to.
+    pub app_url: Option<String>,
+    /// The mail server; without one no mails are sent.
+    pub smtp: Option<String>,
+    pub smtp_password_file: Option<String>,
+    /// Who mails are from.
+    pub mail_from: Option<String>,
+    /// For how long the audit log is kept.
+    pub audit_days: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
     pub managed: bool,
 }
@@ -95,6 +108,13 @@ impl Default for ServerConfig {
             history_days: 30,
             messages_per_second: 5_000,
             bytes_per_second: 32 * 1024 * 1024,
+            sign_up: false,
+            verify_email: true,
+            app_url: None,
+            smtp: None,
+            smtp_password_file: None,
+            mail_from: None,
+            audit_days: 365,
             managed: true,
         }
     }

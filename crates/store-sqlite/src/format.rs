@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 3;
+pub(crate) const FORMAT: i64 = 4;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -24,9 +24,37 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE syncline_devices ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE syncline_devices ADD COLUMN deregistered INTEGER;
      CREATE INDEX syncline_devices_user ON syncline_devices(user);",
+    // 4: accounts and the audit log.
+    ACCOUNTS,
 ];
 
-/// Everything besides the apps' tables, their inboxes and triggers.
+/// People who sign in here, and the audit log. Times are microseconds since 1970.
+const ACCOUNTS: &str = "
+CREATE TABLE syncline_accounts(
+  id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
+  created INTEGER NOT NULL, verified INTEGER, disabled INTEGER, claims TEXT NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE syncline_logins(
+  id BLOB PRIMARY KEY, account TEXT NOT NULL, created INTEGER NOT NULL,
+  renewed INTEGER NOT NULL, expires INTEGER NOT NULL, current BLOB NOT NULL, previous BLOB,
+  seed BLOB NOT NULL, client TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX syncline_logins_account ON syncline_logins(account);
+CREATE TABLE syncline_login_devices(
+  device BLOB NOT NULL, login BLOB NOT NULL, PRIMARY KEY(device, login)) WITHOUT ROWID;
+CREATE INDEX syncline_login_devices_login ON syncline_login_devices(login);
+CREATE TABLE syncline_ended_logins(
+  place INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, at INTEGER NOT NULL);
+CREATE TABLE syncline_tickets(
+  hash BLOB PRIMARY KEY, account TEXT NOT NULL, purpose INTEGER NOT NULL,
+  expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE syncline_signing_keys(
+  id TEXT PRIMARY KEY, created INTEGER NOT NULL, secret BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE syncline_audit(
+  number INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL,
+  subject TEXT NOT NULL, address TEXT NOT NULL, detail TEXT NOT NULL, chain BLOB NOT NULL);
+";
+
+/// Everything besides the apps' tables, their inboxes and triggers, and [`ACCOUNTS`].
 ///
 /// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
 /// server_id, secret, horizon, rules, rules_since and history_since.
@@ -135,6 +163,7 @@ pub(crate) fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Res
     let secret = blake3::derive_key("syncline server secret", entropy);
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(ACCOUNTS)?;
     {
         let mut insert = transaction.prepare("INSERT INTO syncline_server VALUES (?1, ?2)")?;
         insert.execute(("format", FORMAT))?;
@@ -222,6 +251,13 @@ mod tests {
         create(conn, &[1; 32]).unwrap();
         conn.execute_batch(
             "DROP TABLE syncline_history;
+             DROP TABLE syncline_accounts;
+             DROP TABLE syncline_logins;
+             DROP TABLE syncline_login_devices;
+             DROP TABLE syncline_ended_logins;
+             DROP TABLE syncline_tickets;
+             DROP TABLE syncline_signing_keys;
+             DROP TABLE syncline_audit;
              DROP TABLE syncline_devices;
              CREATE TABLE syncline_devices(
                id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL,

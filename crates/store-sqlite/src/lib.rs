@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 mod backup;
 mod capture;
 mod catalog;
@@ -33,6 +34,7 @@ mod trim;
 mod value;
 mod write;
 
+pub use accounts::SqliteAccounts;
 pub use backup::{BackupError, SideFiles, back_up, restore};
 pub use open::OpenError;
 pub use preview::{Preview, PreviewError, preview};

@@ -11,6 +11,7 @@ use syncline_core::{DeviceId, TableNumber, Version, config::Config, rules::RuleC
 use syncline_store::{SchemaError, SchemaOptions, SchemaReport, Storage, StorageError};
 
 use crate::{
+    accounts::SqliteAccounts,
     backup::RESTORING,
     catalog::Catalog,
     fault::{Fault, Result},
@@ -124,6 +125,14 @@ impl SqliteStorage {
     /// As every read.
     pub fn reader(&self) -> Result<SqliteReader, StorageError> {
         Ok(SqliteReader::new(self.place.clone(), self.catalog.clone())?)
+    }
+
+    /// The accounts in this file, over a connection of their own.
+    ///
+    /// # Errors
+    /// As every read.
+    pub fn accounts(&self) -> Result<SqliteAccounts, StorageError> {
+        Ok(SqliteAccounts::new(self.place.clone())?)
     }
 
     /// The writer's connection: for simulations that make its disk fail. Never write with it.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 mod body;
 #[cfg(any(test, feature = "testkit"))]
 pub mod contract;

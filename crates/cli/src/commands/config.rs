@@ -1,6 +1,6 @@
 //! `syncline init`, `check` and `token`: around the configuration.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 use syncline::engine;
 
 use anyhow::Context;
@@ -241,15 +241,7 @@ pub(crate) fn token(args: &Token, output: &Output) -> anyhow::Result<Exit> {
     let config = args.data.settings().read_for_data()?;
     let data = Path::new(&config.server.data);
     let is_new = !token::has_secret(data);
-    let mut claims = BTreeMap::new();
-    for claim in &args.claims {
-        let Some((name, value)) = claim.split_once('=') else {
-            let sentence = format!("--claim {claim}: write NAME=VALUE");
-            return Err(Failure::new(Exit::Usage, sentence).into());
-        };
-        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        claims.insert(name.to_owned(), value);
-    }
+    let claims = super::users::named(&args.claims)?;
     let now = engine::now();
     let expires = Timestamp::from_millis(now.as_millis() + args.ttl * 1_000);
     let token = token::auth(data)?

@@ -29,4 +29,5 @@ mod sim;
 mod trouble;
 mod two_devices;
 mod unfit;
+mod users;
 mod watch;

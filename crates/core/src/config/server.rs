@@ -31,6 +31,10 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("database_url", "database"),
     ("cors", "origins"),
     ("allowed_origins", "origins"),
+    ("signup", "sign_up"),
+    ("mail", "smtp"),
+    ("from", "mail_from"),
+    ("audit", "audit_days"),
     ("retention", "retention_days"),
     ("history", "history_days"),
     ("rate_limit", "messages_per_second"),
@@ -96,6 +100,24 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
         "33554432",
         &mut server.bytes_per_second,
     );
+    set(
+        "audit_days",
+        1..=RETENTION_DAYS_MAX,
+        "days",
+        "365",
+        &mut server.audit_days,
+    );
+    if let Some(sign_up) = keys.boolean("sign_up", m) {
+        server.sign_up = sign_up;
+    }
+    if let Some(verify_email) = keys.boolean("verify_email", m) {
+        server.verify_email = verify_email;
+    }
+    let mut some = |name, expected| path(&mut keys, name, expected, m).map(|(text, _)| text);
+    server.app_url = some("app_url", "the address of a page of your app");
+    server.smtp = some("smtp", "a mail server, as smtps://USER@HOST");
+    server.smtp_password_file = some("smtp_password_file", "a file with the password");
+    server.mail_from = some("mail_from", "a sender, as App <no-reply@example.com>");
     if let Some(managed) = managed(&mut keys, m) {
         server.managed = managed;
     }

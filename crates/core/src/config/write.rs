@@ -154,6 +154,13 @@ fn server(out: &mut String, server: &ServerConfig) {
         history_days,
         messages_per_second,
         bytes_per_second,
+        audit_days,
+        sign_up,
+        verify_email,
+        app_url,
+        smtp,
+        smtp_password_file,
+        mail_from,
         managed,
     } = server;
     out.push_str(SERVER);
@@ -181,9 +188,28 @@ fn server(out: &mut String, server: &ServerConfig) {
             usual.messages_per_second,
         ),
         ("bytes_per_second", bytes_per_second, usual.bytes_per_second),
+        ("audit_days", audit_days, usual.audit_days),
     ] {
         if *value != usual {
             pair(out, name, &value.to_string());
+        }
+    }
+    for (name, value, usual) in [
+        ("sign_up", sign_up, usual.sign_up),
+        ("verify_email", verify_email, usual.verify_email),
+    ] {
+        if *value != usual {
+            pair(out, name, &value.to_string());
+        }
+    }
+    for (name, value) in [
+        ("app_url", app_url),
+        ("smtp", smtp),
+        ("smtp_password_file", smtp_password_file),
+        ("mail_from", mail_from),
+    ] {
+        if let Some(value) = value {
+            pair(out, name, &text(value));
         }
     }
     pair(

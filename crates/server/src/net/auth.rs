@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use syncline_core::{
@@ -19,7 +20,7 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest user id in bytes.
 const USER_BYTES_MAX: usize = 255;
 /// How far the clocks of issuer and server may differ, in seconds.
-const LEEWAY_SECONDS: u64 = 10;
+pub(crate) const LEEWAY_SECONDS: u64 = 10;
 
 /// Signs and verifies tokens.
 pub struct Auth {
@@ -115,22 +116,11 @@ impl Auth {
     /// # Errors
     /// A refusal that says what is wrong with the token and what to do.
     pub fn verify(&self, token: &str) -> Result<Proof, Refusal> {
-        use jsonwebtoken::errors::ErrorKind;
         if token.len() > TOKEN_BYTES_MAX {
             return Err(unauthorized("the token is too long"));
         }
         let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| {
-                if matches!(error.kind(), ErrorKind::ExpiredSignature) {
-                    unauthorized("the token has expired: get a fresh one")
-                } else if matches!(error.kind(), ErrorKind::ImmatureSignature) {
-                    unauthorized("the token is not valid yet: check the clocks")
-                } else if matches!(error.kind(), ErrorKind::InvalidSignature) {
-                    unauthorized("the token was not signed by this server: get one from it")
-                } else {
-                    unauthorized("the token cannot be read: copy it whole, or get a fresh one")
-                }
-            })?;
+            .map_err(|error| said_of(&error))?;
         let user = data.claims.sub;
         if user.is_empty() || user.len() > USER_BYTES_MAX {
             return Err(unauthorized("the token names no user (`sub`)"));
@@ -144,6 +134,45 @@ impl Auth {
             expires: Some(Timestamp(seconds.saturating_mul(1_000_000))),
         })
     }
+}
+
+/// What is wrong with a token, and what to do.
+pub(crate) fn said_of(error: &jsonwebtoken::errors::Error) -> Refusal {
+    use jsonwebtoken::errors::ErrorKind;
+    if matches!(error.kind(), ErrorKind::ExpiredSignature) {
+        unauthorized("the token has expired: get a fresh one")
+    } else if matches!(error.kind(), ErrorKind::ImmatureSignature) {
+        unauthorized("the token is not valid yet: check the clocks")
+    } else if matches!(error.kind(), ErrorKind::InvalidSignature) {
+        unauthorized("the token was not signed by this server: get one from it")
+    } else {
+        unauthorized("the token cannot be read: copy it whole, or get a fresh one")
+    }
+}
+
+/// What a token that names `issuer` says of its key. Nothing of this is believed: it only
+/// chooses by what the token is verified, which then has to fit all of it.
+pub(crate) fn key_of(token: &str, issuer: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    #[derive(Deserialize)]
+    struct Key {
+        kid: String,
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let mut part = || BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok();
+    let (header, claims) = (part()?, part()?);
+    let named: Issuer = serde_json::from_slice(&claims).ok()?;
+    if named.iss != issuer {
+        return None;
+    }
+    let key = serde_json::from_slice::<Key>(&header).map(|key| key.kid);
+    Some(key.unwrap_or_default())
 }
 
 /// The refusal for a missing or bad token.

@@ -18,7 +18,9 @@ use tokio::{
 };
 
 use super::{
-    Backend, clock,
+    Backend,
+    auth::unauthorized,
+    clock,
     committer::Request,
     metrics,
     no_reader::NoReader,
@@ -83,7 +85,7 @@ pub(crate) async fn drive<B: Backend>(
     metrics::session_opened();
     let wake = Arc::new(Notify::new());
     let mut run = Run {
-        registered: shared.register(Arc::clone(&wake)),
+        registered: shared.register(Arc::clone(&wake), &proof.identity),
         held: Held::new(Arc::clone(&shared.held_bytes)),
         shared: Arc::clone(&shared),
         pending: VecDeque::new(),
@@ -104,6 +106,10 @@ pub(crate) async fn drive<B: Backend>(
         presence.update(session.acknowledged(), session.is_in_step());
         if presence.is_deregistered() && !session.is_closed() {
             session.deregistered();
+            end = End::Refused;
+        }
+        if presence.is_signed_out() && !session.is_closed() {
+            session.renewed(Err(unauthorized("this login was ended: sign in again")));
             end = End::Refused;
         }
         if run.held.is_too_much(session.held_bytes()) {
@@ -238,7 +244,7 @@ impl<B: Backend> Run<B> {
                     }
                     self.pending.push_back(Pending::Commit(answered));
                 }
-                Action::Renew(token) => session.renewed(self.shared.auth.verify(&token)),
+                Action::Renew(token) => session.renewed(self.shared.prove(&token)),
                 Action::Watch => {
                     if let Some(sight) = session.sight() {
                         let mut hub = self.shared.hub.lock();

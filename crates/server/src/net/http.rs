@@ -23,8 +23,8 @@ use tower_http::{
 };
 
 use super::{
-    Backend, Limits, Shared, devices, error::ApiError, exchange, hashes, json, listen, presence,
-    schema, ws,
+    Backend, Limits, Shared, accounts, devices, error::ApiError, exchange, hashes, json, listen,
+    presence, schema, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -45,6 +45,7 @@ pub(crate) async fn serve<B: Backend>(
     stopped: watch::Receiver<bool>,
 ) {
     let sweeper = tokio::spawn(sweep(Arc::downgrade(&shared)));
+    let watcher = tokio::spawn(accounts::watch(Arc::downgrade(&shared)));
     let noter = tokio::spawn(presence::note(Arc::downgrade(&shared)));
     let router = router(Arc::clone(&shared), &limits);
     let has_admin = shared.config.read().server.admin_listen.is_some();
@@ -56,6 +57,7 @@ pub(crate) async fn serve<B: Backend>(
     let router = dressed(router, &shared);
     listen::serve(listener, router, limits, stopped).await;
     sweeper.abort();
+    watcher.abort();
     noter.abort();
     // Upgraded connections outlive the listener: their sessions have been told to go.
     while shared.connections() > 0 {
@@ -95,6 +97,7 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
             "/v1/devices/{id}",
             patch(devices::rename::<B>).delete(devices::deregister::<B>),
         )
+        .merge(accounts::http::router::<B>())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             limits.request_max,
@@ -227,7 +230,7 @@ async fn hello() -> &'static str {
         "/v1/pull      rows as JSON          /v1/push  changes as JSON\n",
         "/v1/history   changes of one row, newest first\n",
         "/v1/schema    tables                /v1/hashes  row hashes, for verify\n",
-        "/v1/devices   your devices\n",
+        "/v1/devices   your devices          /v1/auth/…  accounts\n",
         "/healthz /readyz /metrics\n",
     )
 }

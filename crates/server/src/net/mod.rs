@@ -1,5 +1,6 @@
 //! The network front: HTTP and WebSocket around sessions, one committer, a few readers.
 
+pub mod accounts;
 mod auth;
 mod body;
 mod caller;
@@ -15,6 +16,7 @@ mod json;
 mod listen;
 mod metrics;
 mod no_reader;
+mod peer;
 mod presence;
 mod readers;
 mod schema;
@@ -24,10 +26,10 @@ mod start;
 mod taken;
 mod ws;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use syncline_core::config::Config;
-use syncline_store::{Reader, SchemaError, Storage, StorageError};
+use syncline_store::{Reader, SchemaError, Storage, StorageError, accounts::AccountStore};
 
 pub(crate) use self::shared::Shared;
 pub use self::{
@@ -52,6 +54,14 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// As [`Backend::open`].
     fn reader(storage: &Self::Storage) -> Result<Self::Reader, StorageError>;
+    /// Opens the accounts of the same data; `None` where it has no place for them.
+    ///
+    /// # Errors
+    /// As [`Backend::open`].
+    fn accounts(storage: &Self::Storage) -> Result<Option<Arc<dyn AccountStore>>, StorageError> {
+        let _ = storage;
+        Ok(None)
+    }
 }
 
 /// Keeps the tables that devices added where the next start finds them.
@@ -105,6 +115,9 @@ pub enum ServeError {
     Storage(#[from] StorageError),
     #[error("the rules cannot be used:\n{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<syncline_core::rules::RuleError>),
+    /// What `[server]` says of accounts and mails cannot be done.
+    #[error("{0}")]
+    Accounts(String),
     #[error("the server stopped unexpectedly: {0}")]
     Stopped(String),
 }

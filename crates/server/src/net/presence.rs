@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use syncline_core::{DeviceId, Timestamp, Version};
-use syncline_store::DeviceSeen;
+use syncline_store::{DeviceSeen, accounts::LoginId};
 use tokio::sync::Notify;
 
 use super::{Backend, Shared, clock, committer::Request};
@@ -30,6 +30,9 @@ pub(crate) struct Presence {
     pub(crate) session: SessionId,
     wake: Arc<Notify>,
     deregistered: AtomicBool,
+    signed_out: AtomicBool,
+    /// Of an account here, that its token was made for.
+    pub(crate) login: Option<LoginId>,
     now: Mutex<Now>,
 }
 
@@ -43,11 +46,13 @@ struct Now {
 }
 
 impl Presence {
-    pub(crate) fn new(session: SessionId, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(session: SessionId, wake: Arc<Notify>, login: Option<LoginId>) -> Self {
         Self {
             session,
             wake,
             deregistered: AtomicBool::new(false),
+            signed_out: AtomicBool::new(false),
+            login,
             now: Mutex::default(),
         }
     }
@@ -55,6 +60,11 @@ impl Presence {
     /// Whether the session has to end because its device was deregistered.
     pub(crate) fn is_deregistered(&self) -> bool {
         self.deregistered.load(Ordering::Acquire)
+    }
+
+    /// Whether the session has to end because its login did.
+    pub(crate) fn is_signed_out(&self) -> bool {
+        self.signed_out.load(Ordering::Acquire)
     }
 
     /// What the session knows of its device's progress.
@@ -80,11 +90,30 @@ pub(crate) struct Presences(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     open: BTreeMap<DeviceId, Vec<Arc<Presence>>>,
+    /// Sessions of accounts here, whether their devices are open or not.
+    logins: BTreeMap<LoginId, Vec<Arc<Presence>>>,
     /// Devices whose sessions have ended, still to be written down.
     left: BTreeMap<DeviceId, DeviceSeen>,
 }
 
 impl Presences {
+    /// A session began.
+    pub(crate) fn arrived(&self, presence: &Arc<Presence>) {
+        if let Some(login) = presence.login {
+            let mut inner = self.0.lock();
+            let sessions = inner.logins.entry(login).or_default();
+            sessions.push(Arc::clone(presence));
+        }
+    }
+
+    /// Ends the sessions of a login.
+    pub(crate) fn sign_out(&self, login: LoginId) {
+        for presence in self.0.lock().logins.get(&login).into_iter().flatten() {
+            presence.signed_out.store(true, Ordering::Release);
+            presence.wake.notify_one();
+        }
+    }
+
     /// The session's device was opened. Called by the committer, before anything that comes later
     /// can deregister it.
     pub(crate) fn opened(&self, presence: &Arc<Presence>, device: DeviceId) {
@@ -100,6 +129,14 @@ impl Presences {
     /// The session has ended.
     pub(crate) fn closed(&self, presence: &Presence, at: Timestamp) {
         let mut inner = self.0.lock();
+        if let Some(login) = presence.login
+            && let Some(sessions) = inner.logins.get_mut(&login)
+        {
+            sessions.retain(|other| other.session != presence.session);
+            if sessions.is_empty() {
+                inner.logins.remove(&login);
+            }
+        }
         let mut now = presence.now.lock();
         now.is_over = true;
         let Some(device) = now.device else { return };
@@ -184,7 +221,7 @@ mod tests {
     use super::*;
 
     fn presence(n: u64) -> Arc<Presence> {
-        Arc::new(Presence::new(SessionId(n), Arc::new(Notify::new())))
+        Arc::new(Presence::new(SessionId(n), Arc::new(Notify::new()), None))
     }
 
     const PHONE: DeviceId = DeviceId([1; 16]);

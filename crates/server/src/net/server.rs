@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     Backend, Limits, Options, ServeError, Shared,
+    accounts::Accounts,
     committer::{self, Request},
     exchange::Exchanges,
     http, listen, metrics,
@@ -71,6 +72,7 @@ impl Server {
             publish_to,
             rules_since,
             readers,
+            accounts,
         } = is_ready.await.map_err(|_| died())??;
         let metrics_for = if admin.is_some() || options.dev {
             metrics::Readers::Everybody
@@ -78,6 +80,14 @@ impl Server {
             metrics::Readers::ThisMachine
         } else {
             metrics::Readers::Administrators
+        };
+        let accounts = match accounts {
+            Some(store) => {
+                let config = &options.config.server;
+                let opened = Accounts::open(store, context.server, config, options.dev);
+                Some(Arc::new(opened.map_err(ServeError::Accounts)?))
+            }
+            None => None,
         };
         let shared = Arc::new(Shared::<B> {
             context: RwLock::new(context),
@@ -94,6 +104,7 @@ impl Server {
             requests: requests.clone(),
             readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
+            accounts,
             dev: options.dev,
             metrics_for,
             remember: options.remember,

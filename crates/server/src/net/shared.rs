@@ -10,12 +10,18 @@ use std::{
 
 use axum::http::{HeaderMap, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
-use syncline_core::{UserId, config::Config, rules::Identity, wire::code};
+use syncline_core::{
+    UserId,
+    config::Config,
+    rules::Identity,
+    wire::{Refusal, code},
+};
 use syncline_store::GroupOutcome;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
 
 use super::{
     Backend, Remember,
+    accounts::{self, Accounts},
     auth::{self, Auth},
     clock,
     committer::{News, Request},
@@ -52,6 +58,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) requests: mpsc::Sender<Request>,
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
+    pub(crate) accounts: Option<Arc<Accounts>>,
     pub(crate) dev: bool,
     /// Who may ask for `/metrics`.
     pub(crate) metrics_for: metrics::Readers,
@@ -88,13 +95,19 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Makes a session known, to be woken by `wake`, until the guard is dropped.
-    pub(crate) fn register(self: &Arc<Self>, wake: Arc<Notify>) -> Registered<B> {
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        wake: Arc<Notify>,
+        identity: &Identity,
+    ) -> Registered<B> {
         let id = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
         self.wakers.lock().insert(id, Arc::clone(&wake));
+        let presence = Arc::new(Presence::new(id, wake, accounts::login_of(identity)));
+        self.presences.arrived(&presence);
         Registered {
             shared: Arc::clone(self),
             id,
-            presence: Arc::new(Presence::new(id, wake)),
+            presence,
         }
     }
 
@@ -132,12 +145,22 @@ impl<B: Backend> Shared<B> {
         let token = header.and_then(|value| value.split_once(' '));
         match token {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
-                Ok(self.auth.verify(token.trim())?)
+                Ok(self.prove(token.trim())?)
             }
             Some(_) | None => {
                 Err(auth::unauthorized("a token is needed: `Authorization: Bearer …`").into())
             }
         }
+    }
+
+    /// The identity that a token proves: one of an account here, or what else is trusted.
+    pub(crate) fn prove(&self, token: &str) -> Result<Proof, Refusal> {
+        if let Some(accounts) = &self.accounts
+            && let Some(kid) = auth::key_of(token, &accounts.issuer())
+        {
+            return accounts.verify(token, &kid);
+        }
+        self.auth.verify(token)
     }
 
     /// Refuses whoever is no administrator: the token has to have the claim [`ADMIN_CLAIM`].
@@ -189,8 +212,18 @@ impl<B: Backend> Shared<B> {
     pub(super) fn publish(&self, news: News<'_>) {
         match news {
             News::Group(outcome) => self.publish_group(outcome),
-            News::Opened(presence, device) => self.presences.opened(presence, device),
-            News::Deregistered(device) => self.presences.deregister(device),
+            News::Opened(presence, device) => {
+                self.presences.opened(presence, device);
+                if let (Some(accounts), Some(login)) = (&self.accounts, presence.login) {
+                    accounts.device_opened(login, device);
+                }
+            }
+            News::Deregistered(device) => {
+                self.presences.deregister(device);
+                if let Some(accounts) = &self.accounts {
+                    accounts.device_deregistered(device);
+                }
+            }
             News::Context(context) => {
                 *self.context.write() = Arc::clone(context);
                 self.begin_again();

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use syncline_core::{Version, config::Config, rules::Rules, wire::SchemaInfo};
-use syncline_store::{Context, Group, Head, SchemaOptions, Storage, drain_external, rebuild_rules};
+use syncline_store::{
+    Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore, drain_external,
+    rebuild_rules,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -19,6 +22,7 @@ pub(super) struct Started<R> {
     pub(super) notes: Vec<String>,
     pub(super) publish_to: std::sync::mpsc::SyncSender<committer::Publish>,
     pub(super) rules_since: Version,
+    pub(super) accounts: Option<Arc<dyn AccountStore>>,
 }
 
 pub(super) type Ready<R> = tokio::sync::oneshot::Sender<Result<Started<R>, ServeError>>;
@@ -67,6 +71,10 @@ pub(super) fn spawn_committer<B: Backend>(
                 Ok(readers) => readers,
                 Err(error) => return drop(ready.send(Err(ServeError::Storage(error)))),
             };
+            let accounts = match B::accounts(&storage) {
+                Ok(accounts) => accounts,
+                Err(error) => return drop(ready.send(Err(ServeError::Storage(error)))),
+            };
             let (publish_to, publish) = std::sync::mpsc::sync_channel(1);
             let commit_context = Arc::clone(&context.plan);
             let rules_since = head.rules_since;
@@ -77,6 +85,7 @@ pub(super) fn spawn_committer<B: Backend>(
                     notes,
                     publish_to,
                     rules_since,
+                    accounts,
                 }))
                 .is_err()
             {

@@ -1,5 +1,6 @@
 //! A real server on a real socket with a real SQLite file.
 
+mod accounts;
 mod admin;
 mod devices;
 mod exchange;
@@ -16,12 +17,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use syncline_core::{
     Change, Changeset, ChangesetId, DeviceId, Hlc, Lease, Schema, Timestamp, Value,
-    config::Config,
+    config::{Config, ServerConfig},
     wire::{ClientMessage, Hello, PROTOCOL, ServerMessage, decode_server, encode_client},
 };
 use syncline_server::net::{Auth, Backend, Limits, Options, Server};
 use syncline_store::{
     StorageError,
+    accounts::AccountStore,
     testkit::{Draw, demo_schema},
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
@@ -53,6 +55,10 @@ impl Backend for SqliteBackend {
     fn reader(storage: &SqliteStorage) -> Result<SqliteReader, StorageError> {
         storage.reader()
     }
+
+    fn accounts(storage: &SqliteStorage) -> Result<Option<Arc<dyn AccountStore>>, StorageError> {
+        Ok(Some(Arc::new(storage.accounts()?)))
+    }
 }
 
 /// A server, and the folder that its data is in.
@@ -75,6 +81,8 @@ pub struct Wish {
     pub history_days: Option<u32>,
     pub trusted_proxies: &'static [&'static str],
     pub folder: Option<tempfile::TempDir>,
+    /// What else `[server]` says.
+    pub server: fn(&mut ServerConfig),
 }
 
 impl Default for Wish {
@@ -90,6 +98,7 @@ impl Default for Wish {
             history_days: None,
             trusted_proxies: &[],
             folder: None,
+            server: |_| {},
         }
     }
 }
@@ -121,6 +130,7 @@ impl Net {
         if let Some(days) = wish.history_days {
             config.server.history_days = days;
         }
+        (wish.server)(&mut config.server);
         let options = Options {
             listen: wish.listen.parse().expect("an address"),
             config,

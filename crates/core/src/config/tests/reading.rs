@@ -19,6 +19,13 @@ retention_days = 90
 history_days = 0
 messages_per_second = 100
 bytes_per_second = 1_000_000
+audit_days = 7
+sign_up = true
+verify_email = false
+app_url = "https://app.example.com/account"
+smtp = "smtps://app%40example.com@mail.example.com"
+smtp_password_file = "/run/secrets/smtp"
+mail_from = "App <no-reply@example.com>"
 schema = "external"
 
 [tables.projects]
@@ -75,6 +82,13 @@ fn cf4_every_key_of_server_is_read() {
         history_days: 0,
         messages_per_second: 100,
         bytes_per_second: 1_000_000,
+        audit_days: 7,
+        sign_up: true,
+        verify_email: false,
+        app_url: Some("https://app.example.com/account".into()),
+        smtp: Some("smtps://app%40example.com@mail.example.com".into()),
+        smtp_password_file: Some("/run/secrets/smtp".into()),
+        mail_from: Some("App <no-reply@example.com>".into()),
         managed: false,
     };
     assert_eq!(server, expected);
