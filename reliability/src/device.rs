@@ -179,6 +179,11 @@ impl Device {
         }
     }
 
+    /// From now on the user of this token.
+    pub(crate) fn be(&mut self, token: &str) {
+        token.clone_into(&mut self.token);
+    }
+
     /// The id that the server knows it by.
     pub(crate) fn identity(&self, lab: &Lab) -> Result<Value> {
         let said = self.run(lab, "status", &[], 0)?;

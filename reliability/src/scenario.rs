@@ -9,6 +9,7 @@ mod offline;
 mod pause;
 mod power;
 mod reconnects;
+mod selfheal;
 mod stalled;
 
 use anyhow::Result;
@@ -98,6 +99,13 @@ pub(crate) enum Scenario {
         #[arg(long, default_value_t = 1_000)]
         rows: u64,
     },
+    /// Rows, outbox or metadata of a replica are not what the engine left there, or it is handed to
+    /// somebody else.
+    Selfheal {
+        /// So many damaged rows, damaged values of the outbox, and partial losses of metadata.
+        #[arg(long, default_value_t = 200)]
+        times: u64,
+    },
     /// Single bits of a replica's file change.
     Bitflips {
         #[arg(long, default_value_t = 500)]
@@ -138,6 +146,7 @@ impl Scenario {
             },
             Self::IoErrors { side, every } => errors::run(lab, dice, outcome, side, every),
             Self::Bitflips { times } => bits::run(lab, dice, outcome, times),
+            Self::Selfheal { times } => selfheal::run(lab, dice, outcome, times),
             Self::Stalled {
                 sockets,
                 seconds,
@@ -163,6 +172,7 @@ impl Scenario {
             Self::IoErrors { side, .. } => format!("io-errors {}", word(side)),
             Self::Bitflips { .. } => "bitflips".to_owned(),
             Self::Stalled { .. } => "stalled".to_owned(),
+            Self::Selfheal { .. } => "selfheal".to_owned(),
             Self::Reconnects { .. } => "reconnects".to_owned(),
             Self::Long { .. } => "long".to_owned(),
             Self::Offline { .. } => "offline".to_owned(),
@@ -177,6 +187,7 @@ impl Scenario {
             Self::Kill { times, .. }
             | Self::Powercut { times, .. }
             | Self::Bitflips { times }
+            | Self::Selfheal { times }
             | Self::Reconnects { times } => format!("--times {times}"),
             Self::Stalled {
                 sockets,

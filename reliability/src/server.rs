@@ -44,7 +44,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one with a new database at any free port.
     pub(crate) fn start(lab: &Lab, folder: &Path, disk: Option<&Disk>) -> Result<Self> {
-        std::fs::write(folder.join("syncline.toml"), CONFIG)?;
+        Self::start_with(lab, folder, disk, CONFIG)
+    }
+
+    /// The same with other tables.
+    pub(crate) fn start_with(
+        lab: &Lab,
+        folder: &Path,
+        disk: Option<&Disk>,
+        config: &str,
+    ) -> Result<Self> {
+        std::fs::write(folder.join("syncline.toml"), config)?;
         let (process, url) = listen(lab, folder, "127.0.0.1:0", disk)?;
         Ok(Self {
             process,

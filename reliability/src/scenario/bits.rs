@@ -7,7 +7,7 @@ use crate::{check, device::fleet, dice::Dice, lab::Lab, ledger::Outcome, server:
 
 /// Exit codes that say what is wrong: differs, damaged, not a database, not attached, of a newer
 /// program, or refused by the server.
-const SAID: [i32; 9] = [5, 6, 10, 16, 17, 19, 20, 21, 23];
+pub(super) const SAID: [i32; 9] = [5, 6, 10, 16, 17, 19, 20, 21, 23];
 /// The rows that one file has.
 const ROWS: u64 = 300;
 

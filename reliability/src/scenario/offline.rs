@@ -15,7 +15,7 @@ use crate::{
     usage::{bytes, wal},
 };
 
-/// How long anything may take to begin, at best of three tries.
+/// How long anything may take to begin, at best of three tries; judged where all was written.
 const BEGINS_WITHIN: Duration = Duration::from_secs(2);
 /// What the file may grow by between the first edits and the last, beside a quarter.
 const FILE_SLACK: u64 = 2 * 1024 * 1024;

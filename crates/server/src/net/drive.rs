@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Frames that may wait between session and socket: the socket's own buffers come on top.
-pub(crate) const FRAMES_OUT_MAX: usize = 8;
+pub(crate) const FRAMES_OUT_MAX: usize = 2;
 /// Frames that may wait to be heard.
 pub(crate) const FRAMES_IN_MAX: usize = 1;
 /// When the server stops, changesets that were taken are answered within this.

@@ -29,7 +29,7 @@ use crate::{SessionContext, sight::Sight};
 const LIMIT_DEFAULT: usize = 500;
 const LIMIT_MAX: usize = 5_000;
 /// An answer ends when its rows hold about so many bytes.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+const ANSWER_BYTES: usize = 1024 * 1024;
 /// Rows read at once.
 const ROWS_AT_ONCE: usize = 64;
 /// Who is further behind than this starts over.
