@@ -8,6 +8,7 @@
 //! | `acked N` | the engine told that the server has all edits up to N |
 //! | `wrote N MICROS`, `saw NAME N MICROS` | with `--timed`: when edit N was committed, and when the newest edit of another device was in the file |
 //! | `live` | connected, and in step with the server |
+//! | `off` | told `off`: not connected any more |
 //! | `rest WAITING` | asked by `look`: changesets that wait |
 //! | `note TEXT` | anything else that the engine or SQLite told |
 //!
@@ -127,7 +128,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             ["go"] => state.writes.store(true, Ordering::SeqCst),
             ["pace", micros] => state.pace.store(micros.parse()?, Ordering::SeqCst),
             ["hurry"] => sync.handle().foreground(),
-            ["off"] => sync.handle().stop_auto_sync(),
+            ["off"] => {
+                sync.handle().stop_auto_sync();
+                while sync.handle().is_connected() {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                say("off");
+            }
             ["on"] => {
                 sync.handle().start_auto_sync();
                 sync.handle().foreground();

@@ -40,6 +40,8 @@ pub(crate) struct Device {
     pub acked: u64,
     /// How often it said that it is connected and in step.
     pub lives: u64,
+    /// How often it said that it has disconnected as it was told.
+    pub offs: u64,
     /// When each edit was made, if it tells times: number, microseconds.
     pub wrote: Vec<(u64, u64)>,
     /// When it saw others' edits: device, number, microseconds.
@@ -73,6 +75,7 @@ pub(crate) fn fleet(
             made: 0,
             acked: 0,
             lives: 0,
+            offs: 0,
             wrote: Vec::new(),
             saw: Vec::new(),
             notes: Vec::new(),
@@ -172,6 +175,7 @@ impl Device {
             made: 0,
             acked: 0,
             lives: 0,
+            offs: 0,
             wrote: Vec::new(),
             saw: Vec::new(),
             notes: Vec::new(),
@@ -296,6 +300,7 @@ impl Device {
             Some(("acked", n)) => self.acked = number(n).unwrap_or(self.acked).max(self.acked),
             Some(("rest", n)) => self.resting = number(n),
             None if line == "live" => self.lives += 1,
+            None if line == "off" => self.offs += 1,
             _ if self.notes.len() < NOTES_MAX => self.notes.push(line.to_owned()),
             _ => {}
         }
@@ -335,6 +340,13 @@ impl Device {
     pub(crate) fn until_acked(&mut self) -> Result<()> {
         let before = self.acked;
         self.until("an acknowledgement", |device| device.acked > before)
+    }
+
+    /// Lets it disconnect, and waits until it has.
+    pub(crate) fn disconnect(&mut self) -> Result<()> {
+        let before = self.offs;
+        self.tell("off");
+        self.until("the end of its connection", |device| device.offs > before)
     }
 
     /// Asks the engine what waits, and waits for its answer.

@@ -83,6 +83,9 @@ pub(crate) enum Scenario {
     Reconnects {
         #[arg(long, default_value_t = 1_000)]
         times: u64,
+        /// None falls silent: the server ends what is silent after a minute, and that is waited for.
+        #[arg(long)]
+        loud: bool,
     },
     /// A steady load: memory, files and latency stay flat.
     Long {
@@ -114,7 +117,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// All of them, so small that together they take about three minutes.
+    /// Most of them, so small that together they take about two minutes, and judged by nothing that
+    /// a busy machine makes late.
     pub(crate) fn slice() -> Vec<Self> {
         let mut all = Vec::new();
         for side in [Side::Server, Side::Device] {
@@ -133,6 +137,20 @@ impl Scenario {
             harm: network::Harm::Cut,
             every: 41,
         });
+        all.push(Self::Stalled {
+            sockets: 42,
+            seconds: 3,
+            only: None,
+        });
+        all.push(Self::Reconnects {
+            times: 15,
+            loud: true,
+        });
+        all.push(Self::Offline {
+            edits: 20_000,
+            rows: 100,
+        });
+        all.push(Self::Selfheal { times: 4 });
         all
     }
 
@@ -152,7 +170,7 @@ impl Scenario {
                 seconds,
                 only,
             } => stalled::run(lab, dice, outcome, sockets, seconds, only),
-            Self::Reconnects { times } => reconnects::run(lab, dice, outcome, times),
+            Self::Reconnects { times, loud } => reconnects::run(lab, dice, outcome, times, loud),
             Self::Long { seconds, pace } => long::run(lab, dice, outcome, seconds, pace),
             Self::Offline { edits, rows } => offline::run(lab, dice, outcome, edits, rows),
             Self::Network { harm, every } => network::run(lab, dice, outcome, harm, every),
@@ -187,8 +205,7 @@ impl Scenario {
             Self::Kill { times, .. }
             | Self::Powercut { times, .. }
             | Self::Bitflips { times }
-            | Self::Selfheal { times }
-            | Self::Reconnects { times } => format!("--times {times}"),
+            | Self::Selfheal { times } => format!("--times {times}"),
             Self::Stalled {
                 sockets,
                 seconds,
@@ -197,6 +214,9 @@ impl Scenario {
                 let only = only.map(|only| format!(" --only {}", word(&only)));
                 let only = only.unwrap_or_default();
                 format!("--sockets {sockets} --seconds {seconds}{only}")
+            }
+            Self::Reconnects { times, loud } => {
+                format!("--times {times}{}", if *loud { " --loud" } else { "" })
             }
             Self::Long { seconds, pace } => format!("--seconds {seconds} --pace {pace}"),
             Self::Offline { edits, rows } => format!("--edits {edits} --rows {rows}"),

@@ -23,7 +23,14 @@ const SLACK_KIB: u64 = 6 * 1024;
 /// Threads that pools keep for a while, and files for the look itself.
 const SLACK: u64 = 4;
 
-pub(crate) fn run(lab: &mut Lab, dice: &mut Dice, outcome: &mut Outcome, times: u64) -> Result<()> {
+pub(crate) fn run(
+    lab: &mut Lab,
+    dice: &mut Dice,
+    outcome: &mut Outcome,
+    times: u64,
+    loud: bool,
+) -> Result<()> {
+    let ways = if loud { 2 } else { 3 };
     let folder = lab.round()?;
     let mut server = Server::start(lab, &folder, None)?;
     let mut devices = fleet(lab, &folder, &server, 1, "wal")?;
@@ -31,17 +38,17 @@ pub(crate) fn run(lab: &mut Lab, dice: &mut Dice, outcome: &mut Outcome, times: 
     devices[0].url.clone_from(&proxy.url);
     devices[0].start(lab, None, &["--pace", "20000"])?;
     devices[0].until_acked()?;
-    for _ in 0..WARM {
-        again(dice, &proxy, &mut devices[0])?;
+    for _ in 0..times.min(WARM) {
+        again(dice, &proxy, &mut devices[0], ways)?;
     }
     settle(&server, &proxy)?;
     let before = [of_server(&server)?, of_device(&devices[0])?];
     println!("  before: server {}; device {}", before[0], before[1]);
-    let mut ways = [0; 3];
+    let mut ended = [0; 3];
     for time in 0..times {
-        let way = again(dice, &proxy, &mut devices[0])
+        let way = again(dice, &proxy, &mut devices[0], ways)
             .with_context(|| format!("connection {} of {times}", time + 1))?;
-        ways[way] += 1;
+        ended[way] += 1;
         outcome.cuts += 1;
     }
     devices[0].drain()?;
@@ -50,7 +57,7 @@ pub(crate) fn run(lab: &mut Lab, dice: &mut Dice, outcome: &mut Outcome, times: 
     settle(&server, &proxy)?;
     println!(
         "  {} graceful, {} abrupt, {} that fell silent; {} edits",
-        ways[0], ways[1], ways[2], devices[0].made
+        ended[0], ended[1], ended[2], devices[0].made
     );
     let judged = as_before("server", before[0], || of_server(&server))
         .and_then(|()| as_before("device", before[1], || of_device(&devices[0])));
@@ -60,23 +67,22 @@ pub(crate) fn run(lab: &mut Lab, dice: &mut Dice, outcome: &mut Outcome, times: 
 }
 
 /// Ends the connection, and waits until the device is in step again; how it ended.
-fn again(dice: &mut Dice, proxy: &Proxy, device: &mut Device) -> Result<usize> {
-    let way = usize::try_from(dice.below(3))?;
+fn again(dice: &mut Dice, proxy: &Proxy, device: &mut Device, ways: u64) -> Result<usize> {
+    let way = usize::try_from(dice.below(ways))?;
     device.hear();
     let lives = device.lives;
     match way {
-        0 => {
-            device.tell("off");
-            std::thread::sleep(dice.millis(20));
-        }
+        0 => device.disconnect()?,
         1 => proxy.cut(),
         _ => {
             proxy.hush();
             // The app gives up what is silent; the server is not told.
-            device.tell("off");
-            std::thread::sleep(dice.millis(20));
+            device.disconnect()?;
         }
     }
+    // What it told before the end is not of the next connection.
+    device.hear();
+    let lives = if way == 1 { lives } else { device.lives };
     device.tell("on");
     let deadline = Instant::now() + PATIENCE;
     loop {
