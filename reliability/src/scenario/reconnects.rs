@@ -18,6 +18,9 @@ use crate::{
 
 /// Connections before what is open is counted for the first time.
 const WARM: u64 = 30;
+/// Microseconds between two edits: few, since a server keeps the newest of its log in memory, and
+/// that it grows with edits is not what is looked for here.
+const PACE: &str = "500000";
 /// Memory may be larger afterwards by a tenth and this: allocators keep some of what was freed.
 const SLACK_KIB: u64 = 6 * 1024;
 /// Threads that pools keep for a while, and files for the look itself.
@@ -36,7 +39,7 @@ pub(crate) fn run(
     let mut devices = fleet(lab, &folder, &server, 1, "wal")?;
     let proxy = Proxy::to(server.address())?;
     devices[0].url.clone_from(&proxy.url);
-    devices[0].start(lab, None, &["--pace", "20000"])?;
+    devices[0].start(lab, None, &["--pace", PACE])?;
     devices[0].until_acked()?;
     for _ in 0..times.min(WARM) {
         again(dice, &proxy, &mut devices[0], ways)?;
