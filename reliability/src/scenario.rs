@@ -150,7 +150,6 @@ impl Scenario {
             edits: 20_000,
             rows: 100,
         });
-        all.push(Self::Selfheal { times: 4 });
         all
     }
 
