@@ -7,16 +7,22 @@ use rusqlite::Connection;
 use syncline_core::{
     DeviceId, Timestamp, UserId, Value,
     rules::Identity,
-    wire::{ClientMessage, SchemaInfo, ServerMessage, decode_client, decode_server},
+    wire::{ClientMessage, ServerMessage, decode_client, decode_server},
 };
 use syncline_replica::{AttachOptions, Replica};
-use syncline_server::{Action, Recent, Session, SessionContext, net::Auth, session::Opened};
+use syncline_server::{Action, Session, SessionContext, net::Auth, session::Opened};
+use syncline_sim::Script;
 use syncline_store::{
-    DeviceHello, Group as _, Reader as _, Storage as _, Submission, commit_group,
+    DeviceHello, Reader as _, Submission, commit_group,
     memory::MemoryStorage,
     open_device,
     testkit::{World, block_on, demo_schema},
 };
+
+use crate::context::session_context;
+
+/// What the window on the log's end keeps: the whole conversation.
+const RECENT_BYTES: usize = 1024 * 1024;
 
 /// An input to begin with: target, name, bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +65,10 @@ pub fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     conversation(&mut seeds);
     texts(&mut seeds);
+    for (seed, steps) in [(3, 16), (7, 32), (17, 50)] {
+        let bytes = Script::bytes_of_seed(seed, steps);
+        add(&mut seeds, "sim", format!("seed-{seed}"), bytes);
+    }
     // Conversations made up from a few bytes each.
     for target in [
         "server_session",
@@ -97,18 +107,7 @@ fn conversation(seeds: &mut Vec<Seed>) {
     let storage = MemoryStorage::new();
     let mut reader = storage.reader();
     let mut world = World::with_schema(storage, &demo_schema());
-    let group = block_on(world.storage.begin()).expect("memory has a head");
-    let head = group.head();
-    block_on(group.rollback());
-    let info = SchemaInfo::from_schema(world.context.schema());
-    let context = Arc::new(SessionContext {
-        server: world.storage.server_id(),
-        secret: *world.storage.secret(),
-        info_hash: info.hash(),
-        info,
-        plan: Arc::new(world.context.clone()),
-        recent: Arc::new(Recent::new(head.version, head.tag)),
-    });
+    let context = session_context(&mut world, RECENT_BYTES);
     let conn = Connection::open_in_memory().expect("memory");
     conn.execute_batch(SQL).expect("tables");
     let mut state = 7_u8;

@@ -11,12 +11,14 @@
     reason = "a target that finds something is to stop there"
 )]
 
+mod context;
 mod conversations;
 mod file;
 mod http;
 mod parsers;
 mod replica_session;
 mod server_session;
+mod sim;
 mod stored;
 mod values;
 mod wire;
@@ -57,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     target("replica_session", replica_session::replica_session),
     target("http", http::http),
     target("file", file::file),
+    target("sim", sim::sim),
 ];
 
 /// Runs the target of this name; `false` when there is none.

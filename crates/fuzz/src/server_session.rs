@@ -12,12 +12,11 @@ use syncline_core::{
     BucketId, Cursor, DeviceId, RowKey, UserId, Value, Version,
     rules::Identity,
     wire::{
-        CURSORS_MAX, ClientMessage, Refusal, SchemaInfo, ServerMessage, code, decode_server,
-        encode_client,
+        CURSORS_MAX, ClientMessage, Refusal, ServerMessage, code, decode_server, encode_client,
     },
 };
 use syncline_server::{
-    Action, Recent, Session, SessionContext,
+    Action, Session, SessionContext,
     session::{Opened, Proof},
 };
 use syncline_store::{
@@ -28,6 +27,10 @@ use syncline_store::{
 };
 
 use self::messages::{hello, message};
+use crate::context::session_context;
+
+/// What the window on the log's end keeps: little, so that the log is read, too.
+const RECENT_BYTES: usize = 64 * 1024;
 
 /// What only Ada may read. Inputs that have it already are of no use.
 const SECRET: &str = "q7#Vx2!secret-of-ada";
@@ -82,18 +85,7 @@ impl Bench {
                     .insert("labels", "l", &[("name", "for all".into())])
             })
             .accepted();
-        let group = block_on(world.storage.begin()).expect("memory has a head");
-        let head = group.head();
-        block_on(group.rollback());
-        let info = SchemaInfo::from_schema(world.context.schema());
-        let context = Arc::new(SessionContext {
-            server: world.storage.server_id(),
-            secret: *world.storage.secret(),
-            info_hash: info.hash(),
-            info,
-            plan: Arc::new(world.context.clone()),
-            recent: Arc::new(Recent::with_limit(head.version, head.tag, 64 * 1024)),
-        });
+        let context = session_context(&mut world, RECENT_BYTES);
         let eve = Session::new(Arc::clone(&context), Arc::new(identity("eve")), world.now);
         Self {
             world,

@@ -5,6 +5,8 @@ use rusqlite::Connection;
 use crate::rng::Rng;
 
 pub(crate) const USERS: &[&str] = &["ann", "bob", "cyd"];
+/// So few that people meet in the same rows.
+pub(crate) const BOARDS: u64 = 4;
 
 /// One transaction, ready to be run.
 #[derive(Debug, Default)]
@@ -111,7 +113,8 @@ impl Author<'_> {
     }
 
     fn edit(&mut self) -> rusqlite::Result<Vec<String>> {
-        match self.rng.below(20) {
+        match self.rng.below(26) {
+            20..=25 => self.board(),
             0..=3 => self.project(),
             4 | 5 => self.member(),
             6..=10 => self.task(),
@@ -205,13 +208,17 @@ impl Author<'_> {
         Ok(vec![match (self.rng.below(8), some) {
             (0, Some(some)) => format!("DELETE FROM notes WHERE id = {some}"),
             (1, Some(some)) => format!("UPDATE notes SET body = '{text}' WHERE id = {some}"),
-            (2 | 3, Some(some)) => {
+            (2, Some(some)) => {
                 format!("UPDATE notes SET shared = NOT coalesce(shared, 0) WHERE id = {some}")
+            }
+            (3, Some(some)) => {
+                let team = self.rng.pick(&["'red'", "'blue'", "NULL"]);
+                format!("UPDATE notes SET team = {team}, shared = 0 WHERE id = {some}")
             }
             (4, _) => {
                 let id = self.rng.below(12);
                 return Ok(vec![
-                    format!("INSERT INTO notes VALUES ({id}, '{text}', 1)"),
+                    format!("INSERT INTO notes(id, body, shared) VALUES ({id}, '{text}', 1)"),
                     format!("INSERT INTO note_lines VALUES ({id}, 0, '{text}')"),
                 ]);
             }
@@ -238,6 +245,41 @@ impl Author<'_> {
                  ON CONFLICT(note_id, line) DO UPDATE SET text = excluded.text"
             ),
         }])
+    }
+
+    fn board(&mut self) -> rusqlite::Result<Vec<String>> {
+        let id = format!("'b{}'", self.rng.below(BOARDS));
+        let mut statements = Vec::new();
+        if self.rng.percent(3) {
+            statements.push(format!("DELETE FROM boards WHERE id = {id}"));
+        } else {
+            statements.push(format!("INSERT OR IGNORE INTO boards(id) VALUES ({id})"));
+            statements.push(self.of_board(&id));
+        }
+        Ok(statements)
+    }
+
+    fn of_board(&mut self, id: &str) -> String {
+        let text = self.text();
+        let tag = format!("'{}'", self.rng.pick(&["red", "blue", "big"]));
+        let tags = "(SELECT json_group_array(value) FROM (SELECT value FROM json_each(tags)";
+        let set = match self.rng.below(14) {
+            0..=4 => format!("title = '{text}'"),
+            5 => format!("stage = '{text}'"),
+            6 => format!("colour = '{text}'"),
+            7 | 8 => format!("tags = {tags} UNION SELECT {tag}))"),
+            9 | 10 => format!("tags = {tags} EXCEPT SELECT {tag}))"),
+            _ => format!("votes = votes + {}", 1 + self.rng.below(9)),
+        };
+        format!("UPDATE boards SET {set} WHERE id = {id}")
+    }
+
+    /// What somebody writes just when others write the same row.
+    pub(crate) fn duel(&mut self, board: u64) -> Script {
+        Script {
+            statements: vec![self.of_board(&format!("'b{board}'"))],
+            ..Script::default()
+        }
     }
 
     fn doc(&mut self) -> rusqlite::Result<Vec<String>> {

@@ -4,3 +4,4 @@ pub(crate) mod atomic;
 pub(crate) mod bounded;
 pub(crate) mod causal;
 pub(crate) mod liveness;
+pub(crate) mod waiting;

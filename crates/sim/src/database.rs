@@ -1,6 +1,8 @@
-//! Databases in memory that several connections share, their copies, and commits that fail.
+//! Databases that several connections share, in memory or in files, their copies, and commits that fail.
 
 use std::{
+    path::PathBuf,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,18 +10,68 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use rusqlite::{Connection, backup::Backup, functions::FunctionFlags};
+use syncline_store_sqlite::SqliteStorage;
+use tempfile::TempDir;
 
-/// A name that no other database of this process has.
-pub(crate) fn fresh_name(what: &str) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("sim-{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+/// Statements of the simulator that a connection keeps: what apps and checks ask again and again.
+const STATEMENTS_MAX: usize = 100;
+
+/// Where the databases of a run are.
+#[derive(Debug, Clone)]
+pub(crate) enum Disk {
+    Memory,
+    /// Real files, gone with the last who knows of them: the devices of the run.
+    Folder(Rc<TempDir>),
 }
 
-/// The database of this name; it lives as long as any connection to it.
-pub(crate) fn open_memory(name: &str) -> anyhow::Result<Connection> {
-    let conn = Connection::open(format!("file:/{name}?vfs=memdb"))?;
+/// One database.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// It lives as long as any connection to it.
+    Memory(String),
+    File(PathBuf),
+}
+
+impl Disk {
+    pub(crate) fn new(has_files: bool) -> anyhow::Result<Self> {
+        if !has_files {
+            return Ok(Self::Memory);
+        }
+        let folder = tempfile::Builder::new().prefix("syncline-sim-").tempdir();
+        let folder = folder.context("a folder for the run's databases")?;
+        Ok(Self::Folder(Rc::new(folder)))
+    }
+
+    /// A place that no other database has.
+    pub(crate) fn place(&self, what: &str) -> Place {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("sim-{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        match self {
+            Self::Memory => Place::Memory(name),
+            Self::Folder(folder) => Place::File(folder.path().join(name)),
+        }
+    }
+}
+
+impl Place {
+    /// The server's storage there.
+    pub(crate) fn storage(&self, entropy: &[u8; 32]) -> anyhow::Result<SqliteStorage> {
+        Ok(match self {
+            Self::Memory(name) => SqliteStorage::open_in_memory(name, entropy)?,
+            Self::File(path) => SqliteStorage::open(path, entropy)?,
+        })
+    }
+}
+
+pub(crate) fn open(place: &Place) -> anyhow::Result<Connection> {
+    let conn = match place {
+        Place::Memory(name) => Connection::open(format!("file:/{name}?vfs=memdb"))?,
+        Place::File(path) => Connection::open(path)?,
+    };
     conn.busy_timeout(Duration::from_secs(1))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(conn)
 }
 

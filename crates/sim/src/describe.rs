@@ -12,7 +12,8 @@ use syncline_core::{
 
 use crate::schema::literal_key;
 
-type Numbers = BTreeMap<TableNumber, &'static str>;
+/// Names of tables.
+pub(crate) type Numbers = BTreeMap<TableNumber, &'static str>;
 
 /// A frame to a device.
 pub(crate) fn server_frame(frame: &[u8], numbers: &Numbers) -> String {

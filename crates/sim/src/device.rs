@@ -9,8 +9,8 @@ use syncline_replica::{
 };
 
 use crate::{
-    checker::liveness::Patience,
-    database::{Clock, Fuse, fresh_name, open_memory, transfer},
+    checker::{liveness::Patience, waiting::Sent},
+    database::{Clock, Disk, Fuse, Place, open, transfer},
     link::Link,
     rng::Rng,
 };
@@ -20,7 +20,8 @@ pub(crate) struct Device {
     pub(crate) user: &'static str,
     /// Another program on the same file. It also keeps the database alive over a kill.
     pub(crate) app: Connection,
-    database: String,
+    database: Place,
+    disk: Disk,
     pub(crate) replica: Option<Replica>,
     pub(crate) link: Option<Link>,
     pub(crate) rng: Rng,
@@ -40,6 +41,8 @@ pub(crate) struct Device {
     pub(crate) patience: Patience,
     /// It dies between what it does next and what it sends of it.
     pub(crate) dies_before_transmit: bool,
+    /// When its connection, which brings nothing, ends.
+    pub(crate) cut_at: Option<Timestamp>,
     /// What was parked in the file that an old copy replaced, until the engine runs on the copy.
     pub(crate) parked_before: Vec<QueuedChangeset>,
     /// A codeless number that makes ids of this device's edits its own.
@@ -74,13 +77,14 @@ impl Device {
         birth: Birth,
         skew_ms: i64,
         mut rng: Rng,
+        disk: Disk,
         now: Timestamp,
     ) -> anyhow::Result<Self> {
-        let database = fresh_name(&name);
+        let database = disk.place(&name);
         let clock = Clock::default();
         let skew = skew_ms * 1_000;
         clock.set(now.0.saturating_add_signed(skew));
-        let app = open_memory(&database)?;
+        let app = open(&database)?;
         clock.install(&app)?;
         if let Birth::Filled { tables, rows } = birth {
             app.execute_batch(tables)?;
@@ -105,6 +109,7 @@ impl Device {
             user,
             app,
             database,
+            disk,
             replica: Some(replica),
             link: None,
             rng,
@@ -118,6 +123,7 @@ impl Device {
             may_go_back: false,
             patience: Patience::default(),
             dies_before_transmit: false,
+            cut_at: None,
             parked_before: Vec::new(),
             next_id: 0,
         })
@@ -125,8 +131,9 @@ impl Device {
 
     /// Another device with this one's file, as a backup restored beside it makes it.
     pub(crate) fn copied(&mut self, name: String, now: Timestamp) -> anyhow::Result<Self> {
-        let database = fresh_name(&name);
-        let mut app = open_memory(&database)?;
+        let disk = self.disk.clone();
+        let database = disk.place(&name);
+        let mut app = open(&database)?;
         self.clock.install(&app)?;
         transfer(&self.app, &mut app)?;
         let (_, fuse) = connection(&database, &self.clock)?;
@@ -135,6 +142,7 @@ impl Device {
             user: self.user,
             app,
             database,
+            disk,
             replica: None,
             link: None,
             rng: self.rng.fork(),
@@ -148,6 +156,7 @@ impl Device {
             may_go_back: true,
             patience: Patience::default(),
             dies_before_transmit: false,
+            cut_at: None,
             parked_before: Vec::new(),
             next_id: self.next_id,
         })
@@ -259,11 +268,12 @@ impl Device {
     }
 
     /// Puts what the engine wants to send on its way.
-    pub(crate) fn transmit(&mut self, now: Timestamp) {
+    pub(crate) fn transmit(&mut self, now: Timestamp, sent: &mut Sent) {
         let (Some(replica), Some(link)) = (&mut self.replica, &mut self.link) else {
             return;
         };
         while let Some(frame) = replica.poll_transmit() {
+            sent.note(&self.name, &frame, !self.may_go_back);
             if !link.is_dark {
                 link.up.send(frame, now, &mut self.rng);
             }
@@ -311,6 +321,7 @@ impl Device {
         if self.link.is_none() {
             sooner(self.next_try);
         }
+        self.cut_at.into_iter().for_each(&mut sooner);
         if let Some(link) = &self.link {
             let up = link.up.due().filter(|_| is_heard);
             up.into_iter().chain(link.down.due()).for_each(&mut sooner);
@@ -363,8 +374,8 @@ impl Device {
 }
 
 /// A connection for the engine, on which SQLite's clock is the device's.
-fn connection(database: &str, clock: &Clock) -> anyhow::Result<(Connection, Fuse)> {
-    let mut conn = open_memory(database)?;
+fn connection(database: &Place, clock: &Clock) -> anyhow::Result<(Connection, Fuse)> {
+    let mut conn = open(database)?;
     clock.install(&conn)?;
     let fuse = Fuse::new();
     fuse.add(&mut conn)?;

@@ -38,7 +38,7 @@ pub use plan::Scenario;
 pub use script::Script;
 pub use shrink::{Shrunk, shrink};
 pub use subject::App;
-pub use words::{Steps, parse_range, parse_scenario, parse_steps};
+pub use words::{Steps, cut_down, parse_range, parse_scenario, parse_steps};
 pub use world::{
     Failure, Options, Outcome, simulate, simulate_app, simulate_bytes, simulate_script,
 };

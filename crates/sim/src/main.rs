@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::Parser;
 use syncline_sim::{
-    App, Failure, Scenario, Script, Steps, parse_range, parse_scenario, parse_steps, shrink,
-    simulate_script,
+    App, Failure, Scenario, Script, Steps, cut_down, parse_range, parse_scenario, parse_steps,
+    shrink, simulate_script,
 };
 
 /// Replicas and a server in one thread under faults, all from a seed.
@@ -69,13 +69,7 @@ impl Args {
         if self.scenario != Scenario::default() {
             command += &format!(" --scenario {}", self.scenario);
         }
-        if script.devices() != whole.devices() {
-            command += &format!(" --devices {}", script.devices());
-        }
-        if script.numbers() != whole.numbers() {
-            command += &format!(" --only {}", Steps::of(script));
-        }
-        command + " --trace"
+        command + &cut_down(&whole, script) + " --trace"
     }
 
     /// One seed, or the same twice.
@@ -153,12 +147,7 @@ fn report(args: &Args, seed: u64, script: &Script, failure: &Failure) {
         println!("repeat it with: {}", args.command(seed, script));
         return;
     }
-    // What panics while it is made shorter need not say so each time.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let shrunk = shrink(&App::own(), script, args.shrink);
-    std::panic::set_hook(hook);
-    let Some(shrunk) = shrunk else {
+    let Some(shrunk) = shrink(&App::own(), script, args.shrink) else {
         println!("it does not fail when it is run again: not deterministic");
         println!("repeat it with: {}", args.command(seed, script));
         return;

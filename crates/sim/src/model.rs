@@ -1,5 +1,7 @@
 //! What the checks remember of a run, to judge devices and server by.
 
+mod shown;
+
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -12,22 +14,16 @@ use syncline_core::{
     wire::{PushResult, RowBody, RowState, ServerMessage, Verdict, code, decode_server},
 };
 use syncline_replica::{QueueState, QueuedChangeset};
+use syncline_store::Submission;
 
+use self::shown::check_pairs;
 use crate::{
-    checker::{atomic, causal::History},
+    checker::{causal::History, waiting::Sent},
     device::Device,
-    schema::{RowName, Truth, literal_key, read_rows},
+    schema::{RowName, Truth, literal_key},
     subject::App,
 };
 
-/// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
-const TWISTS: [&str; 5] = [
-    "RestoreServer",
-    "RestoreDevice",
-    "CopyDevice",
-    "Silence",
-    "retries",
-];
 /// Moments of the server's rows that are remembered.
 const HISTORY_MAX: usize = 600;
 /// And rows of all of them together, for the memory's sake.
@@ -56,6 +52,7 @@ pub(crate) struct Model {
     /// Ids up to here may have been forgotten by the server.
     pub(crate) horizon: Version,
     pub(crate) counts: Counts,
+    pub(crate) sent: Sent,
     causal: History,
     /// Steps that were refused somewhere.
     excused: BTreeSet<String>,
@@ -120,6 +117,7 @@ impl Model {
             parked_once: BTreeSet::new(),
             horizon: Version::ZERO,
             counts: Counts::default(),
+            sent: Sent::default(),
             causal: History::default(),
             excused: BTreeSet::new(),
             tables: BTreeMap::new(),
@@ -156,71 +154,6 @@ impl Model {
         (!after.is_coarse).then_some((&before.truth, &after.truth))
     }
 
-    /// What somebody wrote is in view on their device from then on, unless it was refused: also
-    /// between its acceptance and the checkpoint that has it.
-    pub(crate) fn check_own_steps(&mut self, device: &Device) -> anyhow::Result<()> {
-        let own = |step: &Step| step.author == device.name && !step.may_be_lost;
-        let mut hidden: BTreeSet<String> = self
-            .steps
-            .iter()
-            .filter(|(_, step)| own(step))
-            .map(|(id, _)| id.clone())
-            .collect();
-        if hidden.is_empty() {
-            return Ok(());
-        }
-        let mut statement = device.app.prepare_cached("SELECT id FROM steps")?;
-        let mut found = statement.query([])?;
-        while let Some(row) = found.next()? {
-            hidden.remove(&row.get::<_, String>(0)?);
-        }
-        let Some(replica) = device.replica.as_ref().filter(|_| !hidden.is_empty()) else {
-            return Ok(());
-        };
-        for changeset in replica.queue(None, usize::MAX)? {
-            if matches!(changeset.state, QueueState::Parked { .. }) {
-                self.parked_once.extend(steps_of(&changeset));
-            }
-        }
-        // One that was accepted after all comes back with its checkpoint.
-        match hidden.difference(&self.parked_once).next() {
-            Some(id) => bail!("{} wrote {id} and does not see it", device.name),
-            None => Ok(()),
-        }
-    }
-
-    /// What builds on a refused changeset is not sent: here, what wrote its rows after it.
-    pub(crate) fn check_dependants(
-        &self,
-        device: &Device,
-        refused: ChangesetId,
-    ) -> anyhow::Result<()> {
-        if TWISTS
-            .iter()
-            .any(|fault| self.counts.0.contains_key(*fault))
-        {
-            return Ok(());
-        }
-        let replica = device.replica.as_ref();
-        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
-        let mut later = queue.iter().skip_while(|changeset| changeset.id != refused);
-        let Some(rows) = later.next().map(|c| rows_of(c).collect::<BTreeSet<_>>()) else {
-            return Ok(());
-        };
-        let waits = |c: &&QueuedChangeset| !matches!(c.state, QueueState::Parked { .. });
-        for changeset in later.filter(waits) {
-            if let Some(row) = rows_of(changeset).find(|row| rows.contains(row)) {
-                bail!(
-                    "{}: {refused} was refused, but {}, which wrote {row:?} after it, is not held \
-                     back",
-                    device.name,
-                    changeset.id
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// An update is not refused because its row is gone while the deletion is remembered and the
     /// author had the row. `name`: a row that everybody sees.
     pub(crate) fn check_gone(&self, name: &RowName, base: Version) -> anyhow::Result<()> {
@@ -248,10 +181,15 @@ impl Model {
     /// The server's rows are these from now on.
     pub(crate) fn moment(&mut self, version: Version, truth: Truth, entries: usize) {
         self.history_rows += truth.rows.len();
+        // Looking once more tells no more of the entries before.
+        let was_coarse = self
+            .history
+            .get(&version)
+            .is_some_and(|moment| moment.is_coarse);
         let moment = Moment {
             truth,
             visible: RefCell::default(),
-            is_coarse: entries > 1,
+            is_coarse: entries > 1 || was_coarse,
         };
         if let Some(known) = self.history.insert(version, moment) {
             self.history_rows -= known.truth.rows.len();
@@ -284,6 +222,10 @@ impl Model {
             }
             Verdict::Refused(refusal) => {
                 self.counts.add(format!("refused {}", refusal.code));
+                if refusal.code == code::MAYBE_APPLIED && !self.counts.0.contains_key("CopyDevice")
+                {
+                    self.sent.check_doubt(result.id)?;
+                }
                 let blames_us = [code::MALFORMED, code::BASE, code::SCHEMA, code::STORAGE];
                 let is_excused = refusal.code == code::STORAGE && !has_disk;
                 if blames_us.contains(&refusal.code.as_str()) && !is_excused {
@@ -292,6 +234,16 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// A changeset was refused: what of it arrives later arrives after what was written later.
+    pub(crate) fn refused(&mut self, submission: &Submission) {
+        for change in &submission.changeset.changes {
+            if self.numbers.get(&change.table) == Some(&"steps") {
+                let id = literal_key(&change.key).trim_matches('\'').to_owned();
+                self.excused.insert(id);
+            }
+        }
     }
 
     /// The server lost everything after `version`.
@@ -393,144 +345,6 @@ impl Model {
         Ok(())
     }
 
-    /// The device shows exactly the server's rows of its checkpoint, but for its unsent changes
-    /// (invariant 1). `false`: nothing is known to compare with.
-    pub(crate) fn check_device(
-        &mut self,
-        device: &Device,
-        version: Version,
-    ) -> anyhow::Result<bool> {
-        self.check_file(device, version, false)
-    }
-
-    /// As [`Model::check_device`]; `may_lack`: rows may be gone whose grants were lost since.
-    pub(crate) fn check_file(
-        &mut self,
-        device: &Device,
-        version: Version,
-        may_lack: bool,
-    ) -> anyhow::Result<bool> {
-        let Some(replica) = &device.replica else {
-            return Ok(false);
-        };
-        let status = replica.status()?;
-        let seeding = status.tables.iter().any(|table| table.seeding);
-        if status.loading.is_some() || seeding {
-            return Ok(false);
-        }
-        let Some(moment) = self.history.get(&version) else {
-            return Ok(false);
-        };
-        let mut touched = BTreeSet::new();
-        for changeset in replica.queue(None, usize::MAX)? {
-            if matches!(changeset.state, QueueState::Parked { .. }) {
-                continue;
-            }
-            // A listing shows the first changes only: nobody can say what the others touch.
-            if changeset.changes_total > changeset.changes.len() as u64 {
-                return Ok(false);
-            }
-            touched.extend(rows_of(&changeset));
-        }
-        if status.unstorable > 0 {
-            bail!("{} cannot hold {} rows", device.name, status.unstorable);
-        }
-        let here = read_rows(&device.app, self.app.tables())?;
-        let visible = moment.visible(&self.app, device.user);
-        let names: BTreeSet<&RowName> = here
-            .keys()
-            .chain(visible.iter())
-            .filter(|(table, key)| !touched.contains(&((*table).to_owned(), key.clone())))
-            .collect();
-        for name in names {
-            let expected = visible
-                .get(name)
-                .and_then(|name| moment.truth.rows.get(name));
-            let found = here.get(name);
-            // On connecting, what was lost meanwhile goes before anything else comes: checkpoints
-            // on the way to the log's end are of before that.
-            let is_lost_since = || {
-                let newest = self.newest();
-                !status.caught_up
-                    && !newest.is_some_and(|now| now.sees(&self.app, device.user, name))
-            };
-            if found.is_none() && expected.is_some() && is_lost_since() {
-                continue;
-            }
-            if found != expected && !(may_lack && found.is_none()) {
-                bail!(
-                    "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
-                     for this user (and {:?} at all); the queue is {:#?}",
-                    device.name,
-                    device.user,
-                    moment.truth.rows.get(name),
-                    replica.queue(None, 20)?
-                );
-            }
-        }
-        if self.app.is_own() {
-            check_pairs(&here).map_err(|error| error.context(device.name.clone()))?;
-        }
-        self.counts.add("checkpoints compared");
-        Ok(true)
-    }
-
-    /// What a device shows between checkpoints contradicts nothing that it or others have seen,
-    /// and no half of a transaction shows.
-    pub(crate) fn check_shown(&mut self, device: &Device) -> anyhow::Result<()> {
-        if !self.app.is_own() {
-            return Ok(());
-        }
-        let rows = read_rows(&device.app, self.app.tables())?;
-        check_pairs(&rows).map_err(|error| error.context(device.name.clone()))?;
-        let Some(replica) = &device.replica else {
-            return Ok(());
-        };
-        // The promises hold for what is live.
-        let activity = replica.activity()?;
-        if activity.loading.is_some() || activity.seeding || replica.checkpoint()?.is_none() {
-            return Ok(());
-        }
-        let steps = rows.keys().filter(|(table, _)| *table == "steps");
-        let shown = steps
-            .map(|(_, key)| key.trim_matches('\'').to_owned())
-            .collect();
-        let mut parked = BTreeSet::new();
-        for changeset in replica.queue(None, usize::MAX)? {
-            if matches!(changeset.state, QueueState::Parked { .. }) {
-                parked.extend(steps_of(&changeset));
-            }
-        }
-        // What was refused anywhere is waiting there for a person, or was given up.
-        self.excused.extend(parked);
-        let steps = &self.steps;
-        let excused = &self.excused;
-        let truth = self
-            .history
-            .last_key_value()
-            .map(|(_, moment)| &moment.truth.rows);
-        let has_arrived = |id: &str| {
-            let name = ("steps", format!("'{id}'"));
-            truth.is_some_and(|rows| rows.contains_key(&name))
-        };
-        // What others wrote and the server has not got is nobody's to see: it may be refused.
-        let is_excused = |id: &str| match steps.get(id) {
-            Some(step) => {
-                let is_own = step.author == device.name;
-                step.may_be_lost || excused.contains(id) || (!is_own && !has_arrived(id))
-            }
-            None => true,
-        };
-        let read = self.causal.read(&device.name, &shown, is_excused);
-        self.counts.add("reads between checkpoints");
-        read.map_err(|anomaly| anyhow::anyhow!("{} {anomaly}", device.name))
-    }
-
-    /// What this device shows has nothing to do with what it showed before.
-    pub(crate) fn forget_reads(&mut self, device: &str) {
-        self.causal.forget_reader(device);
-    }
-
     /// Nothing that was written is lost, and nothing counts twice (invariant 2).
     pub(crate) fn check_rest(&mut self, truth: &Truth, devices: &[Device]) -> anyhow::Result<()> {
         self.look_at_tables(truth, devices)?;
@@ -605,15 +419,6 @@ impl Model {
         }
         Ok(())
     }
-}
-
-/// Both halves of each pair are there, and add up to zero (invariant 4).
-fn check_pairs(rows: &BTreeMap<RowName, Vec<String>>) -> anyhow::Result<()> {
-    let pairs = rows.iter().filter(|((table, _), _)| *table == "pairs");
-    let values: Vec<_> = pairs
-        .map(|(_, values)| Ok((&values[0], values[1].parse::<i64>()?)))
-        .collect::<Result<_, std::num::ParseIntError>>()?;
-    atomic::check_pairs(values.into_iter())
 }
 
 fn rows_of(changeset: &QueuedChangeset) -> impl Iterator<Item = (String, String)> + '_ {

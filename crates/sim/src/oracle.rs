@@ -1,6 +1,11 @@
 //! What the server made of a changeset, judged by what its author wrote and by the rules' words.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod winner;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::bail;
 use rusqlite::Connection;
@@ -8,8 +13,9 @@ use syncline_core::{
     Change, ColumnEdit, ColumnNumber, DeviceId, Edit, Lease, Op, TableNumber, Value,
     wire::{LostEdit, PushResult, Verdict, code},
 };
-use syncline_store::Submission;
+use syncline_store::{LogEntry, Submission};
 
+use self::winner::Winners;
 use crate::{
     model::{Model, items},
     schema::{RowName, Truth, literal, literal_key},
@@ -17,7 +23,7 @@ use crate::{
 };
 
 /// Tables whose rows everybody sees, always.
-const EVERYBODYS: [&str; 4] = ["pairs", "tallies", "steps", "places"];
+const EVERYBODYS: [&str; 5] = ["pairs", "tallies", "steps", "places", "boards"];
 
 /// Position of a column among those that [`Truth`] has of its table.
 pub(crate) type Columns = BTreeMap<(TableNumber, ColumnNumber), usize>;
@@ -26,6 +32,7 @@ pub(crate) type Columns = BTreeMap<(TableNumber, ColumnNumber), usize>;
 pub(crate) struct Oracle {
     pub(crate) tables: BTreeMap<TableNumber, &'static str>,
     pub(crate) columns: Columns,
+    pub(crate) winners: Winners,
     /// What was refused on each connection and not accepted since.
     refused: BTreeMap<(DeviceId, Option<Lease>), BTreeSet<u64>>,
 }
@@ -45,16 +52,39 @@ impl Oracle {
             self.judge_gone(submission, result, model)?;
         }
         let step = model.last_step();
+        let both = done.submissions.iter().zip(&done.results);
+        let ours = |entry: &Arc<LogEntry>| {
+            let mut both = both.clone().filter(|(_, r)| r.id == entry.changeset);
+            Some((both.next()?, both.next().is_none()))
+        };
         let ([entry], Some((before, after))) = (&done.log[..], step) else {
+            for entry in &done.log {
+                self.winners.pass_over(entry);
+            }
             return Ok(());
         };
-        let both = done.submissions.iter().zip(&done.results);
-        for (submission, result) in both.filter(|(_, r)| r.id == entry.changeset) {
-            self.judge_effect(submission, result, before, after)?;
-            self.judge_right(submission, before, after)?;
-            check_conflicts(submission, result, database)?;
-        }
-        Ok(())
+        let Some(((submission, result), true)) = ours(entry) else {
+            self.winners.pass_over(entry);
+            return Ok(());
+        };
+        self.judge_effect(submission, result, before, after)?;
+        self.judge_right(submission, before, after)?;
+        check_conflicts(submission, result, database)?;
+        let tables = &self.tables;
+        self.winners.judge(
+            entry,
+            submission,
+            done.now,
+            |change, column| is_lost(&result.lost, change, Some(column.0)),
+            |change| {
+                let name = name(tables, change);
+                let is_in = |truth: &Truth| {
+                    name.as_ref()
+                        .is_some_and(|name| truth.rows.contains_key(name))
+                };
+                (is_in(before), is_in(after))
+            },
+        )
     }
 
     /// Nothing is accepted before what it builds on.
@@ -183,9 +213,12 @@ impl Oracle {
     }
 
     fn name(&self, change: &Change) -> Option<RowName> {
-        let table = self.tables.get(&change.table)?;
-        Some((*table, literal_key(&change.key)))
+        name(&self.tables, change)
     }
+}
+
+fn name(tables: &BTreeMap<TableNumber, &'static str>, change: &Change) -> Option<RowName> {
+    Some((*tables.get(&change.table)?, literal_key(&change.key)))
 }
 
 /// What a person has to decide waits for them.

@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     pub(crate) group_max: u64,
     /// Transactions of thousands of rows.
     pub(crate) bulk: bool,
+    /// Databases are real files.
+    pub(crate) files: bool,
     /// Devices are left alone for long.
     pub(crate) pauses: bool,
     /// What goes wrong, in the order of [`Fault::ALL`].
@@ -33,6 +35,9 @@ pub(crate) enum Fault {
     Swizzle,
     /// A device that writes, but does not read for long.
     SlowReader,
+    /// What a device sends arrives, and no answer comes back before the connection ends; then it
+    /// stays away, and the server may forget more than that long.
+    Deaf,
     /// A device dies between two calls of the engine, or in the middle of one.
     Kill,
     /// A commit on a device fails, and the engine goes on.
@@ -151,12 +156,13 @@ impl fmt::Display for Scenario {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Cut,
         Self::Silence,
         Self::Clog,
         Self::Swizzle,
         Self::SlowReader,
+        Self::Deaf,
         Self::Kill,
         Self::FullDisk,
         Self::BrokenDisk,
@@ -182,6 +188,7 @@ impl Fault {
             Self::Clog => "connections stalled",
             Self::Swizzle => "networks stopped part by part",
             Self::SlowReader => "slow readers",
+            Self::Deaf => "answers lost",
             Self::Kill => "devices killed",
             Self::FullDisk => "full disks of devices",
             Self::BrokenDisk => "disk errors on devices",
@@ -209,20 +216,21 @@ impl Fault {
             Self::Clog => (30, 4, Scenario::Network),
             Self::Swizzle => (30, 2, Scenario::Network),
             Self::SlowReader => (20, 2, Scenario::Network),
+            Self::Deaf => (40, 4, Scenario::Network),
             Self::Kill => (50, 6, Scenario::Crashes),
             Self::FullDisk => (25, 3, Scenario::Crashes),
             Self::BrokenDisk => (25, 3, Scenario::Crashes),
             Self::Restart => (40, 3, Scenario::Crashes),
             Self::Crash => (40, 4, Scenario::Crashes),
             Self::ServerDisk => (20, 3, Scenario::Crashes),
-            Self::RestoreServer => (25, 1, Scenario::Restores),
-            Self::RestoreDevice => (25, 1, Scenario::Restores),
+            Self::RestoreServer => (25, 2, Scenario::Restores),
+            Self::RestoreDevice => (25, 2, Scenario::Restores),
             Self::CopyDevice => (20, 1, Scenario::Restores),
             Self::Outsider => (40, 12, Scenario::Everything),
             Self::Clock => (40, 3, Scenario::Clocks),
             Self::Drift => (25, 2, Scenario::Clocks),
             Self::ServerClock => (15, 1, Scenario::Clocks),
-            Self::Trim => (25, 5, Scenario::Restores),
+            Self::Trim => (35, 5, Scenario::Restores),
             Self::Rules => (20, 2, Scenario::Permissions),
         }
     }
@@ -252,6 +260,7 @@ impl Plan {
             slow_ms: *u.choose(&[5, 40, 300])?,
             group_max: *u.choose(&[1, 1, 4, 64])?,
             bulk: u.ratio(6_u8, 100)?,
+            files: u.ratio(10_u8, 100)?,
             pauses: u.ratio(50_u8, 100)?,
             faults: Vec::new(),
         };

@@ -12,11 +12,20 @@ use syncline_store::Context;
 
 use crate::{given::Live, subject::App};
 
+/// The claim `team` of each user's token.
+pub(crate) fn team_of(user: &str) -> &'static str {
+    match user {
+        "bob" => "blue",
+        _ => "red",
+    }
+}
+
 /// What the server is told.
 ///
 /// `pairs` are written two at a time with values that add up to zero. `tallies` are counted up
 /// together with an inserted row of `steps`, whose ids are also members of the tally's `marks`:
 /// whoever sees one of the three without the others sees half a transaction or one twice.
+/// `boards` are few, and everybody writes all of them: where edits compete.
 const CONFIG: &str = r#"
 [tables.projects]
 columns = { id = "text primary key", name = "text not null", notes = "text", points = "integer not null default 0", budget = "integer" }
@@ -36,8 +45,8 @@ read = "project_id IN readable(projects)"
 write = "project_id IN writable(projects)"
 
 [tables.notes]
-columns = { id = "integer primary key", body = "text", shared = "boolean" }
-read = "_owner = auth.uid() OR shared"
+columns = { id = "integer primary key", body = "text", shared = "boolean", team = "text" }
+read = "_owner = auth.uid() OR shared OR team = auth.claim('team')"
 write = "_owner = auth.uid() OR shared"
 
 [tables.note_lines]
@@ -74,6 +83,12 @@ write = "auth.uid() IS NOT NULL"
 columns = { id = "text primary key", place = "integer unique" }
 read = "auth.uid() IS NOT NULL"
 write = "auth.uid() IS NOT NULL"
+
+[tables.boards]
+columns = { id = "text primary key", title = "text", stage = "text", colour = "text", tags = "json", votes = "integer not null default 0" }
+merge = { stage = "server-wins", colour = "client-wins", tags = "set", votes = "counter" }
+read = "auth.uid() IS NOT NULL"
+write = "auth.uid() IS NOT NULL"
 "#;
 
 /// The same tables as an app would have created them before it met a server.
@@ -85,7 +100,7 @@ CREATE TABLE members(id TEXT PRIMARY KEY NOT NULL,
 CREATE TABLE tasks(id TEXT PRIMARY KEY NOT NULL,
   project_id TEXT NOT NULL REFERENCES projects ON DELETE CASCADE,
   title TEXT NOT NULL DEFAULT '', done BOOLEAN, tags TEXT, log TEXT);
-CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT, shared BOOLEAN);
+CREATE TABLE notes(id INTEGER PRIMARY KEY, body TEXT, shared BOOLEAN, team TEXT);
 CREATE TABLE note_lines(note_id INTEGER REFERENCES notes ON DELETE CASCADE, line INTEGER, text TEXT,
   PRIMARY KEY(note_id, line)) WITHOUT ROWID;
 CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, title TEXT COLLATE NOCASE UNIQUE, body TEXT,
@@ -93,7 +108,9 @@ CREATE TABLE docs(id TEXT PRIMARY KEY NOT NULL, title TEXT COLLATE NOCASE UNIQUE
 CREATE TABLE pairs(id TEXT PRIMARY KEY NOT NULL, pair TEXT NOT NULL, value INTEGER NOT NULL);
 CREATE TABLE tallies(id TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, marks TEXT);
 CREATE TABLE steps(id TEXT PRIMARY KEY NOT NULL, tally TEXT NOT NULL);
-CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);";
+CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);
+CREATE TABLE boards(id TEXT PRIMARY KEY NOT NULL, title TEXT, stage TEXT, colour TEXT, tags TEXT,
+  votes INTEGER NOT NULL DEFAULT 0);";
 
 /// Rows of a file that was there before it met a server.
 pub(crate) const ROWS_BEFORE: &str = "
@@ -128,13 +145,18 @@ pub(crate) const TABLES: &[TableShape] = &[
         &["id"],
         &["project_id", "title", "done", "tags", "log"],
     ),
-    shape("notes", &["id"], &["body", "shared"]),
+    shape("notes", &["id"], &["body", "shared", "team"]),
     shape("note_lines", &["note_id", "line"], &["text"]),
     shape("docs", &["id"], &["title", "body", "size", "open"]),
     shape("pairs", &["id"], &["pair", "value"]),
     shape("tallies", &["id"], &["n", "marks"]),
     shape("steps", &["id"], &["tally"]),
     shape("places", &["id"], &["place"]),
+    shape(
+        "boards",
+        &["id"],
+        &["title", "stage", "colour", "tags", "votes"],
+    ),
 ];
 
 /// Which of the two rule sets the server was started with.
@@ -270,6 +292,7 @@ impl Truth {
     /// The rows `user` may see, from the words of the configuration and the rows alone.
     pub(crate) fn visible(&self, user: &str) -> BTreeSet<RowName> {
         let me = literal(&Value::Text(user.to_owned()));
+        let team = literal(&Value::Text(team_of(user).to_owned()));
         let shared: BTreeSet<&String> = self
             .rows
             .iter()
@@ -284,7 +307,7 @@ impl Truth {
         let sees_note = |id: &str| {
             let name = ("notes", id.to_owned());
             let values = self.rows.get(&name);
-            values.is_some_and(|values| owns(&name) || values[1] == "1")
+            values.is_some_and(|values| owns(&name) || values[1] == "1" || values[2] == team)
         };
         let sees = |name: &RowName, values: &[String]| match name.0 {
             "projects" => sees_project(&name.1),

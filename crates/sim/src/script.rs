@@ -58,10 +58,16 @@ impl Script {
     /// The script of a seed: equal for ever, until the simulator itself changes.
     #[must_use]
     pub fn of_seed(seed: u64, steps: usize, scenario: Scenario) -> Self {
-        let mut bytes = vec![0; PLAN_BYTES + steps.saturating_mul(STEP_BYTES)];
-        Rng::new(seed).fill(&mut bytes);
+        let bytes = drawn_of(seed, steps);
         let mut bytes = Unstructured::new(&bytes);
         Self::draw(seed, &mut bytes, steps, scenario)
+    }
+
+    /// Bytes of which [`Script::of_bytes`] makes the script of a seed with everything that can go
+    /// wrong: where a fuzzer begins.
+    #[must_use]
+    pub fn bytes_of_seed(seed: u64, steps: usize) -> Vec<u8> {
+        [&seed.to_le_bytes()[..], &drawn_of(seed, steps)].concat()
     }
 
     /// The script of a fuzzer's bytes; what is missing at the end counts as zeros.
@@ -145,6 +151,12 @@ impl Script {
     }
 }
 
+fn drawn_of(seed: u64, steps: usize) -> Vec<u8> {
+    let mut bytes = vec![0; PLAN_BYTES + steps.saturating_mul(STEP_BYTES)];
+    Rng::new(seed).fill(&mut bytes);
+    bytes
+}
+
 impl Plan {
     /// What is left when there are no bytes to draw from.
     fn quiet() -> Self {
@@ -153,6 +165,7 @@ impl Plan {
             slow_ms: 5,
             group_max: 1,
             bulk: false,
+            files: false,
             pauses: false,
             faults: Vec::new(),
         }
@@ -226,6 +239,8 @@ mod tests {
         for step in &shorter.steps {
             assert!(script.steps.contains(step), "{step:?}");
         }
+        let bytes = Script::bytes_of_seed(7, 50);
+        assert_eq!(Script::of_bytes(&bytes), script);
         let empty = script.only(|_| false);
         assert_eq!(empty.steps, [Step::rest()]);
     }

@@ -1,49 +1,27 @@
 //! The server's real code without its network: storage, pipeline, hub and sessions by hand.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    future::Future,
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context as TaskContext, Poll, Waker},
-};
+mod running;
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 use syncline_core::{
-    DeviceId, TableNumber, Timestamp, UserId, Version,
-    config::Config,
-    rules::{Identity, Rules},
-    wire::{PushResult, Refusal, SchemaInfo},
+    ColumnNumber, TableNumber, Timestamp, UserId, Version, rules::Identity, schema::MergeStrategy,
 };
-use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
-use syncline_store::{
-    Context, DeviceHello, Group, LogEntry, OpenDeviceError, SchemaOptions, Storage, StorageError,
-    Submission, commit_group, open_device, rebuild_rules, testkit::Audit,
-};
-use syncline_store_sqlite::{SqliteReader, SqliteStorage};
+use syncline_server::{Session, SessionId};
+use syncline_store::{Context, LogEntry, Storage as _, testkit::Audit};
 
+pub(crate) use self::running::Committed;
+use self::running::{Running, ready};
 use crate::{
     checker::bounded::check_session,
-    database::{Fuse, copy, fresh_name, open_memory, transfer},
+    database::{Disk, Fuse, Place, copy, open, transfer},
     oracle::Columns,
     rng::Rng,
     schema::RuleSet,
     subject::App,
 };
-
-/// Futures of SQLite are ready at once: one poll is enough.
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    match future
-        .as_mut()
-        .poll(&mut TaskContext::from_waker(Waker::noop()))
-    {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a future of the embedded storage waits for nobody"),
-    }
-}
 
 /// Where a server can be told to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +48,7 @@ pub(crate) const CRASH_POINTS: [CrashPoint; 5] = [
 
 /// A server; restarting it keeps the database and nothing else.
 pub(crate) struct Server {
-    name: String,
+    place: Place,
     pub(crate) rules: RuleSet,
     app: Rc<App>,
     /// Schema and rules as they were last compiled.
@@ -85,51 +63,25 @@ pub(crate) struct Server {
     fuse: Fuse,
 }
 
-/// What a kill takes away.
-struct Running {
-    storage: SqliteStorage,
-    reader: SqliteReader,
-    context: Arc<SessionContext>,
-    hub: Hub,
-    sessions: BTreeMap<SessionId, Session>,
-    /// What waits to be committed, in order of arrival; the session may have ended meanwhile.
-    waiting: VecDeque<(SessionId, Submission)>,
-    /// Sessions that could not read what the next group settles.
-    unread: BTreeSet<SessionId>,
-    rules_since: Version,
-    last_head: Version,
-    /// Where it dies.
-    crash: Option<CrashPoint>,
-    /// It has died there: nothing of it goes on.
-    is_dead: bool,
-    fuse: Fuse,
-}
-
-/// What a commit did, for the checks.
-pub(crate) struct Committed {
-    pub(crate) results: Vec<PushResult>,
-    /// The log's end, and how many entries were added to it.
-    pub(crate) head: Version,
-    pub(crate) entries: usize,
-    /// What was judged, in the order of the results, and what it added to the log.
-    pub(crate) submissions: Vec<Submission>,
-    pub(crate) log: Vec<Arc<LogEntry>>,
-}
-
 impl Server {
-    pub(crate) fn start(app: Rc<App>, mut rng: Rng, now: Timestamp) -> anyhow::Result<Self> {
-        let name = fresh_name("server");
-        let database = open_memory(&name)?;
+    pub(crate) fn start(
+        app: Rc<App>,
+        mut rng: Rng,
+        disk: &Disk,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
+        let place = disk.place("server");
+        let database = open(&place)?;
         let rules = RuleSet::default();
         let fuse = Fuse::new();
         let config = app.config(rules);
-        let running = Running::start(&name, &config, &mut rng, now, fuse.clone())?;
+        let running = Running::start(&place, &config, &mut rng, now, fuse.clone())?;
         Ok(Self {
             app,
             plan: Arc::clone(&running.context.plan),
             skew: 0,
             fuse,
-            name,
+            place,
             rules,
             database,
             running: Some(running),
@@ -143,14 +95,16 @@ impl Server {
         self.running = None;
     }
 
-    pub(crate) fn resume(&mut self, now: Timestamp) -> anyhow::Result<()> {
+    /// Starts it again. Gives what other programs had written meanwhile, as the log has it.
+    pub(crate) fn resume(&mut self, now: Timestamp) -> anyhow::Result<Vec<Arc<LogEntry>>> {
         let now = self.local(now);
         let fuse = self.fuse.clone();
         let config = self.app.config(self.rules);
-        let running = Running::start(&self.name, &config, &mut self.rng, now, fuse)?;
+        let mut running = Running::start(&self.place, &config, &mut self.rng, now, fuse)?;
+        let drained = std::mem::take(&mut running.drained);
         self.plan = Arc::clone(&running.context.plan);
         self.running = Some(running);
-        Ok(())
+        Ok(drained)
     }
 
     /// What its clock shows.
@@ -213,7 +167,7 @@ impl Server {
         self.next_session += 1;
         let identity = Arc::new(Identity {
             user: Some(UserId(user.to_owned())),
-            claims: BTreeMap::new(),
+            claims: self.app.claims(user),
         });
         let session = Session::new(Arc::clone(&running.context), identity, now);
         running.sessions.insert(id, session);
@@ -313,12 +267,14 @@ impl Server {
         Ok(())
     }
 
+    /// Whether something waits to be committed, or to be told to those whom it concerns.
     pub(crate) fn has_waiting(&self) -> bool {
-        self.running.as_ref().is_some_and(|r| !r.waiting.is_empty())
+        self.running.as_ref().is_some_and(Running::has_work)
     }
 
-    /// Commits up to `max` of what waits, after what other programs wrote. `None`: there was
-    /// nothing to do.
+    /// Commits up to `max` of what waits, after what other programs wrote; what it comes to is
+    /// told by [`Server::hand_over`], at the next commit at the latest. `None`: there was nothing
+    /// to do.
     pub(crate) fn commit(
         &mut self,
         max: usize,
@@ -328,10 +284,20 @@ impl Server {
         let Some(running) = &mut self.running else {
             return Ok(None);
         };
+        running.hand_over(now)?;
+        if running.is_dead {
+            return Ok(None);
+        }
         if running.waiting.is_empty() && !running.storage.changed_elsewhere() {
             return Ok(None);
         }
         running.commit(max, now).map(Some)
+    }
+
+    /// Tells those whom it concerns what the last commit came to.
+    pub(crate) fn hand_over(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        let now = self.local(now);
+        self.running.as_mut().map_or(Ok(()), |r| r.hand_over(now))
     }
 
     /// Forgets what is older.
@@ -396,256 +362,29 @@ impl Server {
         columns
     }
 
+    /// How columns merge of which one value stays.
+    pub(crate) fn strategies(&self) -> BTreeMap<(TableNumber, ColumnNumber), MergeStrategy> {
+        let Some(running) = &self.running else {
+            return BTreeMap::new();
+        };
+        let is_one_value = |merge: &MergeStrategy| {
+            matches!(
+                merge,
+                MergeStrategy::LastWriteWins
+                    | MergeStrategy::ServerWins
+                    | MergeStrategy::ClientWins
+            )
+        };
+        let mut strategies = BTreeMap::new();
+        for table in &running.context.plan.schema().tables {
+            let columns = table.columns.iter().filter(|c| is_one_value(&c.merge));
+            strategies.extend(columns.map(|c| ((table.number, c.number), c.merge)));
+        }
+        strategies
+    }
+
     pub(crate) fn head(&mut self) -> anyhow::Result<Version> {
         let running = self.running.as_mut().context("the server runs")?;
         Ok(running.head()?.version)
-    }
-}
-
-impl Running {
-    fn start(
-        name: &str,
-        (file, config): &(String, String),
-        rng: &mut Rng,
-        now: Timestamp,
-        fuse: Fuse,
-    ) -> anyhow::Result<Self> {
-        fuse.put_out();
-        let config = Config::parse(file, config).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-        let mut entropy = [0; 32];
-        rng.fill(&mut entropy);
-        let mut storage = SqliteStorage::open_in_memory(name, &entropy)?;
-        let options = SchemaOptions {
-            managed: true,
-            allow: Vec::new(),
-        };
-        let report = ready(storage.apply_schema(&config, &options))?;
-        let rules = Rules::compile(&report.schema, storage.secret())
-            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
-        ready(storage.prepare_lookups(&rules.lookups()))?;
-        let fingerprint = rules.fingerprint();
-        let info = SchemaInfo::from_schema(&report.schema);
-        let plan = Arc::new(Context::new(report.schema, rules));
-        if report.rules != Some(fingerprint) {
-            ready(rebuild_rules(&mut storage, &plan, now))?;
-        }
-        let drained = ready(commit_group(&mut storage, &plan, &[], now));
-        if let Some(error) = drained.failure {
-            bail!("the storage failed at start: {error}");
-        }
-        let head = drained
-            .head
-            .context("a group that did not fail has a head")?;
-        let reader = storage.reader()?;
-        let context = Arc::new(SessionContext {
-            server: storage.server_id(),
-            secret: *storage.secret(),
-            info_hash: info.hash(),
-            info,
-            plan,
-            recent: Arc::new(Recent::new(head.version, head.tag)),
-        });
-        fuse.add(storage.connection())?;
-        fuse.arm(true);
-        Ok(Self {
-            crash: None,
-            is_dead: false,
-            fuse,
-            storage,
-            reader,
-            context,
-            hub: Hub::default(),
-            sessions: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            unread: BTreeSet::new(),
-            rules_since: head.rules_since,
-            last_head: head.version,
-        })
-    }
-
-    /// Whether it dies here, if it has not died before.
-    fn dies_at(&mut self, point: CrashPoint) -> bool {
-        self.is_dead |= self.crash == Some(point);
-        self.is_dead
-    }
-
-    fn head(&mut self) -> anyhow::Result<syncline_store::Head> {
-        let group = ready(self.storage.begin())?;
-        let head = group.head();
-        ready(group.rollback());
-        Ok(head)
-    }
-
-    /// Does everything that the session asks for, and pumps it.
-    fn act(&mut self, id: SessionId, rng: &mut Rng, now: Timestamp) -> anyhow::Result<()> {
-        while let Some(session) = self.sessions.get_mut(&id)
-            && let Some(action) = session.poll_action()
-        {
-            match action {
-                Action::Open(hello) => {
-                    let mut fresh = DeviceId::default();
-                    rng.fill(&mut fresh.0);
-                    let hello = DeviceHello {
-                        device: hello.device,
-                        lease: hello.lease,
-                        next_lease: hello.next_lease,
-                        user: session.user().clone(),
-                        name: hello.device_name.clone(),
-                        renamed: hello.renamed,
-                        platform: hello.platform.clone(),
-                        register_anew: hello.register_anew,
-                    };
-                    let opened = ready(open_device(&mut self.storage, &hello, fresh, now));
-                    let opened: Result<Opened, Refusal> = match opened {
-                        Ok(opened) => Ok(Opened {
-                            device: opened.state.id,
-                            name: opened.state.name,
-                            forked_from: opened.forked_from,
-                            next_number: opened.state.last_number + 1,
-                        }),
-                        Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
-                        Err(OpenDeviceError::Storage(_)) if self.fuse.is_burnt() => {
-                            Err(disk_failed())
-                        }
-                        Err(OpenDeviceError::Storage(error)) => bail!("open a device: {error}"),
-                    };
-                    if self.dies_at(CrashPoint::Opened) {
-                        return Ok(());
-                    }
-                    let Some(session) = self.sessions.get_mut(&id) else {
-                        return Ok(());
-                    };
-                    session.opened(opened);
-                }
-                Action::Commit(request) => {
-                    let submission = Submission {
-                        identity: Arc::clone(session.identity()),
-                        device: session.device(),
-                        lease: Some(request.lease),
-                        horizon: Some(request.horizon),
-                        is_behind: request.is_behind,
-                        changeset: request.changeset,
-                        sent: request.sent,
-                        refused: request.refused,
-                    };
-                    self.waiting.push_back((id, submission));
-                }
-                Action::Watch => {
-                    if let Some(sight) = session.sight() {
-                        self.hub.watch(id, session.device(), sight);
-                    }
-                }
-                Action::Renew(_) | Action::Close => {}
-            }
-        }
-        self.pump(id, now)
-    }
-
-    fn pump(&mut self, id: SessionId, now: Timestamp) -> anyhow::Result<()> {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return Ok(());
-        };
-        session.timeout(now);
-        match ready(session.pump(&mut self.reader, now)) {
-            Ok(_) => {}
-            // Rows that another program wrote are not read before a group has taken them.
-            Err(StorageError::Busy) => {
-                self.unread.insert(id);
-            }
-            Err(error) => return Err(error).context("pump a session"),
-        }
-        while let Some(action) = session.poll_action() {
-            match action {
-                Action::Watch => {
-                    if let Some(sight) = session.sight() {
-                        self.hub.watch(id, session.device(), sight);
-                    }
-                }
-                Action::Close => {}
-                Action::Open(_) | Action::Commit(_) | Action::Renew(_) => {
-                    bail!("a pump asked for {action:?}")
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits, answers the submitters and wakes everybody concerned.
-    fn commit(&mut self, max: usize, now: Timestamp) -> anyhow::Result<Committed> {
-        let group: Vec<_> = self.waiting.drain(..max.min(self.waiting.len())).collect();
-        let (ids, submissions): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let outcome = ready(commit_group(
-            &mut self.storage,
-            &self.context.plan,
-            &submissions,
-            now,
-        ));
-        if let Some(error) = &outcome.failure
-            && !self.fuse.is_burnt()
-        {
-            bail!("the storage failed: {error}");
-        }
-        if self.dies_at(CrashPoint::Committed) {
-            // What was answered to nobody is in the log all the same.
-            return Ok(Committed {
-                results: outcome.results,
-                head: outcome.head.map_or(self.last_head, |head| head.version),
-                entries: outcome.entries.len(),
-                submissions,
-                log: outcome.entries,
-            });
-        }
-        self.context.recent.push(&outcome.entries);
-        let mut concerned = std::mem::take(&mut self.unread);
-        for (id, result) in ids.iter().zip(&outcome.results) {
-            if let Some(session) = self.sessions.get_mut(id) {
-                session.committed(result);
-                concerned.insert(*id);
-            }
-        }
-        if self.dies_at(CrashPoint::Answered) {
-            concerned.clear();
-        }
-        let rules_since = outcome
-            .head
-            .map_or(self.rules_since, |head| head.rules_since);
-        if rules_since > self.rules_since {
-            self.rules_since = rules_since;
-            for session in self.sessions.values_mut() {
-                session.go_away("the rules changed", 1);
-            }
-        }
-        for entry in &outcome.entries {
-            concerned.extend(self.hub.concerned(entry));
-        }
-        if let Some(head) = outcome.head {
-            self.last_head = head.version;
-        }
-        let half = concerned.len() / 2;
-        for (i, id) in concerned.into_iter().enumerate() {
-            if i >= half && self.dies_at(CrashPoint::FanningOut) {
-                break;
-            }
-            self.pump(id, now)?;
-        }
-        Ok(Committed {
-            results: outcome.results,
-            head: self.last_head,
-            entries: outcome.entries.len(),
-            submissions,
-            log: outcome.entries,
-        })
-    }
-}
-
-/// What the server tells a device that it could not open.
-fn disk_failed() -> Refusal {
-    Refusal {
-        code: syncline_core::wire::code::STORAGE.into(),
-        message: "the server's disk fails".into(),
-        retry: true,
-        retry_after_ms: None,
-        change: None,
-        fatal: true,
     }
 }

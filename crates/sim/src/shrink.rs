@@ -1,6 +1,6 @@
 //! The shortest script that still fails as the one that was found.
 
-use std::rc::Rc;
+use std::{panic, rc::Rc};
 
 use crate::{
     script::Script,
@@ -19,8 +19,18 @@ pub struct Shrunk {
 
 /// Leaves out devices, kinds of faults and steps as long as what is left fails in the same way,
 /// within `runs_max` runs. `None`: the script does not fail at all.
+///
+/// What panics meanwhile says nothing: the panic hook of the process is another one for that time.
 #[must_use]
 pub fn shrink(app: &Rc<App>, script: &Script, runs_max: usize) -> Option<Shrunk> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let shrunk = search(app, script, runs_max);
+    panic::set_hook(hook);
+    shrunk
+}
+
+fn search(app: &Rc<App>, script: &Script, runs_max: usize) -> Option<Shrunk> {
     let failure = simulate_app(app, script, false).err()?;
     let mut search = Search {
         app: Rc::clone(app),

@@ -1,12 +1,17 @@
 //! What is simulated: an app of the simulator's own, of which everything is known, or one of
 //! which only the configuration is.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+use serde_json::Value;
 
 use crate::{
     app::{Author, Script, USERS},
     given::Given,
-    schema::{LOCAL, ROWS_BEFORE, RowName, RuleSet, TABLES, TableShape, Truth},
+    schema::{LOCAL, ROWS_BEFORE, RowName, RuleSet, TABLES, TableShape, Truth, team_of},
 };
 
 /// Tables, rules, people and what they do.
@@ -60,6 +65,14 @@ impl App {
         match &self.0 {
             Kind::Own => USERS,
             Kind::Given(given) => &given.users,
+        }
+    }
+
+    /// What a user's token says beside the user.
+    pub(crate) fn claims(&self, user: &str) -> BTreeMap<String, Value> {
+        match self.is_own() {
+            true => BTreeMap::from([("team".into(), team_of(user).into())]),
+            false => BTreeMap::new(),
         }
     }
 

@@ -14,6 +14,7 @@ use syncline_replica::{Event, Replica};
 use syncline_server::SessionId;
 
 use crate::{
+    database::Disk,
     device::{Birth, Device},
     rng::Rng,
     schema::LOCAL,
@@ -52,7 +53,8 @@ impl Bench {
     fn with_clocks(users: &[(&'static str, i64)]) -> Self {
         let now = Timestamp::from_millis(1_800_000_000_000);
         let mut rng = Rng::new(7);
-        let server = Server::start(App::own(), rng.fork(), now).expect("the server starts");
+        let server =
+            Server::start(App::own(), rng.fork(), &Disk::Memory, now).expect("the server starts");
         let mut bench = Self {
             server,
             devices: Vec::new(),
@@ -63,7 +65,7 @@ impl Bench {
         };
         for (i, (user, ahead)) in users.iter().enumerate() {
             let name = format!("{user}-{i}");
-            let device = Device::new(name, user, BLANK, *ahead, rng.fork(), now);
+            let device = Device::new(name, user, BLANK, *ahead, rng.fork(), Disk::Memory, now);
             bench.devices.push(device.expect("a device starts"));
             bench.sessions.push(None);
             bench.frames.push(Vec::new());

@@ -45,6 +45,19 @@ impl fmt::Display for Steps {
     }
 }
 
+/// The options that make `script` of the one that was drawn, for the command that repeats it.
+#[must_use]
+pub fn cut_down(drawn: &Script, script: &Script) -> String {
+    let mut options = String::new();
+    if script.devices() != drawn.devices() {
+        options += &format!(" --devices {}", script.devices());
+    }
+    if script.numbers() != drawn.numbers() {
+        options += &format!(" --only {}", Steps::of(script));
+    }
+    options
+}
+
 /// Reads what [`Steps`] writes.
 ///
 /// # Errors
@@ -99,6 +112,13 @@ mod tests {
             assert_eq!(parse_steps(text).expect(text).to_string(), again);
         }
         assert!(parse_steps("a").is_err() && parse_steps("1-9999999").is_err());
+        let drawn = Script::of_seed(7, 20, Scenario::Everything);
+        let shorter = drawn
+            .clone()
+            .only(|step| step == 3 || step > 17)
+            .with_devices(99);
+        assert_eq!(cut_down(&drawn, &drawn), "");
+        assert_eq!(cut_down(&drawn, &shorter), " --devices 99 --only 3,18-19");
         assert_eq!(parse_range("3..7"), Ok((3, 7)));
         assert!(parse_range("7..3").is_err() && parse_range("7").is_err());
     }

@@ -130,6 +130,7 @@ const ALLOWED: &[Allowed] = &[
             "syncline-replica",
             "syncline-store",
             "syncline-server",
+            "syncline-sim",
         ],
         tests_use: &[],
         must_not_contain: &[],

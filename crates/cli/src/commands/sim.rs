@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, rc::Rc, time::Instant};
 
 use serde_json::json;
-use syncline_sim::{App, Scenario, Script, Steps, TableSeen, shrink, simulate_app};
+use syncline_sim::{App, Scenario, Script, TableSeen, cut_down, shrink, simulate_app};
 
 use super::config::read_config;
 use crate::{
@@ -89,11 +89,7 @@ fn tell_failure(
 ) {
     output.note(&format!("run {seed} broke a promise: {error}"));
     output.note("looking for the shortest way there …");
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let shrunk = shrink(app, script, SHRINK_RUNS);
-    std::panic::set_hook(hook);
-    let (script, error, story) = match shrunk {
+    let (script, error, story) = match shrink(app, script, SHRINK_RUNS) {
         Some(shrunk) => {
             let error = format!("{:#}", shrunk.failure.error);
             (shrunk.script, error, shrunk.failure.story)
@@ -121,7 +117,7 @@ fn tell_failure(
 }
 
 fn repeat(args: &Sim, seed: u64, script: &Script) -> String {
-    let mut command = format!(
+    let command = format!(
         "syncline sim --config {} --seeds {seed}..{} --steps {} --scenario {} --users {}",
         args.config.display(),
         seed + 1,
@@ -130,13 +126,7 @@ fn repeat(args: &Sim, seed: u64, script: &Script) -> String {
         args.users.join(",")
     );
     let whole = Script::of_seed(seed, args.steps, args.scenario);
-    if script.devices() != whole.devices() {
-        command += &format!(" --devices {}", script.devices());
-    }
-    if script.numbers() != whole.numbers() {
-        command += &format!(" --only {}", Steps::of(script));
-    }
-    command + " --trace"
+    command + &cut_down(&whole, script) + " --trace"
 }
 
 /// What the runs did, all together.

@@ -60,6 +60,7 @@ corpora! {
     corpus_of_replica_session "replica_session"
     corpus_of_http "http"
     corpus_of_file "file"
+    corpus_of_sim "sim"
 }
 
 #[test]

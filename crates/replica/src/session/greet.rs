@@ -252,10 +252,13 @@ fn take_welcome(
         forked,
     });
     if let Resume::Reload { reason, common } = &welcome.resume {
+        // Until the first checkpoint the server may go back, and only cursors tell: it finds the
+        // same reason again, or that it has lost something. Another device's say nothing.
+        let is_told_again = matches!(reason, ReloadReason::Horizon | ReloadReason::Rules);
         match reason {
             ReloadReason::Diverged => {
                 let common = common.map_or(Version::ZERO, |cursor| cursor.version);
-                let resent = diverge(work, common, welcome.horizon, entropy, now)?;
+                let resent = diverge(work, common, welcome.horizon, forked, entropy, now)?;
                 work.events.push(Event::Diverged { resent });
             }
             ReloadReason::Horizon => work.events.push(Event::Resynced),
@@ -266,7 +269,9 @@ fn take_welcome(
             ReloadReason::New => {}
         }
         buckets::reload_all(conn)?;
-        cursors::clear(conn)?;
+        if forked || !is_told_again {
+            cursors::clear(conn)?;
+        }
         settings::remove(conn, Key::LoadedRows)?;
     }
     outbox::ask_again(conn, welcome.horizon)?;
@@ -295,20 +300,29 @@ fn head(bucket: BucketId) -> u64 {
 /// (spec OB4). Returns how many changesets that are.
 ///
 /// What lies below the horizon may be in what the server has left, which does not know its id any
-/// more: the server is told so.
+/// more: the server is told so. Under a new device id (`forked`) so is what the horizon passes
+/// before it is answered, as the server does not know the number it had.
 fn diverge(
     work: &mut Work<'_>,
     common: Version,
     horizon: Version,
+    forked: bool,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
     let conn = work.conn;
     let mut resent = 0;
+    let doubt = |version: Version| match version <= horizon {
+        true => Doubt::Old,
+        false if forked => Doubt::IfOld,
+        false => Doubt::None,
+    };
     for mut entry in accepted_after(conn, common)? {
         entry.state = State::Sealed;
-        if entry.version.is_some_and(|version| version <= horizon) {
-            entry.doubt = Doubt::Old;
+        if let Some(version) = entry.version
+            && doubt(version) != Doubt::None
+        {
+            entry.doubt = doubt(version);
         }
         entry.version = None;
         outbox::put(conn, &entry)?;
@@ -335,10 +349,7 @@ fn diverge(
             marked: kept.marked,
             sent: true,
             require_unchanged: changeset.require_unchanged,
-            doubt: match kept.version <= horizon {
-                true => Doubt::Old,
-                false => Doubt::None,
-            },
+            doubt: doubt(kept.version),
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,

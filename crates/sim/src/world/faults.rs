@@ -13,6 +13,12 @@ use crate::{
 
 /// Most devices of a run, copies included.
 const DEVICES_MAX: usize = 24;
+/// How long a connection that brings no answers lasts at most, and the absence after it.
+const DEAF_MS: u64 = 20_000;
+const AWAY_MS: u64 = 30_000;
+/// Ends of the server that it takes minutes to come back from, and how long they last.
+const OUTAGE_PERCENT: u64 = 12;
+const OUTAGE_MS: u64 = 45_000;
 
 impl World {
     pub(super) fn inflict(&mut self, fault: Fault) -> anyhow::Result<()> {
@@ -51,6 +57,7 @@ impl World {
                 }
                 Ok(())
             }
+            Fault::Deaf => self.deafen(i),
             Fault::Swizzle => {
                 self.swizzle();
                 Ok(())
@@ -102,7 +109,10 @@ impl World {
                 self.devices[i].skew = skew(&mut self.dice) * 1_000;
                 Ok(())
             }
-            Fault::Trim => self.trim(),
+            Fault::Trim => {
+                let age = self.dice.below(20_000) * 1_000;
+                self.trim(age)
+            }
             Fault::Rules => {
                 self.server.rules = self.server.rules.other();
                 self.stop_server()
@@ -118,6 +128,39 @@ impl World {
         self.leave(link);
         self.devices[i].patience.disturbed();
         self.devices[i].disconnected(self.now)
+    }
+
+    /// Whatever it sends now, it hears of nothing that comes of it.
+    fn deafen(&mut self, i: usize) -> anyhow::Result<()> {
+        if !self.seal(i)? {
+            return Ok(());
+        }
+        let until = self.now.plus_millis(DEAF_MS);
+        let pause = self.dice.below(DEAF_MS);
+        let device = &mut self.devices[i];
+        if let Some(link) = &mut device.link {
+            link.down.stall(self.now, until);
+            device.cut_at = Some(self.now.plus_millis(pause));
+        }
+        Ok(())
+    }
+
+    /// A device that heard of nothing leaves, for long.
+    pub(super) fn go_deaf(&mut self, i: usize) -> anyhow::Result<()> {
+        self.devices[i].cut_at = None;
+        if self.devices[i].link.is_none() {
+            return Ok(());
+        }
+        self.say(format!("{} has heard nothing", self.devices[i].name));
+        self.cut(i)?;
+        let away = self.rng.below(AWAY_MS);
+        let device = &mut self.devices[i];
+        device.next_try = device.next_try.max(self.now.plus_millis(away));
+        if self.plan.has(Fault::Trim) && self.rng.percent(50) {
+            let age = self.rng.below(2_000) * 1_000;
+            self.trim(age)?;
+        }
+        Ok(())
     }
 
     /// The server may not hear of the end, and go on with what is under way.
@@ -149,6 +192,7 @@ impl World {
     pub(super) fn kill(&mut self, i: usize) {
         let pause = self.rng.below(5_000);
         self.devices[i].patience.disturbed();
+        self.model.sent.forget(&self.devices[i].name);
         let link = self.devices[i].kill(self.now.plus_millis(pause));
         if let Some(link) = link {
             self.leave(link);
@@ -182,7 +226,11 @@ impl World {
         self.disk_at = None;
         self.ghosts.clear();
         self.commit_at = None;
-        let pause = self.rng.below(3_000);
+        let longest = match self.rng.percent(OUTAGE_PERCENT) {
+            true => OUTAGE_MS,
+            false => 3_000,
+        };
+        let pause = self.rng.below(longest);
         self.server_at = Some(self.now.plus_millis(pause));
         for i in 0..self.devices.len() {
             self.devices[i].patience.disturbed();
@@ -207,6 +255,7 @@ impl World {
         let version: Option<i64> = self.server.database.query_row(sql, [], |row| row.get(0))?;
         let version = Version(version.unwrap_or_default().cast_unsigned());
         self.model.server_restored(version, at);
+        self.oracle.winners.forget_all();
         self.say(format!("the server went back to {version:?}"));
         for device in &mut self.devices {
             device.may_go_back = true;
@@ -267,9 +316,8 @@ impl World {
         Ok(())
     }
 
-    /// The server forgets all but the last moments.
-    fn trim(&mut self) -> anyhow::Result<()> {
-        let age = self.dice.below(20_000) * 1_000;
+    /// The server forgets what is older than so many microseconds.
+    fn trim(&mut self, age: u64) -> anyhow::Result<()> {
         let horizon = Version(self.server.local(self.now).0.saturating_sub(age));
         self.server.trim(horizon)?;
         if self.server.is_up() {

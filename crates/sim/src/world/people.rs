@@ -6,20 +6,25 @@ use syncline_core::Version;
 use syncline_replica::Replica;
 
 use super::{BULK_PERCENT, World};
-use crate::app::{Author, run};
+use crate::app::{Author, BOARDS, run};
+
+/// Edits that several devices make at once.
+const DUEL_PERCENT: u64 = 6;
 
 impl World {
     /// Somebody uses the app of one of the devices.
     pub(super) fn edit(&mut self) -> anyhow::Result<()> {
+        if self.model.app.is_own() && self.dice.percent(DUEL_PERCENT) {
+            return self.duel();
+        }
         let i = self.any_device();
         let now = self.now;
         let device = &mut self.devices[i];
         device.local(now);
         let app = Rc::clone(&self.model.app);
         let last = app.tables().last().map_or("", |table| table.name);
-        let has_tables = "SELECT count(*) FROM sqlite_schema WHERE name = ?1";
-        let count: i64 = device.app.query_row(has_tables, [last], |row| row.get(0))?;
-        if count == 0 {
+        let has_tables = "SELECT 1 FROM sqlite_schema WHERE name = ?1";
+        if !device.app.prepare_cached(has_tables)?.exists([last])? {
             return Ok(());
         }
         self.model.check_shown(&self.devices[i])?;
@@ -59,6 +64,33 @@ impl World {
             .add(if done { "edits" } else { "edits that failed" });
         if let Some(step) = script.step.filter(|_| done) {
             self.model.stepped(step, &name, now);
+        }
+        Ok(())
+    }
+
+    /// People on several devices write the same row in the same moment.
+    fn duel(&mut self) -> anyhow::Result<()> {
+        let board = self.dice.below(BOARDS);
+        let first = self.any_device();
+        for i in (first..self.devices.len()).take(3) {
+            let device = &mut self.devices[i];
+            device.local(self.now);
+            if device.checkpoint == Version::ZERO {
+                continue;
+            }
+            let mut author = Author {
+                conn: &device.app,
+                rng: &mut self.dice,
+                name: &device.name,
+                next_id: &mut device.next_id,
+            };
+            let script = author.duel(board);
+            let done = run(&device.app, &script, &mut self.dice)?;
+            let name = device.name.clone();
+            let statements = script.statements.join("; ");
+            self.say(format!("{name} writes at once, {done}: {statements}"));
+            self.model.counts.add("edits at once");
+            self.seal(i)?;
         }
         Ok(())
     }

@@ -7,6 +7,8 @@ use super::World;
 use crate::{checker::liveness::REST_WITHIN_MS, schema::Truth};
 
 const LOOK_EVERY_MS: u64 = 250;
+/// A server that was away for long is back this soon after faults have ended.
+const BACK_WITHIN_MS: u64 = 3_000;
 
 impl World {
     pub(super) fn come_to_rest(&mut self) -> anyhow::Result<()> {
@@ -15,9 +17,12 @@ impl World {
         self.server.mend_disk();
         self.server.forget_crash();
         self.disk_at = None;
+        let soon = self.now.plus_millis(BACK_WITHIN_MS);
+        self.server_at = self.server_at.map(|at| at.min(soon));
         for i in 0..self.devices.len() {
             self.devices[i].put_out_fuse();
             self.devices[i].dies_before_transmit = false;
+            self.devices[i].cut_at = None;
             if let Some(link) = &mut self.devices[i].link {
                 link.up.heal();
                 link.down.heal();

@@ -1,9 +1,12 @@
 //! What the server does when it is due.
 
-use syncline_core::{Timestamp, Version};
+use syncline_core::{Timestamp, Version, wire::Verdict};
 
 use super::{START, World};
-use crate::{describe::client_frame, schema::Truth};
+use crate::{schema::Truth, trace::Way};
+
+/// Commits of which those whom they concern are told a moment later.
+const LATE_PERCENT: u64 = 25;
 
 impl World {
     /// What is due at the server.
@@ -11,7 +14,9 @@ impl World {
         let now = self.now;
         if self.server_at.is_some_and(|at| at <= now) {
             self.server_at = None;
-            self.server.resume(now)?;
+            for entry in self.server.resume(now)? {
+                self.oracle.winners.pass_over(&entry);
+            }
             self.say("the server is up");
             let head = self.server_head()?;
             self.remember(head, 2)?;
@@ -41,11 +46,9 @@ impl World {
                 && let Some(frame) = self.ghosts[i].1.receive(now)
             {
                 let session = self.ghosts[i].0;
-                let text = client_frame(&frame, &self.model.numbers);
-                self.trace.line(
-                    Timestamp(now.0 - START.0),
-                    format!("late on {session:?}: {text}"),
-                );
+                let at = Timestamp(now.0 - START.0);
+                self.trace
+                    .frame(at, &format!("late on {session:?}"), Way::ToServer, &frame);
                 self.server.receive(session, &frame, now)?;
                 if self.server.has_waiting() && self.commit_at.is_none() {
                     self.commit_soon();
@@ -79,18 +82,26 @@ impl World {
             return Ok(());
         };
         let has_disk = self.disk_at.is_none();
-        for result in &done.results {
+        for (submission, result) in done.submissions.iter().zip(&done.results) {
             self.say(format!("committed {result:?}"));
             self.model.answered(result, has_disk)?;
+            if matches!(result.verdict, Verdict::Refused(_)) {
+                self.model.refused(submission);
+            }
         }
-        if done.entries > 0 {
+        if !done.log.is_empty() {
             self.say(format!("the log ends at {:?}", done.head));
-            self.remember(done.head, done.entries)?;
+            self.remember(done.head, done.log.len())?;
         }
-        if !self.model.app.is_own() {
-            return Ok(());
+        if self.model.app.is_own() {
+            self.oracle
+                .judge(&done, &self.model, &self.server.database)?;
         }
-        self.oracle.judge(&done, &self.model, &self.server.database)
+        // Else sessions go on for a while without knowing of it.
+        if !self.rng.percent(LATE_PERCENT) {
+            self.server.hand_over(self.now)?;
+        }
+        Ok(())
     }
 
     pub(super) fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {

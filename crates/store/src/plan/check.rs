@@ -71,8 +71,9 @@ pub(crate) fn check(
     }
     let refused = size(submission)
         .or_else(|| number(submission, device.last_number))
-        .or_else(|| depends(state, submission))
+        // Any other refusal says that it is not applied.
         .or_else(|| may_be_applied(state, submission, device.last_number))
+        .or_else(|| depends(state, submission))
         .or_else(|| schema(context, submission))
         .or_else(|| base(submission));
     Ok(refused.map_or(Checked::Fine, Checked::Refused))

@@ -209,6 +209,31 @@ fn pl3_below_the_horizon_nothing_is_applied_twice() {
     assert_eq!(verdict(&outcome.results[0]), "may_be_applied_already");
 }
 
+/// Who is told of another fault takes it for not applied, and sends it again under a new number.
+#[test]
+fn pl3_what_may_be_applied_is_told_so_whatever_else_is_wrong_with_it() {
+    let mut world = garden();
+    let old = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "old".into())])
+    });
+    let mut dependant = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "on it".into())])
+    });
+    world.now = world.now.plus_millis(3_600_000);
+    let young = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
+    });
+    block_on(world.storage.trim(young.version())).unwrap();
+    dependant.submission.changeset.depends = vec![old.submission.changeset.number];
+    let outcome = world.commit(&[old.submission, dependant.submission]);
+    let verdicts: Vec<_> = outcome.results.iter().map(verdict).collect();
+    assert_eq!(
+        verdicts,
+        ["may_be_applied_already", "may_be_applied_already"]
+    );
+    assert_eq!(outcome.entries, []);
+}
+
 /// A clock that is far ahead says nothing about when a changeset was sealed.
 #[test]
 fn pl3_a_device_from_below_the_horizon_applies_nothing_twice_whatever_its_clock() {

@@ -1,0 +1,170 @@
+//! What waits on a device: once sent it stays as it was sent, and what it adds to counters is what
+//! the device shows more than the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::bail;
+use syncline_core::{
+    Change, ChangesetId, Edit, Op, Value,
+    wire::{ClientMessage, decode_changeset, decode_client},
+};
+use syncline_replica::{QueueState, QueuedChangeset};
+
+use crate::schema::{RowName, Rows, literal_key};
+
+/// Columns that add up: table, column, and its place among the columns of a row.
+const COUNTERS: [(&str, &str, usize); 2] = [("boards", "votes", 4), ("projects", "points", 2)];
+/// Changesets in the queue that touch one row: each may be hidden, and so all subsets are tried.
+const SUBSETS_MAX: usize = 8;
+
+/// Changesets as they were sent.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Only what was sent whole: by device and id.
+    content: BTreeMap<(String, ChangesetId), Vec<String>>,
+    /// How often each was sent, and whether a file that was no old copy began to send it.
+    times: BTreeMap<ChangesetId, (u32, bool)>,
+}
+
+impl Sent {
+    /// A device sends this. `is_steady`: its file is no old copy, or has met the server since.
+    pub(crate) fn note(&mut self, device: &str, frame: &[u8], is_steady: bool) {
+        let Ok(ClientMessage::Push(push)) = decode_client(frame) else {
+            return;
+        };
+        let (times, _) = self.times.entry(push.id).or_insert((0, is_steady));
+        *times += 1;
+        if let Ok(changeset) = decode_changeset(&push.body) {
+            let content = content(changeset.changes.iter());
+            self.content.insert((device.to_owned(), push.id), content);
+        }
+    }
+
+    /// Rows of this device have other keys now, or nobody heard whether they have.
+    pub(crate) fn forget(&mut self, device: &str) {
+        self.content.retain(|(of, _), _| of != device);
+    }
+
+    /// What waits is what was sent, where it was.
+    ///
+    /// # Errors
+    /// A changeset that grew or shrank after it had been sent.
+    pub(crate) fn check(&mut self, device: &str, queue: &[QueuedChangeset]) -> anyhow::Result<()> {
+        for changeset in queue {
+            let place = (device.to_owned(), changeset.id);
+            if matches!(changeset.state, QueueState::Parked { .. }) {
+                // What was refused may go on in other pieces.
+                self.content.remove(&place);
+                continue;
+            }
+            let is_listed = changeset.changes_total == changeset.changes.len() as u64;
+            let Some(sent) = self.content.get(&place).filter(|_| is_listed) else {
+                continue;
+            };
+            let waits = content(changeset.changes.iter().map(|listed| &listed.change));
+            if *sent != waits {
+                bail!(
+                    "{device}: {} was sent as {sent:?}, and has become {waits:?}",
+                    changeset.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The server refuses a changeset because it may be applied already: then it was sent before,
+    /// or comes from a file that cannot know.
+    ///
+    /// # Errors
+    /// It was sent once, by a file that knew all it had sent.
+    pub(crate) fn check_doubt(&self, id: ChangesetId) -> anyhow::Result<()> {
+        match self.times.get(&id) {
+            Some((1, true)) => {
+                bail!("{id} was refused as maybe applied, and was never sent before")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Keys and values, whatever numbers tables and columns have.
+fn content<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<String> {
+    let of_change = |change: &Change| {
+        let (kind, edits) = match &change.op {
+            Op::Insert(edits) => ("insert", &edits[..]),
+            Op::Update(edits) => ("update", &edits[..]),
+            Op::Delete => ("delete", &[][..]),
+        };
+        let mut edits: Vec<_> = edits.iter().map(|e| format!("{:?}", e.edit)).collect();
+        edits.sort();
+        format!("{kind} {} {}", literal_key(&change.key), edits.join(", "))
+    };
+    let mut content: Vec<_> = changes.map(of_change).collect();
+    content.sort();
+    content
+}
+
+/// Counters show what the server has and what waits here beside it; a changeset that does not fit
+/// for now is hidden whole.
+///
+/// # Errors
+/// A counter that shows something else.
+pub(crate) fn check_counters(
+    here: &Rows,
+    server: &Rows,
+    visible: &BTreeSet<RowName>,
+    queue: &[QueuedChangeset],
+) -> anyhow::Result<()> {
+    for (table, column, position) in COUNTERS {
+        // What each changeset adds to each row; `None`: it does something else to it.
+        let mut steps: BTreeMap<String, Vec<Option<i64>>> = BTreeMap::new();
+        for changeset in queue {
+            for listed in changeset.changes.iter().filter(|c| c.table == table) {
+                let key = literal_key(&listed.change.key);
+                steps.entry(key).or_default().push(step(
+                    &listed.change.op,
+                    column,
+                    &listed.columns,
+                ));
+            }
+        }
+        for (key, steps) in steps {
+            let name = (table, key);
+            let number = |rows: &Rows| rows.get(&name)?.get(position)?.parse::<i64>().ok();
+            let Some(steps) = steps.iter().copied().collect::<Option<Vec<i64>>>() else {
+                continue;
+            };
+            let (Some(shown), Some(base)) = (number(here), number(server)) else {
+                continue;
+            };
+            if steps.len() > SUBSETS_MAX || !visible.contains(&name) {
+                continue;
+            }
+            let sums = steps.iter().fold(BTreeSet::from([base]), |sums, step| {
+                sums.iter().flat_map(|sum| [*sum, sum + step]).collect()
+            });
+            if !sums.contains(&shown) {
+                bail!("{name:?} shows {shown}; the server has {base}, and {steps:?} wait here");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn step(op: &Op, column: &str, columns: &[String]) -> Option<i64> {
+    let Op::Update(edits) = op else {
+        return None;
+    };
+    match columns.iter().position(|name| name == column) {
+        None => Some(0),
+        Some(at) => match &edits.get(at)?.edit {
+            Edit::Add(Value::Integer(step)) => Some(*step),
+            Edit::Add(Value::Null | Value::Real(_) | Value::Text(_) | Value::Blob(_))
+            | Edit::Set(_)
+            | Edit::Items { .. }
+            | Edit::Append(_)
+            | Edit::Decide { .. }
+            | Edit::Members(_) => None,
+        },
+    }
+}

@@ -1,0 +1,242 @@
+//! What a device shows, at its checkpoints and between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::bail;
+use syncline_core::{ChangesetId, Version};
+use syncline_replica::{QueueState, QueuedChangeset};
+
+use super::{Model, Step, rows_of, steps_of};
+use crate::{
+    checker::{atomic, waiting},
+    device::Device,
+    schema::{RowName, read_rows},
+};
+
+/// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
+const TWISTS: [&str; 5] = [
+    "RestoreServer",
+    "RestoreDevice",
+    "CopyDevice",
+    "Silence",
+    "retries",
+];
+impl Model {
+    /// What somebody wrote is in view on their device from then on, unless it was refused: also
+    /// between its acceptance and the checkpoint that has it.
+    pub(crate) fn check_own_steps(&mut self, device: &Device) -> anyhow::Result<()> {
+        let own = |step: &Step| step.author == device.name && !step.may_be_lost;
+        let mut hidden: BTreeSet<String> = self
+            .steps
+            .iter()
+            .filter(|(_, step)| own(step))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if hidden.is_empty() {
+            return Ok(());
+        }
+        let mut statement = device.app.prepare_cached("SELECT id FROM steps")?;
+        let mut found = statement.query([])?;
+        while let Some(row) = found.next()? {
+            hidden.remove(&row.get::<_, String>(0)?);
+        }
+        let Some(replica) = device.replica.as_ref().filter(|_| !hidden.is_empty()) else {
+            return Ok(());
+        };
+        for changeset in replica.queue(None, usize::MAX)? {
+            if matches!(changeset.state, QueueState::Parked { .. }) {
+                self.parked_once.extend(steps_of(&changeset));
+            }
+        }
+        // One that was accepted after all comes back with its checkpoint.
+        match hidden.difference(&self.parked_once).next() {
+            Some(id) => bail!("{} wrote {id} and does not see it", device.name),
+            None => Ok(()),
+        }
+    }
+
+    /// What builds on a refused changeset is not sent: here, what wrote its rows after it.
+    pub(crate) fn check_dependants(
+        &self,
+        device: &Device,
+        refused: ChangesetId,
+    ) -> anyhow::Result<()> {
+        if TWISTS
+            .iter()
+            .any(|fault| self.counts.0.contains_key(*fault))
+        {
+            return Ok(());
+        }
+        let replica = device.replica.as_ref();
+        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
+        let mut later = queue.iter().skip_while(|changeset| changeset.id != refused);
+        let Some(rows) = later.next().map(|c| rows_of(c).collect::<BTreeSet<_>>()) else {
+            return Ok(());
+        };
+        let waits = |c: &&QueuedChangeset| !matches!(c.state, QueueState::Parked { .. });
+        for changeset in later.filter(waits) {
+            if let Some(row) = rows_of(changeset).find(|row| rows.contains(row)) {
+                bail!(
+                    "{}: {refused} was refused, but {}, which wrote {row:?} after it, is not held \
+                     back",
+                    device.name,
+                    changeset.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The device shows exactly the server's rows of its checkpoint, but for its unsent changes
+    /// (invariant 1). `false`: nothing is known to compare with.
+    pub(crate) fn check_device(
+        &mut self,
+        device: &Device,
+        version: Version,
+    ) -> anyhow::Result<bool> {
+        self.check_file(device, version, false)
+    }
+
+    /// As [`Model::check_device`]; `may_lack`: rows may be gone whose grants were lost since.
+    pub(crate) fn check_file(
+        &mut self,
+        device: &Device,
+        version: Version,
+        may_lack: bool,
+    ) -> anyhow::Result<bool> {
+        let Some(replica) = &device.replica else {
+            return Ok(false);
+        };
+        let status = replica.status()?;
+        let seeding = status.tables.iter().any(|table| table.seeding);
+        if status.loading.is_some() || seeding {
+            return Ok(false);
+        }
+        let Some(moment) = self.history.get(&version) else {
+            return Ok(false);
+        };
+        let mut touched = BTreeSet::new();
+        let mut queue = replica.queue(None, usize::MAX)?;
+        self.sent.check(&device.name, &queue)?;
+        queue.retain(|changeset| !matches!(changeset.state, QueueState::Parked { .. }));
+        for changeset in &queue {
+            // A listing shows the first changes only: nobody can say what the others touch.
+            if changeset.changes_total > changeset.changes.len() as u64 {
+                return Ok(false);
+            }
+            touched.extend(rows_of(changeset));
+        }
+        if status.unstorable > 0 {
+            bail!("{} cannot hold {} rows", device.name, status.unstorable);
+        }
+        let here = read_rows(&device.app, self.app.tables())?;
+        let visible = moment.visible(&self.app, device.user);
+        let names: BTreeSet<&RowName> = here
+            .keys()
+            .chain(visible.iter())
+            .filter(|(table, key)| !touched.contains(&((*table).to_owned(), key.clone())))
+            .collect();
+        for name in names {
+            let expected = visible
+                .get(name)
+                .and_then(|name| moment.truth.rows.get(name));
+            let found = here.get(name);
+            // On connecting, what was lost meanwhile goes before anything else comes: checkpoints
+            // on the way to the log's end are of before that.
+            // The server may also have been told of a commit, and its session not yet.
+            let is_lost_since = || {
+                let newest = self.history.last_key_value();
+                newest.is_some_and(|(at, now)| {
+                    (!status.caught_up || *at > version) && !now.sees(&self.app, device.user, name)
+                })
+            };
+            if found.is_none() && expected.is_some() && is_lost_since() {
+                continue;
+            }
+            if found != expected && !(may_lack && found.is_none()) {
+                bail!(
+                    "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
+                     for this user (and {:?} at all); the queue is {:#?}",
+                    device.name,
+                    device.user,
+                    moment.truth.rows.get(name),
+                    replica.queue(None, 20)?
+                );
+            }
+        }
+        if self.app.is_own() {
+            waiting::check_counters(&here, &moment.truth.rows, &visible, &queue)
+                .map_err(|error| error.context(format!("{} at {version:?}", device.name)))?;
+            check_pairs(&here).map_err(|error| error.context(device.name.clone()))?;
+        }
+        self.counts.add("checkpoints compared");
+        Ok(true)
+    }
+
+    /// What a device shows between checkpoints contradicts nothing that it or others have seen,
+    /// and no half of a transaction shows.
+    pub(crate) fn check_shown(&mut self, device: &Device) -> anyhow::Result<()> {
+        if !self.app.is_own() {
+            return Ok(());
+        }
+        let rows = read_rows(&device.app, self.app.tables())?;
+        check_pairs(&rows).map_err(|error| error.context(device.name.clone()))?;
+        let Some(replica) = &device.replica else {
+            return Ok(());
+        };
+        // The promises hold for what is live.
+        let activity = replica.activity()?;
+        if activity.loading.is_some() || activity.seeding || replica.checkpoint()?.is_none() {
+            return Ok(());
+        }
+        let steps = rows.keys().filter(|(table, _)| *table == "steps");
+        let shown = steps
+            .map(|(_, key)| key.trim_matches('\'').to_owned())
+            .collect();
+        let mut parked = BTreeSet::new();
+        let queue = replica.queue(None, usize::MAX)?;
+        self.sent.check(&device.name, &queue)?;
+        for changeset in queue {
+            if matches!(changeset.state, QueueState::Parked { .. }) {
+                parked.extend(steps_of(&changeset));
+            }
+        }
+        // What was refused anywhere is waiting there for a person, or was given up.
+        self.excused.extend(parked);
+        let steps = &self.steps;
+        let excused = &self.excused;
+        let truth = self
+            .history
+            .last_key_value()
+            .map(|(_, moment)| &moment.truth.rows);
+        let has_arrived = |id: &str| {
+            let name = ("steps", format!("'{id}'"));
+            truth.is_some_and(|rows| rows.contains_key(&name))
+        };
+        // What others wrote and the server has not got is nobody's to see: it may be refused.
+        let is_excused = |id: &str| match steps.get(id) {
+            Some(step) => {
+                let is_own = step.author == device.name;
+                step.may_be_lost || excused.contains(id) || (!is_own && !has_arrived(id))
+            }
+            None => true,
+        };
+        let read = self.causal.read(&device.name, &shown, is_excused);
+        self.counts.add("reads between checkpoints");
+        read.map_err(|anomaly| anyhow::anyhow!("{} {anomaly}", device.name))
+    }
+
+    /// What this device shows has nothing to do with what it showed before.
+    pub(crate) fn forget_reads(&mut self, device: &str) {
+        self.causal.forget_reader(device);
+    }
+}
+
+/// Both halves of each pair are there, and add up to zero (invariant 4).
+pub(super) fn check_pairs(rows: &BTreeMap<RowName, Vec<String>>) -> anyhow::Result<()> {
+    let pairs = rows.iter().filter(|((table, _), _)| *table == "pairs");
+    let values: Vec<_> = pairs
+        .map(|(_, values)| Ok((&values[0], values[1].parse::<i64>()?)))
+        .collect::<Result<_, std::num::ParseIntError>>()?;
+    atomic::check_pairs(values.into_iter())
+}

@@ -1,0 +1,219 @@
+//! What is due at a device, and what came of it.
+
+use anyhow::{Context as _, bail};
+use syncline_core::{Timestamp, wire::code};
+use syncline_replica::{Event, QueuedChangeset, Replica, ReplicaError};
+
+use super::World;
+use crate::{link::Link, trace::Way};
+
+/// Code of what is parked because its rows may not be seen any more.
+const NO_ACCESS: &str = "no_access";
+
+impl World {
+    /// What is due at one device.
+    pub(super) fn device_turn(&mut self, i: usize) -> anyhow::Result<()> {
+        let now = self.now;
+        let device = &mut self.devices[i];
+        if device.replica.is_none() {
+            if device.next_try > now {
+                return Ok(());
+            }
+            device.open(now)?;
+            self.forget_parked(i)?;
+            self.say(format!("{} opens its file", self.devices[i].name));
+            self.after_call(i)?;
+            // Whenever it ended, what the file shows is a checkpoint.
+            if self.seal(i)?
+                && let Some(version) = self.devices[i].shown()?
+            {
+                self.model.check_file(&self.devices[i], version, true)?;
+            }
+        }
+        if self.devices[i].cut_at.is_some_and(|at| at <= now) {
+            self.go_deaf(i)?;
+        }
+        let device = &mut self.devices[i];
+        if device.replica.is_some() && device.link.is_none() && device.next_try <= now {
+            self.connect(i)?;
+        }
+        while let Some(link) = &mut self.devices[i].link
+            && self.server.listens(link.session)
+            && let Some(frame) = link.up.receive(now)
+        {
+            let session = link.session;
+            self.say_frame(i, Way::ToServer, &frame);
+            self.server.receive(session, &frame, now)?;
+            self.bury_server()?;
+            if self.server.has_waiting() && self.commit_at.is_none() {
+                self.commit_soon();
+            }
+        }
+        while let Some(link) = &mut self.devices[i].link
+            && let Some(frame) = link.down.receive(now)
+        {
+            self.say_frame(i, Way::ToDevice, &frame);
+            self.call(i, |replica, now| replica.handle(&frame, now))?;
+        }
+        let local = self.devices[i].local(now);
+        let due = self.devices[i]
+            .replica
+            .as_ref()
+            .and_then(Replica::poll_timeout);
+        if due.is_some_and(|at| at <= local) {
+            self.call(i, Replica::handle_timeout)?;
+        }
+        if self.devices[i].wake_at.is_some_and(|at| at <= now) {
+            self.devices[i].wake_at = None;
+            self.call(i, Replica::wake)?;
+        }
+        Ok(())
+    }
+
+    /// An old copy may take for acknowledged what a restored server lost and then refused: that
+    /// it was parked was known to the file that is gone, and nobody can know it who comes back
+    /// below the horizon.
+    fn forget_parked(&mut self, i: usize) -> anyhow::Result<()> {
+        let before = std::mem::take(&mut self.devices[i].parked_before);
+        let replica = self.devices[i].replica.as_ref();
+        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
+        let is_gone = |parked: &&QueuedChangeset| queue.iter().all(|other| other.id != parked.id);
+        for parked in before.iter().filter(is_gone) {
+            self.model.discarded(parked);
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, i: usize) -> anyhow::Result<()> {
+        let now = self.now;
+        self.model.counts.add("connections");
+        let name = self.devices[i].name.clone();
+        self.devices[i].patience.connects(now).context(name)?;
+        let Some(session) = self.server.connect(self.devices[i].user, now) else {
+            return self.devices[i].disconnected(now);
+        };
+        let name = self.devices[i].name.clone();
+        self.say(format!("{name} connects as {session:?}"));
+        self.devices[i].link = Some(Link::new(session, self.plan.slow_ms));
+        self.call(i, Replica::connect)
+    }
+
+    /// Calls a device's engine, if it runs, and looks at what came of it.
+    pub(super) fn call(
+        &mut self,
+        i: usize,
+        call: impl FnOnce(&mut Replica, Timestamp) -> Result<(), ReplicaError>,
+    ) -> anyhow::Result<()> {
+        self.devices[i].call(self.now, call)?;
+        self.after_call(i)
+    }
+
+    pub(super) fn after_call(&mut self, i: usize) -> anyhow::Result<()> {
+        if self.devices[i].is_stuck() {
+            return self.burn_out(i);
+        }
+        if self.devices[i].dies_before_transmit {
+            self.say(format!("{} dies before it sends", self.devices[i].name));
+            self.kill(i);
+            return Ok(());
+        }
+        self.devices[i].transmit(self.now, &mut self.model.sent);
+        while let Some(event) = self.devices[i].poll_event() {
+            self.judge(i, &event)?;
+        }
+        self.look_at_checkpoint(i)?;
+        self.model.check_own_steps(&self.devices[i])?;
+        let device = &self.devices[i];
+        let closing = device
+            .replica
+            .as_ref()
+            .and_then(|replica| replica.closing())
+            .cloned();
+        if let Some(closing) = closing {
+            self.say(format!("{} closes: {closing:?}", self.devices[i].name));
+            if closing.code == code::MALFORMED {
+                bail!(
+                    "{} does not understand the server: {closing:?}",
+                    self.devices[i].name
+                );
+            }
+            self.hang_up(i)?;
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, i: usize, event: &Event) -> anyhow::Result<()> {
+        let device = &self.devices[i];
+        match event {
+            Event::DigestMismatch { table } => {
+                bail!(
+                    "{}: the rows of {table} differ from the server's digest",
+                    device.name
+                )
+            }
+            Event::RowUnfit { table, row, reason } => {
+                bail!("{}: {table} {row} cannot sync: {reason}", device.name)
+            }
+            Event::ChangeRefused {
+                changeset, code, ..
+            } => {
+                // Rows that went out of sight may be in what was accepted, too.
+                if code != NO_ACCESS {
+                    self.model.check_dependants(device, *changeset)?;
+                }
+            }
+            Event::Rekeyed { .. } => self.model.sent.forget(&device.name),
+            Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
+            Event::Connected { .. }
+            | Event::EditLost { .. }
+            | Event::ConflictOpened { .. }
+            | Event::ConflictResolved { .. }
+            | Event::Live { .. }
+            | Event::Diverged { .. }
+            | Event::Resynced
+            | Event::AccessLost { .. }
+            | Event::RowUnstorable { .. }
+            | Event::ChangeHidden { .. }
+            | Event::TablesLeftOut { .. }
+            | Event::Rescanned { .. } => {}
+        }
+        let text = format!("{event:?}");
+        let kind = text.split([' ', '(']).next().unwrap_or_default();
+        self.model.counts.add(format!("event {kind}"));
+        self.say(format!("{}: {text}", self.devices[i].name));
+        Ok(())
+    }
+
+    fn look_at_checkpoint(&mut self, i: usize) -> anyhow::Result<()> {
+        let device = &mut self.devices[i];
+        let Some(replica) = &device.replica else {
+            return Ok(());
+        };
+        let Some(version) = replica.checkpoint()?.filter(|v| *v != device.checkpoint) else {
+            return Ok(());
+        };
+        if version < device.checkpoint && !device.may_go_back {
+            bail!(
+                "{} went back from {:?} to {version:?}",
+                device.name,
+                device.checkpoint
+            );
+        }
+        // What a file says before it has met the server, or a silent link brings late, is of before.
+        let is_of_now =
+            replica.status()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
+        device.may_go_back &= !is_of_now;
+        device.checkpoint = version;
+        self.say(format!("{} is at {version:?}", self.devices[i].name));
+        self.model.check_device(&self.devices[i], version).map(drop)
+    }
+
+    /// Ends the connection from the device's side.
+    pub(super) fn hang_up(&mut self, i: usize) -> anyhow::Result<()> {
+        if let Some(link) = &self.devices[i].link {
+            let session = link.session;
+            self.server.disconnect(session);
+        }
+        self.devices[i].disconnected(self.now)
+    }
+}
