@@ -212,10 +212,18 @@ impl ClientError {
             },
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Locked(path),
             ErrorCode::DiskFull => Self::DiskFull(path),
+            // Of our own statements none names what was never there.
+            _ if OURS_GONE.iter().any(|gone| message.contains(gone)) => {
+                let message = format!("a part of the sync metadata was taken out: {message}");
+                Self::Corrupt { path, message }
+            }
             _ => return None,
         })
     }
 }
+
+/// What SQLite says of tables of the metadata that are not there any more.
+const OURS_GONE: [&str; 2] = ["no such table: syncline_", "no such table: main.syncline_"];
 
 #[cfg(test)]
 mod tests {
@@ -232,6 +240,14 @@ mod tests {
         assert!(matches!(corrupt, ClientError::Corrupt { .. }), "{corrupt}");
         let full = told(rusqlite::ffi::SQLITE_FULL);
         assert!(matches!(full, ClientError::DiskFull(_)), "{full}");
+        let said = "no such table: syncline_acknowledged".to_owned();
+        let gone = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR);
+        let gone = rusqlite::Error::SqliteFailure(gone, Some(said));
+        let gone = ClientError::sqlite(Path::new("a.db"), &gone);
+        assert!(
+            matches!(gone, Some(ClientError::Corrupt { .. })),
+            "{gone:?}"
+        );
         let other = told(rusqlite::ffi::SQLITE_IOERR);
         assert!(matches!(other, ClientError::Replica { .. }), "{other}");
     }
