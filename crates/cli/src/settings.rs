@@ -82,6 +82,18 @@ pub(crate) struct Settings {
     /// Who mails are from, as App <no-reply@example.com>.
     #[arg(long, value_name = "NAME", env = "SYNCLINE_MAIL_FROM")]
     pub mail_from: Option<String>,
+    /// What stands in tokens of an identity provider as `iss`.
+    #[arg(long, value_name = "ISSUER", env = "SYNCLINE_PROVIDER_ISSUER")]
+    pub provider_issuer: Option<String>,
+    /// What stands in them as `aud`.
+    #[arg(long, value_name = "AUDIENCE", env = "SYNCLINE_PROVIDER_AUDIENCE")]
+    pub provider_audience: Option<String>,
+    /// Where the provider publishes its keys (JWKS).
+    #[arg(long, value_name = "URL", env = "SYNCLINE_PROVIDER_JWKS")]
+    pub provider_jwks: Option<String>,
+    /// A file with the secret that it signs with (HS256).
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_PROVIDER_SECRET_FILE")]
+    pub provider_secret_file: Option<String>,
     /// How long the audit log is kept.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_AUDIT_DAYS")]
     pub audit_days: Option<String>,
@@ -121,7 +133,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 18] = [
+const KEYS: [Key; 22] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -142,6 +154,12 @@ const KEYS: [Key; 18] = [
         s.smtp_password_file.as_deref()
     )),
     key!(mail_from, |s| text(s.mail_from.as_deref())),
+    key!(provider_issuer, |s| text(s.provider_issuer.as_deref())),
+    key!(provider_audience, |s| text(s.provider_audience.as_deref())),
+    key!(provider_jwks, |s| text(s.provider_jwks.as_deref())),
+    key!(provider_secret_file, |s| text(
+        s.provider_secret_file.as_deref()
+    )),
     key!(audit_days, |s| number(s.audit_days.as_deref())),
     Key {
         name: "schema",

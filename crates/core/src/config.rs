@@ -89,6 +89,14 @@ pub struct ServerConfig {
     pub smtp_password_file: Option<String>,
     /// Who mails are from.
     pub mail_from: Option<String>,
+    /// What stands in tokens of an identity provider as `iss`; with it, they are taken.
+    pub provider_issuer: Option<String>,
+    /// What stands in them as `aud`.
+    pub provider_audience: Option<String>,
+    /// Where the provider publishes its keys.
+    pub provider_jwks: Option<String>,
+    /// A file with the secret that it signs with.
+    pub provider_secret_file: Option<String>,
     /// For how long the audit log is kept.
     pub audit_days: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
@@ -114,6 +122,10 @@ impl Default for ServerConfig {
             smtp: None,
             smtp_password_file: None,
             mail_from: None,
+            provider_issuer: None,
+            provider_audience: None,
+            provider_jwks: None,
+            provider_secret_file: None,
             audit_days: 365,
             managed: true,
         }

@@ -82,19 +82,7 @@ impl SqliteAccounts {
 
     fn run(
         &self,
-        conn: &mut Connection,
-        work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
-    ) -> Result<()> {
-        let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        work(&mut Records(&transaction))?;
-        transaction.commit()?;
-        Ok(())
-    }
-}
-
-impl AccountStore for SqliteAccounts {
-    fn transact(
-        &self,
+        behavior: TransactionBehavior,
         work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         // A panic rolls back: what is behind the lock is whole all the same.
@@ -103,11 +91,38 @@ impl AccountStore for SqliteAccounts {
             Some(conn) => conn,
             None => self.place.writer().map_err(Fault::from)?,
         };
-        let ran = self.run(&mut conn, work);
+        let ran = in_transaction(&mut conn, behavior, work);
         if !matches!(&ran, Err(fault) if fault.distrusts_connection()) {
             *lent = Some(conn);
         }
         Ok(ran?)
+    }
+}
+
+fn in_transaction(
+    conn: &mut Connection,
+    behavior: TransactionBehavior,
+    work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
+) -> Result<()> {
+    let transaction = conn.transaction_with_behavior(behavior)?;
+    work(&mut Records(&transaction))?;
+    transaction.commit()?;
+    Ok(())
+}
+
+impl AccountStore for SqliteAccounts {
+    fn transact(
+        &self,
+        work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.run(TransactionBehavior::Immediate, work)
+    }
+
+    fn look(
+        &self,
+        work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.run(TransactionBehavior::Deferred, work)
     }
 }
 

@@ -159,6 +159,17 @@ pub trait AccountStore: Debug + Send + Sync {
         &self,
         work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
     ) -> Result<(), StorageError>;
+
+    /// As [`AccountStore::transact`], for work that only reads: it waits for nobody who writes.
+    ///
+    /// # Errors
+    /// As [`AccountStore::transact`].
+    fn look(
+        &self,
+        work: &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.transact(work)
+    }
 }
 
 /// Runs `work` in one transaction of `store` and answers what it answered.
@@ -169,9 +180,29 @@ pub fn transact<T>(
     store: &dyn AccountStore,
     work: impl FnOnce(&mut dyn AccountRecords) -> Result<T, StorageError>,
 ) -> Result<T, StorageError> {
+    answered(work, |work| store.transact(work))
+}
+
+/// As [`transact`], for work that only reads.
+///
+/// # Errors
+/// As [`AccountStore::look`].
+pub fn look<T>(
+    store: &dyn AccountStore,
+    work: impl FnOnce(&mut dyn AccountRecords) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    answered(work, |work| store.look(work))
+}
+
+fn answered<T>(
+    work: impl FnOnce(&mut dyn AccountRecords) -> Result<T, StorageError>,
+    run: impl FnOnce(
+        &mut dyn FnMut(&mut dyn AccountRecords) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError>,
+) -> Result<T, StorageError> {
     let mut work = Some(work);
     let mut answer = None;
-    store.transact(&mut |records| {
+    run(&mut |records| {
         if let Some(work) = work.take() {
             answer = Some(work(records)?);
         }

@@ -31,6 +31,10 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("database_url", "database"),
     ("cors", "origins"),
     ("allowed_origins", "origins"),
+    ("issuer", "provider_issuer"),
+    ("audience", "provider_audience"),
+    ("jwks", "provider_jwks"),
+    ("jwks_url", "provider_jwks"),
     ("signup", "sign_up"),
     ("mail", "smtp"),
     ("from", "mail_from"),
@@ -118,6 +122,11 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
     server.smtp = some("smtp", "a mail server, as smtps://USER@HOST");
     server.smtp_password_file = some("smtp_password_file", "a file with the password");
     server.mail_from = some("mail_from", "a sender, as App <no-reply@example.com>");
+    let mut some = |name, expected| path(&mut keys, name, expected, m).map(|(text, _)| text);
+    server.provider_issuer = some("provider_issuer", "what stands in tokens as `iss`");
+    server.provider_audience = some("provider_audience", "what stands in tokens as `aud`");
+    server.provider_jwks = some("provider_jwks", "the address of the provider's keys");
+    server.provider_secret_file = some("provider_secret_file", "a file with the secret");
     if let Some(managed) = managed(&mut keys, m) {
         server.managed = managed;
     }

@@ -161,6 +161,10 @@ fn server(out: &mut String, server: &ServerConfig) {
         smtp,
         smtp_password_file,
         mail_from,
+        provider_issuer,
+        provider_audience,
+        provider_jwks,
+        provider_secret_file,
         managed,
     } = server;
     out.push_str(SERVER);
@@ -207,6 +211,10 @@ fn server(out: &mut String, server: &ServerConfig) {
         ("smtp", smtp),
         ("smtp_password_file", smtp_password_file),
         ("mail_from", mail_from),
+        ("provider_issuer", provider_issuer),
+        ("provider_audience", provider_audience),
+        ("provider_jwks", provider_jwks),
+        ("provider_secret_file", provider_secret_file),
     ] {
         if let Some(value) = value {
             pair(out, name, &text(value));

@@ -18,7 +18,7 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Longest token in bytes that is looked at.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest user id in bytes.
-const USER_BYTES_MAX: usize = 255;
+pub(crate) const USER_BYTES_MAX: usize = 255;
 /// How far the clocks of issuer and server may differ, in seconds.
 pub(crate) const LEEWAY_SECONDS: u64 = 10;
 
@@ -150,9 +150,9 @@ pub(crate) fn said_of(error: &jsonwebtoken::errors::Error) -> Refusal {
     }
 }
 
-/// What a token that names `issuer` says of its key. Nothing of this is believed: it only
-/// chooses by what the token is verified, which then has to fit all of it.
-pub(crate) fn key_of(token: &str, issuer: &str) -> Option<String> {
+/// What a token says of its issuer and its key. Nothing of this is believed: it only chooses by
+/// what the token is verified, which then has to fit all of it.
+pub(crate) fn named_by(token: &str) -> Option<(String, String)> {
     #[derive(Deserialize)]
     struct Issuer {
         iss: String,
@@ -168,11 +168,8 @@ pub(crate) fn key_of(token: &str, issuer: &str) -> Option<String> {
     let mut part = || BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok();
     let (header, claims) = (part()?, part()?);
     let named: Issuer = serde_json::from_slice(&claims).ok()?;
-    if named.iss != issuer {
-        return None;
-    }
     let key = serde_json::from_slice::<Key>(&header).map(|key| key.kid);
-    Some(key.unwrap_or_default())
+    Some((named.iss, key.unwrap_or_default()))
 }
 
 /// The refusal for a missing or bad token.

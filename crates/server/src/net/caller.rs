@@ -18,6 +18,6 @@ impl<B: Backend> FromRequestParts<Arc<Shared<B>>> for Caller {
         parts: &mut Parts,
         shared: &Arc<Shared<B>>,
     ) -> Result<Self, ApiError> {
-        shared.identify(&parts.headers).map(Self)
+        shared.identify(&parts.headers).await.map(Self)
     }
 }

@@ -244,7 +244,7 @@ impl<B: Backend> Run<B> {
                     }
                     self.pending.push_back(Pending::Commit(answered));
                 }
-                Action::Renew(token) => session.renewed(self.shared.prove(&token)),
+                Action::Renew(token) => session.renewed(self.shared.prove(&token).await),
                 Action::Watch => {
                     if let Some(sight) = session.sight() {
                         let mut hub = self.shared.hub.lock();

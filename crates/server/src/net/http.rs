@@ -23,8 +23,8 @@ use tower_http::{
 };
 
 use super::{
-    Backend, Limits, Shared, accounts, devices, error::ApiError, exchange, hashes, json, listen,
-    presence, schema, ws,
+    Backend, Limits, Shared, accounts, audit, devices, error::ApiError, exchange, hashes, json,
+    listen, presence, schema, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -121,6 +121,7 @@ fn probes<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
 fn operators<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::<B>))
+        .route("/v1/audit", get(audit::list::<B>))
         .with_state(Arc::clone(shared))
 }
 
@@ -268,7 +269,7 @@ async fn metrics<B: Backend>(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if shared.metrics_for.needs_token(&headers) {
-        shared.check_admin(&headers)?;
+        shared.check_admin(&headers).await?;
     }
     let head = shared.context().recent.head().0;
     let text = shared.metrics.render(shared.connections(), head.0);

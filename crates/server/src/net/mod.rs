@@ -1,6 +1,7 @@
 //! The network front: HTTP and WebSocket around sessions, one committer, a few readers.
 
 pub mod accounts;
+mod audit;
 mod auth;
 mod body;
 mod caller;
@@ -18,6 +19,7 @@ mod metrics;
 mod no_reader;
 mod peer;
 mod presence;
+mod provider;
 mod readers;
 mod schema;
 mod server;

@@ -19,6 +19,7 @@ use super::{
     exchange::Exchanges,
     http, listen, metrics,
     presence::Presences,
+    provider::Provider,
     readers::Readers,
     start::{Started, spawn_committer},
 };
@@ -81,6 +82,7 @@ impl Server {
         } else {
             metrics::Readers::Administrators
         };
+        let provider = Provider::new(&options.config.server).map_err(ServeError::Accounts)?;
         let accounts = match accounts {
             Some(store) => {
                 let config = &options.config.server;
@@ -105,6 +107,7 @@ impl Server {
             readers: Arc::new(Readers::new(readers)),
             auth: options.auth,
             accounts,
+            provider,
             dev: options.dev,
             metrics_for,
             remember: options.remember,

@@ -29,12 +29,13 @@ use super::{
     exchange::Exchanges,
     metrics::{self, Metrics},
     presence::{Presence, Presences},
+    provider::Provider,
     readers::Readers,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
 
 /// The claim of an administrator's token; its value is `true`.
-const ADMIN_CLAIM: &str = "syncline_admin";
+pub(crate) const ADMIN_CLAIM: &str = "syncline_admin";
 const PUSH_TURNS: usize = 64;
 /// Sessions that every user may have; more, up to a quarter of all, where there is room.
 const USER_CONNECTIONS: usize = 64;
@@ -59,6 +60,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(crate) auth: Auth,
     pub(crate) accounts: Option<Arc<Accounts>>,
+    pub(super) provider: Option<Provider>,
     pub(crate) dev: bool,
     /// Who may ask for `/metrics`.
     pub(crate) metrics_for: metrics::Readers,
@@ -138,14 +140,14 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Who asks: the bearer token of the request, if it is good.
-    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Proof, ApiError> {
+    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Proof, ApiError> {
         let header = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.split_once(' '));
         match token {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => {
-                Ok(self.prove(token.trim())?)
+                Ok(self.prove(token.trim()).await?)
             }
             Some(_) | None => {
                 Err(auth::unauthorized("a token is needed: `Authorization: Bearer …`").into())
@@ -154,18 +156,26 @@ impl<B: Backend> Shared<B> {
     }
 
     /// The identity that a token proves: one of an account here, or what else is trusted.
-    pub(crate) fn prove(&self, token: &str) -> Result<Proof, Refusal> {
-        if let Some(accounts) = &self.accounts
-            && let Some(kid) = auth::key_of(token, &accounts.issuer())
-        {
+    pub(crate) async fn prove(&self, token: &str) -> Result<Proof, Refusal> {
+        let Some((issuer, kid)) = auth::named_by(token) else {
+            return self.auth.verify(token);
+        };
+        if let Some(accounts) = self.accounts.as_ref().filter(|own| own.issuer() == issuer) {
             return accounts.verify(token, &kid);
         }
-        self.auth.verify(token)
+        match self
+            .provider
+            .as_ref()
+            .filter(|other| other.issuer() == issuer)
+        {
+            Some(provider) => provider.verify(token, &kid).await,
+            None => self.auth.verify(token),
+        }
     }
 
     /// Refuses whoever is no administrator: the token has to have the claim [`ADMIN_CLAIM`].
-    pub(crate) fn check_admin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let proof = self.identify(headers)?;
+    pub(crate) async fn check_admin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let proof = self.identify(headers).await?;
         let claim = proof.identity.claims.get(ADMIN_CLAIM);
         if claim == Some(&serde_json::Value::Bool(true)) {
             return Ok(());

@@ -9,6 +9,7 @@ mod http;
 mod json;
 mod limits;
 mod poison;
+mod provider;
 mod stopping;
 mod websocket;
 
@@ -82,7 +83,7 @@ pub struct Wish {
     pub trusted_proxies: &'static [&'static str],
     pub folder: Option<tempfile::TempDir>,
     /// What else `[server]` says.
-    pub server: fn(&mut ServerConfig),
+    pub server: Box<dyn FnOnce(&mut ServerConfig)>,
 }
 
 impl Default for Wish {
@@ -98,7 +99,7 @@ impl Default for Wish {
             history_days: None,
             trusted_proxies: &[],
             folder: None,
-            server: |_| {},
+            server: Box::new(|_| {}),
         }
     }
 }

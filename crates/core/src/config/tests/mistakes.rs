@@ -25,9 +25,9 @@ fn cf2_unknown_keys() {
     assert_snapshot!(mistakes("[sever]"), @"syncline.toml:1:2: unknown key `sever` (expected `server` or `tables`; write `server`)");
     assert_snapshot!(mistakes("[table.tasks]"), @"syncline.toml:1:2: unknown key `table` (expected `server` or `tables`; write `tables`)");
     assert_snapshot!(mistakes("[server]\nlisen = \"a:1\"\nport = 80\ncolour = \"red\""), @r"
-    syncline.toml:2:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from` or `schema`; write `listen`)
-    syncline.toml:3:1: unknown key `server.port` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from` or `schema`; write `listen`)
-    syncline.toml:4:1: unknown key `server.colour` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from` or `schema`; take it out)
+    syncline.toml:2:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file` or `schema`; write `listen`)
+    syncline.toml:3:1: unknown key `server.port` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file` or `schema`; write `listen`)
+    syncline.toml:4:1: unknown key `server.colour` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file` or `schema`; take it out)
     ");
     assert_snapshot!(mistakes("[tables.t]\nread_rule = \"true\"\nselect = \"true\""), @r"
     syncline.toml:2:1: unknown key `tables.t.read_rule` (expected `columns`, `primary_key`, `unique`, `indexes`, `foreign_keys`, `checks`, `without_rowid`, `strict`, `read`, `write`, `create`, `update`, `delete`, `force`, `sync`, `on_delete`, `merge`, `renamed_from` or `renamed`; take it out)
@@ -257,7 +257,7 @@ columns = { id = \"uuid primary\", title = \"txt\" }
 merge   = { titel = \"set\" }
 reed    = \"true\"
 "), @r"
-    syncline.toml:3:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from` or `schema`; write `listen`)
+    syncline.toml:3:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file` or `schema`; write `listen`)
     syncline.toml:6:31: tables.tasks.columns.id: it ends too early (expected `primary key`; write `primary key`)
     syncline.toml:6:43: tables.tasks.columns.title: `txt` is no type of a column (expected a type: `text`, `integer`, `real`, `boolean`, `json`, `blob`, `timestamp`, `uuid` or `any`; write `text`)
     syncline.toml:7:13: tables.tasks.merge.titel: no column `titel` (expected `id` or `title`; write `title`)

@@ -26,6 +26,10 @@ app_url = "https://app.example.com/account"
 smtp = "smtps://app%40example.com@mail.example.com"
 smtp_password_file = "/run/secrets/smtp"
 mail_from = "App <no-reply@example.com>"
+provider_issuer = "https://id.example.com/"
+provider_audience = "app"
+provider_jwks = "https://id.example.com/jwks.json"
+provider_secret_file = "/run/secrets/jwt"
 schema = "external"
 
 [tables.projects]
@@ -89,6 +93,10 @@ fn cf4_every_key_of_server_is_read() {
         smtp: Some("smtps://app%40example.com@mail.example.com".into()),
         smtp_password_file: Some("/run/secrets/smtp".into()),
         mail_from: Some("App <no-reply@example.com>".into()),
+        provider_issuer: Some("https://id.example.com/".into()),
+        provider_audience: Some("app".into()),
+        provider_jwks: Some("https://id.example.com/jwks.json".into()),
+        provider_secret_file: Some("/run/secrets/jwt".into()),
         managed: false,
     };
     assert_eq!(server, expected);

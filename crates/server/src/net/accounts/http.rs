@@ -182,7 +182,7 @@ impl std::convert::From<AccountError> for ApiError {
     }
 }
 
-fn accounts<B: Backend>(shared: &Shared<B>) -> Result<&Arc<Accounts>, ApiError> {
+pub(crate) fn accounts<B: Backend>(shared: &Shared<B>) -> Result<&Arc<Accounts>, ApiError> {
     shared.accounts.as_ref().ok_or_else(|| {
         let sentence = "this server keeps no accounts: its operator makes tokens";
         ApiError::new(StatusCode::NOT_FOUND, NOT_FOUND, sentence)

@@ -24,7 +24,10 @@ use serde_json::Value;
 use syncline_core::{DeviceId, Timestamp, config::ServerConfig, rules::Identity, wire::Refusal};
 use syncline_store::{
     StorageError,
-    accounts::{Account, AccountRecords, AccountStore, AuditEvent, LoginId, Purpose, transact},
+    accounts::{
+        Account, AccountRecords, AccountStore, AuditEvent, AuditRecord, AuditWant, LoginId,
+        Purpose, look, transact,
+    },
 };
 use tokio::sync::Notify;
 
@@ -405,6 +408,15 @@ impl Accounts {
         Ok(self
             .transact(move |records| records.account(&user.0))
             .await?)
+    }
+
+    /// A part of the audit log, the newest first.
+    pub(crate) async fn audit(&self, want: AuditWant) -> Result<Vec<AuditRecord>, StorageError> {
+        let store = Arc::clone(&self.store);
+        let task =
+            tokio::task::spawn_blocking(move || look(&*store, |records| records.audit(&want)));
+        task.await
+            .map_err(|panic| StorageError::Failed(panic.into()))?
     }
 
     async fn hash(&self, password: &str) -> Result<String, AccountError> {

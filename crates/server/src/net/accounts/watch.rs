@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Weak, time::Duration};
 use syncline_core::{DeviceId, Timestamp};
 use syncline_store::{
     StorageError,
-    accounts::{AccountRecords, AuditEvent, LoginId, transact},
+    accounts::{AccountRecords, AuditEvent, LoginId, look, transact},
 };
 
 use super::{ACCESS_TTL, Accounts, audit, clock, keys::Keys, refresh::later};
@@ -71,7 +71,7 @@ impl Accounts {
     /// Logins that were ended since the last look, here or by another program.
     pub(super) fn look_for_ended(&self, now: Timestamp) -> Result<Vec<LoginId>, StorageError> {
         let place = self.ended.lock().place;
-        let found = transact(&*self.store, |records| records.ended(place))?;
+        let found = look(&*self.store, |records| records.ended(place))?;
         let mut ended = self.ended.lock();
         let until = later(now, 2 * ACCESS_TTL);
         for (place, login) in &found {

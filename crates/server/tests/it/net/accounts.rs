@@ -23,7 +23,7 @@ pub const WORDS: &str = "three brown foxes";
 /// A server where anybody signs up, without mails.
 pub async fn open_house() -> Net {
     Net::start_with(Wish {
-        server: |server| (server.sign_up, server.verify_email) = (true, false),
+        server: Box::new(|server| (server.sign_up, server.verify_email) = (true, false)),
         ..Wish::default()
     })
     .await
@@ -382,7 +382,7 @@ async fn ac1_nobody_signs_up_where_that_is_off() {
     .expect("added");
     assert_eq!(net.sign_in(ANA, WORDS).await.0, 200);
     let wish = Wish {
-        server: |server| server.sign_up = true,
+        server: Box::new(|server| server.sign_up = true),
         ..Wish::default()
     };
     let error = Net::try_start(wish)
@@ -441,6 +441,39 @@ async fn ac10_the_audit_log_shows_what_was_changed_in_it() {
         net.elsewhere(damage);
         assert!(matches!(verify(), Verified::Broken(_)), "{damage}");
     }
+}
+
+#[tokio::test]
+async fn ac10_only_administrators_read_the_audit_log() {
+    let net = open_house().await;
+    let tokens = net.signed_up(ANA).await;
+    let asked = async |path: &str, token: &str| {
+        let answer = net.get(path).bearer_auth(token).send().await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.expect("JSON"))
+    };
+    let ana = tokens["access_token"].as_str().unwrap();
+    assert_eq!(asked("/v1/audit", ana).await.0, 403);
+    assert_eq!(asked("/v1/audit", "no token").await.0, 401);
+    let claims = [("syncline_admin".to_owned(), json!(true))].into();
+    let until = syncline_core::Timestamp(now().0 + 60_000_000);
+    let admin = net
+        .auth
+        .issue("ops", claims, now(), until)
+        .expect("a token");
+    let (status, log) = asked("/v1/audit?kind=signed_up", &admin).await;
+    assert_eq!(
+        (status, log["records"].as_array().map(Vec::len)),
+        (200, Some(1))
+    );
+    assert_eq!(log["records"][0]["subject"], tokens["user"]["id"]);
+    assert_eq!(
+        asked("/v1/audit?limit=1", &admin).await.1["records"][0]["kind"],
+        "signed_in"
+    );
+    assert_eq!(asked("/v1/audit?limit=0", &admin).await.0, 400);
+    assert_eq!(asked("/v1/audit?colour=red", &admin).await.0, 400);
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! A mail server that takes everything.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -13,19 +10,15 @@ use tokio::{
 
 use super::{Net, SOON, Wish};
 
-/// Ports are told to a server's configuration by a function without surroundings.
-static PORT: AtomicU16 = AtomicU16::new(0);
-
 pub(super) struct Mailbox {
+    port: u16,
     arrived: Arc<Mutex<mpsc::Receiver<String>>>,
 }
 
 impl Mailbox {
-    /// One in each process.
     pub(super) async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("it listens");
         let port = listener.local_addr().expect("an address").port();
-        PORT.store(port, Ordering::SeqCst);
         let (arriving, arrived) = mpsc::channel(100);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -33,21 +26,22 @@ impl Mailbox {
             }
         });
         Self {
+            port,
             arrived: Arc::new(Mutex::new(arrived)),
         }
     }
 
     /// A server that sends its mails here, where anybody signs up.
     pub(super) async fn server(&self, folder: tempfile::TempDir) -> Net {
+        let port = self.port;
         Net::start_with(Wish {
             folder: Some(folder),
-            server: |server| {
-                let port = PORT.load(Ordering::SeqCst);
+            server: Box::new(move |server| {
                 server.sign_up = true;
                 server.smtp = Some(format!("smtp://127.0.0.1:{port}"));
                 server.mail_from = Some("App <no-reply@example.com>".into());
                 server.app_url = Some("https://app.example.com/account".into());
-            },
+            }),
             ..Wish::default()
         })
         .await
