@@ -6,6 +6,7 @@ pub(crate) mod buckets;
 pub(crate) mod cursors;
 mod format;
 pub(crate) mod ledger;
+pub(crate) mod members;
 pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod settings;

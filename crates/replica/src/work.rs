@@ -16,7 +16,7 @@ use crate::{
     meta::{
         buckets,
         ledger::{self, DigestChanges, Known, User},
-        names,
+        members, names,
         shadow::{self, Shadow},
     },
     rows::{Rivals, RowError},
@@ -42,6 +42,8 @@ pub(crate) struct Work<'c> {
     changed: BTreeMap<TableNumber, ChangedRows>,
     /// Whether a table has any shadow, as far as it was asked.
     shadowed: BTreeMap<TableNumber, bool>,
+    /// Whether a table's rows are listed by bucket, as far as it was asked.
+    listed: BTreeMap<TableNumber, bool>,
     /// Rows went that may not be seen any more: old pages have to leave the write-ahead log.
     pub(crate) erases: bool,
     conflicts: Option<TableNumber>,
@@ -105,6 +107,7 @@ impl<'c> Work<'c> {
             stale: BTreeSet::new(),
             changed: BTreeMap::new(),
             shadowed: BTreeMap::new(),
+            listed: BTreeMap::new(),
             erases: false,
             conflicts: tables.named(conflict::TABLE).map(SyncedTable::number),
             counts: BTreeMap::new(),
@@ -257,6 +260,7 @@ impl<'c> Work<'c> {
         let t = table.number();
         let receipt = |known: Option<&Known>| known.map(|k| table.receipt(key, k.version));
         let (was, is) = (receipt(before), receipt(after));
+        let is_listed = self.is_listed(t)?;
         let none = Vec::new();
         let old = before.map_or(&none, |known| &known.buckets);
         let new = after.map_or(&none, |known| &known.buckets);
@@ -264,16 +268,16 @@ impl<'c> Work<'c> {
             if let Some(receipt) = was {
                 self.digests.remove(b, t, receipt);
             }
-            if !new.contains(&b) {
-                ledger::leave(self.conn, b, t, key)?;
+            if is_listed && !new.contains(&b) {
+                members::leave(self.conn, b, t, key)?;
             }
         }
         for &b in new {
             if let Some(receipt) = is {
                 self.digests.add(b, t, receipt);
             }
-            if !old.contains(&b) {
-                ledger::join(self.conn, b, t, key)?;
+            if is_listed && !old.contains(&b) {
+                members::join(self.conn, b, t, key)?;
             }
         }
         let count = i64::from(after.is_some()) - i64::from(before.is_some());
@@ -282,6 +286,30 @@ impl<'c> Work<'c> {
             Some(known) => ledger::put(self.conn, t, key, known),
             None => ledger::delete(self.conn, t, key),
         }
+    }
+
+    fn is_listed(&mut self, t: TableNumber) -> Result<bool, ReplicaError> {
+        if let Some(known) = self.listed.get(&t) {
+            return Ok(*known);
+        }
+        let listed = members::are_listed(self.conn, t)?;
+        self.listed.insert(t, listed);
+        Ok(listed)
+    }
+
+    /// At most `limit` keys of `t` in bucket `b` within `(after, to]`, ascending.
+    pub(crate) fn members_within(
+        &mut self,
+        b: ledger::Bucket,
+        t: TableNumber,
+        (after, to): (Option<&[u8]>, Option<&[u8]>),
+        limit: usize,
+    ) -> Result<Vec<RowKey>, ReplicaError> {
+        if !self.is_listed(t)? {
+            members::list(self.conn, t)?;
+            self.listed.insert(t, true);
+        }
+        members::within(self.conn, b, t, after, to, limit)
     }
 
     /// Has the tables loaded again of which some row's server image is not known. The session has

@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     meta::{
         buckets::{self, BucketState},
-        ledger, names,
+        ledger, members, names,
     },
     tables::Tables,
     work::Work,
@@ -99,14 +99,14 @@ fn erase_part(
 ) -> Result<u64, ReplicaError> {
     let mut erased = 0;
     loop {
-        let keys = ledger::members_within(work.conn, b, t, None, None, ERASED)?;
+        let keys = work.members_within(b, t, (None, None), ERASED)?;
         if keys.is_empty() {
             return Ok(erased);
         }
         for key in keys {
             let known = ledger::get(work.conn, t, &key)?;
             let (Some(known), Some(table)) = (known, work.table(t)) else {
-                ledger::leave(work.conn, b, t, &key)?;
+                members::leave(work.conn, b, t, &key)?;
                 continue;
             };
             let mut next = known.clone();

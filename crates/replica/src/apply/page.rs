@@ -199,10 +199,15 @@ impl PartOf<'_> {
         seen: &BTreeSet<RowKey>,
     ) -> Result<(), ReplicaError> {
         let t = self.table.number();
+        let part = buckets::part(work.conn, self.b, t)?;
+        if part.is_none_or(|part| part.count == 0) {
+            // Before this page the bucket had no row of the table.
+            return Ok(());
+        }
         let mut after = after.map(<[u8]>::to_vec);
         loop {
             let from = after.as_deref();
-            let keys = ledger::members_within(work.conn, self.b, t, from, to, COMPARED)?;
+            let keys = work.members_within(self.b, t, (from, to), COMPARED)?;
             let Some(last) = keys.last() else {
                 return Ok(());
             };

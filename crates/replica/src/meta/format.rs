@@ -9,15 +9,21 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
   ALTER TABLE syncline_tables ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE syncline_tables ADD COLUMN server INTEGER;
   ALTER TABLE syncline_columns ADD COLUMN server INTEGER;
   ALTER TABLE syncline_columns ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;
-"];
+",
+    "
+  ALTER TABLE syncline_tables ADD COLUMN members INTEGER NOT NULL DEFAULT 0;
+  UPDATE syncline_tables SET members = 1;
+",
+];
 
 /// Nothing here is newer than SQLite 3.8.3: other programs open the same file (spec CA2).
 const TABLES: &str = "
@@ -29,12 +35,12 @@ CREATE TABLE syncline_meta(key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 -- rows: how many of its rows the server gave.
 -- unfit: why it can never sync as it is. left_out: why it does not at the moment.
 -- unsure: its rows cannot be compared with what is known of them until it is loaded again.
--- server: the server's number of it. gone: the file has the column no longer.
+-- members: syncline_members lists its rows. server: the server's number of it. gone: the file has the column no longer.
 CREATE TABLE syncline_tables(
   t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
   loaded INTEGER NOT NULL DEFAULT 0, seeding INTEGER NOT NULL DEFAULT 0, seed_after BLOB,
   rows INTEGER NOT NULL DEFAULT 0, unfit TEXT, left_out TEXT,
-  unsure INTEGER NOT NULL DEFAULT 0, server INTEGER);
+  unsure INTEGER NOT NULL DEFAULT 0, server INTEGER, members INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE syncline_columns(
   t INTEGER NOT NULL, c INTEGER NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
   server INTEGER, gone INTEGER NOT NULL DEFAULT 0,
@@ -58,6 +64,7 @@ CREATE TABLE syncline_rows(
   t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
   buckets NOT NULL, owner INTEGER, created INTEGER NOT NULL, author INTEGER, extra BLOB,
   PRIMARY KEY(t, key)) WITHOUT ROWID;
+-- Its rows by bucket, for tables in which that was asked for once.
 CREATE TABLE syncline_members(
   b INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,
   PRIMARY KEY(b, t, key)) WITHOUT ROWID;

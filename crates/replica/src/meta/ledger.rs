@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension, ToSql, types::ValueRef};
 use syncline_core::{RowKey, TableNumber, Version};
 
+use super::members;
 use crate::{db::Doing, error::ReplicaError, tables::SyncedTable};
 
 /// A bucket's number in this file.
@@ -121,58 +122,6 @@ pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<
         .doing(WRITING)
 }
 
-pub(crate) fn join(
-    conn: &Connection,
-    b: Bucket,
-    t: TableNumber,
-    key: &RowKey,
-) -> Result<(), ReplicaError> {
-    conn.prepare_cached("INSERT OR IGNORE INTO syncline_members(b, t, key) VALUES(?1, ?2, ?3)")
-        .and_then(|mut statement| statement.execute((b, t.0, key.as_bytes())))
-        .map(drop)
-        .doing(WRITING)
-}
-
-pub(crate) fn leave(
-    conn: &Connection,
-    b: Bucket,
-    t: TableNumber,
-    key: &RowKey,
-) -> Result<(), ReplicaError> {
-    conn.prepare_cached("DELETE FROM syncline_members WHERE b = ?1 AND t = ?2 AND key = ?3")
-        .and_then(|mut statement| statement.execute((b, t.0, key.as_bytes())))
-        .map(drop)
-        .doing(WRITING)
-}
-
-/// At most `limit` keys of `t` in bucket `b` within `(after, to]`, ascending.
-pub(crate) fn members_within(
-    conn: &Connection,
-    b: Bucket,
-    t: TableNumber,
-    after: Option<&[u8]>,
-    to: Option<&[u8]>,
-    limit: usize,
-) -> Result<Vec<RowKey>, ReplicaError> {
-    const DOING: &str = "reading a bucket's rows";
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT key FROM syncline_members
-             WHERE b = ?1 AND t = ?2 AND key > ?3 AND (?4 IS NULL OR key <= ?4)
-             ORDER BY key LIMIT ?5",
-        )
-        .doing(DOING)?;
-    let mut rows = statement
-        .query((b, t.0, after.unwrap_or_default(), to, limit))
-        .doing(DOING)?;
-    let mut keys = Vec::new();
-    while let Some(row) = rows.next().doing(DOING)? {
-        keys.push(row_key(row.get_ref(0).doing(DOING)?)?);
-    }
-    Ok(keys)
-}
-
 /// At most `limit` known rows of `t` after `after`, ascending.
 pub(crate) fn keys_after(
     conn: &Connection,
@@ -203,7 +152,7 @@ pub(crate) fn forget_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
         "DELETE FROM syncline_shadow WHERE t = ?1",
         "DELETE FROM syncline_ahead WHERE t = ?1",
         "DELETE FROM syncline_parts WHERE t = ?1",
-        "UPDATE syncline_tables SET loaded = 0, rows = 0, unsure = 0 WHERE t = ?1",
+        "UPDATE syncline_tables SET loaded = 0, rows = 0, unsure = 0, members = 0 WHERE t = ?1",
     ] {
         conn.prepare_cached(sql)
             .and_then(|mut s| s.execute([t.0]))
@@ -249,34 +198,44 @@ pub(crate) fn recount(
     of: &BTreeSet<Bucket>,
 ) -> Result<(), ReplicaError> {
     let t = table.number();
-    for b in of {
-        conn.prepare_cached("DELETE FROM syncline_members WHERE b = ?1 AND t = ?2")
-            .and_then(|mut s| s.execute((*b, t.0)))
-            .doing(WRITING)?;
-    }
     let mut sums: BTreeMap<Bucket, (u64, u64)> = of.iter().map(|b| (*b, (0, 0))).collect();
-    let mut after: Option<RowKey> = None;
-    loop {
-        let keys = keys_after(conn, t, after.as_ref(), 1_000)?;
-        let Some(last) = keys.last() else { break };
-        after = Some(last.clone());
-        for key in keys {
-            let Some(known) = get(conn, t, &key)? else {
-                continue;
-            };
-            for b in known.buckets {
-                if let Some((count, sum)) = sums.get_mut(&b) {
-                    *count += 1;
-                    *sum = sum.wrapping_add(table.receipt(&key, known.version));
-                    join(conn, b, t, &key)?;
-                }
+    for_each(conn, t, |key, known| {
+        for b in known.buckets {
+            if let Some((count, sum)) = sums.get_mut(&b) {
+                *count += 1;
+                *sum = sum.wrapping_add(table.receipt(&key, known.version));
             }
         }
-    }
+        Ok(())
+    })?;
     for (b, (count, sum)) in sums {
         super::buckets::set_digest(conn, b, t, count, sum)?;
     }
+    if members::are_listed(conn, t)? {
+        members::list(conn, t)?;
+    }
     Ok(())
+}
+
+/// Every known row of `t`, ascending.
+fn for_each(
+    conn: &Connection,
+    t: TableNumber,
+    mut take: impl FnMut(RowKey, Known) -> Result<(), ReplicaError>,
+) -> Result<(), ReplicaError> {
+    let mut after: Option<RowKey> = None;
+    loop {
+        let keys = keys_after(conn, t, after.as_ref(), 1_000)?;
+        let Some(last) = keys.last() else {
+            return Ok(());
+        };
+        after = Some(last.clone());
+        for key in keys {
+            if let Some(known) = get(conn, t, &key)? {
+                take(key, known)?;
+            }
+        }
+    }
 }
 
 /// The greatest key of `t` that the server gave.
@@ -344,7 +303,7 @@ fn pack(buckets: &[Bucket]) -> rusqlite::types::Value {
     }
 }
 
-fn unpack(stored: ValueRef<'_>) -> Vec<Bucket> {
+pub(super) fn unpack(stored: ValueRef<'_>) -> Vec<Bucket> {
     match stored {
         ValueRef::Integer(one) => vec![one],
         ValueRef::Blob(bytes) => bytes

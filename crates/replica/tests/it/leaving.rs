@@ -74,6 +74,43 @@ fn ap8_a_row_of_two_buckets_stays_until_it_leaves_both() {
 }
 
 #[test]
+fn ap8_rows_are_listed_by_bucket_from_the_first_loss_on() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, row| match &row.0[1] {
+        Value::Text(name) if table.name == "lists" && name == "both" => [HOME, AWAY].into(),
+        Value::Text(name) if table.name == "lists" && name == "away" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    server.granted = [HOME, AWAY].into();
+    let list = |id: &str, name: &str| ("lists", vec![id.into(), name.into()]);
+    server.write(&[
+        list("l1", "home"),
+        list("l2", "both"),
+        list("l3", "away"),
+        list("l4", "away"),
+    ]);
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    let listed = "SELECT count(*) FROM syncline_members";
+    assert_eq!(device.query(listed), "0", "nobody needed it");
+    server.grant(device.link.as_mut().unwrap(), AWAY, false);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT id FROM lists ORDER BY id"), "l1\nl2");
+    assert_eq!(device.query(listed), "2");
+    server.write(&[list("l5", "home"), list("l1", "gone from here")]);
+    device.sync(&mut server);
+    assert_eq!(device.query(listed), "3");
+    server.grant(device.link.as_mut().unwrap(), AWAY, true);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert_eq!(device.query(listed), "6");
+    server.grant(device.link.as_mut().unwrap(), HOME, false);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    assert_eq!(device.query(listed), "3");
+}
+
+#[test]
 fn ap8_an_edit_of_a_deleted_row_waits_for_the_servers_verdict() {
     let (mut server, mut device) = at_rest();
     server.is_busy = true;
