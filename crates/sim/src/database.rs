@@ -1,6 +1,7 @@
 //! Databases that several connections share, in memory or in files, their copies, and commits that fail.
 
 use std::{
+    io::ErrorKind,
     path::PathBuf,
     rc::Rc,
     sync::{
@@ -13,7 +14,6 @@ use std::{
 use anyhow::Context as _;
 use rusqlite::{Connection, backup::Backup, functions::FunctionFlags};
 use syncline_store_sqlite::SqliteStorage;
-use tempfile::TempDir;
 
 /// Statements of the simulator that a connection keeps: what apps and checks ask again and again.
 const STATEMENTS_MAX: usize = 100;
@@ -23,7 +23,35 @@ const STATEMENTS_MAX: usize = 100;
 pub(crate) enum Disk {
     Memory,
     /// Real files, gone with the last who knows of them: the devices of the run.
-    Folder(Rc<TempDir>),
+    Folder(Rc<Folder>),
+}
+
+/// A folder of this process, removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Named without chance: the simulator has none.
+    fn new() -> std::io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let base = std::env::temp_dir();
+        loop {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = base.join(format!("syncline-sim-{}-{next}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Of another process of that number, which was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// One database.
@@ -39,8 +67,7 @@ impl Disk {
         if !has_files {
             return Ok(Self::Memory);
         }
-        let folder = tempfile::Builder::new().prefix("syncline-sim-").tempdir();
-        let folder = folder.context("a folder for the run's databases")?;
+        let folder = Folder::new().context("a folder for the run's databases")?;
         Ok(Self::Folder(Rc::new(folder)))
     }
 
@@ -50,7 +77,7 @@ impl Disk {
         let name = format!("sim-{what}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         match self {
             Self::Memory => Place::Memory(name),
-            Self::Folder(folder) => Place::File(folder.path().join(name)),
+            Self::Folder(folder) => Place::File(folder.0.join(name)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The tables that sync, as this storage works with them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
     ColumnType, Schema, Table, TableNumber, Value,
@@ -12,6 +12,7 @@ use syncline_store::{StorageError, WriteKind};
 use crate::{
     fault::{Fault, Result},
     introspect::{Found, Term},
+    rows::UUID_SPELLINGS,
 };
 
 /// All tables that sync, by number.
@@ -73,7 +74,11 @@ pub(crate) struct Text {
     /// Every column, NULL for generated ones.
     pub(crate) columns: String,
     pub(crate) read: String,
+    /// Every row whose key is one of the spellings of a key with UUIDs, by its key columns.
+    pub(crate) respelled: String,
     pub(crate) exists: String,
+    /// With every column but generated ones.
+    pub(crate) insert: String,
     pub(crate) delete: String,
     pub(crate) inbox: String,
     pub(crate) is_marked: String,
@@ -96,11 +101,11 @@ impl Entry {
         let values = (0..table.columns.len())
             .filter(|&i| !table.columns[i].generated && !table.is_key(i))
             .collect();
-        let uuid_keys = (0..table.primary_key.len())
+        let uuid_keys: Vec<usize> = (0..table.primary_key.len())
             .filter(|&i| table.columns[table.primary_key[i]].ty == ColumnType::Uuid)
             .collect();
         let reacts = reacts(triggers, children);
-        let text = Text::new(&table);
+        let text = Text::new(&table, &uuid_keys, reacts[0]);
         let uniques = uniques(&table, found);
         let is_whole = found
             .columns
@@ -148,8 +153,11 @@ impl Entry {
     }
 
     /// The statement that inserts a row, leaving the columns at `defaults` to the database.
-    pub(crate) fn insert(&self, defaults: &[usize]) -> String {
-        insert(&self.table, defaults, self.reacts[0])
+    pub(crate) fn insert(&self, defaults: &[usize]) -> Cow<'_, str> {
+        match defaults {
+            [] => Cow::Borrowed(&self.text.insert),
+            _ => Cow::Owned(insert(&self.table, defaults, self.reacts[0])),
+        }
     }
 
     /// Positions that [`Entry::insert`] binds, in order.
@@ -209,7 +217,7 @@ fn reacts(triggers: &[[bool; 3]], children: &[Child]) -> [bool; 3] {
 }
 
 impl Text {
-    fn new(table: &Table) -> Self {
+    fn new(table: &Table, uuid_keys: &[usize], reacts_to_insert: bool) -> Self {
         let name = quote(&table.name);
         let columns: Vec<_> = table
             .columns
@@ -231,6 +239,8 @@ impl Text {
         let marked = marked.join(" AND ");
         Self {
             read: format!("SELECT {columns} FROM {name} WHERE {by_key}"),
+            respelled: respelled(table, uuid_keys),
+            insert: insert(table, &[], reacts_to_insert),
             exists: format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {by_key})"),
             delete: format!("DELETE FROM {name} WHERE {by_key}"),
             is_marked: format!("SELECT EXISTS (SELECT 1 FROM {inbox} WHERE {marked})"),
@@ -261,6 +271,44 @@ fn insert(table: &Table, defaults: &[usize], reacts: bool) -> String {
         quote(&table.name),
         names.join(", "),
         places.join(", "),
+    )
+}
+
+/// Binds the spellings of UUIDs one after the other, other values of the key as they are.
+fn respelled(table: &Table, uuid_keys: &[usize]) -> String {
+    let names: Vec<_> = table
+        .primary_key
+        .iter()
+        .map(|&p| quote(&table.columns[p].name))
+        .collect();
+    if let [name] = &names[..] {
+        // IN would make a table of them each time.
+        let table = quote(&table.name);
+        let each =
+            (1..=UUID_SPELLINGS).map(|n| format!("SELECT {name} FROM {table} WHERE {name} = ?{n}"));
+        return each.collect::<Vec<_>>().join(" UNION ALL ");
+    }
+    let mut bound = 0;
+    let conditions: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let spellings = match uuid_keys.contains(&i) {
+                true => UUID_SPELLINGS,
+                false => 1,
+            };
+            let places: Vec<_> = (bound + 1..=bound + spellings)
+                .map(|n| format!("?{n}"))
+                .collect();
+            bound += spellings;
+            format!("{name} IN ({})", places.join(", "))
+        })
+        .collect();
+    format!(
+        "SELECT {} FROM {} WHERE {}",
+        names.join(", "),
+        quote(&table.name),
+        conditions.join(" AND ")
     )
 }
 

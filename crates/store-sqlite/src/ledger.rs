@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _};
-use syncline_core::{RowKey, TableNumber, Tag, Version, digest::content_hash};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+use syncline_core::{BucketId, RowKey, TableNumber, Tag, Version, digest::content_hash};
 use syncline_store::{DeviceState, Head, Ledger, LogEntry, RowMeta};
 
 use crate::{
@@ -76,6 +76,7 @@ pub(crate) fn write(
     hashes: &Hashes,
 ) -> Result<()> {
     let rescanned = tables_being_rescanned(conn)?;
+    let mut statements = Statements::new(conn)?;
     for (table, key, meta, before) in &ledger.metas {
         let entry = catalog.entry(*table)?;
         let hash = if meta.deleted || rescanned.contains(table) {
@@ -84,11 +85,11 @@ pub(crate) fn write(
         } else {
             hash(conn, entry, key, hashes)?
         };
-        write_meta(conn, *table, key, meta, hash)?;
-        write_members(conn, *table, key, before, &meta.buckets)?;
+        statements.write_meta(*table, key, meta, hash)?;
+        statements.write_members(*table, key, before, &meta.buckets)?;
     }
     for entry in &ledger.entries {
-        write_entry(conn, entry)?;
+        statements.write_entry(entry)?;
     }
     history::write(conn, &ledger.history)?;
     write_digests(conn, ledger)?;
@@ -126,69 +127,92 @@ fn hash(conn: &Connection, entry: &Entry, key: &RowKey, hashes: &Hashes) -> Resu
     Ok(hash.map(signed))
 }
 
-fn write_meta(
-    conn: &Connection,
-    table: TableNumber,
-    key: &RowKey,
-    meta: &RowMeta,
-    hash: Option<i64>,
-) -> Result<()> {
-    let sql = "INSERT INTO syncline_rows
-               (table_no, key, version, created, owner, author, deleted, hash, state, buckets)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-               ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
-               created = excluded.created, owner = excluded.owner, author = excluded.author,
-               deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
-               buckets = excluded.buckets";
-    conn.prepare_cached(sql)?.execute((
-        table.0,
-        key.as_bytes(),
-        signed(meta.version.0),
-        signed(meta.created.0),
-        meta.owner.as_ref().map(|user| user.0.as_str()),
-        meta.author.as_ref().map(|user| user.0.as_str()),
-        meta.deleted,
-        hash,
-        meta.encode_state(),
-        meta.encode_buckets(),
-    ))?;
-    Ok(())
+/// Statements that run once for each row or entry: asked for once in a group.
+struct Statements<'c> {
+    meta: CachedStatement<'c>,
+    join: CachedStatement<'c>,
+    leave: CachedStatement<'c>,
+    entry: CachedStatement<'c>,
 }
 
-fn write_members(
-    conn: &Connection,
-    table: TableNumber,
-    key: &RowKey,
-    before: &[syncline_core::BucketId],
-    after: &[syncline_core::BucketId],
-) -> Result<()> {
-    for bucket in before.iter().filter(|bucket| !after.contains(bucket)) {
-        let sql = "DELETE FROM syncline_members WHERE bucket = ?1 AND table_no = ?2 AND key = ?3";
-        conn.prepare_cached(sql)?
-            .execute((&bucket.0[..], table.0, key.as_bytes()))?;
+impl<'c> Statements<'c> {
+    fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            meta: conn.prepare_cached(
+                "INSERT INTO syncline_rows
+                 (table_no, key, version, created, owner, author, deleted, hash, state, buckets)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                 ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
+                 created = excluded.created, owner = excluded.owner, author = excluded.author,
+                 deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
+                 buckets = excluded.buckets",
+            )?,
+            join: conn.prepare_cached(
+                "INSERT INTO syncline_members VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?,
+            leave: conn.prepare_cached(
+                "DELETE FROM syncline_members WHERE bucket = ?1 AND table_no = ?2 AND key = ?3",
+            )?,
+            entry: conn.prepare_cached(
+                "INSERT INTO syncline_log(version, tag, changeset, user, device, number, hlc, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+        })
     }
-    for bucket in after.iter().filter(|bucket| !before.contains(bucket)) {
-        let sql = "INSERT INTO syncline_members VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-        conn.prepare_cached(sql)?
-            .execute((&bucket.0[..], table.0, key.as_bytes()))?;
-    }
-    Ok(())
-}
 
-fn write_entry(conn: &Connection, entry: &LogEntry) -> Result<()> {
-    let sql = "INSERT INTO syncline_log(version, tag, changeset, user, device, number, hlc, body)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    conn.prepare_cached(sql)?.execute((
-        signed(entry.version.0),
-        &entry.tag.0[..],
-        &entry.changeset.0[..],
-        entry.user.as_ref().map(|user| user.0.as_str()),
-        &entry.device.0[..],
-        signed(entry.number),
-        signed(entry.hlc.0),
-        entry.encode_body(),
-    ))?;
-    Ok(())
+    fn write_meta(
+        &mut self,
+        table: TableNumber,
+        key: &RowKey,
+        meta: &RowMeta,
+        hash: Option<i64>,
+    ) -> Result<()> {
+        self.meta.execute((
+            table.0,
+            key.as_bytes(),
+            signed(meta.version.0),
+            signed(meta.created.0),
+            meta.owner.as_ref().map(|user| user.0.as_str()),
+            meta.author.as_ref().map(|user| user.0.as_str()),
+            meta.deleted,
+            hash,
+            meta.encode_state(),
+            meta.encode_buckets(),
+        ))?;
+        Ok(())
+    }
+
+    fn write_members(
+        &mut self,
+        table: TableNumber,
+        key: &RowKey,
+        before: &[BucketId],
+        after: &[BucketId],
+    ) -> Result<()> {
+        for bucket in before.iter().filter(|bucket| !after.contains(bucket)) {
+            self.leave
+                .execute((&bucket.0[..], table.0, key.as_bytes()))?;
+        }
+        for bucket in after.iter().filter(|bucket| !before.contains(bucket)) {
+            self.join
+                .execute((&bucket.0[..], table.0, key.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn write_entry(&mut self, entry: &LogEntry) -> Result<()> {
+        self.entry.execute((
+            signed(entry.version.0),
+            &entry.tag.0[..],
+            &entry.changeset.0[..],
+            entry.user.as_ref().map(|user| user.0.as_str()),
+            &entry.device.0[..],
+            signed(entry.number),
+            signed(entry.hlc.0),
+            entry.encode_body(),
+        ))?;
+        Ok(())
+    }
 }
 
 fn write_digests(conn: &Connection, ledger: &Ledger) -> Result<()> {

@@ -168,7 +168,7 @@ fn owned(conn: &Connection, table: TableNumber, owner: &Value) -> Result<Vec<Row
 fn equal(conn: &Connection, entry: &Entry, position: usize, value: &Value) -> Result<Vec<RowKey>> {
     let column = &entry.table.columns[position];
     let spellings = match value {
-        Value::Text(text) if column.ty == ColumnType::Uuid => uuid_spellings(text),
+        Value::Text(text) if column.ty == ColumnType::Uuid => uuid_spellings(text).into(),
         Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_) | Value::Blob(_) => {
             vec![value.clone()]
         }

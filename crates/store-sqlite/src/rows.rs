@@ -76,30 +76,17 @@ impl Entry {
         if self.uuid_keys.is_empty() {
             return Ok(None);
         }
-        let keys = self
-            .table
-            .primary_key
-            .iter()
-            .map(|&p| &self.table.columns[p].name);
-        let mut bound = Vec::new();
-        let mut conditions = Vec::new();
-        for (i, name) in keys.clone().enumerate() {
-            let uuid = values[i].as_text().filter(|_| self.uuid_keys.contains(&i));
-            let spelled = uuid.map_or_else(|| vec![values[i].clone()], uuid_spellings);
-            let first = bound.len() + 1;
-            bound.extend(spelled);
-            let places: Vec<_> = (first..=bound.len()).map(|n| format!("?{n}")).collect();
-            let name = syncline_core::sql::quote(name);
-            conditions.push(format!("{name} IN ({})", places.join(", ")));
+        let mut bound = Vec::with_capacity(values.len() + UUID_SPELLINGS);
+        for (i, value) in values.iter().enumerate() {
+            match value.as_text().filter(|_| self.uuid_keys.contains(&i)) {
+                Some(uuid) => bound.extend(uuid_spellings(uuid)),
+                None if self.uuid_keys.contains(&i) => {
+                    bound.extend(std::iter::repeat_n(value.clone(), UUID_SPELLINGS));
+                }
+                None => bound.push(value.clone()),
+            }
         }
-        let names: Vec<_> = keys.map(|name| syncline_core::sql::quote(name)).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {}",
-            names.join(", "),
-            self.text.name,
-            conditions.join(" AND ")
-        );
-        let mut statement = conn.prepare_cached(&sql)?;
+        let mut statement = conn.prepare_cached(&self.text.respelled)?;
         let mut rows = statement.query(params_from_iter(bound.iter().map(Bind)))?;
         while let Some(row) = rows.next()? {
             let stored: Vec<Value> = (0..values.len())
@@ -114,8 +101,11 @@ impl Entry {
     }
 }
 
+/// How many ways there are to write a UUID.
+pub(crate) const UUID_SPELLINGS: usize = 6;
+
 /// The texts that other programs write for the UUID whose canonical text this is.
-pub(crate) fn uuid_spellings(canonical: &str) -> Vec<Value> {
+pub(crate) fn uuid_spellings(canonical: &str) -> [Value; UUID_SPELLINGS] {
     let upper = canonical.to_ascii_uppercase();
     let plain = canonical.replace('-', "");
     let plain_upper = plain.to_ascii_uppercase();
@@ -130,7 +120,6 @@ pub(crate) fn uuid_spellings(canonical: &str) -> Vec<Value> {
         braces_upper,
     ]
     .map(Value::Text)
-    .into()
 }
 
 /// The values of an encoded key.

@@ -72,6 +72,7 @@ fn text(value: Value) -> Value {
 /// One spelling of each UUID; other texts stay.
 fn uuid(value: Value) -> Value {
     match value {
+        Value::Text(text) if is_canonical_uuid(text.as_bytes()) => Value::Text(text),
         Value::Text(text) => Value::Text(uuid_text(&text).unwrap_or(text)),
         value @ (Value::Null | Value::Integer(_) | Value::Real(_) | Value::Blob(_)) => value,
     }
@@ -81,6 +82,18 @@ fn uuid(value: Value) -> Value {
 /// exponent; neither hexadecimal nor names of infinity. Newer versions end the text at a NUL; as
 /// they would store nothing else, so do we.
 fn number(text: &str) -> Option<Value> {
+    // Most texts are none: what only looks like one at its beginning, as a date, is no number.
+    let may_belong = |byte: u8| {
+        byte.is_ascii_digit()
+            || matches!(
+                byte,
+                b'+' | b'-' | b'.' | b'e' | b'E' | b'\t'..=b'\r' | b' ' | 0
+            )
+    };
+    let end = text.bytes().position(|byte| !may_belong(byte));
+    if end.is_some_and(|end| !text.as_bytes()[..end].contains(&0)) {
+        return None;
+    }
     let (text, _) = text.split_once('\0').unwrap_or((text, ""));
     let text = text.trim_matches(['\t', '\n', '\x0B', '\x0C', '\r', ' ']);
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -124,6 +137,15 @@ fn real_text(x: f64) -> String {
     }
     let point = if significand.contains('.') { "" } else { ".0" };
     format!("{significand}{point}e{exponent:+03}")
+}
+
+/// Whether it is a UUID as [`uuid_text`] spells it, which most are.
+fn is_canonical_uuid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(i, byte)| match i {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        })
 }
 
 /// Lower case with hyphens, if `text` is a UUID: 32 hexadecimal digits, a hyphen after any four
