@@ -112,7 +112,13 @@ const ALLOWED: &[Allowed] = &[
         // The server is a process of its own there.
         package: "syncline-bench",
         uses: &["syncline-core", "syncline"],
-        tests_use: &[],
+        // Its hot paths without processes, to count their instructions.
+        tests_use: &[
+            "syncline-replica",
+            "syncline-server",
+            "syncline-store",
+            "syncline-store-sqlite",
+        ],
         must_not_contain: &[],
     },
     Allowed {
