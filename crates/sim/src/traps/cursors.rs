@@ -145,3 +145,40 @@ fn seed_trap_what_happened_while_away_is_replayed() {
     bench.settle();
     bench.everywhere(TITLES, "a2,c");
 }
+
+/// A server that is restored while a device has begun to load anew has lost what the device wrote
+/// since the backup, and finds that out by its cursors alone.
+#[test]
+fn se6_ob4_a_server_restored_before_a_reload_began_to_arrive_is_noticed() {
+    let mut bench = Bench::new(&["ada", "ben"]);
+    bench.write(0, "INSERT INTO docs(id, title) VALUES ('a', 'before')");
+    bench.settle();
+    let backup = bench.server.backup().expect("a backup");
+    bench.write(0, "INSERT INTO docs(id, title) VALUES ('b', 'after')");
+    bench.settle();
+    bench.everywhere(TITLES, "before,after");
+
+    // Other rules: everything is loaded again, but nothing of it arrives after the Welcome.
+    bench.disconnect(0);
+    bench.disconnect(1);
+    bench.server.stop();
+    bench.server.rules = bench.server.rules.other();
+    bench.advance();
+    bench.server.resume(bench.now).expect("it starts");
+    bench.connect(0);
+    bench.send(0);
+    let session = bench.sessions[0].expect("a session");
+    bench.server.pump(session, bench.now).expect("it goes on");
+    let welcome = bench.server.poll_frame(session).expect("a Welcome");
+    bench.call(0, |replica, now| replica.handle(&welcome, now));
+    bench.disconnect(0);
+
+    bench.server.stop();
+    bench.server.restore(&backup).expect("it is restored");
+    bench.advance();
+    bench.server.resume(bench.now).expect("it starts");
+    assert_eq!(bench.on_server(TITLES), "before");
+    bench.connect(0);
+    bench.settle();
+    assert_eq!(bench.on_server(TITLES), "before,after");
+}
