@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use syncline_core::wire::code;
+
 use super::Core;
 use crate::{
     config::Config,
@@ -158,16 +160,12 @@ impl Auto {
         // What was asked for while it ran is not forgotten.
         let asked = self.due_at.take();
         let next = match failure {
-            Some(error) if error.is_retryable() || error.kind() == ErrorKind::NotConnected => {
-                let pause = backoff(self.failures);
-                self.failures = self.failures.saturating_add(1);
-                let soon = after(pause);
-                regular.map_or(soon, |regular| soon.map(|soon| soon.min(regular)))
-            }
             // Until somebody registers the device anew.
             Some(error) if error.kind() == ErrorKind::Deregistered => None,
-            // Trying again would fail again, until something is changed.
-            Some(_) => regular,
+            Some(error) => {
+                let soon = self.pause(error).and_then(after);
+                soon.into_iter().chain(regular).min()
+            }
             None => {
                 self.failures = 0;
                 // A connection that gave way to something else is taken up again.
@@ -179,6 +177,18 @@ impl Auto {
             }
         };
         self.due_at = asked.into_iter().chain(next).min();
+    }
+
+    /// After which time it may work; `None` while trying again would fail again, until something
+    /// is changed.
+    fn pause(&mut self, error: &Error) -> Option<Duration> {
+        if error.is_retryable() || error.kind() == ErrorKind::NotConnected {
+            let pause = backoff(self.failures);
+            self.failures = self.failures.saturating_add(1);
+            return Some(pause);
+        }
+        // What a line garbled or said twice it need not garble again.
+        (error.code() == code::MALFORMED).then(|| system::jittered(PAUSE_MAX))
     }
 
     /// Follows a changed configuration; whether the running connection has to end for it.
@@ -223,6 +233,23 @@ mod tests {
         }
         let never = Written::again(None, begin, Duration::MAX);
         assert_eq!(never.due_at, None);
+    }
+
+    #[test]
+    fn lb6_what_a_line_garbled_is_tried_again_after_a_long_pause() {
+        let mut auto = Auto::default();
+        let refused = |code: &str| Error::new(ErrorKind::Refused, code, "no");
+        for _ in 0..5 {
+            let pause = auto.pause(&refused(code::MALFORMED)).unwrap();
+            assert!((PAUSE_MAX / 2..=PAUSE_MAX).contains(&pause), "{pause:?}");
+        }
+        assert_eq!(auto.pause(&refused(code::FORBIDDEN)), None);
+        let offline = Error::new(ErrorKind::NotConnected, "unreachable", "nobody is there");
+        let (first, second) = (auto.pause(&offline).unwrap(), auto.pause(&offline).unwrap());
+        assert!(
+            first <= PAUSE && second <= PAUSE * 2,
+            "{first:?} {second:?}"
+        );
     }
 
     #[test]
