@@ -17,6 +17,16 @@ pub(crate) async fn hydrate(path: &Path, url: &str, token: &str) -> Result<()> {
     Ok(())
 }
 
+/// Connects with a file that was hydrated, and brings it in step.
+pub(crate) async fn sync(path: &Path, url: &str, token: &str) -> Result<()> {
+    let replica = engine::open_replica(path)?;
+    let mut driver = Driver::new(replica, path.to_owned(), connection(url, token)?)?;
+    driver
+        .run(Goal::InStep, &Interrupt::default(), |_, _| {})
+        .await?;
+    Ok(())
+}
+
 fn connection(url: &str, token: &str) -> Result<engine::Connection> {
     Ok(engine::Connection::new(url, engine::Token::new(token))?)
 }

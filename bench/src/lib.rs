@@ -76,6 +76,11 @@ pub const WORKLOADS: &[Workload] = &[
         what: "what capture costs a local write",
         run: workloads::capture::run,
     },
+    Workload {
+        name: "W7",
+        what: "what takes longer with a hundred times the rows",
+        run: workloads::growth::run,
+    },
 ];
 
 /// The workloads of these names; all when there are none.

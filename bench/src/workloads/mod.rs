@@ -3,6 +3,7 @@
 pub(crate) mod capture;
 pub(crate) mod download;
 pub(crate) mod fan_out;
+pub(crate) mod growth;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod push;

@@ -280,7 +280,7 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Bench {
-    /// Workloads: W1 to W6; all when none is named.
+    /// Workloads: W1 to W7; all when none is named.
     #[arg(value_name = "W1…")]
     pub workloads: Vec<String>,
     /// A tenth of the work; the figures say little.
