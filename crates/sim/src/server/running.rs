@@ -17,8 +17,8 @@ use syncline_core::{
 };
 use syncline_server::{Action, Hub, Recent, Session, SessionContext, SessionId, session::Opened};
 use syncline_store::{
-    Context, DeviceHello, Group, Head, LogEntry, OpenDeviceError, SchemaOptions, Storage,
-    StorageError, Submission, commit_group, open_device, rebuild_rules,
+    Context, DeviceHello, Group, Head, LogEntry, OpenDeviceError, Reader as _, SchemaOptions,
+    Storage, StorageError, Submission, commit_group, open_device, rebuild_rules,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -108,6 +108,9 @@ impl Running {
         let fingerprint = rules.fingerprint();
         let info = SchemaInfo::from_schema(&report.schema);
         let plan = Arc::new(Context::new(report.schema, rules));
+        let group = ready(storage.begin())?;
+        let before = group.head().version;
+        ready(group.rollback());
         if report.rules != Some(fingerprint) {
             ready(rebuild_rules(&mut storage, &plan, now))?;
         }
@@ -118,7 +121,9 @@ impl Running {
         let head = drained
             .head
             .context("a group that did not fail has a head")?;
-        let reader = storage.reader()?;
+        let mut reader = storage.reader()?;
+        // Computing the rules anew takes what others wrote, too.
+        let written = ready(reader.log_after(before, usize::MAX))?;
         let context = Arc::new(SessionContext {
             server: storage.server_id(),
             secret: *storage.secret(),
@@ -140,7 +145,7 @@ impl Running {
             sessions: BTreeMap::new(),
             waiting: VecDeque::new(),
             unread: BTreeSet::new(),
-            drained: drained.entries,
+            drained: written,
             handover: None,
             rules_since: head.rules_since,
             last_head: head.version,
