@@ -30,7 +30,7 @@ pub struct SqliteGroup<'s> {
     has_only_tidied: bool,
     is_untouched: bool,
     /// Whether our own writes are marked now.
-    captures: bool,
+    pub(crate) captures: bool,
     /// References between rows are judged at the end.
     pub(crate) defers: Cell<bool>,
     /// Every row written, with its content hash where the image is known to be what is stored.
@@ -40,7 +40,6 @@ pub struct SqliteGroup<'s> {
 impl<'s> SqliteGroup<'s> {
     /// `storage` has an open write transaction.
     pub(crate) fn new(storage: &'s mut SqliteStorage, catalog: Arc<Catalog>, head: Head) -> Self {
-        let captures = storage.triggers_fire();
         Self {
             storage,
             catalog,
@@ -48,7 +47,7 @@ impl<'s> SqliteGroup<'s> {
             is_open: true,
             has_only_tidied: false,
             is_untouched: true,
-            captures,
+            captures: true,
             defers: Cell::new(false),
             hashes: BTreeMap::new(),
         }
@@ -77,9 +76,7 @@ impl<'s> SqliteGroup<'s> {
     }
 
     fn finish(&mut self) -> Result<(), StorageError> {
-        if self.storage.triggers_fire()
-            && let Err(fault) = self.mark_own(true)
-        {
+        if let Err(fault) = self.set_capture(true) {
             self.note(&fault);
             return Err(fault.into());
         }
@@ -101,32 +98,6 @@ impl<'s> SqliteGroup<'s> {
             self.storage.distrust();
         }
         Err(fault.into())
-    }
-
-    /// Has what the next write does besides marked, or nothing of it.
-    pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
-        if on {
-            let did_fire = self.storage.triggers_fire();
-            self.storage.fire_triggers()?;
-            if !did_fire {
-                self.captures = true;
-            }
-        }
-        self.mark_own(on)
-    }
-
-    /// Tells the triggers, which fire, whether to mark what this transaction writes.
-    fn mark_own(&mut self, on: bool) -> Result<()> {
-        if self.captures == on {
-            return Ok(());
-        }
-        let mut statement = self
-            .conn()
-            .prepare_cached("UPDATE syncline_capture SET off = ?1")?;
-        statement.execute([!on])?;
-        drop(statement);
-        self.captures = on;
-        Ok(())
     }
 
     fn scan_rows(

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 use syncline_core::{DeviceId, TableNumber, Version, config::Config, rules::RuleColumn};
 use syncline_store::{SchemaError, SchemaOptions, SchemaReport, Storage, StorageError};
 
@@ -47,60 +47,6 @@ impl SharedCatalog {
     }
 }
 
-/// Whether triggers fire for what the writer's connection writes.
-///
-/// Where a write can change nothing besides, there are none but ours, which find that they have
-/// nothing to do; but that takes longer than the write itself. Switching has SQLite prepare every
-/// statement anew. So once they were needed, they stay on for a while.
-#[derive(Debug)]
-struct Triggers {
-    are_on: bool,
-    /// Groups since they were needed.
-    idle: u32,
-}
-
-impl Default for Triggers {
-    /// Of a new connection, on which nothing needed them.
-    fn default() -> Self {
-        Self {
-            are_on: true,
-            idle: Self::IDLE_MAX,
-        }
-    }
-}
-
-impl Triggers {
-    const IDLE_MAX: u32 = 64;
-
-    fn fire(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        self.idle = 0;
-        self.switch(conn, true)
-    }
-
-    /// They fire until the next group begins.
-    fn fire_once(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        self.idle = Self::IDLE_MAX;
-        self.switch(conn, true)
-    }
-
-    /// A group begins.
-    fn rest(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        if self.idle < Self::IDLE_MAX {
-            self.idle += 1;
-            return Ok(());
-        }
-        self.switch(conn, false)
-    }
-
-    fn switch(&mut self, conn: &Connection, on: bool) -> rusqlite::Result<()> {
-        if self.are_on != on {
-            conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, on)?;
-            self.are_on = on;
-        }
-        Ok(())
-    }
-}
-
 /// A server's data in one SQLite file: the writer's side.
 ///
 /// Call everything from one thread of its own: SQLite's calls block. Other programs may write
@@ -113,7 +59,6 @@ pub struct SqliteStorage {
     catalog: SharedCatalog,
     /// A write or sync failed: what is on the disk is to be found out first.
     distrusted: bool,
-    triggers: Triggers,
     _lock: Option<DataLock>,
 }
 
@@ -170,7 +115,6 @@ impl SqliteStorage {
             identity,
             catalog: SharedCatalog::default(),
             distrusted: false,
-            triggers: Triggers::default(),
             _lock: lock,
         })
     }
@@ -210,16 +154,6 @@ impl SqliteStorage {
         self.distrusted = true;
     }
 
-    /// Whether triggers fire for what the group writes.
-    pub(crate) fn triggers_fire(&self) -> bool {
-        self.triggers.are_on
-    }
-
-    /// Has them fire from now on.
-    pub(crate) fn fire_triggers(&mut self) -> Result<()> {
-        Ok(self.triggers.fire(&self.conn)?)
-    }
-
     pub(crate) fn roll_back(&mut self) {
         // SQLite has rolled back by itself after some errors.
         if !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
@@ -231,7 +165,6 @@ impl SqliteStorage {
         if self.distrusted {
             self.reopen()?;
         }
-        self.triggers.rest(&self.conn)?;
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         match self.look_around() {
             Ok((catalog, head)) => Ok(SqliteGroup::new(self, catalog, head)),
@@ -274,7 +207,6 @@ impl SqliteStorage {
         }
         ledger::head(&conn)?;
         self.conn = conn;
-        self.triggers = Triggers::default();
         self.distrusted = false;
         Ok(())
     }
@@ -299,8 +231,6 @@ impl Storage for SqliteStorage {
         if self.distrusted {
             self.reopen().map_err(StorageError::from)?;
         }
-        let firing = self.triggers.fire_once(&self.conn);
-        firing.map_err(|error| StorageError::from(Fault::from(error)))?;
         let (catalog, report) = schema::apply(&mut self.conn, config, options)?;
         self.catalog.set(catalog);
         Ok(report)
