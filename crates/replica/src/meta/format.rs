@@ -35,7 +35,8 @@ CREATE TABLE syncline_meta(key TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 -- rows: how many of its rows the server gave.
 -- unfit: why it can never sync as it is. left_out: why it does not at the moment.
 -- unsure: its rows cannot be compared with what is known of them until it is loaded again.
--- members: syncline_members lists its rows. server: the server's number of it. gone: the file has the column no longer.
+-- members: syncline_members lists its rows.
+-- server: the server's number of it. gone: the file has the column no longer.
 CREATE TABLE syncline_tables(
   t INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE COLLATE NOCASE,
   loaded INTEGER NOT NULL DEFAULT 0, seeding INTEGER NOT NULL DEFAULT 0, seed_after BLOB,

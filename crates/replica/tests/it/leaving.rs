@@ -111,6 +111,31 @@ fn ap8_rows_are_listed_by_bucket_from_the_first_loss_on() {
 }
 
 #[test]
+fn ap8_a_list_by_bucket_that_disagrees_with_its_rows_does_not_keep_a_loss_from_ending() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, row| match &row.0[1] {
+        Value::Text(name) if table.name == "lists" && name == "away" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    server.granted = [HOME, AWAY].into();
+    let list = |id: &str, name: &str| ("lists", vec![id.into(), name.into()]);
+    server.write(&[list("l1", "home"), list("l2", "away")]);
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    // Damage: the row of one bucket is listed in the other.
+    device.run(
+        "UPDATE syncline_tables SET members = 1 WHERE name = 'lists';
+         INSERT INTO syncline_members(b, t, key)
+           SELECT b.b, r.t, r.key FROM syncline_rows r, syncline_buckets b
+           WHERE r.t = (SELECT t FROM syncline_tables WHERE name = 'lists')",
+    );
+    server.grant(device.link.as_mut().unwrap(), AWAY, false);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT id FROM lists"), "l1");
+    device.assert_equal(&server);
+}
+
+#[test]
 fn ap8_an_edit_of_a_deleted_row_waits_for_the_servers_verdict() {
     let (mut server, mut device) = at_rest();
     server.is_busy = true;
