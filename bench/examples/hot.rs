@@ -159,12 +159,7 @@ impl House {
     fn open(&mut self, hello: &DeviceHello) -> Result<Opened> {
         let opened = ready(open_device(&mut self.storage, hello, hello.device, NOW));
         let opened = opened.map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        Ok(Opened {
-            device: opened.state.id,
-            name: opened.state.name,
-            forked_from: opened.forked_from,
-            next_number: opened.state.last_number + 1,
-        })
+        Ok(opened.into())
     }
 
     /// Commits rows in changesets of `together`, a hundred changesets in each group at most.
@@ -288,16 +283,7 @@ impl House {
             }
             while let Some(action) = session.poll_action() {
                 if let Action::Open(hello) = action {
-                    let opened = self.open(&DeviceHello {
-                        device: hello.device,
-                        lease: hello.lease,
-                        next_lease: hello.next_lease,
-                        user: session.user().clone(),
-                        name: hello.device_name.clone(),
-                        renamed: hello.renamed,
-                        platform: hello.platform.clone(),
-                        register_anew: hello.register_anew,
-                    })?;
+                    let opened = self.open(&DeviceHello::new(&hello, session.user().clone()))?;
                     session.opened(Ok(opened));
                 }
             }

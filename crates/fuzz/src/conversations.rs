@@ -13,7 +13,7 @@ use syncline_replica::{AttachOptions, Replica};
 use syncline_server::{Action, Session, SessionContext, net::Auth, session::Opened};
 use syncline_sim::Script;
 use syncline_store::{
-    DeviceHello, Reader as _, Submission, commit_group,
+    DeviceHello, Reader as _, commit_group,
     memory::MemoryStorage,
     open_device,
     testkit::{World, block_on, demo_schema},
@@ -196,16 +196,7 @@ fn act(
 ) {
     match action {
         Action::Open(hello) => {
-            let facts = DeviceHello {
-                device: hello.device,
-                lease: hello.lease,
-                next_lease: hello.next_lease,
-                user: session.user().clone(),
-                name: hello.device_name.clone(),
-                renamed: hello.renamed,
-                platform: hello.platform.clone(),
-                register_anew: hello.register_anew,
-            };
+            let facts = DeviceHello::new(&hello, session.user().clone());
             let opened = block_on(open_device(
                 &mut world.storage,
                 &facts,
@@ -213,24 +204,10 @@ fn act(
                 now,
             ));
             let opened = opened.expect("the device is opened");
-            session.opened(Ok(Opened {
-                device: opened.state.id,
-                name: opened.state.name,
-                forked_from: opened.forked_from,
-                next_number: opened.state.last_number + 1,
-            }));
+            session.opened(Ok(Opened::from(opened)));
         }
         Action::Commit(request) => {
-            let submission = Submission {
-                identity: Arc::clone(session.identity()),
-                device: session.device(),
-                lease: Some(request.lease),
-                horizon: Some(request.horizon),
-                is_behind: request.is_behind,
-                changeset: request.changeset,
-                sent: request.sent,
-                refused: request.refused,
-            };
+            let submission = session.submission(*request);
             let group = [submission];
             let outcome = block_on(commit_group(&mut world.storage, &context.plan, &group, now));
             context.recent.push(&outcome.entries);

@@ -20,7 +20,7 @@ use syncline_server::{
     session::{Opened, Proof},
 };
 use syncline_store::{
-    DeviceHello, Group as _, OpenDeviceError, Storage as _, Submission, commit_group,
+    DeviceHello, Group as _, OpenDeviceError, Storage as _, commit_group,
     memory::{MemoryReader, MemoryStorage},
     open_device,
     testkit::{Audit, World, block_on, demo_schema},
@@ -302,16 +302,7 @@ impl Bench {
     fn act(&mut self, action: Action) {
         match action {
             Action::Open(hello) => {
-                let facts = DeviceHello {
-                    device: hello.device,
-                    lease: hello.lease,
-                    next_lease: hello.next_lease,
-                    user: self.eve.user().clone(),
-                    name: hello.device_name.clone(),
-                    renamed: hello.renamed,
-                    platform: hello.platform.clone(),
-                    register_anew: hello.register_anew,
-                };
+                let facts = DeviceHello::new(&hello, self.eve.user().clone());
                 self.sessions = self.sessions.wrapping_add(1);
                 let mut fresh = DeviceId([0xF0; 16]);
                 fresh.0[0] = self.sessions;
@@ -320,28 +311,14 @@ impl Bench {
                 self.eve.opened(match opened {
                     Ok(opened) => {
                         self.number = opened.state.last_number + 1;
-                        Ok(Opened {
-                            device: opened.state.id,
-                            name: opened.state.name,
-                            forked_from: opened.forked_from,
-                            next_number: opened.state.last_number + 1,
-                        })
+                        Ok(Opened::from(opened))
                     }
                     Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
                     Err(OpenDeviceError::Storage(error)) => panic!("{error}"),
                 });
             }
             Action::Commit(request) => {
-                let submission = Submission {
-                    identity: Arc::clone(self.eve.identity()),
-                    device: self.eve.device(),
-                    lease: Some(request.lease),
-                    horizon: Some(request.horizon),
-                    is_behind: request.is_behind,
-                    changeset: request.changeset,
-                    sent: request.sent,
-                    refused: request.refused,
-                };
+                let submission = self.eve.submission(*request);
                 let now = self.world.now;
                 let plan = Arc::clone(&self.context.plan);
                 let group = [submission];

@@ -21,7 +21,7 @@ use syncline_core::{
         decode_client, encode_server,
     },
 };
-use syncline_store::{Context, Refusals};
+use syncline_store::{Context, DeviceOpened, Refusals};
 
 use self::{outgoing::Outgoing, pushing::Unanswered};
 use crate::{
@@ -99,6 +99,17 @@ pub struct Opened {
     /// The device whose file this was before it was copied or restored.
     pub forked_from: Option<DeviceId>,
     pub next_number: u64,
+}
+
+impl From<DeviceOpened> for Opened {
+    fn from(opened: DeviceOpened) -> Self {
+        Self {
+            device: opened.state.id,
+            name: opened.state.name,
+            forked_from: opened.forked_from,
+            next_number: opened.state.last_number + 1,
+        }
+    }
 }
 
 #[derive(Debug)]

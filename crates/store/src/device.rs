@@ -9,7 +9,7 @@ use syncline_core::planted;
 use syncline_core::{
     DeviceId, DeviceName, Lease, Timestamp, UserId, Version,
     device::told_of_itself,
-    wire::{Refusal, code},
+    wire::{Hello, Refusal, code},
 };
 
 use crate::{
@@ -32,6 +32,23 @@ pub struct DeviceHello {
     pub platform: String,
     /// A deregistered device is to come back, under another id.
     pub register_anew: bool,
+}
+
+impl DeviceHello {
+    /// What `hello` says, on a connection of `user`.
+    #[must_use]
+    pub fn new(hello: &Hello, user: UserId) -> Self {
+        Self {
+            device: hello.device,
+            lease: hello.lease,
+            next_lease: hello.next_lease,
+            user,
+            name: hello.device_name.clone(),
+            renamed: hello.renamed,
+            platform: hello.platform.clone(),
+            register_anew: hello.register_anew,
+        }
+    }
 }
 
 /// The device that the session is for.

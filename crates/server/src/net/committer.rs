@@ -202,24 +202,10 @@ impl<B: Backend> Committer<B> {
         let mut fresh = DeviceId::default();
         getrandom::fill(&mut fresh.0)
             .map_err(|error| storage_refusal(&StorageError::Failed(error.to_string().into())))?;
-        let facts = DeviceHello {
-            device: hello.device,
-            lease: hello.lease,
-            next_lease: hello.next_lease,
-            user,
-            name: hello.device_name.clone(),
-            renamed: hello.renamed,
-            platform: hello.platform.clone(),
-            register_anew: hello.register_anew,
-        };
+        let facts = DeviceHello::new(hello, user);
         let opened = open_device(&mut self.storage, &facts, fresh, clock::now()).await;
         match opened {
-            Ok(opened) => Ok(Opened {
-                device: opened.state.id,
-                name: opened.state.name,
-                forked_from: opened.forked_from,
-                next_number: opened.state.last_number + 1,
-            }),
+            Ok(opened) => Ok(Opened::from(opened)),
             Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
             Err(OpenDeviceError::Storage(error)) => {
                 tracing::error!(%error, "a device could not be opened");

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::FutureExt;
 use syncline_core::wire::{PushResult, Refusal};
-use syncline_store::{StorageError, Submission};
+use syncline_store::StorageError;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
@@ -228,16 +228,7 @@ impl<B: Backend> Run<B> {
                 }
                 Action::Commit(request) => {
                     let (answer, answered) = oneshot::channel();
-                    let submission = Submission {
-                        identity: Arc::clone(session.identity()),
-                        device: session.device(),
-                        lease: Some(request.lease),
-                        horizon: Some(request.horizon),
-                        is_behind: request.is_behind,
-                        changeset: request.changeset,
-                        sent: request.sent,
-                        refused: request.refused,
-                    };
+                    let submission = session.submission(*request);
                     let request = Request::Commit(Box::new(submission), answer);
                     if self.shared.request(request).await.is_err() {
                         return session.go_away(STOPPING, 1_000);

@@ -7,6 +7,8 @@ use syncline_core::{
     wire::{Push, PushPart, PushResult, ServerMessage, Verdict, code, decode_changeset},
 };
 
+use syncline_store::Submission;
+
 use super::{Action, CommitRequest, PUSHES_MAX, Phase, Session};
 use crate::upload::UploadError;
 
@@ -76,6 +78,21 @@ impl Session {
             refused: Arc::clone(&self.refused),
         };
         self.actions.push_back(Action::Commit(Box::new(request)));
+    }
+
+    /// What the pipeline is given for [`Action::Commit`].
+    #[must_use]
+    pub fn submission(&self, request: CommitRequest) -> Submission {
+        Submission {
+            identity: Arc::clone(&self.identity),
+            device: self.device(),
+            lease: Some(request.lease),
+            horizon: Some(request.horizon),
+            is_behind: request.is_behind,
+            changeset: request.changeset,
+            sent: request.sent,
+            refused: request.refused,
+        }
     }
 
     /// Answers [`Action::Commit`]; answers come in the order of the actions.

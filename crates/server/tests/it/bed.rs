@@ -13,7 +13,7 @@ use syncline_server::{
     session::{Opened, Proof},
 };
 use syncline_store::{
-    DeviceHello, Group, LogEntry, OpenDeviceError, Storage, StorageError, Submission, commit_group,
+    DeviceHello, Group, LogEntry, OpenDeviceError, Storage, StorageError, commit_group,
     memory::{MemoryReader, MemoryStorage},
     open_device,
     testkit::{Draw, World, block_on, context_of, demo_schema},
@@ -109,42 +109,19 @@ impl Bed {
     fn act(&mut self, id: SessionId, session: &mut Session, action: Action) {
         match action {
             Action::Open(hello) => {
-                let facts = DeviceHello {
-                    device: hello.device,
-                    lease: hello.lease,
-                    next_lease: hello.next_lease,
-                    user: session.user().clone(),
-                    name: hello.device_name.clone(),
-                    renamed: hello.renamed,
-                    platform: hello.platform.clone(),
-                    register_anew: hello.register_anew,
-                };
+                let facts = DeviceHello::new(&hello, session.user().clone());
                 let mut fresh = DeviceId([0xF0; 16]);
                 fresh.0[0] = u8::try_from(id.0).expect("few sessions");
                 let now = self.world.now;
                 let opened = block_on(open_device(&mut self.world.storage, &facts, fresh, now));
                 session.opened(match opened {
-                    Ok(opened) => Ok(Opened {
-                        device: opened.state.id,
-                        name: opened.state.name,
-                        forked_from: opened.forked_from,
-                        next_number: opened.state.last_number + 1,
-                    }),
+                    Ok(opened) => Ok(Opened::from(opened)),
                     Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
                     Err(OpenDeviceError::Storage(error)) => panic!("{error}"),
                 });
             }
             Action::Commit(request) => {
-                let submission = Submission {
-                    identity: Arc::clone(session.identity()),
-                    device: session.device(),
-                    lease: Some(request.lease),
-                    horizon: Some(request.horizon),
-                    is_behind: request.is_behind,
-                    changeset: request.changeset,
-                    sent: request.sent,
-                    refused: request.refused,
-                };
+                let submission = session.submission(*request);
                 let now = self.world.now;
                 let outcome = block_on(commit_group(
                     &mut self.world.storage,

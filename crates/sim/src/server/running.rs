@@ -179,24 +179,10 @@ impl Running {
                 Action::Open(hello) => {
                     let mut fresh = DeviceId::default();
                     rng.fill(&mut fresh.0);
-                    let hello = DeviceHello {
-                        device: hello.device,
-                        lease: hello.lease,
-                        next_lease: hello.next_lease,
-                        user: session.user().clone(),
-                        name: hello.device_name.clone(),
-                        renamed: hello.renamed,
-                        platform: hello.platform.clone(),
-                        register_anew: hello.register_anew,
-                    };
+                    let hello = DeviceHello::new(&hello, session.user().clone());
                     let opened = ready(open_device(&mut self.storage, &hello, fresh, now));
                     let opened: Result<Opened, Refusal> = match opened {
-                        Ok(opened) => Ok(Opened {
-                            device: opened.state.id,
-                            name: opened.state.name,
-                            forked_from: opened.forked_from,
-                            next_number: opened.state.last_number + 1,
-                        }),
+                        Ok(opened) => Ok(Opened::from(opened)),
                         Err(OpenDeviceError::Refused(refusal)) => Err(*refusal),
                         Err(OpenDeviceError::Storage(_)) if self.fuse.is_burnt() => {
                             Err(disk_failed())
@@ -212,16 +198,7 @@ impl Running {
                     session.opened(opened);
                 }
                 Action::Commit(request) => {
-                    let submission = Submission {
-                        identity: Arc::clone(session.identity()),
-                        device: session.device(),
-                        lease: Some(request.lease),
-                        horizon: Some(request.horizon),
-                        is_behind: request.is_behind,
-                        changeset: request.changeset,
-                        sent: request.sent,
-                        refused: request.refused,
-                    };
+                    let submission = session.submission(*request);
                     self.waiting.push_back((id, submission));
                 }
                 Action::Watch => {
