@@ -149,8 +149,10 @@ fn of_client(error: &ClientError) -> Exit {
         ClientError::DiskFull(_) => Exit::DiskFull,
         ClientError::NotAttached(_) => Exit::NotAttached,
         ClientError::NoServer | ClientError::BadUrl { .. } => Exit::NoServer,
-        ClientError::NoToken | ClientError::Credentials { .. } => Exit::Unauthorized,
-        ClientError::Unreachable { .. } => Exit::Unreachable,
+        ClientError::NoToken | ClientError::Credentials { .. } | ClientError::SignedOut { .. } => {
+            Exit::Unauthorized
+        }
+        ClientError::Unreachable { .. } | ClientError::NoTokenNow { .. } => Exit::Unreachable,
         ClientError::NotASyncline { .. } => Exit::NotASyncline,
         ClientError::Refused { code, .. } => of_refusal(code),
         ClientError::TableUnfit { .. } => Exit::TableUnfit,

@@ -11,7 +11,11 @@ use syncline_core::{
     wire::{Refusal, RowBody, SchemaInfo},
 };
 
-use crate::{credentials::Connection, devices::DevicesAnswer, error::ClientError};
+use crate::{
+    credentials::{Connection, Token},
+    devices::DevicesAnswer,
+    error::ClientError,
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Longer than the longest wait of an exchange.
@@ -56,14 +60,28 @@ struct HashesAnswer {
     next: Option<String>,
 }
 
+/// A refusal as HTTP tells it.
 #[derive(Deserialize)]
-struct ErrorAnswer {
-    code: String,
-    message: String,
+pub(crate) struct ErrorAnswer {
+    pub(crate) code: String,
+    pub(crate) message: String,
     #[serde(default)]
-    retry: bool,
+    pub(crate) retry: bool,
     #[serde(default)]
-    retry_after_ms: Option<u64>,
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+/// An answer, whatever it says.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// What a Syncline server said with an error.
+    pub(crate) fn refusal(&self) -> Option<ErrorAnswer> {
+        serde_json::from_slice(&self.body).ok()
+    }
 }
 
 impl Api {
@@ -109,7 +127,7 @@ impl Api {
         } else {
             "/v1/schema"
         };
-        let response = self.send(Method::PUT, path, Some(body.into())).await?;
+        let response = self.send(Method::PUT, path, Some(body)).await?;
         self.cbor(response).await
     }
 
@@ -158,7 +176,7 @@ impl Api {
     ) -> Result<(), ClientError> {
         let body = json!({ "name": name }).to_string();
         let path = format!("/v1/devices/{device}");
-        let renamed = self.send(Method::PATCH, &path, Some(body.into()));
+        let renamed = self.send(Method::PATCH, &path, Some(body.into_bytes()));
         renamed.await.map(drop)
     }
 
@@ -240,7 +258,7 @@ impl Api {
         body: &serde_json::Value,
     ) -> Result<T, ClientError> {
         let response = self
-            .send(Method::POST, path, Some(body.to_string().into()))
+            .send(Method::POST, path, Some(body.to_string().into_bytes()))
             .await?;
         let bytes = self.body(response, ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.strange(&error.to_string()))
@@ -267,25 +285,23 @@ impl Api {
         minicbor::decode(&bytes).map_err(|error| self.strange(&error.to_string()))
     }
 
+    /// Asks as whom the connection is. A token that is not taken is followed by another, if there
+    /// is one.
     async fn send(
         &self,
         method: Method,
         path: &str,
-        body: Option<reqwest::Body>,
+        body: Option<Vec<u8>>,
     ) -> Result<Response, ClientError> {
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.connection.url))
-            .bearer_auth(self.connection.token.as_str());
-        if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body);
+        let token = self.connection.token().await?;
+        let mut response = self
+            .request(&method, path, Some(&token), body.clone())
+            .await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(token) = self.connection.instead_of(&token).await?
+        {
+            response = self.request(&method, path, Some(&token), body).await?;
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -295,6 +311,44 @@ impl Api {
             .await
             .unwrap_or_default();
         Err(self.failure(status, &body))
+    }
+
+    /// Asks with this token, or none; what is answered, be it a refusal.
+    pub(crate) async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&Token>,
+        body: Option<String>,
+    ) -> Result<Answer, ClientError> {
+        let body = body.map(String::into_bytes);
+        let response = self.request(&method, path, token, body).await?;
+        let status = response.status();
+        let body = self.body(response, ERROR_BYTES_MAX).await?;
+        Ok(Answer { status, body })
+    }
+
+    async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        token: Option<&Token>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response, ClientError> {
+        let url = format!("{}{path}", self.connection.url);
+        let mut request = self.http.request(method.clone(), url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token.as_str());
+        }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
+        }
+        request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))
     }
 
     /// The error that a status and body stand for.

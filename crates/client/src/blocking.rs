@@ -18,6 +18,11 @@ use crate::{
     RowHistory, RowRestored, Status, SyncReport, Tables, Value, Version, executor::block_on,
 };
 
+/// Waits for a call that needs no manager, as those of [`crate::Accounts`] are.
+pub fn wait<F: IntoFuture>(call: F) -> F::Output {
+    block_on(call.into_future())
+}
+
 /// A [`crate::SyncManager`] for code without async.
 #[derive(Debug, Clone)]
 pub struct SyncManager(crate::SyncManager);

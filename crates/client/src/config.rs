@@ -3,9 +3,11 @@
 use std::{env, time::Duration};
 
 use crate::{
-    credentials::{Connection, Token},
+    accounts::Login,
+    credentials::{Connection, Credentials, Token},
     run::Tables,
     sync_error::Error,
+    tokens::{Renewer, TokenProvider},
 };
 
 /// How a [`crate::SyncManager`] behaves. Every value has a default; without a server the manager
@@ -21,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub(crate) url: Option<String>,
-    pub(crate) token: Option<Token>,
+    pub(crate) credentials: Option<Credentials>,
     pub(crate) auto_sync_enabled: bool,
     pub(crate) auto_sync_interval: Duration,
     pub(crate) debounce: Duration,
@@ -36,7 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             url: None,
-            token: None,
+            credentials: None,
             auto_sync_enabled: false,
             auto_sync_interval: Duration::from_secs(30 * 60),
             debounce: Duration::from_millis(500),
@@ -113,16 +115,43 @@ impl Config {
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for something that is no address.
     pub fn server(mut self, url: &str, token: &str) -> Result<Self, Error> {
-        let connection = Connection::new(url, Token::new(token))?;
-        self.url = Some(connection.url);
-        self.token = Some(connection.token);
+        self.set(Connection::new(url, Token::new(token))?);
         Ok(self)
+    }
+
+    /// The server of a login, as who is signed in; its tokens renew themselves.
+    #[must_use]
+    pub fn login(mut self, login: &Login) -> Self {
+        self.set(Connection::of_login(login));
+        self
+    }
+
+    /// Which server, and where tokens for it come from: for an app with an identity provider of
+    /// its own, whose tokens end. `provider` is asked for another before they do, and an open
+    /// connection goes on with it.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for something that is no address.
+    pub fn token_provider(
+        mut self,
+        url: &str,
+        provider: impl TokenProvider,
+    ) -> Result<Self, Error> {
+        let url = Connection::new(url, Token::new(""))?.url;
+        let credentials = Credentials::Renewed(Renewer::new(url.clone(), provider));
+        self.set(Connection { url, credentials });
+        Ok(self)
+    }
+
+    fn set(&mut self, connection: Connection) {
+        self.url = Some(connection.url);
+        self.credentials = Some(connection.credentials);
     }
 
     /// No server: everything stays on this device until there is one again.
     #[must_use]
     pub fn offline(mut self) -> Self {
-        (self.url, self.token) = (None, None);
+        (self.url, self.credentials) = (None, None);
         self
     }
 
@@ -194,16 +223,16 @@ impl Config {
         self.url.as_deref()
     }
 
-    /// Whether a server and a token are known.
+    /// Whether a server is known, and as whom to sync.
     #[must_use]
     pub fn is_sync_available(&self) -> bool {
-        self.url.is_some() && self.token.is_some()
+        self.url.is_some() && self.credentials.is_some()
     }
 
     pub(crate) fn connection(&self) -> Option<Connection> {
         Some(Connection {
             url: self.url.clone()?,
-            token: self.token.clone()?,
+            credentials: self.credentials.clone()?,
         })
     }
 
@@ -236,7 +265,7 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Error> {
 pub fn connected(connection: Option<&Connection>) -> Config {
     Config {
         url: connection.map(|known| known.url.clone()),
-        token: connection.map(|known| known.token.clone()),
+        credentials: connection.map(|known| known.credentials.clone()),
         ..Config::new().offline().auto_sync(false)
     }
 }

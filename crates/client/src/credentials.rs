@@ -2,15 +2,21 @@
 //! whoever copies the file gets rows, not a login.
 
 use std::{
-    fmt, fs,
-    io::Write,
+    fmt, fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
+use syncline_core::Timestamp;
 
-use crate::error::ClientError;
+use crate::{
+    accounts::{Login, login_at},
+    error::ClientError,
+    private,
+    tokens::Renewer,
+};
 
 /// A bearer token; never printed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +32,23 @@ impl Token {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// When it ends, if it is a JWT that says so. Only a guess: the server decides.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        #[derive(Deserialize)]
+        struct Claims {
+            exp: f64,
+        }
+        let claims = self.0.split('.').nth(1)?;
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+        let claims: Claims = serde_json::from_slice(&claims).ok()?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates"
+        )]
+        Some(Timestamp((claims.exp * 1e6) as u64))
+    }
 }
 
 impl fmt::Debug for Token {
@@ -34,12 +57,30 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A server and a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A server, and what says as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// `http://` or `https://`, without a path.
     pub url: String,
-    pub token: Token,
+    pub(crate) credentials: Credentials,
+}
+
+/// What says as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Credentials {
+    /// A token that was given, for as long as it lasts.
+    Token(Token),
+    /// Tokens that follow each other.
+    Renewed(Renewer),
+}
+
+/// What is remembered for a database.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    url: String,
+    /// `None`: whoever is signed in at the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
 }
 
 impl Connection {
@@ -65,8 +106,52 @@ impl Connection {
         }
         Ok(Self {
             url: trimmed.to_owned(),
-            token,
+            credentials: Credentials::Token(token),
         })
+    }
+
+    /// The server of a login, as who is signed in.
+    #[must_use]
+    pub fn of_login(login: &Login) -> Self {
+        Self {
+            url: login.url().to_owned(),
+            credentials: Credentials::Renewed(login.renewer().clone()),
+        }
+    }
+
+    /// Whether its token is one that was given, and has ended.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        match &self.credentials {
+            Credentials::Token(token) => token
+                .expires()
+                .is_some_and(|end| end <= crate::system::now()),
+            Credentials::Renewed(_) => false,
+        }
+    }
+
+    /// A token that is good now, as far as is known here.
+    pub(crate) async fn token(&self) -> Result<Token, ClientError> {
+        match &self.credentials {
+            Credentials::Token(token) => Ok(token.clone()),
+            Credentials::Renewed(renewer) => renewer.token().await,
+        }
+    }
+
+    /// Another token in place of one that the server refused; `None` if there is none.
+    pub(crate) async fn instead_of(&self, refused: &Token) -> Result<Option<Token>, ClientError> {
+        match &self.credentials {
+            Credentials::Token(_) => Ok(None),
+            Credentials::Renewed(renewer) => renewer.instead_of(refused).await.map(Some),
+        }
+    }
+
+    /// The token that follows `current`, when it is time for it; waits for ever if none does.
+    pub(crate) async fn next(&self, current: &Token) -> Result<Token, ClientError> {
+        match &self.credentials {
+            Credentials::Token(_) => std::future::pending().await,
+            Credentials::Renewed(renewer) => renewer.next(current).await,
+        }
     }
 
     /// Whether token and rows travel over a network in clear: `http://` to a host that is not this
@@ -92,53 +177,42 @@ impl Connection {
         !is_here
     }
 
-    /// Remembers the connection for the database at `path`, readable by this user alone.
+    /// Remembers the connection for the database at `path`, readable by this user alone. Of a
+    /// login, that it was the login: its tokens are kept once.
     ///
     /// # Errors
     /// [`ClientError::Credentials`].
     pub fn save(&self, database: &Path) -> Result<(), ClientError> {
-        self.write(&store(database)?)
-    }
-
-    fn write(&self, path: &Path) -> Result<(), ClientError> {
-        let failed = |error: &dyn fmt::Display| ClientError::Credentials {
-            path: path.to_owned(),
-            reason: error.to_string(),
+        let path = store(database)?;
+        let remembered = Remembered {
+            url: self.url.clone(),
+            token: match &self.credentials {
+                Credentials::Token(token) => Some(token.clone()),
+                Credentials::Renewed(_) => None,
+            },
         };
-        let folder = path.parent().expect("a file in a folder");
-        private_folder(folder).map_err(|error| failed(&error))?;
-        let text = serde_json::to_string(self).map_err(|error| failed(&error))?;
-        // Written beside and renamed: a cut leaves the old one or the new one.
-        let new = path.with_extension("new");
-        let mut file = private_file(&new).map_err(|error| failed(&error))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| failed(&error))?;
-        fs::rename(&new, path).map_err(|error| failed(&error))
+        let text = serde_json::to_string(&remembered).map_err(|error| unusable(&path, &error))?;
+        private::write(&path, &text).map_err(|error| unusable(&path, &error))
     }
 
     /// What was remembered for the database at `path`, if anything.
     ///
     /// # Errors
-    /// [`ClientError::Credentials`] if it cannot be read.
+    /// [`ClientError::Credentials`] if it cannot be read; [`ClientError::SignedOut`] if it was a
+    /// login, and nobody is signed in there any more.
     pub fn load(database: &Path) -> Result<Option<Self>, ClientError> {
         let path = store(database)?;
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(ClientError::Credentials {
-                    path,
-                    reason: error.to_string(),
-                });
-            }
-        };
-        serde_json::from_str(&text)
-            .map(Some)
-            .map_err(|error| ClientError::Credentials {
-                path,
-                reason: error.to_string(),
-            })
+        let text = private::read(&path).map_err(|error| unusable(&path, &error))?;
+        let Some(text) = text else { return Ok(None) };
+        let remembered: Remembered =
+            serde_json::from_str(&text).map_err(|error| unusable(&path, &error))?;
+        if let Some(token) = remembered.token {
+            return Self::new(&remembered.url, token).map(Some);
+        }
+        match login_at(&remembered.url)? {
+            Some(login) => Ok(Some(Self::of_login(&login))),
+            None => Err(ClientError::signed_out(&remembered.url, None)),
+        }
     }
 
     /// Forgets what was remembered for the database at `path`.
@@ -147,75 +221,23 @@ impl Connection {
     /// [`ClientError::Credentials`] if it is there and cannot be removed.
     pub fn forget(database: &Path) -> Result<(), ClientError> {
         let path = store(database)?;
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(ClientError::Credentials {
-                    path,
-                    reason: error.to_string(),
-                })
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        private::remove(&path).map_err(|error| unusable(&path, &error))
     }
 }
 
-/// `$SYNCLINE_HOME`, or `syncline` in the user's data folder.
-fn home() -> Option<PathBuf> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("SYNCLINE_HOME")
-        .or_else(|| Some(set("XDG_DATA_HOME")?.join("syncline")))
-        .or_else(|| Some(set("HOME")?.join(".local/share/syncline")))
-        .or_else(|| Some(set("LOCALAPPDATA")?.join("syncline")))
+pub(crate) fn unusable(path: &Path, error: &dyn fmt::Display) -> ClientError {
+    ClientError::Credentials {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 /// Where the connection of the database at `path` is kept: named by a hash of its full path.
 fn store(database: &Path) -> Result<PathBuf, ClientError> {
     let full = fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
     let name = blake3::hash(full.as_os_str().as_encoded_bytes()).to_hex();
-    let home = home().ok_or_else(|| ClientError::Credentials {
-        path: database.to_owned(),
-        reason: "neither SYNCLINE_HOME nor HOME says where to keep them".to_owned(),
-    })?;
+    let home = private::home().map_err(|error: io::Error| unusable(database, &error))?;
     Ok(home.join("credentials").join(format!("{name}.json")))
-}
-
-#[cfg(unix)]
-fn private_folder(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)?;
-    // It may have been there before, as somebody else made it.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-}
-
-#[cfg(unix)]
-fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    // One that a cut left there keeps the mode it had.
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    Ok(file)
-}
-
-#[cfg(not(unix))]
-fn private_folder(path: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(path)
-}
-
-#[cfg(not(unix))]
-fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    fs::File::create(path)
 }
 
 #[cfg(test)]
@@ -292,26 +314,20 @@ mod tests {
         assert!(!format!("{connection:?}").contains("very-secret"));
     }
 
-    #[cfg(unix)]
     #[test]
-    fn credentials_are_readable_by_their_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().expect("a folder");
-        let credentials = folder.path().join("credentials");
-        fs::create_dir(&credentials).expect("a folder");
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(&credentials, open).expect("a folder of one's own");
-        let path = credentials.join("x.json");
-        // What a cut left, with a mode that lets others read.
-        let left = path.with_extension("new");
-        fs::write(&left, "old").expect("a file");
-        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).expect("a file of one's own");
-        let connection = Connection::new("http://host", Token::new("secret")).expect("an address");
-        connection.write(&path).expect("written");
-        let mode = |path: &Path| {
-            let data = fs::metadata(path).expect("it is there");
-            data.permissions().mode() & 0o777
+    fn the_end_of_a_token_is_read_if_it_tells_one() {
+        let token = |claims: &str| {
+            let claims = BASE64_URL_SAFE_NO_PAD.encode(claims);
+            Token::new(&format!("e30.{claims}.c2ln"))
         };
-        assert_eq!((mode(&credentials), mode(&path)), (0o700, 0o600));
+        let end = token(r#"{"sub":"ana","exp":1800000000}"#).expires();
+        assert_eq!(end, Some(Timestamp(1_800_000_000_000_000)));
+        for other in [
+            token(r#"{"exp":"soon"}"#),
+            token("{}"),
+            Token::new("open-sesame"),
+        ] {
+            assert_eq!(other.expires(), None);
+        }
     }
 }

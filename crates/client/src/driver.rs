@@ -1,10 +1,13 @@
 //! Runs a replica: sockets, timers and a look at the file now and then.
 
+mod interrupt;
+mod summary;
+
 use std::{
     cell::{Cell, RefCell, RefMut},
     path::PathBuf,
+    pin::Pin,
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,14 +15,15 @@ use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Activity, BEGIN_ANEW, Closing, Event, Replica, Status};
 use tokio::sync::watch;
 
+pub use self::{interrupt::Interrupt, summary::Summary};
 use crate::{
     api::Api,
-    credentials::Connection,
+    credentials::{Connection, Token},
     error::ClientError,
     exchange::Exchange,
     file_watch::{FileWatch, LOOK_NEAR},
     system::{now, until},
-    transport::{Transport, WebSocketError},
+    transport::{Broken, Transport, WebSocketError},
 };
 
 /// WebSocket failures in a row, while HTTP works, before the exchange is taken (spec SE22).
@@ -43,85 +47,6 @@ pub enum Goal {
     Sent,
     /// Never: until interrupted.
     Forever,
-}
-
-/// Ends a run from outside (Ctrl-C, a button).
-#[derive(Debug, Clone)]
-pub struct Interrupt(Arc<watch::Sender<bool>>);
-
-impl Default for Interrupt {
-    fn default() -> Self {
-        Self(Arc::new(watch::channel(false).0))
-    }
-}
-
-impl Interrupt {
-    /// Ends every run that has this interrupt, now and later.
-    pub fn trigger(&self) {
-        self.0.send_replace(true);
-    }
-
-    /// Whether it was triggered.
-    #[must_use]
-    pub fn is_triggered(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Waits until it is triggered; works in any executor.
-    pub async fn triggered(&self) {
-        let mut watch = self.watch();
-        // The sender lives as long as `self`.
-        let _triggered = watch.wait_for(|stop| *stop).await;
-    }
-
-    fn watch(&self) -> watch::Receiver<bool> {
-        self.0.subscribe()
-    }
-}
-
-/// What a run did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Rows that changed here because of the server.
-    pub rows_received: u64,
-    /// Changesets that it refused; they are in the queue with their reasons.
-    pub refused: u64,
-    /// Edits that lost against somebody else's.
-    pub edits_lost: u64,
-    pub conflicts_opened: u64,
-    pub frames: u64,
-    pub bytes_sent: u64,
-    pub bytes_received: u64,
-    /// How much of the time nothing was to be done here: the network or the server was waited for.
-    pub waited: Duration,
-}
-
-impl Summary {
-    /// Adds what another run did.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.rows_received += other.rows_received;
-        self.refused += other.refused;
-        self.edits_lost += other.edits_lost;
-        self.conflicts_opened += other.conflicts_opened;
-        self.frames += other.frames;
-        self.bytes_sent += other.bytes_sent;
-        self.bytes_received += other.bytes_received;
-        self.waited += other.waited;
-    }
-
-    /// What was done since `earlier`.
-    pub(crate) fn since(&self, earlier: &Self) -> Self {
-        Self {
-            rows_received: self.rows_received - earlier.rows_received,
-            refused: self.refused - earlier.refused,
-            edits_lost: self.edits_lost - earlier.edits_lost,
-            conflicts_opened: self.conflicts_opened - earlier.conflicts_opened,
-            frames: self.frames - earlier.frames,
-            bytes_sent: self.bytes_sent - earlier.bytes_sent,
-            bytes_received: self.bytes_received - earlier.bytes_received,
-            waited: self.waited.saturating_sub(earlier.waited),
-        }
-    }
 }
 
 /// What a run tells while it lasts.
@@ -153,6 +78,8 @@ pub struct Driver {
     exchange_until: Option<std::time::Instant>,
     attempts: u32,
     attempts_max: u32,
+    /// The server has not taken a token, and another one was asked for since it took one.
+    is_token_renewed: bool,
     file: FileWatch,
     progress_told: std::time::Instant,
     data_version: i64,
@@ -168,17 +95,21 @@ enum Attempt {
 
 /// What a conversation waited for.
 enum Woken {
-    Received(Result<Vec<u8>, Option<String>>),
+    Received(Result<Vec<u8>, Broken>),
+    /// The session's token is followed by another.
+    Renewed(Result<Token, ClientError>),
     /// The file may have been written.
     Look,
     Timer,
 }
 
+type Renewal = Pin<Box<dyn Future<Output = Result<Token, ClientError>>>>;
+
 /// How one connection ended.
 enum End {
     Goal,
     Interrupted,
-    Lost(Option<String>),
+    Lost(Broken),
     Closing(Closing),
 }
 
@@ -220,6 +151,7 @@ impl Driver {
             exchange_until: None,
             attempts: 0,
             attempts_max: ATTEMPTS_MAX,
+            is_token_renewed: false,
             file,
             progress_told: std::time::Instant::now(),
             data_version: 0,
@@ -305,8 +237,8 @@ impl Driver {
             _ = interrupted.wait_for(|stop| *stop) => return Ok(Attempt::Interrupted),
         };
         self.summary.waited += opening.elapsed();
-        let mut transport = match opened {
-            Ok(transport) => transport,
+        let (mut transport, token) = match opened {
+            Ok(opened) => opened,
             Err(error) if !error.is_retryable() => return Err(error),
             Err(error) => {
                 let again = self.replica().disconnected(now());
@@ -314,11 +246,23 @@ impl Driver {
             }
         };
         let end = self
-            .converse(&mut transport, goal, interrupted, on_notice)
+            .converse(&mut transport, &token, goal, interrupted, on_notice)
             .await;
         transport.close().await;
         let again = self.replica().disconnected(now());
-        let end = end.and_then(|end| self.drain(on_notice).map(|()| end));
+        let mut end = end.and_then(|end| self.drain(on_notice).map(|()| end));
+        if let Ok(End::Lost(Broken::Refused(error))) = end {
+            end = Err(error);
+        }
+        let is_token_over = match &end {
+            Ok(End::Closing(closing)) => !closing.retry && closing.code == code::UNAUTHORIZED,
+            Ok(End::Goal | End::Interrupted | End::Lost(_)) => false,
+            Err(error) => error.is_unauthorized(),
+        };
+        if is_token_over && self.another_token(&token).await?.is_some() {
+            let reason = "the server does not take the token any more".to_owned();
+            return Ok(Attempt::Failed(self.unreachable(reason), Some(now())));
+        }
         Ok(match end {
             // Another program holds the file.
             Err(error) if error.is_retryable() => Attempt::Failed(error, again),
@@ -329,8 +273,12 @@ impl Driver {
                 return Err(self.closing_error(closing));
             }
             Ok(End::Closing(closing)) => Attempt::Failed(self.closing_error(closing), again),
-            Ok(End::Lost(reason)) => {
-                let reason = reason.unwrap_or_else(|| "the connection was closed".into());
+            Ok(End::Lost(broken)) => {
+                let reason = match broken {
+                    Broken::Closed => "the connection was closed".to_owned(),
+                    Broken::Lost(reason) => reason,
+                    Broken::Refused(error) => error.to_string(),
+                };
                 Attempt::Failed(self.unreachable(reason), again)
             }
         })
@@ -385,15 +333,36 @@ impl Driver {
         }
     }
 
+    /// A token in place of one that the server did not take, if there is one: once, until it has
+    /// taken one again.
+    async fn another_token(&mut self, refused: &Token) -> Result<Option<Token>, ClientError> {
+        if std::mem::replace(&mut self.is_token_renewed, true) {
+            return Ok(None);
+        }
+        self.connection.instead_of(refused).await
+    }
+
+    /// An open pipe, and with which token.
+    async fn open(&mut self) -> Result<(Transport, Token), ClientError> {
+        let token = self.connection.token().await?;
+        match self.open_with(&token).await {
+            Err(error) if error.is_unauthorized() => match self.another_token(&token).await? {
+                Some(token) => Ok((self.open_with(&token).await?, token)),
+                None => Err(error),
+            },
+            opened => Ok((opened?, token)),
+        }
+    }
+
     /// A WebSocket if that works, else the exchange.
-    async fn open(&mut self) -> Result<Transport, ClientError> {
+    async fn open_with(&mut self, token: &Token) -> Result<Transport, ClientError> {
         if self
             .exchange_until
             .is_some_and(|until| std::time::Instant::now() < until)
         {
             return Ok(Transport::Exchange(Exchange::open(self.api.clone())));
         }
-        match Transport::web_socket(&self.connection, &self.api).await {
+        match Transport::web_socket(&self.connection, token, &self.api).await {
             Ok(transport) => {
                 self.web_socket_failures = 0;
                 Ok(transport)
@@ -416,10 +385,12 @@ impl Driver {
     async fn converse(
         &mut self,
         transport: &mut Transport,
+        token: &Token,
         goal: Goal,
         interrupted: &mut watch::Receiver<bool>,
         on_notice: &mut impl FnMut(&Notice<'_>, &Status),
     ) -> Result<End, ClientError> {
+        let mut renewal = self.renewal(token);
         self.data_version = self.read_data_version()?;
         let connected = self.replica().connect(now());
         self.check(connected)?;
@@ -440,7 +411,7 @@ impl Driver {
                     ))
                 };
                 if let Err(reason) = sent.unwrap_or_else(|_| late()) {
-                    return Ok(End::Lost(Some(reason)));
+                    return Ok(End::Lost(Broken::Lost(reason)));
                 }
             }
             self.drain(on_notice)?;
@@ -459,6 +430,7 @@ impl Driver {
             let waiting = std::time::Instant::now();
             let woken = tokio::select! {
                 received = transport.receive() => Woken::Received(received),
+                renewed = &mut renewal => Woken::Renewed(renewed),
                 () = self.file.wait() => Woken::Look,
                 () = tokio::time::sleep(timeout) => Woken::Timer,
                 _ = interrupted.wait_for(|stop| *stop) => return Ok(End::Interrupted),
@@ -472,7 +444,14 @@ impl Driver {
                     let handled = self.replica().handle(&frame, now());
                     self.check(handled)?;
                 }
-                Woken::Received(Err(reason)) => return Ok(End::Lost(reason)),
+                Woken::Received(Err(broken)) => return Ok(End::Lost(broken)),
+                Woken::Renewed(Err(error)) => return Err(error),
+                Woken::Renewed(Ok(token)) => {
+                    if transport.has_one_token() {
+                        self.replica().renew_token(token.as_str().to_owned());
+                    }
+                    renewal = self.renewal(&token);
+                }
                 Woken::Look => {
                     while !self.look()? && self.file.is_commit_near() {
                         std::thread::sleep(LOOK_NEAR);
@@ -493,6 +472,12 @@ impl Driver {
                 self.file.wrote();
             }
         }
+    }
+
+    /// The token that follows `token`, when it is time for it.
+    fn renewal(&self, token: &Token) -> Renewal {
+        let (connection, token) = (self.connection.clone(), token.clone());
+        Box::pin(async move { connection.next(&token).await })
     }
 
     /// Seals what other programs committed since the last look; whether there was anything.
@@ -568,6 +553,7 @@ impl Driver {
             self.count(&event);
             self.progress.set(self.summary);
             if matches!(event, Event::Connected { .. }) {
+                self.is_token_renewed = false;
                 self.remember_url()?;
             }
             let status = match &mut status {

@@ -29,9 +29,15 @@ pub enum ClientError {
     #[error("no server is known: give --server URL or set SYNCLINE_URL")]
     NoServer,
     #[error(
-        "no token is known: give --token, --token-file or set SYNCLINE_TOKEN (`syncline token --user NAME` makes one)"
+        "no token is known: give --token, --token-file or set SYNCLINE_TOKEN (`syncline token --user NAME` makes one), or sign in with `syncline login`"
     )]
     NoToken,
+    /// A provider of tokens has none at the moment.
+    #[error("there is no token for {url} now: {reason}; your changes wait in the file")]
+    NoTokenNow { url: String, reason: String },
+    /// A login has ended, or there is none: somebody has to sign in.
+    #[error("{message}")]
+    SignedOut { message: String },
     #[error("{url} is no address of a server: {reason}; it looks like http://127.0.0.1:7117")]
     BadUrl { url: String, reason: String },
     #[error("the server at {url} cannot be reached: {reason}; your changes wait in the file")]
@@ -77,6 +83,8 @@ impl ClientError {
             Self::AlreadyAttached(_) => "already_attached",
             Self::NoServer => "no_server",
             Self::NoToken => "no_token",
+            Self::NoTokenNow { .. } => "no_token_now",
+            Self::SignedOut { .. } => "signed_out",
             Self::BadUrl { .. } => "bad_url",
             Self::Unreachable { .. } => "unreachable",
             Self::NotASyncline { .. } => "not_a_syncline",
@@ -93,7 +101,7 @@ impl ClientError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Locked(_) | Self::Unreachable { .. } => true,
+            Self::Locked(_) | Self::Unreachable { .. } | Self::NoTokenNow { .. } => true,
             Self::Refused { retry, .. } => *retry,
             Self::Replica { source, .. } => source.is_retryable(),
             Self::NotFound(_)
@@ -106,6 +114,7 @@ impl ClientError {
             | Self::AlreadyAttached(_)
             | Self::NoServer
             | Self::NoToken
+            | Self::SignedOut { .. }
             | Self::BadUrl { .. }
             | Self::NotASyncline { .. }
             | Self::TableUnfit { .. }
@@ -130,6 +139,22 @@ impl ClientError {
             ),
             retry: false,
         }
+    }
+
+    /// Somebody has to sign in at `url`; `said`: by whom else that was said, and how.
+    pub(crate) fn signed_out(url: &str, said: Option<&str>) -> Self {
+        let said = said.map_or_else(String::new, |said| format!(" ({said})"));
+        Self::SignedOut {
+            message: format!(
+                "sign in again at {url}: nobody is signed in there any more{said}; what is in the \
+                 file stays, and your changes wait"
+            ),
+        }
+    }
+
+    /// Whether it is the token that the server does not take.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.code() == code::UNAUTHORIZED
     }
 
     pub(crate) fn refused(refusal: &Refusal) -> Self {

@@ -44,6 +44,13 @@ pub enum Event {
         /// When it is tried again.
         retry_after: Duration,
     },
+    /// The login has ended, or the app's token provider says so: somebody has to sign in again.
+    /// Until then nothing syncs and nothing is lost. It goes on with [`crate::Config::login`] of
+    /// a new login of the same user.
+    SignedOut {
+        /// A sentence for people.
+        reason: String,
+    },
     /// Everything the server has for this user is here.
     Live,
     /// An integer key given here was taken: the row has another one now.
@@ -107,6 +114,7 @@ impl Event {
             Self::EditLost(_) => "edit_lost",
             Self::Connected { .. } => "connected",
             Self::Disconnected { .. } => "disconnected",
+            Self::SignedOut { .. } => "signed_out",
             Self::Live => "live",
             Self::Rekeyed { .. } => "rekeyed",
             Self::AccessLost { .. } => "access_lost",

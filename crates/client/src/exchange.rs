@@ -5,7 +5,12 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::{api::Api, error::ClientError};
+use crate::{
+    api::Api,
+    error::ClientError,
+    sync_error::{ErrorKind, kind_of},
+    transport::Broken,
+};
 
 /// How long a request waits for something to happen.
 const WAIT_MILLIS: u64 = 20_000;
@@ -24,7 +29,7 @@ struct Answer {
 /// A pipe of frames over requests, made by a task of its own.
 pub(crate) struct Exchange {
     to_task: mpsc::Sender<Vec<u8>>,
-    from_task: mpsc::Receiver<Result<Vec<u8>, Option<String>>>,
+    from_task: mpsc::Receiver<Result<Vec<u8>, Broken>>,
     task: JoinHandle<()>,
 }
 
@@ -47,8 +52,8 @@ impl Exchange {
             .map_err(|_| "the exchange has ended".to_owned())
     }
 
-    pub(crate) async fn receive(&mut self) -> Result<Vec<u8>, Option<String>> {
-        self.from_task.recv().await.unwrap_or(Err(None))
+    pub(crate) async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
+        self.from_task.recv().await.unwrap_or(Err(Broken::Closed))
     }
 }
 
@@ -64,7 +69,7 @@ impl Drop for Exchange {
 async fn run(
     api: Api,
     mut outgoing: mpsc::Receiver<Vec<u8>>,
-    incoming: mpsc::Sender<Result<Vec<u8>, Option<String>>>,
+    incoming: mpsc::Sender<Result<Vec<u8>, Broken>>,
 ) {
     let mut session: Option<String> = None;
     let mut wait = 0;
@@ -93,12 +98,14 @@ async fn run(
         let answer: Answer = match api.post("/v1/exchange", &body).await {
             Ok(answer) => answer,
             Err(error) => {
-                let reason = if let ClientError::Unreachable { reason, .. } = error {
-                    reason
+                let broken = if let ClientError::Unreachable { reason, .. } = error {
+                    Broken::Lost(reason)
+                } else if kind_of(&error) == ErrorKind::Authentication {
+                    Broken::Refused(error)
                 } else {
-                    error.to_string()
+                    Broken::Lost(error.to_string())
                 };
-                let _gone = incoming.send(Err(Some(reason))).await;
+                let _gone = incoming.send(Err(broken)).await;
                 return;
             }
         };
@@ -113,14 +120,14 @@ async fn run(
         for frame in answer.frames {
             let frame = BASE64_STANDARD
                 .decode(frame)
-                .map_err(|error| Some(error.to_string()));
+                .map_err(|error| Broken::Lost(error.to_string()));
             let ended = frame.is_err();
             if incoming.send(frame).await.is_err() || ended {
                 return;
             }
         }
         if answer.closed {
-            let _gone = incoming.send(Err(None)).await;
+            let _gone = incoming.send(Err(Broken::Closed)).await;
             return;
         }
     }

@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod accounts;
 mod api;
 #[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod attach;
@@ -38,7 +39,6 @@ mod bus;
 #[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod compare;
 mod config;
-#[expect(missing_docs, reason = "for the `syncline` command alone")]
 mod credentials;
 mod database;
 mod devices;
@@ -54,6 +54,7 @@ mod file_watch;
 mod history;
 mod manager;
 mod migrate;
+mod private;
 mod provider;
 mod queue;
 mod resolver;
@@ -63,11 +64,13 @@ mod store;
 mod sync_error;
 mod system;
 mod there;
+mod tokens;
 mod transport;
 mod verify;
 mod watch;
 mod worker;
 
+pub use accounts::{AccountError, Accounts, Login, SignUp, User};
 pub use bus::Events;
 pub use config::Config;
 pub use devices::{Device, LocalDevice};
@@ -92,6 +95,7 @@ pub use syncline_replica::{
     TableStatus,
 };
 pub use system::new_id;
+pub use tokens::{AccessToken, TokenError, TokenProvider};
 pub use watch::{LiveQuery, Row};
 
 /// What programs that drive a replica themselves use, such as the `syncline` command. Not part of
@@ -99,6 +103,7 @@ pub use watch::{LiveQuery, Row};
 #[doc(hidden)]
 pub mod engine {
     pub use crate::{
+        accounts::{last_login, login_at},
         api::{Api, Probe},
         attach::{
             AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,

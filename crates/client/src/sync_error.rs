@@ -23,7 +23,7 @@ pub enum ErrorKind {
     NotConfigured,
     /// The server cannot be reached now; changes wait in the file.
     NotConnected,
-    /// The server does not take the token.
+    /// The server does not take the token, or somebody has to sign in again (code `signed_out`).
     Authentication,
     /// The user took this device off the list; [`crate::SyncManager::register_device`] brings it
     /// back.
@@ -123,10 +123,11 @@ impl From<ClientError> for Error {
     }
 }
 
-fn kind_of(error: &ClientError) -> ErrorKind {
+pub(crate) fn kind_of(error: &ClientError) -> ErrorKind {
     match error {
         ClientError::NoServer | ClientError::NoToken => ErrorKind::NotConfigured,
-        ClientError::Unreachable { .. } => ErrorKind::NotConnected,
+        ClientError::Unreachable { .. } | ClientError::NoTokenNow { .. } => ErrorKind::NotConnected,
+        ClientError::SignedOut { .. } => ErrorKind::Authentication,
         ClientError::Refused { code, .. } if code == "unauthorized" => ErrorKind::Authentication,
         ClientError::Refused { code, .. } if code == "deregistered" => ErrorKind::Deregistered,
         ClientError::Refused { code, .. } if code == "not_found" => ErrorKind::NotFound,

@@ -15,13 +15,27 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{api::Api, credentials::Connection, error::ClientError, exchange::Exchange};
+use crate::{
+    api::Api,
+    credentials::{Connection, Token},
+    error::ClientError,
+    exchange::Exchange,
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Largest frame taken from the server: a row may be large.
 const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Where the app has chosen no TLS provider, ours is taken.
+pub(crate) fn install_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let ours = rustls::crypto::aws_lc_rs::default_provider();
+        // Another thread may have been quicker: then there is one.
+        let _another = ours.install_default();
+    }
+}
 
 /// An open pipe.
 pub(crate) enum Transport {
@@ -30,6 +44,17 @@ pub(crate) enum Transport {
         stream: SplitStream<Socket>,
     },
     Exchange(Exchange),
+}
+
+/// Why a pipe has ended.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The other side closed it.
+    Closed,
+    /// What went wrong on the way.
+    Lost(String),
+    /// The server said no.
+    Refused(ClientError),
 }
 
 /// Why no WebSocket came about.
@@ -46,6 +71,7 @@ impl Transport {
     /// Opens a WebSocket.
     pub(crate) async fn web_socket(
         connection: &Connection,
+        token: &Token,
         api: &Api,
     ) -> Result<Self, WebSocketError> {
         let url = format!("ws{}/v1/sync", connection.url.trim_start_matches("http"));
@@ -56,7 +82,7 @@ impl Transport {
         let mut request = url
             .into_client_request()
             .map_err(|error| bad(error.to_string()))?;
-        let token = format!("Bearer {}", connection.token.as_str());
+        let token = format!("Bearer {}", token.as_str());
         let token = HeaderValue::from_str(&token)
             .map_err(|_| bad("the token has characters that no token has".into()))?;
         request.headers_mut().insert("authorization", token);
@@ -112,23 +138,28 @@ impl Transport {
         }
     }
 
-    /// The next frame; `None` when the pipe has ended, with the reason if there is one.
+    /// The next frame, or why there are no more.
     ///
     /// Safe to cancel.
-    pub(crate) async fn receive(&mut self) -> Result<Vec<u8>, Option<String>> {
+    pub(crate) async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
         match self {
             Self::WebSocket { stream, .. } => loop {
                 match stream.next().await {
                     Some(Ok(Message::Binary(frame))) => return Ok(frame.to_vec()),
-                    Some(Ok(Message::Close(_))) | None => return Err(None),
+                    Some(Ok(Message::Close(_))) | None => return Err(Broken::Closed),
                     Some(Ok(
                         Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
                     )) => {}
-                    Some(Err(error)) => return Err(Some(error.to_string())),
+                    Some(Err(error)) => return Err(Broken::Lost(error.to_string())),
                 }
             },
             Self::Exchange(exchange) => exchange.receive().await,
         }
+    }
+
+    /// Whether an open session has to be told of another token: requests have one each.
+    pub(crate) fn has_one_token(&self) -> bool {
+        matches!(self, Self::WebSocket { .. })
     }
 
     /// Says goodbye, as far as that is possible.

@@ -30,6 +30,7 @@ use crate::{
     driver::Interrupt,
     run::{Operation, Request},
     sync_error::{Error, ErrorKind},
+    transport,
     watch::Watcher,
 };
 
@@ -110,7 +111,7 @@ fn thread(
     opened: oneshot::Sender<Result<(), Error>>,
 ) {
     let goodbye = Goodbye(shared);
-    install_tls();
+    transport::install_tls();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -152,15 +153,6 @@ impl Drop for Goodbye<'_> {
         self.0.connected.store(false, Ordering::Release);
         self.0.bus.close();
         self.0.watcher.close();
-    }
-}
-
-/// Where the app has chosen no TLS provider, ours is taken.
-fn install_tls() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        let ours = rustls::crypto::aws_lc_rs::default_provider();
-        // Another thread may have been quicker: then there is one.
-        let _another = ours.install_default();
     }
 }
 

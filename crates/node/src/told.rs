@@ -268,7 +268,7 @@ fn data(event: &Event) -> Json {
         Event::RowUnfit { table, row, reason } => {
             json!({ "table": table, "row": row, "reason": reason })
         }
-        Event::Reloading { reason } => json!({ "reason": reason }),
+        Event::SignedOut { reason } | Event::Reloading { reason } => json!({ "reason": reason }),
         Event::OperationFailed(failed) => {
             json!({ "id": failed.id, "kind": failed.kind, "reason": failed.reason })
         }

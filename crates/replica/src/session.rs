@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// Received and waiting for their checkpoint.
     changes: Vec<Kept>,
     changes_bytes: usize,
+    /// A token that came before the server's answer to Hello.
+    token: Option<String>,
     /// Sent and not answered. An answer for a changeset that was given other content meanwhile
     /// is void.
     in_flight: BTreeMap<ChangesetId, InFlight>,
@@ -160,8 +162,11 @@ impl Session {
     }
 
     pub(crate) fn renew_token(&mut self, token: String) {
-        if self.phase == Phase::Streaming {
-            self.send(&ClientMessage::Token(TokenRenewal { token }));
+        match self.phase {
+            Phase::Streaming => self.send(&ClientMessage::Token(TokenRenewal { token })),
+            Phase::Greeting => self.token = Some(token),
+            // The next session begins with it.
+            Phase::Closed => {}
         }
     }
 

@@ -19,6 +19,8 @@ use crate::{
     system,
 };
 
+/// The code of errors after which somebody has to sign in.
+const SIGNED_OUT: &str = "signed_out";
 /// Rounds of one run in which resolvers decide something; what opens later waits for the next run.
 const DECIDED_AGAIN_MAX: usize = 4;
 
@@ -57,10 +59,18 @@ pub(super) async fn run(core: &Rc<Core>, request: &Request) -> Result<SyncReport
         }
         Err(error) => {
             core.record(&meter.blank(false), Some(error));
-            core.tell(&Event::SyncError(error.clone()));
+            tell_failure(core, error);
         }
     }
     outcome
+}
+
+fn tell_failure(core: &Core, error: &Error) {
+    core.tell(&Event::SyncError(error.clone()));
+    if error.code() == SIGNED_OUT {
+        let reason = error.to_string();
+        core.tell(&Event::SignedOut { reason });
+    }
 }
 
 async fn to_its_end(
@@ -134,7 +144,7 @@ pub(super) async fn live(core: &Rc<Core>, interrupt: &Interrupt) -> Result<(), E
         // Something else is to be done first: no failure.
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
         Err(error) => {
-            core.tell(&Event::SyncError(error.clone()));
+            tell_failure(core, &error);
             Err(error)
         }
     }

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on may say so anywhere, and waits for one event of many"
 )]
 
+mod accounts;
 mod auto;
 mod blocking;
 mod conflicts;

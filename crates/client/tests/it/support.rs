@@ -10,7 +10,7 @@ use std::{
 
 use syncline::{Config, Event, Events, SyncManager, Timestamp};
 use syncline_server::net::{Auth, Backend, CONNECTIONS_MAX, Options, Server};
-use syncline_store::StorageError;
+use syncline_store::{StorageError, accounts::AccountStore};
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -41,6 +41,10 @@ impl Backend for SqliteBackend {
             .map_err(|error| StorageError::Failed(error.into()))
     }
 
+    fn accounts(storage: &SqliteStorage) -> Result<Option<Arc<dyn AccountStore>>, StorageError> {
+        Ok(Some(Arc::new(storage.accounts()?)))
+    }
+
     fn reader(storage: &SqliteStorage) -> Result<SqliteReader, StorageError> {
         storage.reader()
     }
@@ -50,7 +54,7 @@ impl Backend for SqliteBackend {
 pub(crate) struct Bed {
     folder: TempDir,
     url: String,
-    auth: Auth,
+    auth: Arc<Auth>,
     config: &'static str,
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
@@ -67,7 +71,7 @@ impl Bed {
         let mut bed = Self {
             folder,
             url: String::new(),
-            auth: Auth::new(&SECRET).unwrap(),
+            auth: Arc::new(Auth::new(&SECRET).unwrap()),
             config,
             serving: None,
         };
@@ -120,11 +124,27 @@ impl Bed {
         self.folder.path().join(name)
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn token(&self, user: &str) -> String {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = Timestamp(u64::try_from(since.unwrap().as_micros()).unwrap());
-        let end = now.plus_millis(3_600_000);
-        self.auth.issue(user, BTreeMap::new(), now, end).unwrap()
+        self.short_tokens(user, 3_600)()
+    }
+
+    /// Makes tokens that are good for so many seconds.
+    pub(crate) fn short_tokens(
+        &self,
+        user: &str,
+        seconds: u64,
+    ) -> impl Fn() -> String + Send + Sync + use<> {
+        let (auth, user) = (Arc::clone(&self.auth), user.to_owned());
+        move || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let now = Timestamp(u64::try_from(since.unwrap().as_micros()).unwrap());
+            let end = now.plus_millis(seconds * 1_000);
+            auth.issue(&user, BTreeMap::new(), now, end).unwrap()
+        }
     }
 
     /// The server, as `user`.

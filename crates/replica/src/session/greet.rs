@@ -138,6 +138,9 @@ impl Replica {
             self.adopt_schema(now, |conn| load::put_schema(conn, info))?;
         }
         self.session.phase = Phase::Streaming;
+        if let Some(token) = self.session.token.take() {
+            self.session.renew_token(token);
+        }
         self.session.pushes_max = (welcome.pushes_max as usize).clamp(1, PUSHES_MAX);
         self.session.reloads = match welcome.resume {
             Resume::Continue => false,
