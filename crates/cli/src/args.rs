@@ -1,9 +1,12 @@
 //! What can be typed.
 
+mod user;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::user::{Devices, DevicesAction, Login, Logout};
 use crate::settings::Settings;
 
 const AFTER: &str = "\
@@ -11,6 +14,7 @@ Examples:
   syncline init --from notes.db          write syncline.toml from a database
   syncline serve --dev                   a server on this machine, http://127.0.0.1:7117
   export SYNCLINE_URL=http://127.0.0.1:7117 SYNCLINE_TOKEN=$(syncline token --user ana)
+  syncline login --server https://sync.example.com ana@example.com    or with an account
   syncline attach notes.db               add capture to a file; shows what would be sent
   syncline sync notes.db --watch         keep it in step
   syncline hydrate phone.db              a second device
@@ -63,6 +67,12 @@ pub(crate) enum Command {
     Users(Users),
     /// Who signed in, was refused, or changed an account; newest first.
     Audit(Audit),
+    /// Sign in to a server with an account, and stay so on this machine.
+    Login(Login),
+    /// End the login on this machine.
+    Logout(Logout),
+    /// Say who is signed in, and where.
+    Whoami(ServerArgs),
     /// Copy a server's data into one file, while it runs.
     Backup(Backup),
     /// Put a copy back as a server's data.
@@ -571,42 +581,6 @@ pub(crate) enum QueueAction {
     },
     /// Count what waits, failed and was done.
     Stats,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Devices {
-    /// The database of one of them.
-    #[arg(value_name = "APP.db")]
-    pub file: PathBuf,
-    #[command(subcommand)]
-    pub action: Option<DevicesAction>,
-    #[command(flatten)]
-    pub server: ServerArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DevicesAction {
-    /// List them, those that were connected last first.
-    List,
-    /// Give one another name.
-    Rename {
-        /// From the list; its beginning is enough.
-        id: String,
-        /// 1 to 200 characters.
-        name: String,
-    },
-    /// Take one off the list: its session ends, and it does not sync any more until it is registered
-    /// anew. It keeps what it has.
-    Remove {
-        /// From the list; its beginning is enough.
-        id: String,
-    },
-    /// Register this database as a new device with the next sync, if it was removed; with a name,
-    /// that is what it is called. What was not sent is sent then.
-    Register {
-        /// 1 to 200 characters; the one it had, if none is given.
-        name: Option<String>,
-    },
 }
 
 #[derive(Debug, ClapArgs)]

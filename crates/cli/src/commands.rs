@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 mod dry_run;
 pub(crate) mod generate;
 pub(crate) mod history;
+pub(crate) mod login;
 pub(crate) mod migrate;
 pub(crate) mod queue;
 pub(crate) mod serve;
@@ -82,29 +83,50 @@ fn log(verbose: u8) {
     let _already = logger.try_init();
 }
 
-/// The connection that was given, or the one remembered for the file.
+/// The connection that was given, or the one remembered for the file, or a login. A remembered
+/// token that has ended gives way to a login at its server.
 fn connection(path: &Path, args: &ServerArgs, output: &Output) -> Result<Connection, ClientError> {
     let known = || Connection::load(path);
+    let login_at = |url: &str| -> Result<Option<Connection>, ClientError> {
+        Ok(engine::login_at(url)?.as_ref().map(Connection::of_login))
+    };
+    let or_login = |known: Connection| match known.has_expired() {
+        true => Ok(login_at(&known.url)?.unwrap_or(known)),
+        false => Ok(known),
+    };
     let connection = match given(args)? {
         Given::Both(connection) => connection,
-        Given::Neither => known()?.ok_or(ClientError::NoServer)?,
-        Given::Token(token) => match known()? {
-            Some(known) => Connection::new(&known.url, token)?,
+        Given::Neither => match known()? {
+            Some(known) => or_login(known)?,
+            None => last_login()?.ok_or(ClientError::NoServer)?,
+        },
+        Given::Token(token) => match Connection::known_url(path)? {
+            Some(url) => Connection::new(&url, token)?,
             None => return Err(ClientError::NoServer),
         },
-        Given::Server(url) => match known()? {
-            Some(known) if known.url == url.trim_end_matches('/') => known,
-            Some(_) | None => return Err(ClientError::NoToken),
-        },
+        Given::Server(url) => {
+            let is_known =
+                Connection::known_url(path)?.as_deref() == Some(url.trim_end_matches('/'));
+            let known = if is_known { known()? } else { None };
+            match known {
+                Some(known) => or_login(known)?,
+                None => login_at(&url)?.ok_or(ClientError::NoToken)?,
+            }
+        }
     };
-    warn_in_clear(&connection, args, output);
+    warn_in_clear(&connection, args.allow_http, output);
     Ok(connection)
 }
 
+/// As who signed in last, whatever the server.
+fn last_login() -> Result<Option<Connection>, ClientError> {
+    Ok(engine::last_login()?.as_ref().map(Connection::of_login))
+}
+
 /// Private networks exist, so it is no error. Said once, however often a command tries again.
-fn warn_in_clear(connection: &Connection, args: &ServerArgs, output: &Output) {
+fn warn_in_clear(connection: &Connection, allow_http: bool, output: &Output) {
     static SAID: AtomicBool = AtomicBool::new(false);
-    if connection.is_in_clear() && !args.allow_http && !SAID.swap(true, Ordering::Relaxed) {
+    if connection.is_in_clear() && !allow_http && !SAID.swap(true, Ordering::Relaxed) {
         let sentence = format!(
             "{} is not encrypted: whoever is on the way reads the token and the rows; use \
              https://, or --allow-http (SYNCLINE_ALLOW_HTTP=1) where the network is trusted",
@@ -114,19 +136,24 @@ fn warn_in_clear(connection: &Connection, args: &ServerArgs, output: &Output) {
     }
 }
 
-/// The connection that was given; `None` when nothing was.
+/// The connection that was given, or a login; `None` when there is neither.
 fn connection_if_given(
     args: &ServerArgs,
     output: &Output,
 ) -> Result<Option<Connection>, ClientError> {
-    match given(args)? {
-        Given::Both(connection) => {
-            warn_in_clear(&connection, args, output);
-            Ok(Some(connection))
+    let connection = match given(args)? {
+        Given::Both(connection) => Some(connection),
+        Given::Server(url) => {
+            let login = engine::login_at(&url)?.ok_or(ClientError::NoToken)?;
+            Some(Connection::of_login(&login))
         }
-        Given::Server(_) => Err(ClientError::NoToken),
-        Given::Neither | Given::Token(_) => Ok(None),
+        Given::Token(_) => None,
+        Given::Neither => last_login()?,
+    };
+    if let Some(connection) = &connection {
+        warn_in_clear(connection, args.allow_http, output);
     }
+    Ok(connection)
 }
 
 enum Given {

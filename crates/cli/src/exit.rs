@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use syncline::{ErrorKind, engine::ClientError};
+use syncline::{AccountError, ErrorKind, engine::ClientError};
 use syncline_core::wire::code;
 use syncline_server::net::ServeError;
 use syncline_store::SchemaError;
@@ -77,6 +77,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
         if let Some(error) = cause.downcast_ref::<syncline::Error>() {
             return of_library(error);
         }
+        if let Some(error) = cause.downcast_ref::<AccountError>() {
+            return of_account(error);
+        }
         if let Some(error) = cause.downcast_ref::<ServeError>() {
             return of_server(error);
         }
@@ -88,7 +91,9 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Exit {
 pub(crate) fn name_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|cause| {
         let client = cause.downcast_ref::<ClientError>().map(ClientError::code);
-        client.or_else(|| cause.downcast_ref().map(syncline::Error::code))
+        let library = || cause.downcast_ref().map(syncline::Error::code);
+        let account = || cause.downcast_ref().map(AccountError::code);
+        client.or_else(library).or_else(account)
     })
 }
 
@@ -167,6 +172,25 @@ fn of_client(error: &ClientError) -> Exit {
             "bad_restore" => Exit::TableUnfit,
             _ => Exit::Unexpected,
         },
+    }
+}
+
+/// Wrong credentials and a login that is over are a matter of signing in.
+fn of_account(error: &AccountError) -> Exit {
+    match error {
+        AccountError::Credentials | AccountError::SignedOut(_) | AccountError::Kept { .. } => {
+            Exit::Unauthorized
+        }
+        AccountError::EmailTaken => Exit::AlreadyThere,
+        AccountError::WeakPassword(_) | AccountError::Malformed(_) => Exit::Usage,
+        AccountError::Unreachable(_) => Exit::Unreachable,
+        AccountError::Refused { code, .. } if code == "not_a_syncline" => Exit::NotASyncline,
+        AccountError::TooFast { .. }
+        | AccountError::Stale(_)
+        | AccountError::SignUpClosed
+        | AccountError::NoAccounts
+        | AccountError::Refused { .. }
+        | _ => Exit::Refused,
     }
 }
 

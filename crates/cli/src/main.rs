@@ -9,6 +9,7 @@ mod moment;
 mod output;
 mod printable;
 mod progress;
+mod prompt;
 mod settings;
 mod token;
 
@@ -61,6 +62,9 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Token(token) => commands::config::token(&token, output),
         Command::Users(users) => commands::users::run(users, output),
         Command::Audit(audit) => commands::users::audit(&audit, output),
+        Command::Login(login) => commands::login::login(&login, output),
+        Command::Logout(logout) => commands::login::logout(&logout, output),
+        Command::Whoami(server) => commands::login::whoami(&server, output),
         Command::Backup(backup) => commands::backup::back_up(&backup, output),
         Command::Restore(restore) => commands::backup::restore(&restore, output),
         Command::Attach(attach) => commands::attach::attach(attach, args.verbose, output),

@@ -12,6 +12,7 @@ use syncline_core::{
 };
 
 use crate::{
+    accounts::User,
     credentials::{Connection, Token},
     devices::DevicesAnswer,
     error::ClientError,
@@ -161,6 +162,14 @@ impl Api {
             rows.collect::<Result<_, ClientError>>()?,
             answer.next.is_some(),
         ))
+    }
+
+    /// Who the token is.
+    ///
+    /// # Errors
+    /// The server cannot be reached or refuses.
+    pub async fn user(&self) -> Result<User, ClientError> {
+        self.get("/v1/auth/user", &[]).await
     }
 
     /// The user's devices.

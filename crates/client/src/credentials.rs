@@ -201,11 +201,9 @@ impl Connection {
     /// [`ClientError::Credentials`] if it cannot be read; [`ClientError::SignedOut`] if it was a
     /// login, and nobody is signed in there any more.
     pub fn load(database: &Path) -> Result<Option<Self>, ClientError> {
-        let path = store(database)?;
-        let text = private::read(&path).map_err(|error| unusable(&path, &error))?;
-        let Some(text) = text else { return Ok(None) };
-        let remembered: Remembered =
-            serde_json::from_str(&text).map_err(|error| unusable(&path, &error))?;
+        let Some(remembered) = remembered(database)? else {
+            return Ok(None);
+        };
         if let Some(token) = remembered.token {
             return Self::new(&remembered.url, token).map(Some);
         }
@@ -213,6 +211,20 @@ impl Connection {
             Some(login) => Ok(Some(Self::of_login(&login))),
             None => Err(ClientError::signed_out(&remembered.url, None)),
         }
+    }
+
+    /// The server of what was remembered for the database at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::Credentials`] if it cannot be read.
+    pub fn known_url(database: &Path) -> Result<Option<String>, ClientError> {
+        Ok(remembered(database)?.map(|remembered| remembered.url))
+    }
+
+    /// Whether it is who signed in on this machine, and no token that was given.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        matches!(self.credentials, Credentials::Renewed(_))
     }
 
     /// Forgets what was remembered for the database at `path`.
@@ -223,6 +235,14 @@ impl Connection {
         let path = store(database)?;
         private::remove(&path).map_err(|error| unusable(&path, &error))
     }
+}
+
+fn remembered(database: &Path) -> Result<Option<Remembered>, ClientError> {
+    let path = store(database)?;
+    let text = private::read(&path).map_err(|error| unusable(&path, &error))?;
+    let Some(text) = text else { return Ok(None) };
+    let read = serde_json::from_str(&text);
+    read.map(Some).map_err(|error| unusable(&path, &error))
 }
 
 pub(crate) fn unusable(path: &Path, error: &dyn fmt::Display) -> ClientError {

@@ -16,6 +16,7 @@ mod files;
 mod guides;
 mod history;
 mod integer_keys;
+mod login;
 mod manners;
 mod many_devices;
 mod migrations;
