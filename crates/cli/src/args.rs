@@ -1,11 +1,13 @@
 //! What can be typed.
 
+mod rules;
 mod user;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::rules::{Check, Explain, Test};
 pub(crate) use self::user::{Devices, DevicesAction, Login, Logout};
 use crate::settings::Settings;
 
@@ -57,6 +59,10 @@ pub(crate) enum Command {
     Init(Init),
     /// Read syncline.toml and say each rule in words.
     Check(Check),
+    /// Who can see and write a row, or what somebody can see and write, and why.
+    Explain(Explain),
+    /// Check lines of who may do what with which row.
+    Test(Test),
     /// Print each setting of the server and where it came from.
     Config(ShowConfig),
     /// Print tables as SQL, or the types of their rows.
@@ -142,26 +148,6 @@ pub(crate) struct Init {
     /// Replace the file if it is there.
     #[arg(long)]
     pub force: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Check {
-    /// The configuration.
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        env = "SYNCLINE_CONFIG",
-        default_value = "syncline.toml"
-    )]
-    pub config: PathBuf,
-    /// Folder of a server's data: say what starting it with this configuration would change there.
-    /// The server may run meanwhile.
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Destructive changes to be allowed, as for `serve`.
-    #[arg(long, value_name = "WHAT", requires = "data", value_delimiter = ',')]
-    pub allow: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]

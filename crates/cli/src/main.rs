@@ -54,6 +54,8 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Serve(serve) => commands::serve::run(serve, args.verbose, output),
         Command::Init(init) => commands::config::init(&init, output),
         Command::Check(check) => commands::config::check(&check, output),
+        Command::Explain(explain) => commands::explain::run(&explain, output),
+        Command::Test(test) => commands::rule_test::run(&test, output),
         Command::Config(show) => {
             let source = matches.subcommand().map(|(_, matches)| matches);
             commands::config::show(&show, source, output)

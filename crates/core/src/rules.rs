@@ -13,6 +13,8 @@ mod compile;
 mod cond;
 mod definition;
 mod describe;
+mod explain;
+mod given;
 mod hash;
 mod hint;
 mod index;
@@ -36,6 +38,8 @@ use std::collections::BTreeMap;
 
 pub use admit::ADMISSION_ROUNDS_MAX;
 pub use branch::HOPS_MAX;
+pub use explain::{Action, PEOPLE_MAX, Permitted, Reason, Through, Verdict};
+pub use given::Given;
 pub use inherit::INHERITANCE_MAX;
 pub use normal::BRANCHES_MAX;
 pub use parse::RULE_BYTES_MAX;

@@ -37,6 +37,6 @@ mod write;
 pub use accounts::SqliteAccounts;
 pub use backup::{BackupError, SideFiles, back_up, restore};
 pub use open::OpenError;
-pub use preview::{Preview, PreviewError, preview};
+pub use preview::{Beside, Preview, PreviewError, beside, preview};
 pub use reader::SqliteReader;
 pub use storage::SqliteStorage;

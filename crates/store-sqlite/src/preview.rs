@@ -6,14 +6,17 @@
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
-use syncline_core::config::Config;
+use syncline_core::{Schema, config::Config};
 use syncline_store::{SchemaError, SchemaOptions, StorageError};
 
 use crate::{
     fault::Fault,
     format::{self, FORMAT},
     open::OpenError,
+    place::Place,
+    reader::SqliteReader,
     schema,
+    storage::SharedCatalog,
 };
 
 /// What starting a server with a configuration would do to its tables.
@@ -66,6 +69,44 @@ pub fn preview(
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// A server's data, to be read whether the server runs or not.
+#[derive(Debug)]
+pub struct Beside {
+    pub reader: SqliteReader,
+    /// The declared tables, with their numbers in this data.
+    pub schema: Schema,
+    /// What starting a server with the configuration would change first: the reader sees tables
+    /// as they are, and fails on what is not there.
+    pub notes: Vec<String>,
+}
+
+/// Opens the data file at `database` for reading, as a server with `config` would see it.
+///
+/// # Errors
+/// [`PreviewError`], also where starting with `config` would lose data; the file is as it was in
+/// any case.
+pub fn beside(database: &Path, config: &Config) -> Result<Beside, PreviewError> {
+    if !database.exists() {
+        return Err(PreviewError::Open(OpenError::Io {
+            path: database.into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }));
+    }
+    let options = SchemaOptions {
+        managed: config.server.managed,
+        allow: Vec::new(),
+    };
+    let mut copy = copy_of(database)?;
+    let (catalog, report) = schema::apply(&mut copy, config, &options)?;
+    let place = Place::File(database.to_owned());
+    let reader = SqliteReader::new(place, SharedCatalog::of(catalog));
+    Ok(Beside {
+        reader: reader.map_err(|fault| SchemaError::Storage(fault.into()))?,
+        schema: report.schema,
+        notes: report.notes,
+    })
 }
 
 /// A database in memory with the schema of the file and what we know of it.

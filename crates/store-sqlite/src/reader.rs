@@ -16,8 +16,8 @@ use syncline_core::{
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    DeviceState, Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowHash,
-    RowMeta, StorageError,
+    DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
+    RowHash, RowMeta, StorageError, Want,
 };
 
 use crate::{
@@ -185,6 +185,37 @@ impl Reader for SqliteReader {
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
         self.snapshot(|conn, catalog| history::read(conn, catalog, want))
     }
+
+    async fn look(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
+        self.snapshot(|conn, catalog| load::load(conn, catalog, wants, loaded))
+    }
+
+    async fn keys(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<RowKey>, StorageError> {
+        self.snapshot(|conn, _| keys(conn, table, after, max))
+    }
+}
+
+fn keys(
+    conn: &Connection,
+    table: TableNumber,
+    after: Option<&RowKey>,
+    max: usize,
+) -> Result<Vec<RowKey>> {
+    let sql = "SELECT key FROM syncline_rows WHERE table_no = ?1 AND key > ?2 AND deleted = 0
+               ORDER BY key LIMIT ?3";
+    let after = after.map_or(&[][..], RowKey::as_bytes);
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query((table.0, after, value::limit(max)))?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next()? {
+        keys.push(value::key(row, 0)?);
+    }
+    Ok(keys)
 }
 
 fn log_after(conn: &Connection, after: Version, bytes_max: usize) -> Result<Vec<Arc<LogEntry>>> {

@@ -34,6 +34,10 @@ const SQLITE_MIN: i32 = 3_051_003;
 pub(crate) struct SharedCatalog(Arc<RwLock<Arc<Catalog>>>);
 
 impl SharedCatalog {
+    pub(crate) fn of(catalog: Catalog) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(catalog))))
+    }
+
     pub(crate) fn get(&self) -> Arc<Catalog> {
         self.0
             .read()

@@ -88,7 +88,8 @@ macro_rules! storage_contract {
                 se11_rows_to_come_are_those_of_the_pages,
                 se10_grants_are_found_by_grantee,
                 di3_hashes_are_those_of_the_content,
-                pl17_readers_see_only_what_is_committed;
+                pl17_readers_see_only_what_is_committed,
+                ru27_a_reader_answers_what_rules_ask;
             schemas:
                 id8_numbers_are_for_ever,
                 id8_additive_changes_keep_rows,

@@ -14,6 +14,7 @@ pub mod cursor;
 pub mod device;
 pub mod encoding;
 pub mod history;
+mod inspect;
 pub mod log;
 #[cfg(any(test, feature = "testkit"))]
 pub mod memory;
@@ -33,6 +34,7 @@ pub use device::{
 };
 pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
+pub use inspect::{Snapshot, inspect};
 pub use log::{GrantChange, LogEntry, LogRecord};
 pub use meta::{ColumnStates, DeviceState, RowMeta};
 pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};

@@ -409,4 +409,19 @@ pub trait Reader {
     /// # Errors
     /// As every read.
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError>;
+    /// Answers `wants` as [`Group::load`] does, all of one snapshot.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn look(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError>;
+    /// Keys of `table`'s live rows, in key order after `after`, at most `max`.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn keys(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<RowKey>, StorageError>;
 }

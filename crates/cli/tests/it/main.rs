@@ -11,6 +11,7 @@ mod devices;
 mod disk;
 mod doctor;
 mod documented;
+mod explain;
 mod fallback;
 mod files;
 mod guides;

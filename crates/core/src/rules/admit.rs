@@ -58,7 +58,7 @@ impl Compiled {
         Ok(pending.first().map_or(Ok(()), |&first| Err(first)))
     }
 
-    fn allows<L: Lookup>(
+    pub(super) fn allows<L: Lookup>(
         &self,
         judge: &Judge<'_, L>,
         change: &Proposed,

@@ -45,9 +45,11 @@ pub(super) fn table(schema: &Schema, table: &Table, rules: &TableRules) -> Strin
     lines.join("\n")
 }
 
-struct Words<'a> {
-    schema: &'a Schema,
-    table: &'a Table,
+/// Words about one table's rules.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words<'a> {
+    pub(super) schema: &'a Schema,
+    pub(super) table: &'a Table,
 }
 
 impl Words<'_> {
@@ -60,7 +62,7 @@ impl Words<'_> {
         }
     }
 
-    fn read(&self, branch: &ReadBranch) -> String {
+    pub(super) fn read(&self, branch: &ReadBranch) -> String {
         let who = match &branch.link {
             Link::Everybody => "everybody".to_owned(),
             Link::User(field, term) => self.user(*field, term),
@@ -72,7 +74,7 @@ impl Words<'_> {
         who + &self.conds(" if ", &branch.user) + &self.conds(" while ", &branch.row)
     }
 
-    fn write(&self, branch: &WriteBranch) -> String {
+    pub(super) fn write(&self, branch: &WriteBranch) -> String {
         let mut who = Vec::new();
         let mut conds = Vec::new();
         for cond in &branch.conds {
@@ -118,7 +120,7 @@ impl Words<'_> {
     }
 
     /// The table next to the user first: it is the one that lists people.
-    fn chain(&self, chain: &Chain) -> String {
+    pub(super) fn chain(&self, chain: &Chain) -> String {
         let mut hops = chain.hops.iter().rev().map(|hop| {
             let table = &self.schema.tables[hop.table];
             let column = |column: RuleColumn| Field::from(column);
@@ -161,7 +163,7 @@ impl Words<'_> {
         format!("{before}{}", conds.join(" AND "))
     }
 
-    fn term(&self, term: &Term) -> String {
+    pub(super) fn term(&self, term: &Term) -> String {
         match term {
             Term::Field(place, field) => self.column(*place, *field),
             Term::Literal(value) => of_value(value),

@@ -97,7 +97,11 @@ impl<L: Lookup> Judge<'_, L> {
         })
     }
 
-    fn read_branch(&self, branch: &ReadBranch, row: &Stored) -> Result<bool, L::Missing> {
+    pub(super) fn read_branch(
+        &self,
+        branch: &ReadBranch,
+        row: &Stored,
+    ) -> Result<bool, L::Missing> {
         let env = Env::row(row);
         if !all_hold(&branch.row, env) || !all_hold(&branch.user, Env::user(self.identity)) {
             return Ok(false);
@@ -121,7 +125,11 @@ impl<L: Lookup> Judge<'_, L> {
         any(branches, |branch| self.write_branch(branch, env))
     }
 
-    fn write_branch(&self, branch: &WriteBranch, env: Env<'_>) -> Result<bool, L::Missing> {
+    pub(super) fn write_branch(
+        &self,
+        branch: &WriteBranch,
+        env: Env<'_>,
+    ) -> Result<bool, L::Missing> {
         if !all_hold(&branch.conds, env) {
             return Ok(false);
         }
@@ -166,7 +174,7 @@ impl<L: Lookup> Judge<'_, L> {
         self.may_write(&self.rules.tables[table].update, env)
     }
 
-    fn chain(&self, chain: &Chain, env: Env<'_>) -> Result<bool, L::Missing> {
+    pub(super) fn chain(&self, chain: &Chain, env: Env<'_>) -> Result<bool, L::Missing> {
         let end = chain.end.as_ref().map(|term| term.of(self.identity));
         if end.as_ref().is_some_and(Seen::is_null) {
             return Ok(false);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod buckets;
+mod explain;
 mod forms;
 mod oracle;
 mod properties;

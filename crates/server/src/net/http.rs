@@ -23,8 +23,8 @@ use tower_http::{
 };
 
 use super::{
-    Backend, Limits, Shared, accounts, audit, devices, error::ApiError, exchange, hashes, json,
-    listen, presence, schema, ws,
+    Backend, Limits, Shared, accounts, audit, devices, error::ApiError, exchange, explain, hashes,
+    json, listen, presence, schema, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -122,6 +122,7 @@ fn operators<B: Backend>(shared: &Arc<Shared<B>>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::<B>))
         .route("/v1/audit", get(audit::list::<B>))
+        .route("/v1/admin/explain", get(explain::explain::<B>))
         .with_state(Arc::clone(shared))
 }
 

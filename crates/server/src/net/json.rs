@@ -9,3 +9,4 @@ mod value;
 
 pub(crate) use pull::pull;
 pub(crate) use push::{device_of, push};
+pub(crate) use value::{columns_from_json, key_to_json};

@@ -11,6 +11,7 @@ mod devices;
 mod drive;
 mod error;
 mod exchange;
+pub mod explain;
 mod hashes;
 mod http;
 mod json;

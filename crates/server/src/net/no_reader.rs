@@ -7,8 +7,8 @@ use syncline_core::{
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    DeviceState, Head, HistoryRead, HistoryWant, LogEntry, PageRead, PageWant, Reader, RowMeta,
-    StorageError, storage::RowHash,
+    DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
+    RowMeta, StorageError, Want, storage::RowHash,
 };
 
 pub(crate) struct NoReader;
@@ -59,6 +59,17 @@ impl Reader for NoReader {
         Err(StorageError::Busy)
     }
     async fn history(&mut self, _: &HistoryWant) -> Result<HistoryRead, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn look(&mut self, _: &[Want], _: &mut Loaded) -> Result<(), StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn keys(
+        &mut self,
+        _: TableNumber,
+        _: Option<&RowKey>,
+        _: usize,
+    ) -> Result<Vec<RowKey>, StorageError> {
         Err(StorageError::Busy)
     }
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod devices;
 mod exchange;
+mod explain;
 mod history;
 mod http;
 mod json;

@@ -1,9 +1,9 @@
 //! Reads beside the writer.
 
 use syncline_core::{
-    RowKey, Tag, Version,
+    RowKey, Tag, Value, Version,
     digest::{Digest, content_hash},
-    rules::GranteeId,
+    rules::{Facts as _, GranteeId, RuleColumn},
     wire::{RowBody, RowState},
 };
 
@@ -12,7 +12,7 @@ use super::{
     support::{append, bucket, grant, in_group, insert, key, label, meta, number, opened, store},
 };
 use crate::{
-    Group, Ledger, PageWant, Reader, RowMeta, Storage, Want,
+    Group, Ledger, Loaded, PageWant, Reader, RowMeta, Storage, Want, inspect,
     testkit::{World, block_on},
 };
 
@@ -103,7 +103,7 @@ pub fn pl3_trim_forgets_up_to_the_horizon<B: Bed>(bed: &mut B) {
         Want::Row(labels, key("live")),
     ];
     let loaded = in_group(&mut storage, async |group| {
-        let mut loaded = crate::Loaded::default();
+        let mut loaded = Loaded::default();
         group.load(&wants, &mut loaded).await?;
         Ok(loaded)
     })
@@ -413,4 +413,32 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
             );
         }
     });
+}
+
+pub fn ru27_a_reader_answers_what_rules_ask<B: Bed>(bed: &mut B) {
+    let (mut storage, context) = opened(bed);
+    let labels = number(&context, "labels");
+    with_members(&mut storage, labels);
+    let mut reader = bed.reader(&storage);
+    let all = block_on(reader.keys(labels, None, usize::MAX)).expect("keys are read");
+    assert!(all.is_sorted() && all.len() > 2, "{all:?}");
+    let some = block_on(reader.keys(labels, Some(&all[0]), 1)).expect("keys are read");
+    assert_eq!(some, all[1..2]);
+    let table = context.schema().by_number(labels).expect("a table");
+    let name = RuleColumn::Column(table.position("name").expect("a column"));
+    let value = Value::Text("name of b".into());
+    let wants = [
+        Want::Row(labels, all[0].clone()),
+        Want::Row(labels, key("nowhere")),
+        Want::Matching(labels, name, value.clone()),
+    ];
+    let mut loaded = Loaded::default();
+    block_on(reader.look(&wants, &mut loaded)).expect("rows are read");
+    assert!(loaded.row(labels, &all[0]).flatten().is_some());
+    assert_eq!(loaded.row(labels, &key("nowhere")), Some(None));
+    assert_eq!(loaded.matching(labels, name, &value), Some(&[key("b")][..]));
+    let found = block_on(inspect(&mut reader, |facts| {
+        facts.matching(labels, name, &value)
+    }));
+    assert_eq!(found.expect("rows are read")[0].key, key("b"));
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Row, RowKey, Schema, Table, TableNumber, Tag, Value, Version,
+    BucketId, ChangesetId, DeviceId, Row, RowKey, Schema, Table, TableNumber, Tag, UserId, Value,
+    Version,
     digest::Digest,
-    rules::Grant,
+    rules::{Grant, RuleColumn},
     schema::{ForeignKey, OnDelete},
 };
 
@@ -18,7 +19,7 @@ use crate::{
     log::LogEntry,
     meta::{DeviceState, RowMeta},
     storage::{Head, Ledger, StorageError},
-    want::{KnownChangeset, LoadedRow},
+    want::{KnownChangeset, Loaded, LoadedRow, Want},
 };
 
 #[derive(Debug, Clone, Default)]
@@ -56,6 +57,63 @@ impl Data {
     }
 
     /// A row with its metadata, also one that only one of both knows.
+    /// Answers `wants` as they are here.
+    pub(super) fn answer(&self, wants: &[Want], loaded: &mut Loaded) {
+        for want in wants {
+            match want {
+                Want::Row(table, key) => {
+                    loaded.put_row(*table, key.clone(), self.loaded(*table, key));
+                }
+                Want::Matching(table, column, value) => {
+                    let keys = self.matching(*table, *column, value);
+                    for key in &keys {
+                        loaded.put_row(*table, key.clone(), self.loaded(*table, key));
+                    }
+                    loaded.put_matching(*table, *column, value, keys);
+                }
+                Want::Changeset(id) => {
+                    loaded
+                        .changesets
+                        .insert(*id, self.changesets.get(id).cloned());
+                }
+                Want::Device(id) => {
+                    loaded.devices.insert(*id, self.devices.get(id).cloned());
+                }
+                Want::GrantCount(grant) => {
+                    let (count, since) = self.grants.get(grant).copied().unwrap_or_default();
+                    loaded.put_grant(*grant, count, since);
+                }
+                Want::LostBy(version) => {
+                    let log = &self.log;
+                    let place = log.partition_point(|entry| entry.version < *version);
+                    loaded.put_lost_by([*version], log.get(place).map(Arc::as_ref));
+                }
+                Want::Digest(bucket, table) => {
+                    let place = (*bucket, *table);
+                    let digest = self.digests.get(&place).copied().unwrap_or_default();
+                    loaded.digests.insert(place, digest);
+                }
+            }
+        }
+    }
+
+    fn matching(&self, table: TableNumber, column: RuleColumn, value: &Value) -> Vec<RowKey> {
+        let is_it = |key: &RowKey, row: &Row| match column {
+            RuleColumn::Column(position) => row.0[position] == *value,
+            RuleColumn::Owner => {
+                let meta = self.metas.get(&table).and_then(|metas| metas.get(key));
+                let owner = meta.and_then(|meta| meta.owner.as_ref());
+                value
+                    .as_text()
+                    .is_some_and(|user| owner == Some(&UserId(user.to_owned())))
+            }
+        };
+        let rows = self.rows.get(&table).into_iter().flatten();
+        rows.filter(|(key, row)| is_it(key, row))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     pub(super) fn loaded(&self, table: TableNumber, key: &RowKey) -> Option<LoadedRow> {
         let row = self
             .rows

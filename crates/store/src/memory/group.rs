@@ -1,10 +1,8 @@
 //! A group: a copy of everything, put back by commit.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound};
 
-use syncline_core::{
-    Column, Row, RowKey, TableNumber, UserId, Value, rules::RuleColumn, schema::OnDelete,
-};
+use syncline_core::{Column, RowKey, TableNumber, Value, schema::OnDelete};
 
 use super::{Data, MemoryStorage, data::violated, lock};
 use crate::{
@@ -72,27 +70,6 @@ impl<'s> MemoryGroup<'s> {
             (WriteKind::Insert | WriteKind::Update | WriteKind::Delete, _) => Ok(()),
         }
     }
-
-    fn matching(&self, table: TableNumber, column: RuleColumn, value: &Value) -> Vec<RowKey> {
-        let is_it = |key: &RowKey, row: &Row| match column {
-            RuleColumn::Column(position) => row.0[position] == *value,
-            RuleColumn::Owner => {
-                let meta = self
-                    .working
-                    .metas
-                    .get(&table)
-                    .and_then(|metas| metas.get(key));
-                let owner = meta.and_then(|meta| meta.owner.as_ref());
-                value
-                    .as_text()
-                    .is_some_and(|user| owner == Some(&UserId(user.to_owned())))
-            }
-        };
-        let rows = self.working.rows.get(&table).into_iter().flatten();
-        rows.filter(|(key, row)| is_it(key, row))
-            .map(|(key, _)| key.clone())
-            .collect()
-    }
 }
 
 impl Group for MemoryGroup<'_> {
@@ -124,50 +101,7 @@ impl Group for MemoryGroup<'_> {
     }
 
     async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
-        for want in wants {
-            match want {
-                Want::Row(table, key) => {
-                    loaded.put_row(*table, key.clone(), self.working.loaded(*table, key));
-                }
-                Want::Matching(table, column, value) => {
-                    let keys = self.matching(*table, *column, value);
-                    for key in &keys {
-                        loaded.put_row(*table, key.clone(), self.working.loaded(*table, key));
-                    }
-                    loaded.put_matching(*table, *column, value, keys);
-                }
-                Want::Changeset(id) => {
-                    loaded
-                        .changesets
-                        .insert(*id, self.working.changesets.get(id).cloned());
-                }
-                Want::Device(id) => {
-                    loaded
-                        .devices
-                        .insert(*id, self.working.devices.get(id).cloned());
-                }
-                Want::GrantCount(grant) => {
-                    let (count, since) =
-                        self.working.grants.get(grant).copied().unwrap_or_default();
-                    loaded.put_grant(*grant, count, since);
-                }
-                Want::LostBy(version) => {
-                    let log = &self.working.log;
-                    let place = log.partition_point(|entry| entry.version < *version);
-                    loaded.put_lost_by([*version], log.get(place).map(Arc::as_ref));
-                }
-                Want::Digest(bucket, table) => {
-                    let place = (*bucket, *table);
-                    let digest = self
-                        .working
-                        .digests
-                        .get(&place)
-                        .copied()
-                        .unwrap_or_default();
-                    loaded.digests.insert(place, digest);
-                }
-            }
-        }
+        self.working.answer(wants, loaded);
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::{
     log::LogEntry,
     meta::{DeviceState, RowMeta},
     storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, StorageError},
+    want::{Loaded, Want},
 };
 
 /// Reads a [`crate::memory::MemoryStorage`] beside its writer.
@@ -167,6 +168,23 @@ impl Reader for MemoryReader {
             Some((key.clone(), loaded.row?, loaded.meta))
         });
         Ok(found.collect())
+    }
+
+    async fn look(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
+        lock(&self.data).answer(wants, loaded);
+        Ok(())
+    }
+
+    async fn keys(
+        &mut self,
+        table: TableNumber,
+        after: Option<&RowKey>,
+        max: usize,
+    ) -> Result<Vec<RowKey>, StorageError> {
+        let data = lock(&self.data);
+        let live = data.live(table).map(|(key, ..)| key);
+        let later = live.filter(|key| after.is_none_or(|after| *key > after));
+        Ok(later.take(max).cloned().collect())
     }
 }
 

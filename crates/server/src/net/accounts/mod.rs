@@ -495,8 +495,9 @@ fn make(
     Ok(Some(account))
 }
 
-/// What rules may look at.
-fn claims_of(account: &Account) -> BTreeMap<String, Value> {
+/// What rules may look at in the tokens of an account (spec AC7).
+#[must_use]
+pub fn claims_of(account: &Account) -> BTreeMap<String, Value> {
     let mut claims: BTreeMap<String, Value> =
         serde_json::from_str(&account.claims).unwrap_or_default();
     claims.insert("email".into(), account.email.clone().into());

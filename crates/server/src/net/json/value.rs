@@ -78,7 +78,7 @@ pub(super) fn row_to_json(table: &Table, row: &Row) -> Map<String, Json> {
 }
 
 /// A key by its columns' names.
-pub(super) fn key_to_json(table: &Table, key: &RowKey) -> Map<String, Json> {
+pub(crate) fn key_to_json(table: &Table, key: &RowKey) -> Map<String, Json> {
     let values = key.decode().unwrap_or_default();
     let columns = table.primary_key.iter().map(|at| &table.columns[*at]);
     columns
@@ -94,7 +94,7 @@ pub(super) fn key_to_json(table: &Table, key: &RowKey) -> Map<String, Json> {
 ///
 /// # Errors
 /// A sentence for the author.
-pub(super) fn columns_from_json(
+pub(crate) fn columns_from_json(
     table: &Table,
     named: &Map<String, Json>,
 ) -> Result<Vec<(usize, Value)>, String> {
