@@ -139,9 +139,10 @@ impl Work<'_> {
                 for (t, key) in outbox::keys(self.conn, seq)? {
                     self.refresh(t, key);
                 }
-                outbox::remove(self.conn, seq)
+                outbox::remove(self.conn, seq)?;
+                self.refresh_unchanged()
             }
-            State::Sealed if self.mend(seq)? => Ok(()),
+            State::Sealed if self.mend(&entry)? => Ok(()),
             State::Sealed => {
                 let message = format!(
                     "what is stored of it cannot be read any more ({what}); what can is listed: \
@@ -149,9 +150,18 @@ impl Work<'_> {
                 );
                 let parked = self.park([seq], DAMAGED, &message, now)?;
                 self.tell(entry.id, message, parked);
-                Ok(())
+                self.refresh_unchanged()
             }
         }
+    }
+
+    /// Rows that show an edit of which nothing is stored any more: of a change whose row is not
+    /// known nobody can tell which one it was of.
+    fn refresh_unchanged(&mut self) -> Result<(), ReplicaError> {
+        for (t, key) in shadow::without_changes(self.conn)? {
+            self.refresh(t, key);
+        }
+        Ok(())
     }
 
     fn tell(&mut self, changeset: ChangesetId, message: String, parked: Vec<ChangesetId>) {
@@ -165,8 +175,9 @@ impl Work<'_> {
 
     /// Computes the changes that cannot be read anew, from the rows as they are and as the server
     /// has them; `false` where these are not all that is between the two.
-    fn mend(&mut self, seq: Seq) -> Result<bool, ReplicaError> {
-        if capture::has_marks(self.conn)? {
+    fn mend(&mut self, entry: &Entry) -> Result<bool, ReplicaError> {
+        let seq = entry.seq;
+        if capture::has_marks(self.conn)? || !outbox::is_complete(self.conn, entry)? {
             return Ok(false);
         }
         let mut mended = Vec::new();

@@ -340,7 +340,7 @@ impl Work<'_> {
         if entry.code.as_deref() == Some(TABLE_DROPPED) || self.misses_a_table(entry.seq)? {
             return Ok(false);
         }
-        match outbox::changes(self.conn, entry.seq, 0, usize::MAX) {
+        match outbox::whole(self.conn, entry) {
             Ok(changes) => Ok(!changes.is_empty()),
             Err(ReplicaError::DamagedChangeset { .. }) => Ok(false),
             Err(error) => Err(error),

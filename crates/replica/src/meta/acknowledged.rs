@@ -22,13 +22,28 @@ pub(crate) struct Acknowledged {
     pub(crate) body: Vec<u8>,
 }
 
+/// One that is taken out, and whether its body is what was kept (spec OB15).
+pub(crate) struct Taken {
+    pub(crate) kept: Acknowledged,
+    pub(crate) is_sound: bool,
+}
+
+fn sum(body: &[u8]) -> i64 {
+    i64::from_le_bytes(
+        *blake3::hash(body)
+            .as_bytes()
+            .first_chunk::<8>()
+            .expect("32 bytes"),
+    )
+}
+
 const READING: &str = "reading acknowledged changesets";
 const WRITING: &str = "keeping an acknowledged changeset";
 
 pub(crate) fn put(conn: &Connection, kept: &Acknowledged) -> Result<(), ReplicaError> {
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO syncline_acknowledged(seq, version, at, marked, bytes, body)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO syncline_acknowledged(seq, version, at, marked, bytes, body, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )
     .and_then(|mut s| {
         s.execute((
@@ -38,6 +53,7 @@ pub(crate) fn put(conn: &Connection, kept: &Acknowledged) -> Result<(), ReplicaE
             kept.marked,
             (kept.body.len() as u64).cast_signed(),
             &kept.body,
+            sum(&kept.body),
         ))
     })
     .map(drop)
@@ -86,24 +102,24 @@ pub(crate) fn newest(conn: &Connection, limit: usize) -> Result<Vec<Vec<u8>>, Re
 }
 
 /// Takes out those later than `common`, in order.
-pub(crate) fn take_after(
-    conn: &Connection,
-    common: Version,
-) -> Result<Vec<Acknowledged>, ReplicaError> {
+pub(crate) fn take_after(conn: &Connection, common: Version) -> Result<Vec<Taken>, ReplicaError> {
     let mut statement = conn
         .prepare_cached(
-            "SELECT seq, version, at, marked, body FROM syncline_acknowledged
+            "SELECT seq, version, at, marked, body, sum FROM syncline_acknowledged
              WHERE version > ?1 ORDER BY seq",
         )
         .doing(READING)?;
     let found = statement.query_map([common.0.cast_signed()], |row| {
-        Ok(Acknowledged {
+        let kept = Acknowledged {
             seq: row.get(0)?,
             version: Version(row.get::<_, i64>(1)?.cast_unsigned()),
             at: Timestamp(row.get::<_, i64>(2)?.cast_unsigned()),
             marked: row.get(3)?,
             body: row.get(4)?,
-        })
+        };
+        let stored: Option<i64> = row.get(5)?;
+        let is_sound = stored.is_none_or(|stored| stored == sum(&kept.body));
+        Ok(Taken { kept, is_sound })
     });
     let found = found
         .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -22,6 +22,11 @@ const MIGRATIONS: &[&str] = &[
     "
   ALTER TABLE syncline_tables ADD COLUMN members INTEGER NOT NULL DEFAULT 0;
   UPDATE syncline_tables SET members = 1;
+",
+    "
+  ALTER TABLE syncline_outbox ADD COLUMN sum INTEGER;
+  ALTER TABLE syncline_changes ADD COLUMN sum INTEGER;
+  ALTER TABLE syncline_acknowledged ADD COLUMN sum INTEGER;
 ",
 ];
 
@@ -81,17 +86,18 @@ CREATE TABLE syncline_ahead(
 
 -- state: 0 sealed, 1 accepted, 2 parked. number: given when it is sent. sent: it was once, so
 -- its content is settled. may_be_applied: 0 no, 1 yes, 2 if it is older than the horizon.
+-- sum, here and below: tells damage; NULL: written by an older format.
 CREATE TABLE syncline_outbox(
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, number INTEGER,
   version INTEGER, hlc INTEGER NOT NULL, marked INTEGER NOT NULL,
   sent INTEGER NOT NULL DEFAULT 0, require_unchanged INTEGER NOT NULL DEFAULT 0,
   may_be_applied INTEGER NOT NULL DEFAULT 0,
   changes INTEGER NOT NULL, bytes INTEGER NOT NULL, first_at INTEGER NOT NULL,
-  last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER);
+  last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER, sum INTEGER);
 CREATE INDEX syncline_outbox_state ON syncline_outbox(state);
 CREATE TABLE syncline_changes(
   seq INTEGER NOT NULL, pos INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,
-  base INTEGER NOT NULL, op BLOB NOT NULL, at INTEGER NOT NULL,
+  base INTEGER NOT NULL, op BLOB NOT NULL, at INTEGER NOT NULL, sum INTEGER,
   PRIMARY KEY(seq, pos)) WITHOUT ROWID;
 CREATE INDEX syncline_changes_row ON syncline_changes(t, key);
 CREATE TABLE syncline_depends(
@@ -100,7 +106,7 @@ CREATE INDEX syncline_depends_on ON syncline_depends(on_seq);
 -- Changesets that are in the server's log, for a server that lost its tail.
 CREATE TABLE syncline_acknowledged(
   seq INTEGER PRIMARY KEY, version INTEGER NOT NULL, at INTEGER NOT NULL, marked INTEGER NOT NULL,
-  bytes INTEGER NOT NULL, body BLOB NOT NULL);
+  bytes INTEGER NOT NULL, body BLOB NOT NULL, sum INTEGER);
 CREATE TABLE syncline_cursors(version INTEGER PRIMARY KEY, tag BLOB NOT NULL, mac BLOB NOT NULL);
 ";
 

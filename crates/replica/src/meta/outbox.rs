@@ -2,6 +2,7 @@
 
 mod changes;
 mod doubt;
+mod sum;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +13,9 @@ use super::settings::{self, Key};
 use crate::{db::Doing, error::ReplicaError};
 
 pub(crate) use changes::{
-    StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of, keys,
-    move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable,
-    set_insert_base, size, touching, waits_to_be_inserted, without_op,
+    StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of, is_complete,
+    keys, move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable,
+    set_insert_base, size, touching, waits_to_be_inserted, whole, without_op,
 };
 pub(crate) use doubt::{Doubt, ask_again, doubt_all, sealed_by};
 
@@ -162,8 +163,15 @@ pub(crate) fn next_seq(conn: &Connection) -> Result<Seq, ReplicaError> {
 }
 
 /// The file was opened: it may be a copy or a backup whose changesets were sent from elsewhere as
-/// they are now, so none of them grows any more (spec SL9).
+/// they are now, so none of them grows any more (spec SL9). What is in no state
+/// that it can be in waits (spec OB15).
 pub(crate) fn close_all(conn: &Connection) -> Result<(), ReplicaError> {
+    conn.execute(
+        "UPDATE syncline_outbox SET state = 0 WHERE state NOT IN (0, 1, 2)
+         OR state = 1 AND version IS NULL OR state = 2 AND code IS NULL",
+        [],
+    )
+    .doing(WRITING)?;
     let last = settings::get::<Seq>(conn, Key::LastSeq)?;
     if let Some(last) = last.filter(|last| *last > 0)
         && joins_after(conn)? != last
@@ -192,8 +200,8 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
     conn.prepare_cached(
         "INSERT OR REPLACE INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
            require_unchanged, may_be_applied, changes, bytes, first_at, last_at, code, message,
-           parked_at, sent)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+           parked_at, sent, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     )
     .and_then(|mut s| {
         s.execute(rusqlite::params![
@@ -214,6 +222,7 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
             entry.message,
             optional(entry.parked_at.map(|t| t.0)),
             entry.sent,
+            sum::of_entry(entry),
         ])
     })
     .map(drop)

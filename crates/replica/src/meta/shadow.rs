@@ -162,6 +162,27 @@ pub(crate) fn keys_with_rows(
     keys(conn, sql, t, after, limit)
 }
 
+/// Rows that no change that waits is of.
+pub(crate) fn without_changes(
+    conn: &Connection,
+) -> Result<Vec<(TableNumber, RowKey)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT t, key FROM syncline_shadow AS s WHERE NOT EXISTS (
+               SELECT 1 FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+               WHERE c.t = s.t AND c.key = s.key AND o.state <> 2)",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query([]).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let t = TableNumber(row.get(0).doing(READING)?);
+        let key = row_key(row.get_ref(1).doing(READING)?);
+        found.extend(key.ok().map(|key| (t, key)));
+    }
+    Ok(found)
+}
+
 /// Rows of the server that this database cannot hold. Those with an unsent change are as they
 /// are because of it, until the server has judged it.
 pub(crate) fn count_hidden(conn: &Connection) -> Result<u64, ReplicaError> {

@@ -78,7 +78,7 @@ pub(crate) fn cut_refused(
     if !is_seed && (entry.marked || entry.require_unchanged) {
         return Ok(CutRefused::Whole);
     }
-    let changes = outbox::changes(work.conn, entry.seq, 0, usize::MAX)?;
+    let changes = outbox::whole(work.conn, entry)?;
     let acts = match is_seed {
         true => around(changes, change),
         false => at_pauses(changes),

@@ -14,7 +14,8 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        acknowledged, buckets, cursors, ledger,
+        acknowledged::{self, Taken},
+        buckets, cursors, ledger,
         outbox::{self, Doubt, Entry, State},
         settings::{self, Key},
     },
@@ -331,14 +332,16 @@ fn diverge(
         outbox::put(conn, &entry)?;
         resent += 1;
     }
-    for kept in acknowledged::take_after(conn, common)? {
+    for Taken { kept, is_sound } in acknowledged::take_after(conn, common)? {
         if planted!(LostTailNotResent) {
             continue;
         }
-        let changeset = match codec::decode_changeset(&kept.body) {
-            Ok(changeset) => changeset,
-            Err(error) => {
-                work.lose(&kept, &error.to_string(), entropy, now)?;
+        let decoded = codec::decode_changeset(&kept.body).map_err(|error| error.to_string());
+        let changeset = match decoded {
+            Ok(changeset) if is_sound => changeset,
+            other => {
+                let what = other.err().unwrap_or("it is another".to_owned());
+                work.lose(&kept, &what, entropy, now)?;
                 continue;
             }
         };

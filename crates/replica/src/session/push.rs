@@ -182,7 +182,7 @@ impl Replica {
             }
         }
         let work = Work::new(&self.conn, &self.tables);
-        for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
+        for stored in outbox::whole(&self.conn, entry)? {
             if seed::is_early(&work, &stored.change, is_in_flight)? {
                 return Ok(true);
             }
@@ -254,7 +254,7 @@ impl Replica {
 
     fn with_number(&self, entry: &Entry, number: u64) -> Result<Option<Changeset>, ReplicaError> {
         let mut changes = Vec::new();
-        for stored in outbox::changes(&self.conn, entry.seq, 0, usize::MAX)? {
+        for stored in outbox::whole(&self.conn, entry)? {
             let Some(table) = self.tables.local(stored.change.table) else {
                 continue;
             };

@@ -9,6 +9,7 @@
 mod apply;
 mod authority;
 mod away;
+mod bits;
 mod capture_fixture;
 mod capture_model;
 mod capture_programs;

@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, types::ValueRef};
 use syncline_core::{Change, Op, RowKey, TableNumber, Timestamp, Version};
 
-use super::{READING, Seq, State, WRITING};
+use super::{
+    Entry, READING, Seq, State, WRITING,
+    sum::{self, ChangeSum},
+};
 use crate::{codec, db::Doing, error::ReplicaError, meta::ledger::row_key};
 
 /// One change as stored: numbers in it are local.
@@ -25,7 +28,7 @@ pub(crate) fn changes(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = conn
         .prepare_cached(
-            "SELECT pos, t, key, base, op, at FROM syncline_changes
+            "SELECT pos, t, key, base, op, at, sum FROM syncline_changes
              WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3",
         )
         .doing(READING)?;
@@ -37,30 +40,64 @@ pub(crate) fn changes(
     Ok(found)
 }
 
+/// All changes of a changeset that is to be sent: every one that it was given (spec OB15).
+pub(crate) fn whole(conn: &Connection, entry: &Entry) -> Result<Vec<StoredChange>, ReplicaError> {
+    sum::check_entry(conn, entry)?;
+    let found = changes(conn, entry.seq, 0, usize::MAX)?;
+    sum::check_count(entry, found.len())?;
+    Ok(found)
+}
+
+/// Whether it has its id, its time and as many changes as it was given, readable or not.
+pub(crate) fn is_complete(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
+    let count = positions(conn, entry.seq)?.len();
+    let checked = sum::check_entry(conn, entry).and_then(|()| sum::check_count(entry, count));
+    match checked {
+        Ok(()) => Ok(true),
+        Err(ReplicaError::DamagedChangeset { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn read_change(seq: Seq, row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {
-    let key = row_key(row.get_ref(2).doing(READING)?);
+    let key = row_key(row.get_ref(2).doing(READING)?)
+        .map_err(|error| sum::damaged(seq, error.to_string()))?;
+    let t = table(seq, row.get(1).doing(READING)?)?;
+    let base = Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned());
+    let op = read_op(
+        seq,
+        (t, &key, base),
+        row.get_ref(4).doing(READING)?,
+        row.get(6).doing(READING)?,
+    )?;
     Ok(StoredChange {
         pos: row.get(0).doing(READING)?,
         change: Change {
-            table: TableNumber(row.get(1).doing(READING)?),
-            key: key.map_err(|error| ReplicaError::DamagedChangeset {
-                seq,
-                what: error.to_string(),
-            })?,
-            base: Version(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
-            op: read_op(seq, row.get_ref(4).doing(READING)?)?,
+            table: t,
+            key,
+            base,
+            op,
         },
         at: Timestamp(row.get::<_, i64>(5).doing(READING)?.cast_unsigned()),
     })
 }
 
-fn read_op(seq: Seq, stored: ValueRef<'_>) -> Result<Op, ReplicaError> {
+fn table(seq: Seq, stored: i64) -> Result<TableNumber, ReplicaError> {
+    u32::try_from(stored)
+        .map(TableNumber)
+        .map_err(|_| sum::damaged(seq, "the table of a change has no such number"))
+}
+
+fn read_op(
+    seq: Seq,
+    (t, key, base): (TableNumber, &RowKey, Version),
+    stored: ValueRef<'_>,
+    sum: Option<i64>,
+) -> Result<Op, ReplicaError> {
     let bytes = stored
         .as_blob()
-        .map_err(|error| ReplicaError::DamagedChangeset {
-            seq,
-            what: error.to_string(),
-        })?;
+        .map_err(|error| sum::damaged(seq, error.to_string()))?;
+    ChangeSum::new(t, key.as_bytes(), base, bytes).check(seq, sum)?;
     codec::decode_op(seq, bytes)
 }
 
@@ -107,28 +144,37 @@ pub(crate) fn positions(conn: &Connection, seq: Seq) -> Result<Vec<i64>, Replica
     found.and_then(Iterator::collect).doing(READING)
 }
 
-/// The change at this position as if it did nothing; `None` if not even its row can be read.
+/// The change at this position as if it did nothing; `None` if not even its row is known.
 pub(crate) fn without_op(
     conn: &Connection,
     seq: Seq,
     pos: i64,
 ) -> Result<Option<StoredChange>, ReplicaError> {
     let mut statement = conn
-        .prepare_cached("SELECT t, key, base, at FROM syncline_changes WHERE seq = ?1 AND pos = ?2")
+        .prepare_cached(
+            "SELECT t, key, base, at, sum FROM syncline_changes WHERE seq = ?1 AND pos = ?2",
+        )
         .doing(READING)?;
     let mut rows = statement.query((seq, pos)).doing(READING)?;
     let Some(row) = rows.next().doing(READING)? else {
         return Ok(None);
     };
-    let Ok(key) = row_key(row.get_ref(1).doing(READING)?) else {
+    let t = table(seq, row.get(0).doing(READING)?);
+    let key = row_key(row.get_ref(1).doing(READING)?);
+    let (Ok(t), Ok(key)) = (t, key) else {
         return Ok(None);
     };
+    let base = Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned());
+    let place = ChangeSum::new(t, key.as_bytes(), base, &[]);
+    if place.check_place(seq, row.get(4).doing(READING)?).is_err() {
+        return Ok(None);
+    }
     Ok(Some(StoredChange {
         pos,
         change: Change {
-            table: TableNumber(row.get(0).doing(READING)?),
+            table: t,
             key,
-            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
+            base,
             op: Op::Update(Vec::new()),
         },
         at: Timestamp(row.get::<_, i64>(3).doing(READING)?.cast_unsigned()),
@@ -146,9 +192,9 @@ pub(crate) fn keys(
     let mut rows = statement.query([seq]).doing(READING)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
-        let t = TableNumber(row.get(0).doing(READING)?);
+        let t = table(seq, row.get(0).doing(READING)?);
         let key = row_key(row.get_ref(1).doing(READING)?);
-        found.extend(key.ok().map(|key| (t, key)));
+        found.extend(t.ok().zip(key.ok()));
     }
     Ok(found)
 }
@@ -162,13 +208,14 @@ pub(crate) fn put_change(
     let op = codec::encode_op(&stored.change.op);
     let key = stored.change.key.as_bytes();
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO syncline_changes(seq, pos, t, key, base, op, at)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO syncline_changes(seq, pos, t, key, base, op, at, sum)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )
     .and_then(|mut s| {
-        let base = stored.change.base.0.cast_signed();
-        let at = stored.at.0.cast_signed();
-        s.execute((seq, stored.pos, stored.change.table.0, key, base, &op, at))
+        let Change { table, base, .. } = stored.change;
+        let sum = ChangeSum::new(table, key, base, &op).stored();
+        let (base, at) = (base.0.cast_signed(), stored.at.0.cast_signed());
+        s.execute((seq, stored.pos, table.0, key, base, &op, at, sum))
     })
     .doing(WRITING)?;
     Ok((op.len() + key.len()) as u64)
@@ -236,7 +283,7 @@ pub(crate) struct Pending {
     pub(crate) op: Op,
 }
 
-const PENDING: &str = "SELECT c.seq, o.state, c.base, c.op
+const PENDING: &str = "SELECT c.seq, o.state, c.base, c.op, c.sum
      FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
      WHERE c.t = ?1 AND c.key = ?2 AND o.state <> 2 ORDER BY c.seq";
 
@@ -251,11 +298,17 @@ pub(crate) fn pending(
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
         let seq = row.get(0).doing(READING)?;
+        let base = Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned());
         found.push(Pending {
             seq,
             state: State::from_number(row.get(1).doing(READING)?),
-            base: Version(row.get::<_, i64>(2).doing(READING)?.cast_unsigned()),
-            op: read_op(seq, row.get_ref(3).doing(READING)?)?,
+            base,
+            op: read_op(
+                seq,
+                (t, key, base),
+                row.get_ref(3).doing(READING)?,
+                row.get(4).doing(READING)?,
+            )?,
         });
     }
     Ok(found)
@@ -268,10 +321,31 @@ pub(crate) fn move_row(
     from: &RowKey,
     to: &RowKey,
 ) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_changes SET key = ?3 WHERE t = ?1 AND key = ?2")
-        .and_then(|mut s| s.execute((t.0, from.as_bytes(), to.as_bytes())))
-        .map(drop)
-        .doing(WRITING)
+    let places = touching(conn, t, from)?;
+    rewrite(
+        conn,
+        places.into_iter().map(|place| (place.seq, place.pos)),
+        |change| change.key = to.clone(),
+    )
+}
+
+/// Writes changes anew. What cannot be read stays as it is, and is parked when its turn comes.
+fn rewrite(
+    conn: &Connection,
+    places: impl IntoIterator<Item = (Seq, i64)>,
+    anew: impl Fn(&mut Change),
+) -> Result<(), ReplicaError> {
+    for (seq, pos) in places {
+        match change_at(conn, seq, pos) {
+            Ok(Some(mut stored)) => {
+                anew(&mut stored.change);
+                put_change(conn, seq, &stored)?;
+            }
+            Ok(None) | Err(ReplicaError::DamagedChangeset { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Where a change of a row is.
@@ -346,23 +420,33 @@ pub(crate) fn set_insert_base(
     key: &RowKey,
     base: Version,
 ) -> Result<(), ReplicaError> {
-    conn.prepare_cached(
-        "UPDATE syncline_changes SET base = ?3 WHERE t = ?1 AND key = ?2 AND base = 0
-         AND seq IN (SELECT seq FROM syncline_outbox WHERE state = 0 AND sent = 0)",
-    )
-    .and_then(|mut s| s.execute((t.0, key.as_bytes(), base.0.cast_signed())))
-    .map(drop)
-    .doing(WRITING)
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT c.seq, c.pos FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+             WHERE c.t = ?1 AND c.key = ?2 AND c.base = 0 AND o.state = 0 AND o.sent = 0",
+        )
+        .doing(READING)?;
+    let places = statement
+        .query_map((t.0, key.as_bytes()), read_place)
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        .doing(READING)?;
+    rewrite(conn, places, |change| change.base = base)
 }
 
 /// No base may be later than what the server's log has (spec PL6).
 pub(crate) fn clamp_bases(conn: &Connection, common: Version) -> Result<(), ReplicaError> {
-    conn.execute(
-        "UPDATE syncline_changes SET base = ?1 WHERE base > ?1",
-        [common.0.cast_signed()],
-    )
-    .map(drop)
-    .doing(WRITING)
+    let mut statement = conn
+        .prepare_cached("SELECT seq, pos FROM syncline_changes WHERE base > ?1")
+        .doing(READING)?;
+    let places = statement
+        .query_map([common.0.cast_signed()], read_place)
+        .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+        .doing(READING)?;
+    rewrite(conn, places, |change| change.base = common)
+}
+
+fn read_place(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Seq, i64)> {
+    Ok((row.get(0)?, row.get(1)?))
 }
 
 #[cfg(test)]

@@ -1,0 +1,97 @@
+//! What waits has no second copy anywhere: sums tell what a disk, or somebody else, made of it
+//! (spec OB15).
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{TableNumber, Version};
+
+use super::{Entry, READING, Seq};
+use crate::{db::Doing, error::ReplicaError};
+
+/// Of a stored change: which row it is of and what it was based on, and what it does. Two sums, as
+/// a change whose row is known can be computed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChangeSum {
+    place: u32,
+    op: u32,
+}
+
+impl ChangeSum {
+    pub(super) fn new(t: TableNumber, key: &[u8], base: Version, op: &[u8]) -> Self {
+        let mut place = blake3::Hasher::new();
+        place.update(&t.0.to_le_bytes());
+        place.update(&base.0.to_le_bytes());
+        place.update(key);
+        Self {
+            place: first4(&place.finalize()),
+            op: first4(&blake3::hash(op)),
+        }
+    }
+
+    pub(super) fn stored(self) -> i64 {
+        (u64::from(self.place) << 32 | u64::from(self.op)).cast_signed()
+    }
+
+    /// Compares with what is stored; changes of older formats have nothing.
+    pub(super) fn check(self, seq: Seq, stored: Option<i64>) -> Result<(), ReplicaError> {
+        self.check_place(seq, stored)?;
+        match stored {
+            Some(sum) if sum != self.stored() => Err(damaged(seq, "what a change does is another")),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the row that it says is the one it was made of.
+    pub(super) fn check_place(self, seq: Seq, stored: Option<i64>) -> Result<(), ReplicaError> {
+        match stored {
+            Some(sum) if sum.cast_unsigned() >> 32 != u64::from(self.place) => {
+                Err(damaged(seq, "the row of a change is another"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Of a changeset: what it is known by, when it was made, how many changes it has.
+pub(super) fn of_entry(entry: &Entry) -> i64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&entry.id.0);
+    hash.update(&entry.hlc.0.to_le_bytes());
+    hash.update(&entry.changes.to_le_bytes());
+    i64::from(first4(&hash.finalize()))
+}
+
+/// Whether a changeset is as it was written, but for its changes.
+pub(super) fn check_entry(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> {
+    let stored: Option<i64> = conn
+        .prepare_cached("SELECT sum FROM syncline_outbox WHERE seq = ?1")
+        .and_then(|mut s| s.query_row([entry.seq], |row| row.get(0)).optional())
+        .doing(READING)?
+        .flatten();
+    match stored {
+        Some(sum) if sum != of_entry(entry) => {
+            Err(damaged(entry.seq, "its id, time or size is another"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether a changeset has all its changes.
+pub(super) fn check_count(entry: &Entry, found: usize) -> Result<(), ReplicaError> {
+    if found as u64 == entry.changes {
+        return Ok(());
+    }
+    let what = format!("it has {found} of its {} changes", entry.changes);
+    Err(damaged(entry.seq, what))
+}
+
+pub(super) fn damaged(seq: Seq, what: impl Into<String>) -> ReplicaError {
+    ReplicaError::DamagedChangeset {
+        seq,
+        what: what.into(),
+    }
+}
+
+fn first4(hash: &blake3::Hash) -> u32 {
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
