@@ -150,6 +150,7 @@ impl Scenario {
             edits: 20_000,
             rows: 100,
         });
+        all.push(Self::Selfheal { times: 10 });
         all
     }
 

@@ -170,7 +170,7 @@ impl ClientError {
     }
 
     /// Files a replica's error under what happened to the file.
-    pub(crate) fn replica(path: &Path, source: ReplicaError) -> Self {
+    pub fn replica(path: &Path, source: ReplicaError) -> Self {
         let path = path.to_owned();
         match source {
             ReplicaError::NotAttached => Self::NotAttached(path),

@@ -114,6 +114,14 @@ impl From<CaptureError> for ReplicaError {
             CaptureError::Database { doing, source } => Self::Database { doing, source },
             CaptureError::Table { table, source } => Self::Rows { table, source },
             CaptureError::Rows { source, .. } => (*source).into(),
+            // A table of the engine's own, as the inbox is: no app leaves it out.
+            CaptureError::TableGone { table } | CaptureError::ColumnGone { table, .. }
+                if table.starts_with("syncline_") =>
+            {
+                Self::Damaged {
+                    what: format!("{table} was taken out or changed"),
+                }
+            }
             other @ (CaptureError::TableGone { .. }
             | CaptureError::ColumnGone { .. }
             | CaptureError::OtherKey { .. }) => Self::Schema {

@@ -123,10 +123,9 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
 
 pub(crate) fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
     let replica = engine::open_replica(&args.file)?;
-    let status = replica.status().map_err(|source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    })?;
+    let status = replica
+        .status()
+        .map_err(|source| ClientError::replica(&args.file, source))?;
     drop(replica);
     engine::detach(&args.file)?;
     let unsent = status.waiting + status.parked;

@@ -13,10 +13,7 @@ use crate::{
 
 pub(crate) fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = engine::open_replica(&args.file)?;
-    let failed = |source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    };
+    let failed = |source| ClientError::replica(&args.file, source);
     match args.action.unwrap_or(ConflictAction::List { all: false }) {
         ConflictAction::List { all } => {
             let conflicts = replica.conflicts(!all).map_err(failed)?;

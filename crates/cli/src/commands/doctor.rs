@@ -183,10 +183,9 @@ fn examine(file: &Path, findings: &mut Findings<'_>) -> anyhow::Result<Option<St
         }
     };
     soundness(file, &replica, findings)?;
-    let status = replica.status().map_err(|source| ClientError::Replica {
-        path: file.to_owned(),
-        source,
-    })?;
+    let status = replica
+        .status()
+        .map_err(|source| ClientError::replica(file, source))?;
     for table in &status.tables {
         if let TableState::LeftOut { reason } = &table.state {
             findings.worth("tables", format!("{} does not sync: {reason}", table.name));

@@ -69,10 +69,9 @@ fn print(
     found: &RowHistory,
     output: &Output,
 ) -> anyhow::Result<Exit> {
-    let here = replica.status().map_err(|source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    })?;
+    let here = replica
+        .status()
+        .map_err(|source| ClientError::replica(&args.file, source))?;
     for change in &found.changes {
         output.result(&sentence(change, here.device), &object(args, change));
     }
@@ -129,10 +128,7 @@ fn say_restored(args: &History, restored: RowRestored, version: Version, output:
 
 /// The values of the primary key, as the columns' types read them.
 fn key(replica: &Replica, args: &History) -> anyhow::Result<Vec<Value>> {
-    let failed = |error| ClientError::Replica {
-        path: args.file.clone(),
-        source: error,
-    };
+    let failed = |error| ClientError::replica(&args.file, error);
     let columns = replica.key_columns(&args.table).map_err(failed)?;
     let usage = |message: String| Failure::new(Exit::Usage, message);
     if columns.len() != args.ids.len() {

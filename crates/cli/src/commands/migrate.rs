@@ -20,10 +20,7 @@ use crate::{
 
 pub(crate) fn run(args: &Migrate, output: &Output) -> anyhow::Result<Exit> {
     let file = args.file.as_path();
-    let failed = |source: ReplicaError| ClientError::Replica {
-        path: file.to_owned(),
-        source,
-    };
+    let failed = |source: ReplicaError| ClientError::replica(file, source);
     let mut replica = engine::open_replica(file)?;
     let before = replica.begin_migration(now()).map_err(failed)?;
     // The command has the file to itself, as far as we are concerned.

@@ -23,10 +23,7 @@ const CHANGES_SHOWN: usize = 5;
 
 pub(crate) fn run(args: Queue, output: &Output) -> anyhow::Result<Exit> {
     let mut replica = engine::open_replica(&args.file)?;
-    let failed = |source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    };
+    let failed = |source| ClientError::replica(&args.file, source);
     match args.action.unwrap_or(QueueAction::List) {
         QueueAction::List => {
             let mut listed: u64 = 0;

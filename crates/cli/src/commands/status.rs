@@ -13,10 +13,9 @@ use crate::{
 
 pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
     let replica = engine::open_replica(file)?;
-    let status = replica.status().map_err(|source| ClientError::Replica {
-        path: file.to_owned(),
-        source,
-    })?;
+    let status = replica
+        .status()
+        .map_err(|source| ClientError::replica(file, source))?;
     let state = |state: &TableState| match state {
         TableState::Unmatched => ("waiting for first contact".to_owned(), "unmatched"),
         TableState::Loading => ("loading".to_owned(), "loading"),

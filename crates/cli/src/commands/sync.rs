@@ -89,10 +89,7 @@ async fn ready(args: &Sync, output: &Output) -> Result<(Driver, Connection), Cli
     let mut replica = engine::open_replica(&args.file)?;
     let sealed = replica.seal(engine::now());
     let status = sealed.and_then(|_| replica.status());
-    let status = status.map_err(|source| ClientError::Replica {
-        path: args.file.clone(),
-        source,
-    })?;
+    let status = status.map_err(|source| ClientError::replica(&args.file, source))?;
     if is_attached {
         are_attached(args, &status)?;
     }
@@ -211,10 +208,7 @@ async fn run(
     let status = driver
         .replica()
         .status()
-        .map_err(|source| ClientError::Replica {
-            path: file.to_owned(),
-            source,
-        })?;
+        .map_err(|source| ClientError::replica(file, source))?;
     report(file, goal, &summary, &status, started.elapsed(), output);
     Ok(Exit::Done)
 }

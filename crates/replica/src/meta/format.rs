@@ -136,7 +136,7 @@ pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
         return Err(ReplicaError::NotAttached);
     }
     match settings::get(conn, Key::Format)? {
-        Some(FORMAT) => Ok(()),
+        Some(FORMAT) => verify_numbers(conn),
         Some(found) if found > FORMAT => Err(ReplicaError::NewerFormat {
             found,
             known: FORMAT,
@@ -146,6 +146,30 @@ pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
             what: "the metadata has no valid format number".into(),
         }),
     }
+}
+
+/// Numbers of tables and buckets are never reused: one that is used and not given was lost, and
+/// would be given again to another (spec OB13).
+fn verify_numbers(conn: &Connection) -> Result<(), ReplicaError> {
+    for (what, sql) in [
+        (
+            "a table's number",
+            "SELECT t FROM syncline_columns UNION SELECT t FROM syncline_parts
+             UNION SELECT table_no FROM syncline_capture EXCEPT SELECT t FROM syncline_tables",
+        ),
+        (
+            "a bucket's number",
+            "SELECT b FROM syncline_parts EXCEPT SELECT b FROM syncline_buckets",
+        ),
+    ] {
+        let lost = conn.query_row(&format!("SELECT EXISTS({sql})"), [], |row| row.get(0));
+        if lost.doing("checking the sync metadata")? {
+            return Err(ReplicaError::Damaged {
+                what: format!("{what} is used, and what it is of was lost"),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn migrate(conn: &Connection, found: u32) -> Result<(), ReplicaError> {

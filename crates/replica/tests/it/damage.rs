@@ -5,11 +5,11 @@ use syncline_core::{
     Timestamp, Value,
     wire::{Changes, Record, ServerMessage, decode_server, encode_server},
 };
-use syncline_replica::{Event, QueueState};
+use syncline_replica::{Event, QueueState, Replica};
 
 use crate::{
     authority::{Authority, HOME},
-    device::{Device, SCHEMA, schema},
+    device::{Device, SCHEMA, entropy, schema},
 };
 
 fn at_rest() -> (Authority, Device) {
@@ -285,4 +285,27 @@ fn se24_pauses_grow_although_the_server_says_welcome() {
     device.sync(&mut server);
     let again = device.disconnect().unwrap();
     assert!(again.0 - device.now.0 <= 250_000, "{again:?}");
+}
+
+#[test]
+fn ob13_a_file_that_lost_which_table_or_bucket_a_number_is_of_is_refused() {
+    for hurt in [
+        "DELETE FROM syncline_tables WHERE name = 'lists'",
+        "DELETE FROM syncline_buckets",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let mut server = Authority::new(schema(SCHEMA));
+        let mut device = Device::create(&path, SCHEMA, 1);
+        device.write("INSERT INTO lists VALUES('l1', 'one')");
+        device.sync(&mut server);
+        device.run(hurt);
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        let opened = Replica::open(conn, entropy(2), device.now);
+        let Err(error) = opened else {
+            panic!("opened after {hurt}")
+        };
+        assert_eq!(error.code(), "damaged", "{error}");
+        assert!(error.to_string().contains("number is used"), "{error}");
+    }
 }
