@@ -200,6 +200,7 @@ fn of_server(error: &ServeError) -> Exit {
         ServeError::Schema(SchemaError::Storage(_)) | ServeError::Storage(_) => Exit::ServerData,
         ServeError::Schema(SchemaError::Destructive { .. } | SchemaError::Unsupported(_))
         | ServeError::AdminAddress(_)
+        | ServeError::Tls(_)
         | ServeError::Rules(_)
         | ServeError::Accounts(_) => Exit::Config,
         ServeError::Stopped(_) => Exit::Unexpected,

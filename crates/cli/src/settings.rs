@@ -94,6 +94,12 @@ pub(crate) struct Settings {
     /// A file with the secret that it signs with (HS256).
     #[arg(long, value_name = "FILE", env = "SYNCLINE_PROVIDER_SECRET_FILE")]
     pub provider_secret_file: Option<String>,
+    /// A file with the certificate (PEM), for https.
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_TLS_CERT")]
+    pub tls_cert: Option<String>,
+    /// A file with its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_TLS_KEY")]
+    pub tls_key: Option<String>,
     /// How long the audit log is kept.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_AUDIT_DAYS")]
     pub audit_days: Option<String>,
@@ -133,7 +139,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 24] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -160,6 +166,8 @@ const KEYS: [Key; 22] = [
     key!(provider_secret_file, |s| text(
         s.provider_secret_file.as_deref()
     )),
+    key!(tls_cert, |s| text(s.tls_cert.as_deref())),
+    key!(tls_key, |s| text(s.tls_key.as_deref())),
     key!(audit_days, |s| number(s.audit_days.as_deref())),
     Key {
         name: "schema",

@@ -16,6 +16,7 @@ use crate::{
     credentials::{Connection, Token},
     devices::DevicesAnswer,
     error::ClientError,
+    trust::Trust,
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -91,16 +92,19 @@ impl Api {
     /// # Errors
     /// [`ClientError::BadUrl`] if no HTTP client can be made for it.
     pub fn new(connection: &Connection) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
+        let bad = |error: reqwest::Error| ClientError::BadUrl {
+            url: connection.url.clone(),
+            reason: error.to_string(),
+        };
+        let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
             .timeout(REQUEST_MAX)
             .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| ClientError::BadUrl {
-                url: connection.url.clone(),
-                reason: error.to_string(),
-            })?;
+            .tcp_nodelay(true);
+        if let Some(trust) = Trust::from_env()? {
+            http = http.tls_certs_only(trust.certificates().map_err(bad)?);
+        }
+        let http = http.build().map_err(bad)?;
         Ok(Self {
             connection: connection.clone(),
             http,

@@ -66,6 +66,7 @@ mod system;
 mod there;
 mod tokens;
 mod transport;
+mod trust;
 mod verify;
 mod watch;
 mod worker;

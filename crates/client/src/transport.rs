@@ -20,6 +20,7 @@ use crate::{
     credentials::{Connection, Token},
     error::ClientError,
     exchange::Exchange,
+    trust::Trust,
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -94,7 +95,10 @@ impl Transport {
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX))
             .write_buffer_size(0);
-        let opening = connect_async_tls_with_config(request, Some(config), true, None);
+        let trust = Trust::from_env().map_err(WebSocketError::Refused)?;
+        let connector = trust.map(Trust::connector).transpose();
+        let connector = connector.map_err(|error| bad(error.to_string()))?;
+        let opening = connect_async_tls_with_config(request, Some(config), true, connector);
         let broken = |reason: String| {
             let url = connection.url.clone();
             WebSocketError::Broken(ClientError::Unreachable { url, reason })

@@ -97,6 +97,9 @@ pub struct ServerConfig {
     pub provider_jwks: Option<String>,
     /// A file with the secret that it signs with.
     pub provider_secret_file: Option<String>,
+    /// Files with a certificate and its private key, in PEM: then everything is TLS.
+    pub tls_cert: Option<String>,
+    pub tls_key: Option<String>,
     /// For how long the audit log is kept.
     pub audit_days: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
@@ -126,6 +129,8 @@ impl Default for ServerConfig {
             provider_audience: None,
             provider_jwks: None,
             provider_secret_file: None,
+            tls_cert: None,
+            tls_key: None,
             audit_days: 365,
             managed: true,
         }

@@ -63,7 +63,7 @@ pub(crate) fn run(args: Serve, verbose: u8, output: &Output) -> anyhow::Result<E
         for note in server.notes() {
             output.note(note);
         }
-        let url = format!("http://{}", server.address());
+        let url = server.url();
         output.result(
             &format!("Syncline listens on {url} with its data in {}", data.display()),
             &json!({ "type": "listening", "url": url, "database": path, "dev": args.dev }),

@@ -28,6 +28,7 @@ mod settings;
 mod sharing;
 mod sidecar;
 mod sim;
+mod tls;
 mod trouble;
 mod two_devices;
 mod unfit;

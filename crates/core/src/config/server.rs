@@ -36,6 +36,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("jwks", "provider_jwks"),
     ("jwks_url", "provider_jwks"),
     ("signup", "sign_up"),
+    ("cert", "tls_cert"),
+    ("certificate", "tls_cert"),
+    ("key", "tls_key"),
     ("mail", "smtp"),
     ("from", "mail_from"),
     ("audit", "audit_days"),
@@ -127,6 +130,9 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
     server.provider_audience = some("provider_audience", "what stands in tokens as `aud`");
     server.provider_jwks = some("provider_jwks", "the address of the provider's keys");
     server.provider_secret_file = some("provider_secret_file", "a file with the secret");
+    let mut some = |name, expected| path(&mut keys, name, expected, m).map(|(text, _)| text);
+    server.tls_cert = some("tls_cert", "a file with the certificate, in PEM");
+    server.tls_key = some("tls_key", "a file with its private key, in PEM");
     if let Some(managed) = managed(&mut keys, m) {
         server.managed = managed;
     }

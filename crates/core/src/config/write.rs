@@ -165,6 +165,8 @@ fn server(out: &mut String, server: &ServerConfig) {
         provider_audience,
         provider_jwks,
         provider_secret_file,
+        tls_cert,
+        tls_key,
         managed,
     } = server;
     out.push_str(SERVER);
@@ -215,6 +217,8 @@ fn server(out: &mut String, server: &ServerConfig) {
         ("provider_audience", provider_audience),
         ("provider_jwks", provider_jwks),
         ("provider_secret_file", provider_secret_file),
+        ("tls_cert", tls_cert),
+        ("tls_key", tls_key),
     ] {
         if let Some(value) = value {
             pair(out, name, &text(value));

@@ -24,7 +24,7 @@ use tower_http::{
 
 use super::{
     Backend, Limits, Shared, accounts, audit, devices, error::ApiError, exchange, explain, hashes,
-    json, listen, presence, schema, ws,
+    json, listen, presence, schema, tls::Tls, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -41,6 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub(crate) async fn serve<B: Backend>(
     listener: TcpListener,
     shared: Arc<Shared<B>>,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     stopped: watch::Receiver<bool>,
 ) {
@@ -55,7 +56,7 @@ pub(crate) async fn serve<B: Backend>(
         router.merge(operators(&shared))
     };
     let router = dressed(router, &shared);
-    listen::serve(listener, router, limits, stopped).await;
+    listen::serve(listener, router, tls, limits, stopped).await;
     sweeper.abort();
     watcher.abort();
     noter.abort();

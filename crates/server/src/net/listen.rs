@@ -1,19 +1,26 @@
 //! Accepting connections: how many, how slow, and how they end.
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, response::Response};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 use tower::ServiceExt as _;
 
-use super::peer::Peer;
-
-use super::taken::Taken;
+use super::{
+    peer::Peer,
+    taken::Taken,
+    tls::{self, Tls},
+};
 
 /// After a failure to accept (no more file descriptors, usually) the next try waits.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
@@ -50,6 +57,7 @@ impl Default for Limits {
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
+    tls: Option<Arc<Tls>>,
     limits: Limits,
     stopped: watch::Receiver<bool>,
 ) {
@@ -84,21 +92,18 @@ pub(super) async fn serve(
                 request
             });
         let service = TowerToHyperService::new(named);
-        let connection = http
-            .serve_connection(TokioIo::new(Taken::new(socket, limits.unread_max)), service)
-            .with_upgrades();
         let stop = wait_for_stop(stopped.clone());
+        let (http, tls, limits) = (http.clone(), tls.clone(), limits.clone());
         connections.spawn(async move {
-            let (mut connection, stop) = (pin!(connection), pin!(stop));
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
+            let ended = match tls {
+                None => {
+                    let socket = Taken::new(socket, limits.unread_max);
+                    connection(&http, socket, service, stop).await
                 }
+                Some(tls) => encrypted(&http, socket, &tls, &limits, service, stop).await,
             };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+            if let Err(reason) = ended {
+                tracing::debug!(%reason, "a connection ended early");
             }
         });
     }
@@ -106,6 +111,73 @@ pub(super) async fn serve(
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(limits.goodbye_max, all).await.is_err() {
         tracing::warn!("some requests did not end in time and were cut");
+    }
+}
+
+/// What answers requests: the router, whichever layers are around it.
+trait Answers:
+    hyper::service::Service<
+        Request<Incoming>,
+        Response = Response,
+        Error = Infallible,
+        Future: Send,
+    > + Send
+    + 'static
+{
+}
+impl<S> Answers for S where
+    S: hyper::service::Service<
+            Request<Incoming>,
+            Response = Response,
+            Error = Infallible,
+            Future: Send,
+        > + Send
+        + 'static
+{
+}
+
+/// Requests and answers of one connection.
+async fn connection(
+    http: &http1::Builder,
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    service: impl Answers,
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let connection = http
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let (mut connection, stop) = (pin!(connection), pin!(stop));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| error.to_string())
+}
+
+/// The same where everything is encrypted, from within the time that a head has to arrive in.
+async fn encrypted(
+    http: &http1::Builder,
+    socket: TcpStream,
+    tls: &Tls,
+    limits: &Limits,
+    service: impl Answers,
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let greeting = async {
+        let told = |error: std::io::Error| error.to_string();
+        if !tls::is_tls(&socket).await.map_err(told)? {
+            return tls::refuse(socket).await.map_err(told).map(|()| None);
+        }
+        let socket = Taken::new(socket, limits.unread_max);
+        tls.acceptor().accept(socket).await.map_err(told).map(Some)
+    };
+    let greeted = tokio::time::timeout(limits.head_max, greeting).await;
+    match greeted.map_err(|_| "no handshake within its time".to_owned())?? {
+        Some(socket) => connection(http, socket, service, stop).await,
+        None => Ok(()),
     }
 }
 

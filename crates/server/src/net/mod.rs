@@ -27,6 +27,7 @@ mod server;
 mod shared;
 mod start;
 mod taken;
+mod tls;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -112,6 +113,9 @@ pub enum ServeError {
     DevNotLoopback(SocketAddr),
     #[error("server.admin_listen: `{0}` is no address; write 127.0.0.1:7118")]
     AdminAddress(String),
+    /// The certificate or its key.
+    #[error("{0}")]
+    Tls(String),
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]

@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
 };
 
 use parking_lot::{Mutex, RwLock};
+use syncline_core::config::ServerConfig;
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
     sync::{Mutex as AsyncMutex, mpsc, watch},
@@ -22,6 +24,7 @@ use super::{
     provider::Provider,
     readers::Readers,
     start::{Started, spawn_committer},
+    tls::{self, Tls},
 };
 use crate::Hub;
 
@@ -30,6 +33,7 @@ use crate::Hub;
 pub struct Server {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
+    is_encrypted: bool,
     notes: Vec<String>,
     limits: Limits,
     stop: watch::Sender<bool>,
@@ -56,6 +60,7 @@ impl Server {
         options: Options,
         limits: Limits,
     ) -> Result<Self, ServeError> {
+        let tls = open_tls(&options.config.server)?;
         let (listener, address) = bind(options.listen, options.dev).await?;
         let admin = match &options.config.server.admin_listen {
             Some(admin) => Some(bind_admin(admin, options.dev).await?),
@@ -126,9 +131,19 @@ impl Server {
         publish_to.send(publish).map_err(|_| died())?;
         let admin = admin.map(|(listener, _)| {
             let router = http::admin_router(Arc::clone(&shared));
-            listen::serve(listener, router, limits.clone(), stopped.clone())
+            listen::serve(
+                listener,
+                router,
+                tls.clone(),
+                limits.clone(),
+                stopped.clone(),
+            )
         });
-        let public = http::serve(listener, shared, limits.clone(), stopped);
+        let is_encrypted = tls.is_some();
+        if let Some(tls) = &tls {
+            tokio::spawn(tls::watch(Arc::downgrade(tls)));
+        }
+        let public = http::serve(listener, shared, tls, limits.clone(), stopped);
         let serving = tokio::spawn(async move {
             match admin {
                 Some(admin) => {
@@ -140,6 +155,7 @@ impl Server {
         Ok(Self {
             address,
             admin_address,
+            is_encrypted,
             notes,
             limits,
             stop,
@@ -153,6 +169,13 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Where it listens for operators, if that is a place of its own.
@@ -200,6 +223,23 @@ impl Server {
             Err(_) => Err(stopped(&"the storage is still busy")),
         }
     }
+}
+
+fn open_tls(server: &ServerConfig) -> Result<Option<Arc<Tls>>, ServeError> {
+    let (cert, key) = match (&server.tls_cert, &server.tls_key) {
+        (None, None) => return Ok(None),
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(_), None) => {
+            let sentence = "server.tls_cert needs server.tls_key: a file with the private key";
+            return Err(ServeError::Tls(sentence.to_owned()));
+        }
+        (None, Some(_)) => {
+            let sentence = "server.tls_key needs server.tls_cert: a file with the certificate";
+            return Err(ServeError::Tls(sentence.to_owned()));
+        }
+    };
+    let opened = Tls::open(Path::new(cert), Path::new(key));
+    opened.map(Some).map_err(ServeError::Tls)
 }
 
 async fn bind(address: SocketAddr, dev: bool) -> Result<(TcpListener, SocketAddr), ServeError> {

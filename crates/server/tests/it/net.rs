@@ -12,6 +12,7 @@ mod limits;
 mod poison;
 mod provider;
 mod stopping;
+mod tls;
 mod websocket;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

@@ -30,6 +30,8 @@ provider_issuer = "https://id.example.com/"
 provider_audience = "app"
 provider_jwks = "https://id.example.com/jwks.json"
 provider_secret_file = "/run/secrets/jwt"
+tls_cert = "/etc/tls/cert.pem"
+tls_key = "/etc/tls/key.pem"
 schema = "external"
 
 [tables.projects]
@@ -97,6 +99,8 @@ fn cf4_every_key_of_server_is_read() {
         provider_audience: Some("app".into()),
         provider_jwks: Some("https://id.example.com/jwks.json".into()),
         provider_secret_file: Some("/run/secrets/jwt".into()),
+        tls_cert: Some("/etc/tls/cert.pem".into()),
+        tls_key: Some("/etc/tls/key.pem".into()),
         managed: false,
     };
     assert_eq!(server, expected);
