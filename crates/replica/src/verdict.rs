@@ -15,7 +15,7 @@ use crate::{
     event::Event,
     meta::{
         acknowledged::{self, Acknowledged},
-        cursors,
+        cursors, ledger,
         outbox::{self, Doubt, Entry, Seq, State},
         settings::{self, Key},
         shadow::Shadow,
@@ -58,12 +58,26 @@ impl Work<'_> {
         }
         if was_parked {
             self.make_dirty(entry.seq)?;
+            self.show_again(entry.seq)?;
         }
         if planted!(AcceptedDroppedEarly)
             || cursors::newest(self.conn)?.is_some_and(|checkpoint| checkpoint >= version)
                 && self.has_arrived(version)?
         {
             self.finish(&entry, now)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what an accepted changeset wrote, which parking had taken back (spec OB2); but not in
+    /// rows that a page brought ahead of its checkpoint: they may have it already.
+    fn show_again(&mut self, seq: Seq) -> Result<(), ReplicaError> {
+        let checkpoint = cursors::newest(self.conn)?.unwrap_or(Version::ZERO);
+        for (t, key) in outbox::keys(self.conn, seq)? {
+            let known = ledger::version_of(self.conn, t, &key)?;
+            if known.is_none_or(|version| version <= checkpoint) {
+                self.refresh(t, key);
+            }
         }
         Ok(())
     }

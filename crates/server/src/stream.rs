@@ -343,6 +343,15 @@ impl Stream {
         self.last_checkpoint.plus_millis(CHECKPOINT_EVERY_MILLIS)
     }
 
+    /// Whether pages were read at a version that the stream has not come to: rows that were read
+    /// before anybody was told of the commit. Of an entry that has nothing for this reader the
+    /// stream would hear only with its next checkpoint.
+    pub(crate) fn is_behind_pages(&self) -> bool {
+        self.ended
+            .values()
+            .any(|(read_at, _)| *read_at > self.position)
+    }
+
     /// Ends what was sent so far with a checkpoint at the position.
     pub(crate) fn checkpoint(
         &mut self,

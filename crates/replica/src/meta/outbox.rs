@@ -17,7 +17,7 @@ pub(crate) use changes::{
     keys, move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable,
     set_insert_base, size, touching, waits_to_be_inserted, whole, without_op,
 };
-pub(crate) use doubt::{Doubt, ask_again, doubt_all, sealed_by};
+pub(crate) use doubt::{Doubt, ask_again, doubt_all, hold_younger, sealed_by};
 
 /// A changeset's place in the order of this file: never reused, never sent.
 pub(crate) type Seq = i64;

@@ -122,6 +122,8 @@ impl Replica {
         }
         if self.is_old_copy(&welcome)? {
             self.give_up_lease()?;
+            // The server is there, and takes it for another device the next time.
+            self.session.reconnect.succeeded();
             let message = "this file is an older copy of what the server knows of this device";
             self.session.close(OLD_COPY, message, true);
             return Ok(());
@@ -315,7 +317,7 @@ fn diverge(
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
     let conn = work.conn;
-    let mut resent = 0;
+    let mut again = Vec::new();
     let doubt = |version: Version| match version <= horizon {
         true => Doubt::Old,
         false if forked => Doubt::IfOld,
@@ -330,7 +332,7 @@ fn diverge(
         }
         entry.version = None;
         outbox::put(conn, &entry)?;
-        resent += 1;
+        again.push(entry.seq);
     }
     for Taken { kept, is_sound } in acknowledged::take_after(conn, common)? {
         if planted!(LostTailNotResent) {
@@ -374,11 +376,14 @@ fn diverge(
         }
         outbox::put(conn, &entry)?;
         work.make_dirty(kept.seq)?;
-        resent += 1;
+        again.push(kept.seq);
+    }
+    for seq in &again {
+        outbox::hold_younger(conn, *seq)?;
     }
     outbox::clamp_bases(conn, common)?;
     ledger::distrust_after(work, common)?;
-    Ok(resent)
+    Ok(again.len() as u64)
 }
 
 fn accepted_after(

@@ -77,7 +77,7 @@ impl Replica {
             if self.push_ready(now)? || self.session.in_flight.len() >= SEEDS_IN_FLIGHT {
                 return Ok(());
             }
-            if !is_loaded(&self.conn)? || !self.seed(now)? {
+            if !is_loaded(&self.conn)? || !(self.seed(now)? || self.push_stuck(now)?) {
                 return Ok(());
             }
             if self.session.passed_over {
@@ -188,6 +188,31 @@ impl Replica {
             }
         }
         Ok(false)
+    }
+
+    /// Where everything that is left waits for one another, the first goes all the same, and the
+    /// server judges it: of rows from before attaching that were edited since, one changeset may
+    /// reference what the next inserts, and so on until the first. Whether there was any.
+    fn push_stuck(&mut self, now: Timestamp) -> Result<bool, ReplicaError> {
+        let session = &self.session;
+        if !session.passed_over || !session.in_flight.is_empty() || !session.again.is_empty() {
+            return Ok(false);
+        }
+        let mut after = 0;
+        loop {
+            let entries = outbox::in_state(&self.conn, State::Sealed, after, LOOKED_AT)?;
+            let Some(last) = entries.last() else {
+                return Ok(false);
+            };
+            after = last.seq;
+            for entry in entries {
+                let depends = outbox::depends(&self.conn, entry.seq)?;
+                if depends.iter().all(|(_, state, _)| *state != State::Sealed) {
+                    self.push(&entry, now)?;
+                    return Ok(true);
+                }
+            }
+        }
     }
 
     fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {

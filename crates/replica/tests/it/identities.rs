@@ -6,7 +6,7 @@ use syncline_core::{
     ChangesetId, DeviceId, Lease,
     wire::{ClientMessage, Hello, decode_client},
 };
-use syncline_replica::Event;
+use syncline_replica::{Event, OLD_COPY};
 
 use crate::{
     authority::Authority,
@@ -167,6 +167,38 @@ fn se2_a_backup_made_within_the_last_session_is_an_old_copy() {
     std::fs::copy(&backup, &path).unwrap();
     restored.sync(&mut server);
     assert_eq!(restored.events.iter().filter(forked).count(), 1);
+}
+
+/// The server has just answered: nothing is to be waited for, however long it was away before.
+#[test]
+fn se22_a_file_that_turns_out_to_be_an_old_copy_connects_again_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, backup) = (dir.path().join("app.db"), dir.path().join("backup.db"));
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    std::fs::copy(&path, &backup).unwrap();
+    device.write("INSERT INTO notes VALUES(1, 'not in the backup')");
+    device.sync(&mut server);
+
+    for seed in 0..20 {
+        let file = dir.path().join(format!("restored{seed}.db"));
+        std::fs::copy(&backup, &file).unwrap();
+        let mut restored = Device::open(rusqlite::Connection::open(&file).unwrap(), 7 + seed);
+        restored.now = device.now;
+        for _ in 0..12 {
+            restored.disconnect();
+        }
+        let before = server.backup();
+        restored.connect();
+        restored.upload(&mut server);
+        server.restore(before);
+        let welcome = restored.link.as_mut().unwrap().out.pop_front().unwrap();
+        restored.replica.handle(&welcome, restored.now).unwrap();
+        assert_eq!(restored.replica.closing().unwrap().code, OLD_COPY);
+        let again = restored.disconnect().unwrap();
+        assert!(again <= restored.now.plus_millis(250), "{again:?}");
+    }
 }
 
 #[test]

@@ -428,6 +428,47 @@ fn ob9_edits_of_rows_that_are_taken_away_are_parked() {
     device.assert_equal(&server);
 }
 
+/// Its answer was lost with the connection, and the rows of what it depends on with a grant.
+#[test]
+fn ob2_what_is_accepted_after_it_was_parked_is_shown_before_its_checkpoint() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, row| match &row.0[0] {
+        Value::Text(id) if id.starts_with('x') && table.name == "lists" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    server.granted = [HOME, AWAY].into();
+    server.write(&[("lists", vec!["x1".into(), "of others".into()])]);
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    device.disconnect();
+    device.write("UPDATE lists SET name = 'mine' WHERE id = 'x1'");
+    device.write(
+        "UPDATE lists SET name = 'mine, too' WHERE id = 'x1';
+         INSERT INTO lists VALUES('l1', 'here')",
+    );
+    device.seal();
+    device.push_lost(&mut server);
+    server.granted.remove(&AWAY);
+    device.connect();
+    device.upload(&mut server);
+    while device.outbox() != "pp" {
+        assert!(device.download(), "the rows go: {}", device.outbox());
+        device.upload(&mut server);
+    }
+    assert_eq!(device.query("SELECT id FROM lists"), "");
+    while device.outbox() != "aa" {
+        assert!(
+            device.download(),
+            "both are in the log: {}",
+            device.outbox()
+        );
+    }
+    assert_eq!(device.query("SELECT id FROM lists"), "l1");
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    device.assert_equal(&server);
+}
+
 #[test]
 fn ob10_a_taken_integer_key_is_changed_with_its_references() {
     const TABLES: &str = "

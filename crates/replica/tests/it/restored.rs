@@ -1,7 +1,9 @@
 //! A server that went back to an earlier state (docs/spec/outbox.md, OB4).
 
+use syncline_core::{Change, Op, wire::code};
+
 use crate::{
-    authority::Authority,
+    authority::{Authority, refusal},
     device::{Device, SCHEMA, schema},
 };
 
@@ -72,5 +74,32 @@ fn ob4_what_is_below_the_horizon_is_not_asked_for_again() {
     device.sync(&mut server);
     assert_eq!(device.pushed().len(), 0);
     assert_eq!(device.outbox(), "");
+    device.assert_equal(&server);
+}
+
+/// What counted as accepted may be refused by a restored server, and what was written on top of it
+/// since goes with it.
+#[test]
+fn ob5_what_was_written_on_what_is_asked_about_again_is_held_back_with_it() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.write("INSERT INTO lists VALUES('l1', 'one')");
+    device.sync(&mut server);
+    let backup = server.backup();
+    device.write("INSERT INTO lists VALUES('l2', 'two')");
+    push_until_accepted(&mut device, &mut server);
+    device.disconnect();
+    device.write("UPDATE lists SET name = 'due' WHERE id = 'l2'");
+    device.write("UPDATE lists SET name = 'uno' WHERE id = 'l1'");
+    device.seal();
+    server.restore(backup);
+    server.judge = Box::new(|changeset| {
+        let is_insert = |change: &Change| matches!(change.op, Op::Insert(_));
+        let found = changeset.changes.iter().any(is_insert);
+        found.then(|| refusal(code::FORBIDDEN, false))
+    });
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["forbidden", "depends_on"]);
+    assert_eq!(device.query("SELECT * FROM lists"), "l1|uno");
     device.assert_equal(&server);
 }

@@ -69,3 +69,28 @@ fn sl12_a_refused_row_from_before_attaching_holds_only_what_needs_it() {
 fn sl12_a_refused_row_is_found_where_nobody_names_it() {
     check(false);
 }
+
+/// Edited before the first contact, rows from before attaching go with their edits: one references
+/// what the next inserts, and the last builds on the first.
+#[test]
+fn se16_what_waits_for_one_another_in_a_circle_is_sent_all_the_same() {
+    let rows = "INSERT INTO lists VALUES('l1', 'a'), ('l2', 'b'), ('l3', 'c');";
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(&format!("{SCHEMA} {rows}"), 1);
+    device.write(
+        "UPDATE lists SET name = 'd' WHERE id = 'l1';
+         INSERT INTO items(id, list) VALUES('i1', 'l2');",
+    );
+    device.write(
+        "UPDATE lists SET name = 'e' WHERE id = 'l2';
+         INSERT INTO items(id, list) VALUES('i2', 'l3');",
+    );
+    device.write(
+        "UPDATE lists SET name = 'f' WHERE id = 'l1';
+         UPDATE lists SET name = 'g' WHERE id = 'l3';",
+    );
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(server.rows.len(), 5);
+    device.assert_equal(&server);
+}

@@ -98,10 +98,11 @@ impl Session {
             Phase::Streaming(stream) => {
                 self.out.has_credit()
                     && (stream.has_pages_to_read()
-                        || matches!(
-                            self.context.recent.after(stream.position(), 1),
-                            After::TooOld
-                        ))
+                        || match self.context.recent.after(stream.position(), 1) {
+                            After::TooOld => true,
+                            After::UpToDate => stream.is_behind_pages(),
+                            After::Entries(_) => false,
+                        })
             }
             Phase::AwaitHello | Phase::Opening(_) | Phase::AwaitLoad(_) | Phase::Closed => false,
         }
@@ -120,7 +121,18 @@ impl Session {
             vec![unfinished]
         } else {
             let (position, tag) = (stream.position(), stream.tag());
+            let is_behind = stream.is_behind_pages();
             match self.context.recent.after(position, ENTRIES_AT_ONCE) {
+                After::UpToDate if is_behind => {
+                    let read = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
+                    if !continues(tag, &read) {
+                        self.go_away(FORGOTTEN, 1);
+                        return Ok(true);
+                    }
+                    let device = self.device;
+                    let of_others = |entry: &Arc<LogEntry>| entry.device != device;
+                    read.into_iter().take_while(of_others).collect()
+                }
                 After::UpToDate => return Ok(true),
                 After::Entries(entries) => entries,
                 After::TooOld => {

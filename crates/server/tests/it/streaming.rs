@@ -304,6 +304,28 @@ fn se12_a_part_read_ahead_of_the_stream_waits_for_it() {
     assert_eq!(client.checkpoints().last().expect("an end").loading, 0);
 }
 
+/// A page shows what is committed, also before the sessions are told of it; and of a commit that
+/// has nothing for this reader nobody ever tells.
+#[test]
+fn se12_a_part_read_ahead_of_the_stream_does_not_wait_for_being_told() {
+    let mut bed = Bed::new();
+    note(&mut bed, "ada", 1, "one");
+    let mut client = Client::new(&mut bed, "ada");
+    client.hello.credit = 1;
+    client.greet(&mut bed);
+    let unheard = bed.world.push("ben/other", |draw| {
+        draw.insert("notes", Value::Integer(2), &[("body", "ben's".into())])
+    });
+    client.credit(&mut bed, PLENTY);
+    let last = client.checkpoints().pop().expect("an end");
+    assert_eq!((last.loading, last.caught_up), (0, true));
+    assert_eq!(last.cursor.version, unheard.version());
+    assert!(
+        !client.session.needs_storage(),
+        "nothing is left to be read"
+    );
+}
+
 #[test]
 fn se13_a_checkpoint_comes_after_two_thousand_records() {
     let mut bed = Bed::new();

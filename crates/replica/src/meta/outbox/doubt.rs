@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use syncline_core::{Hlc, Timestamp, Version};
 
-use super::WRITING;
+use super::{READING, Seq, WRITING};
 use crate::{db::Doing, error::ReplicaError};
 
 /// Whether a changeset may be in the server's log under an id that it has forgotten.
@@ -65,10 +65,34 @@ pub(crate) fn doubt_all(
 /// since may have lost it although it knows our cursor. One that has it says so again, unless it
 /// is too old for its id to be known (spec OB4).
 pub(crate) fn ask_again(conn: &Connection, horizon: Version) -> Result<(), ReplicaError> {
+    let asked: Vec<Seq> = conn
+        .prepare_cached("SELECT seq FROM syncline_outbox WHERE state = 1 AND version > ?1")
+        .and_then(|mut s| {
+            let seqs = s.query_map([horizon.0.cast_signed()], |row| row.get(0));
+            seqs.and_then(Iterator::collect)
+        })
+        .doing(READING)?;
     conn.prepare_cached("UPDATE syncline_outbox SET state = 0 WHERE state = 1 AND version > ?1")
         .and_then(|mut s| s.execute([horizon.0.cast_signed()]))
-        .map(drop)
-        .doing(WRITING)
+        .doing(WRITING)?;
+    asked
+        .into_iter()
+        .try_for_each(|seq| hold_younger(conn, seq))
+}
+
+/// What was written on top of a changeset that counted as accepted depends on it again, for it
+/// may be refused now (spec OB5).
+pub(crate) fn hold_younger(conn: &Connection, seq: Seq) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO syncline_depends(seq, on_seq)
+         SELECT younger.seq, c.seq FROM syncline_changes c
+         JOIN syncline_changes younger ON younger.t = c.t AND younger.key = c.key
+         JOIN syncline_outbox o ON o.seq = younger.seq
+         WHERE c.seq = ?1 AND younger.seq > c.seq AND o.state = 0",
+    )
+    .and_then(|mut s| s.execute([seq]))
+    .map(drop)
+    .doing(WRITING)
 }
 
 /// The latest reading of a changeset that can be in the log at the horizon: a clock may run ahead
