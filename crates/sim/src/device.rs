@@ -38,6 +38,8 @@ pub(crate) struct Device {
     pub(crate) checkpoint: Version,
     /// Whether the checkpoint may go back: the server lost its end, or this file is an old copy.
     pub(crate) may_go_back: bool,
+    /// The server was restored since it was last heard.
+    pub(crate) has_lost_server: bool,
     pub(crate) patience: Patience,
     /// It dies between what it does next and what it sends of it.
     pub(crate) dies_before_transmit: bool,
@@ -121,6 +123,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: false,
+            has_lost_server: false,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -154,6 +157,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: true,
+            has_lost_server: self.has_lost_server,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,

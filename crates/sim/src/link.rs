@@ -28,6 +28,16 @@ impl Link {
         }
     }
 
+    pub(crate) fn heal(&mut self, now: Timestamp) {
+        self.up.heal(now);
+        self.down.heal(now);
+    }
+
+    pub(crate) fn falls_ill(&mut self) {
+        self.up.falls_ill();
+        self.down.falls_ill();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.up.frames.is_empty() && self.down.frames.is_empty()
     }
@@ -39,6 +49,8 @@ pub(crate) struct Lane {
     frames: VecDeque<(Timestamp, Vec<u8>)>,
     last: Timestamp,
     slow_ms: u64,
+    /// No frame takes longer than most of them do.
+    is_even: bool,
     /// What would arrive in between arrives at its end.
     stall: Option<(Timestamp, Timestamp)>,
 }
@@ -49,6 +61,7 @@ impl Lane {
             frames: VecDeque::new(),
             last: Timestamp(0),
             slow_ms,
+            is_even: false,
             stall: None,
         }
     }
@@ -58,13 +71,24 @@ impl Lane {
         self.stall = Some((from, until));
     }
 
-    /// What is stalled arrives.
-    pub(crate) fn heal(&mut self) {
+    /// What is stalled arrives, and nothing takes much longer than the rest until
+    /// [`Lane::falls_ill`].
+    pub(crate) fn heal(&mut self, now: Timestamp) {
         self.stall = None;
+        self.is_even = true;
+        self.last = self.last.min(now.plus_millis(self.slow_ms));
+        for (at, _) in &mut self.frames {
+            *at = (*at).min(self.last);
+        }
+    }
+
+    /// Frames may take long again.
+    pub(crate) fn falls_ill(&mut self) {
+        self.is_even = false;
     }
 
     pub(crate) fn send(&mut self, frame: Vec<u8>, now: Timestamp, rng: &mut Rng) {
-        let delay = if rng.percent(5) {
+        let delay = if rng.percent(5) && !self.is_even {
             rng.below(50 * self.slow_ms)
         } else {
             rng.below(self.slow_ms)

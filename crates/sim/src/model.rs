@@ -262,6 +262,15 @@ impl Model {
         }
     }
 
+    /// What the server does not have of `author`'s may be lost.
+    pub(crate) fn forgive_missing(&mut self, author: &str) {
+        let newest = self.history.last_key_value();
+        for (id, step) in self.steps.iter_mut().filter(|(_, s)| s.author == author) {
+            let name = ("steps", format!("'{id}'"));
+            step.may_be_lost |= !newest.is_some_and(|(_, m)| m.truth.rows.contains_key(&name));
+        }
+    }
+
     /// What waits on this device is given up.
     pub(crate) fn discarded(&mut self, changeset: &QueuedChangeset) {
         for id in steps_of(changeset) {

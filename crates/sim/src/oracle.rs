@@ -10,9 +10,10 @@ use std::{
 use anyhow::bail;
 use rusqlite::Connection;
 use syncline_core::{
-    Change, ColumnEdit, ColumnNumber, DeviceId, Edit, Lease, Op, TableNumber, Value,
+    Change, ColumnEdit, ColumnNumber, Edit, Op, TableNumber, Value,
     wire::{LostEdit, PushResult, Verdict, code},
 };
+use syncline_server::SessionId;
 use syncline_store::{LogEntry, Submission};
 
 use self::winner::Winners;
@@ -34,7 +35,7 @@ pub(crate) struct Oracle {
     pub(crate) columns: Columns,
     pub(crate) winners: Winners,
     /// What was refused on each connection and not accepted since.
-    refused: BTreeMap<(DeviceId, Option<Lease>), BTreeSet<u64>>,
+    refused: BTreeMap<SessionId, BTreeSet<u64>>,
 }
 
 impl Oracle {
@@ -45,10 +46,11 @@ impl Oracle {
         model: &Model,
         database: &Connection,
     ) -> anyhow::Result<()> {
-        for (submission, result) in done.submissions.iter().zip(&done.results) {
+        let both = done.submissions.iter().zip(&done.results);
+        for (session, (submission, result)) in done.sessions.iter().zip(both) {
             // What the log had already is answered as it was then.
             let is_new = done.log.iter().any(|entry| entry.changeset == result.id);
-            self.judge_causes(submission, result, is_new)?;
+            self.judge_causes(*session, submission, result, is_new)?;
             self.judge_gone(submission, result, model)?;
         }
         let step = model.last_step();
@@ -90,12 +92,12 @@ impl Oracle {
     /// Nothing is accepted before what it builds on.
     fn judge_causes(
         &mut self,
+        session: SessionId,
         submission: &Submission,
         result: &PushResult,
         is_new: bool,
     ) -> anyhow::Result<()> {
-        let connection = (submission.device, submission.lease);
-        let refused = self.refused.entry(connection).or_default();
+        let refused = self.refused.entry(session).or_default();
         let changeset = &submission.changeset;
         match &result.verdict {
             Verdict::Accepted(_) => {

@@ -156,6 +156,8 @@ struct World {
     device_copies: Vec<(usize, Connection, Timestamp)>,
     next_id: u64,
     happened: u64,
+    /// Faults have ended, and everything comes to rest.
+    is_resting: bool,
 }
 
 impl World {
@@ -184,6 +186,7 @@ impl World {
             device_copies: Vec::new(),
             next_id: 0,
             happened: 0,
+            is_resting: false,
             rng,
         };
         let plan = world.plan.clone();

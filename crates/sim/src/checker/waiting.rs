@@ -22,7 +22,7 @@ const SUBSETS_MAX: usize = 8;
 pub(crate) struct Sent {
     /// Only what was sent whole: by device and id.
     content: BTreeMap<(String, ChangesetId), Vec<String>>,
-    /// How often each was sent, and whether a file that was no old copy began to send it.
+    /// How often each was sent, and whether a file that knew all it had sent began to send it.
     times: BTreeMap<ChangesetId, (u32, bool)>,
 }
 
@@ -37,6 +37,14 @@ impl Sent {
         if let Ok(changeset) = decode_changeset(&push.body) {
             let content = content(changeset.changes.iter());
             self.content.insert((device.to_owned(), push.id), content);
+        }
+    }
+
+    /// A file with this queue was given a new device id: it may be a copy, and nobody can tell it
+    /// what of that another file has sent (spec OB8).
+    pub(crate) fn doubt(&mut self, queue: &[QueuedChangeset]) {
+        for changeset in queue {
+            self.times.entry(changeset.id).or_insert((0, false)).1 = false;
         }
     }
 

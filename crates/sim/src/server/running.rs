@@ -47,8 +47,10 @@ pub(crate) struct Committed {
     pub(crate) head: Version,
     /// What the server's clock showed.
     pub(crate) now: Timestamp,
-    /// What was judged, in the order of the results, and what it added to the log.
+    /// What was judged, in the order of the results, by whom it was pushed, and what it added to
+    /// the log.
     pub(crate) submissions: Vec<Submission>,
+    pub(crate) sessions: Vec<SessionId>,
     pub(crate) log: Vec<Arc<LogEntry>>,
 }
 
@@ -264,7 +266,7 @@ impl Running {
         // Where it dies now, what was answered to nobody is in the log all the same.
         if !self.dies_at(CrashPoint::Committed) {
             self.handover = Some(Handover {
-                answers: ids.into_iter().zip(outcome.results.clone()).collect(),
+                answers: ids.iter().copied().zip(outcome.results.clone()).collect(),
                 entries: outcome.entries.clone(),
                 head: outcome.head,
             });
@@ -272,6 +274,7 @@ impl Running {
         Ok(Committed {
             results: outcome.results,
             head: outcome.head.map_or(self.last_head, |head| head.version),
+            sessions: ids,
             submissions,
             log: outcome.entries,
             now,

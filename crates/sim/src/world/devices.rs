@@ -94,7 +94,11 @@ impl World {
         };
         let name = self.devices[i].name.clone();
         self.say(format!("{name} connects as {session:?}"));
-        self.devices[i].link = Some(Link::new(session, self.plan.slow_ms));
+        let mut link = Link::new(session, self.plan.slow_ms);
+        if self.is_resting {
+            link.heal(now);
+        }
+        self.devices[i].link = Some(link);
         self.call(i, Replica::connect)
     }
 
@@ -164,13 +168,25 @@ impl World {
             }
             Event::Rekeyed { .. } => self.model.sent.forget(&device.name),
             Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
-            Event::Connected { .. }
+            Event::Connected { forked: true, .. } => {
+                let queue = device.replica.as_ref().map(|r| r.queue(None, usize::MAX));
+                self.model
+                    .sent
+                    .doubt(&queue.transpose()?.unwrap_or_default());
+            }
+            // Of a cursor that the horizon has passed no server can say that it never gave it:
+            // what it lost before is lost (spec OB4).
+            Event::Resynced => {
+                if device.has_lost_server && device.checkpoint < self.model.horizon {
+                    self.model.forgive_missing(&device.name);
+                }
+            }
+            Event::Connected { forked: false, .. }
             | Event::EditLost { .. }
             | Event::ConflictOpened { .. }
             | Event::ConflictResolved { .. }
             | Event::Live { .. }
             | Event::Diverged { .. }
-            | Event::Resynced
             | Event::AccessLost { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
@@ -203,6 +219,7 @@ impl World {
         let is_of_now =
             replica.status()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
         device.may_go_back &= !is_of_now;
+        device.has_lost_server &= !is_of_now;
         device.checkpoint = version;
         self.say(format!("{} is at {version:?}", self.devices[i].name));
         self.model.check_device(&self.devices[i], version).map(drop)

@@ -259,6 +259,7 @@ impl World {
         self.say(format!("the server went back to {version:?}"));
         for device in &mut self.devices {
             device.may_go_back = true;
+            device.has_lost_server = true;
         }
         Ok(())
     }

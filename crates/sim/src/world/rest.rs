@@ -24,8 +24,7 @@ impl World {
             self.devices[i].dies_before_transmit = false;
             self.devices[i].cut_at = None;
             if let Some(link) = &mut self.devices[i].link {
-                link.up.heal();
-                link.down.heal();
+                link.heal(self.now);
             }
             let is_dark = self.devices[i]
                 .link
@@ -35,16 +34,22 @@ impl World {
                 self.cut(i)?;
             }
         }
+        self.is_resting = true;
         let until = self.now.plus_millis(REST_WITHIN_MS);
         loop {
             self.advance(self.now.plus_millis(LOOK_EVERY_MS))?;
             let Some(unrest) = self.unrest()? else {
-                return Ok(());
+                break;
             };
             if self.now > until {
                 bail!("{unrest}");
             }
         }
+        self.is_resting = false;
+        for link in self.devices.iter_mut().filter_map(|d| d.link.as_mut()) {
+            link.falls_ill();
+        }
+        Ok(())
     }
 
     fn unrest(&mut self) -> anyhow::Result<Option<String>> {
