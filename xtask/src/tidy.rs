@@ -9,6 +9,7 @@ mod documents;
 mod modules;
 mod planted;
 mod requirements;
+mod security;
 mod sources;
 mod spec;
 
@@ -20,7 +21,7 @@ use anyhow::Result;
 /// The name of a check, what it looks for, and the check.
 type Check = (&'static str, &'static str, fn(&Path) -> Result<Vec<String>>);
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     (
         "arrows",
         "crates depend only as ARCHITECTURE.md allows",
@@ -46,6 +47,11 @@ const CHECKS: [Check; 7] = [
         "requirements",
         "every requirement is listed, what it names exists",
         requirements::check,
+    ),
+    (
+        "security",
+        "every threat has a test that exists or says what is open",
+        security::check,
     ),
     (
         "documents",
@@ -138,6 +144,11 @@ mod tests {
     #[test]
     fn requirements_name_what_exists() {
         assert_none(requirements::check(&repo::root()));
+    }
+
+    #[test]
+    fn threats_name_tests_that_exist() {
+        assert_none(security::check(&repo::root()));
     }
 
     #[test]

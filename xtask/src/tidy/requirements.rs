@@ -27,7 +27,7 @@ pub(super) fn check(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Why what `code` names does not exist; `None` if it does, or is no name of ours.
-fn missing(root: &Path, rules: &BTreeSet<RuleId>, code: &str) -> Option<String> {
+pub(super) fn missing(root: &Path, rules: &BTreeSet<RuleId>, code: &str) -> Option<String> {
     if let Some(id) = RuleId::parse(code) {
         return (!rules.contains(&id)).then(|| format!("docs/spec has no rule {id}"));
     }
@@ -107,7 +107,7 @@ fn requirement(cell: &str) -> Option<(usize, usize)> {
 }
 
 /// What stands between backticks.
-fn code(cell: &str) -> impl Iterator<Item = &str> {
+pub(super) fn code(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 

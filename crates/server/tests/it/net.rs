@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod crawl;
 mod devices;
 mod exchange;
 mod explain;

@@ -11,6 +11,7 @@ use aws_lc_rs::{
     rsa::{KeyPair, KeySize},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use serde_json::{Value, json};
 use tokio::{
@@ -355,5 +356,61 @@ async fn ac13_a_provider_that_is_half_configured_is_a_mistake() {
         };
         let error = Net::try_start(wish).await.err().expect("a mistake");
         assert!(error.to_string().contains("server.provider_"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn ac13_tokens_signed_with_the_providers_secret_are_taken_and_forged_ones_are_not() {
+    const KEY: &[u8] = b"a secret of thirty-two bytes or more";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
+    std::fs::write(&file, KEY).expect("the secret");
+    let file = file.display().to_string();
+    let net = Net::start_with(Wish {
+        server: Box::new(move |server| {
+            server.provider_issuer = Some(ISSUER.into());
+            server.provider_audience = Some("app".into());
+            server.provider_secret_file = Some(file);
+        }),
+        ..Wish::default()
+    })
+    .await;
+    let signed = |algorithm: Algorithm, key: &[u8], claims: &Value| {
+        let header = Header::new(algorithm);
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(key)).expect("a token")
+    };
+    let good = signed(Algorithm::HS256, KEY, &claims());
+    let (status, user) = asked(&net, &good).await;
+    assert_eq!((status, &user["id"]), (200, &json!("ana")), "{user}");
+    assert_eq!(user["claims"]["role"], "editor");
+
+    let mut forged = vec![
+        (
+            "another secret",
+            signed(
+                Algorithm::HS256,
+                b"another secret of thirty-two bytes!",
+                &claims(),
+            ),
+        ),
+        ("another hash", signed(Algorithm::HS512, KEY, &claims())),
+        ("no secret", signed(Algorithm::HS256, b"", &claims())),
+        ("another user", good.replace('.', "..")),
+    ];
+    for (name, value) in [
+        ("aud", json!("other")),
+        ("iss", json!("https://evil.test/")),
+        ("exp", json!(1)),
+        ("sub", Value::Null),
+    ] {
+        forged.push((name, signed(Algorithm::HS256, KEY, &with(name, value))));
+    }
+    let (_, rest) = good.split_once('.').expect("three parts");
+    let (payload, _) = rest.split_once('.').expect("three parts");
+    let none = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    forged.push(("none", format!("{none}.{payload}.")));
+    for (what, token) in forged {
+        let (status, answer) = asked(&net, &token).await;
+        assert_eq!(status, 401, "{what}: {answer}");
     }
 }
