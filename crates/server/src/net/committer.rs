@@ -6,7 +6,7 @@ use std::{
 
 use futures_util::FutureExt;
 use syncline_core::{
-    DeviceId, DeviceName, Timestamp, UserId, Version,
+    DeviceId, DeviceName, Op, Timestamp, UserId, Version,
     config::Config,
     wire::{Hello, PushResult, Refusal, Verdict, code},
 };
@@ -17,7 +17,7 @@ use syncline_store::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, clock, metrics, presence::Presence};
+use super::{Backend, accounts::Refused, clock, metrics, presence::Presence};
 use crate::session::{Opened, SessionContext};
 
 /// Requests that may wait; a session that finds the queue full waits itself.
@@ -78,6 +78,8 @@ pub(crate) enum News<'a> {
     Opened(&'a Arc<Presence>, DeviceId),
     /// Sessions of this device have to end.
     Deregistered(DeviceId),
+    /// What rules refused.
+    Refused(Vec<Refused>),
 }
 
 pub(crate) type Publish = Box<dyn Fn(News<'_>) + Send>;
@@ -195,7 +197,37 @@ impl<B: Backend> Committer<B> {
         metrics::committed(submissions.len(), refused, &outcome.entries, took);
         // Published first: a checkpoint for the acknowledged version can follow at once.
         (self.publish)(News::Group(&outcome));
+        let refused = self.refused_by_rules(submissions, &outcome.results);
+        if !refused.is_empty() {
+            (self.publish)(News::Refused(refused));
+        }
         Ok(outcome.results)
+    }
+
+    fn refused_by_rules(&self, submissions: &[Submission], results: &[PushResult]) -> Vec<Refused> {
+        let both = submissions.iter().zip(results);
+        let refused = both.filter_map(|(submission, result)| {
+            let Verdict::Refused(refusal) = &result.verdict else {
+                return None;
+            };
+            if refusal.code != code::FORBIDDEN {
+                return None;
+            }
+            let at = usize::try_from(refusal.change?).ok()?;
+            let change = submission.changeset.changes.get(at)?;
+            let table = self.context.schema().by_number(change.table)?;
+            let user = submission.identity.user.as_ref();
+            Some(Refused {
+                user: user.map_or_else(String::new, |user| user.0.clone()),
+                table: table.name.clone(),
+                action: match change.op {
+                    Op::Insert(_) => "create",
+                    Op::Update(_) => "update",
+                    Op::Delete => "delete",
+                },
+            })
+        });
+        refused.collect()
     }
 
     async fn open(&mut self, hello: &Hello, user: UserId) -> Result<Opened, Refusal> {

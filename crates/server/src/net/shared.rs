@@ -234,6 +234,11 @@ impl<B: Backend> Shared<B> {
                     accounts.device_deregistered(device);
                 }
             }
+            News::Refused(refused) => {
+                if let Some(accounts) = &self.accounts {
+                    accounts.refused(refused);
+                }
+            }
             News::Context(context) => {
                 *self.context.write() = Arc::clone(context);
                 self.begin_again();

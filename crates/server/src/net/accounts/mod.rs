@@ -11,6 +11,7 @@ mod mail;
 pub mod password;
 mod recovery;
 mod refresh;
+mod refusals;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -31,6 +32,7 @@ use syncline_store::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::refusals::Refused;
 pub(crate) use self::{
     keys::{ACCESS_TTL, login_of},
     watch::watch,
@@ -40,6 +42,7 @@ use self::{
     mail::{Letter, Mailer},
     password::{Busy, Hasher},
     refresh::Renewed,
+    refusals::Refusals,
     throttle::Throttle,
     watch::{Ended, Told},
 };
@@ -102,6 +105,7 @@ pub(crate) struct Accounts {
     ended: Mutex<Ended>,
     /// What the committer told of devices, to be written down at the next look.
     told: Mutex<Vec<Told>>,
+    refusals: Mutex<Refusals>,
     look: Notify,
     hasher: Hasher,
     throttle: Throttle,
@@ -137,6 +141,7 @@ impl Accounts {
             keys: RwLock::new(keys),
             ended: Mutex::default(),
             told: Mutex::default(),
+            refusals: Mutex::default(),
             look: Notify::new(),
             hasher: Hasher::new()?,
             throttle: Throttle::default(),

@@ -112,6 +112,7 @@ pub(crate) async fn watch<B: Backend>(shared: Weak<Shared<B>>) {
                 accounts.upkeep(now)?;
             }
             accounts.write_told(now)?;
+            accounts.write_refusals(now)?;
             accounts.look_for_ended(now)
         });
         let Some(shared) = shared.upgrade() else {

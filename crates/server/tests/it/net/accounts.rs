@@ -498,3 +498,46 @@ async fn ac11_a_page_of_another_origin_opens_no_session_and_reads_no_answer() {
     assert!(!answer.headers().contains_key("access-control-allow-origin"));
     assert_eq!(answer.headers()["cache-control"], "no-store");
 }
+
+#[tokio::test]
+async fn ac15_what_rules_refuse_is_in_the_audit_log_without_the_row() {
+    let net = Net::start().await;
+    let push = async |user: &str, key: u128, change: Value| {
+        let request = net.post("/v1/push", user);
+        let request = request.header("Idempotency-Key", format!("{key:032x}"));
+        let answer = request.json(&json!({ "changes": [change] })).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    let project = json!({ "op": "insert", "table": "projects", "row": { "id": "p", "name": "x" } });
+    assert_eq!(push("ana", 1, project).await, 200);
+    let row = json!({ "id": "canary-id", "project_id": "p", "user_id": "canary-value", "role": "editor" });
+    let member = json!({ "op": "insert", "table": "members", "row": row });
+    for key in 2..22 {
+        assert_ne!(push("eve", key, member.clone()).await, 200);
+    }
+    let records = || {
+        let want = AuditWant {
+            kind: Some("refused".into()),
+            max: 100,
+            ..Default::default()
+        };
+        transact(&net.store(), |records| records.audit(&want)).expect("it reads")
+    };
+    let found = tokio::time::timeout(SOON, async {
+        while records().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        records()
+    });
+    let found = found.await.expect("it is written");
+    assert_eq!(found.len(), 1, "a flood is one record: {found:?}");
+    let event = &found[0].event;
+    assert_eq!(event.actor, "eve");
+    assert!(
+        event.detail.starts_with("create in members by the rules"),
+        "{event:?}"
+    );
+    assert!(!format!("{event:?}").contains("canary"), "{event:?}");
+    let whole = transact(&net.store(), audit::verify).expect("it reads");
+    assert!(matches!(whole, Verified::Whole(_)));
+}
