@@ -5,12 +5,15 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use syncline::engine::Notice;
-use syncline_replica::{Event, Status};
+use syncline_replica::{Event, Status, Wiped};
 
 use crate::output::{Output, counted, grouped};
 
 const SPINNER: &str = "{spinner} {msg}";
 const BAR: &str = "{spinner} {msg} {bar:30} {percent:>3} % {eta}";
+
+/// Unsent rows named in one sentence.
+const ROWS_NAMED: usize = 10;
 
 /// Shows how far a run has come.
 pub(crate) struct Progress {
@@ -60,6 +63,7 @@ impl Progress {
                 }
                 None
             }
+            Notice::Wiped(wiped) => Some(wiped_sentence(wiped)),
             Notice::Disconnected { error, .. } => {
                 self.say("not connected, trying again");
                 let first = !std::mem::replace(&mut self.is_cut, true);
@@ -75,6 +79,12 @@ impl Progress {
             Notice::Sending => json!({
                 "type": "sending", "waiting": status.waiting, "accepted": status.accepted,
                 "rows": rows_sent(status), "rows_total": (self.to_seed > 0).then_some(self.to_seed),
+            }),
+            Notice::Wiped(wiped) => json!({
+                "type": "wiped", "rows": wiped.rows, "unsent": wiped.unsent,
+                "unsent_rows": wiped.unsent_rows.iter()
+                    .map(|(table, key)| json!({ "table": table, "key": key.to_string() }))
+                    .collect::<Vec<_>>(),
             }),
             Notice::Disconnected { error, pause } => json!({
                 "type": "disconnected", "code": error.code(), "message": error.to_string(),
@@ -117,6 +127,27 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+fn wiped_sentence(wiped: &Wiped) -> String {
+    let mut sentence = format!(
+        "wiped, as this device's user asked: {} removed from this file",
+        counted(wiped.rows, "row")
+    );
+    if wiped.unsent > 0 {
+        let rows = wiped.unsent_rows.iter().take(ROWS_NAMED);
+        let rows: Vec<String> = rows.map(|(table, key)| format!("{table} {key}")).collect();
+        let more = match wiped.unsent_rows.len().saturating_sub(rows.len()) {
+            0 => String::new(),
+            more => format!(" and {} more", grouped(more as u64)),
+        };
+        sentence += &format!(
+            ", and {} that was not sent: {}{more}",
+            counted(wiped.unsent, "changeset"),
+            rows.join(", ")
+        );
+    }
+    sentence
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -7,7 +7,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use syncline_core::{
-    DeviceId, RowKey, Version,
+    DeviceId, Lease, RowKey, Version,
     wire::{Refusal, RowBody, SchemaInfo},
 };
 
@@ -193,10 +193,34 @@ impl Api {
         renamed.await.map(drop)
     }
 
-    /// Takes one of the user's devices off the list.
-    pub(crate) async fn deregister_device(&self, device: DeviceId) -> Result<(), ClientError> {
-        let path = format!("/v1/devices/{device}");
+    /// Takes one of the user's devices off the list; with `wipe`, what it synced is removed there.
+    pub(crate) async fn deregister_device(
+        &self,
+        device: DeviceId,
+        wipe: bool,
+    ) -> Result<(), ClientError> {
+        let query = if wipe { "?wipe=true" } else { "" };
+        let path = format!("/v1/devices/{device}{query}");
         self.send(Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Whether this device is to be wiped. Asked with its leases, because its tokens may have
+    /// died with its registration. A server that does not know the question has no such wish.
+    pub(crate) async fn is_to_be_wiped(
+        &self,
+        (device, lease, next_lease): (DeviceId, Lease, Lease),
+    ) -> Result<bool, ClientError> {
+        #[derive(Deserialize)]
+        struct Wish {
+            wipe: bool,
+        }
+        let (lease, next_lease) = (hex(lease), hex(next_lease));
+        let body = json!({ "lease": lease, "next_lease": next_lease });
+        let path = format!("/v1/devices/{device}/wish");
+        let answer = self.answer(Method::POST, &path, None, Some(body.to_string()));
+        let answer = answer.await?;
+        let wish: Option<Wish> = serde_json::from_slice(&answer.body).ok();
+        Ok(answer.status.is_success() && wish.is_some_and(|wish| wish.wipe))
     }
 
     /// Asks the server whether it is ready. Needs no token that is good.
@@ -412,6 +436,10 @@ impl Api {
             reason: cause.to_string(),
         }
     }
+}
+
+fn hex(lease: Lease) -> String {
+    lease.0.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The path with its query, percent-encoded.

@@ -181,9 +181,23 @@ impl SyncManager {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the user has no such device, and as [`SyncManager::devices`].
     pub async fn deregister_device(&self, device: DeviceId) -> Result<(), Error> {
+        self.remove(device, false).await
+    }
+
+    /// As [`SyncManager::deregister_device`], and has the device remove what it synced, and what
+    /// it has not sent, with its next contact: rows, metadata, and what they left in its file. It
+    /// may be asked for later, too, and is not taken back.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn wipe_device(&self, device: DeviceId) -> Result<(), Error> {
+        self.remove(device, true).await
+    }
+
+    async fn remove(&self, device: DeviceId, wipe: bool) -> Result<(), Error> {
         self.ask_async(async move |core| {
             let api = Api::new(&core.connection()?)?;
-            api.deregister_device(device).await?;
+            api.deregister_device(device, wipe).await?;
             if local(&core)?.device_id == Some(device) {
                 core.with(|replica| replica.deregistered())?;
             }

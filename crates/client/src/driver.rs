@@ -12,7 +12,7 @@ use std::{
 };
 
 use syncline_core::{Timestamp, wire::code};
-use syncline_replica::{Activity, BEGIN_ANEW, Closing, Event, Replica, Status};
+use syncline_replica::{Activity, BEGIN_ANEW, Closing, Event, Replica, Status, Wiped};
 use tokio::sync::watch;
 
 pub use self::{interrupt::Interrupt, summary::Summary};
@@ -38,6 +38,9 @@ const ATTEMPTS_MAX: u32 = 5;
 const SEND_MAX: Duration = Duration::from_secs(60);
 const SEND_BYTES_PER_SECOND: u64 = 8 * 1024;
 
+/// How long a device that is not wanted waits to hear whether it is to be wiped.
+const WISH_MAX: Duration = Duration::from_secs(5);
+
 /// When a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
@@ -61,6 +64,9 @@ pub enum Notice<'a> {
         error: &'a ClientError,
         pause: Duration,
     },
+    /// The device was removed from its user's list, and what it synced from this file, as the
+    /// user asked.
+    Wiped(&'a Wiped),
 }
 
 /// A replica with a server.
@@ -101,6 +107,13 @@ enum Woken {
     /// The file may have been written.
     Look,
     Timer,
+}
+
+/// Whether the server does not want this device, or not as who it comes.
+fn is_about_us(error: &ClientError) -> bool {
+    error.is_unauthorized()
+        || error.code() == code::DEREGISTERED
+        || matches!(error, ClientError::SignedOut { .. })
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<Token, ClientError>>>>;
@@ -193,8 +206,14 @@ impl Driver {
         self.attempts = 0;
         let mut interrupted = interrupt.watch();
         loop {
-            let attempt = self.attempt(goal, &mut interrupted, &mut on_notice).await?;
-            let (error, again) = match attempt {
+            let attempt = self.attempt(goal, &mut interrupted, &mut on_notice).await;
+            if let Err(error) = &attempt
+                && is_about_us(error)
+                && self.heed_wish(&mut interrupted, &mut on_notice).await?
+            {
+                return Err(ClientError::wiped());
+            }
+            let (error, again) = match attempt? {
                 Attempt::Over => return Ok(self.summary),
                 Attempt::Interrupted => return self.interrupted(goal),
                 Attempt::Failed(error, again) => (error, again),
@@ -282,6 +301,38 @@ impl Driver {
                 Attempt::Failed(self.unreachable(reason), again)
             }
         })
+    }
+
+    /// Removes what was synced, if this device's user asked for it: told to whoever has its lease,
+    /// because it may have no token any more (spec DE9, DE10). Whether it is removed now.
+    async fn heed_wish(
+        &mut self,
+        interrupted: &mut watch::Receiver<bool>,
+        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
+    ) -> Result<bool, ClientError> {
+        if self.check(self.replica().is_wiped())? {
+            let erased = self.replica().erase();
+            self.check(erased)?;
+            // Somebody may have asked to register it anew since.
+            return self.check(self.replica().is_deregistered());
+        }
+        let Some(proof) = self.check(self.replica().proof())? else {
+            return Ok(false);
+        };
+        let asked = tokio::time::timeout(WISH_MAX, self.api.is_to_be_wiped(proof));
+        let asked = tokio::select! {
+            asked = asked => asked,
+            _ = interrupted.wait_for(|stop| *stop) => return Ok(false),
+        };
+        if !matches!(asked, Ok(Ok(true))) {
+            tracing::debug!(?asked, "this device is not to be wiped, as far as is known");
+            return Ok(false);
+        }
+        let wiped = self.replica().wipe(now());
+        let wiped = self.check(wiped)?;
+        let status = self.check(self.replica().status())?;
+        on_notice(&Notice::Wiped(&wiped), &status);
+        Ok(true)
     }
 
     fn interrupted(&self, goal: Goal) -> Result<Summary, ClientError> {

@@ -157,6 +157,17 @@ impl ClientError {
         self.code() == code::UNAUTHORIZED
     }
 
+    /// The user took this device off the list, and had it wiped.
+    pub(crate) fn wiped() -> Self {
+        Self::Refused {
+            code: code::DEREGISTERED.to_owned(),
+            message: "this device was removed from its user's list of devices, and what it had \
+                      synced from this file, as the user asked; register it anew to load it again"
+                .to_owned(),
+            retry: false,
+        }
+    }
+
     pub(crate) fn refused(refusal: &Refusal) -> Self {
         let hint = match refusal.code.as_str() {
             code::UNAUTHORIZED => " (`syncline token --user NAME` makes a token)",

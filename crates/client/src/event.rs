@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use syncline_core::{ChangesetId, RowKey};
-use syncline_replica as replica;
+use syncline_replica::{self as replica, Wiped};
 
 use crate::{
     run::{Operation, Progress, SyncReport},
@@ -51,6 +51,9 @@ pub enum Event {
         /// A sentence for people.
         reason: String,
     },
+    /// This device was removed from its user's list, and with it from this file what was synced:
+    /// the user asked for that. The tables are there, empty.
+    Wiped(Wiped),
     /// Everything the server has for this user is here.
     Live,
     /// An integer key given here was taken: the row has another one now.
@@ -115,6 +118,7 @@ impl Event {
             Self::Connected { .. } => "connected",
             Self::Disconnected { .. } => "disconnected",
             Self::SignedOut { .. } => "signed_out",
+            Self::Wiped(_) => "wiped",
             Self::Live => "live",
             Self::Rekeyed { .. } => "rekeyed",
             Self::AccessLost { .. } => "access_lost",

@@ -93,7 +93,7 @@ pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version
 pub use syncline_replica::{
     Conflict, ConflictKind, LoadProgress, Migrated, QueueState, QueuedChange, QueuedChangeset,
     Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, TableChange, TableState,
-    TableStatus,
+    TableStatus, Wiped,
 };
 pub use system::new_id;
 pub use tokens::{AccessToken, TokenError, TokenProvider};

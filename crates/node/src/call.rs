@@ -33,6 +33,7 @@ pub(crate) enum Call {
     },
     DeregisterDevice {
         id: String,
+        wipe: bool,
     },
     RowStatus {
         table: String,
@@ -110,8 +111,11 @@ impl Call {
                 manager.rename_device(device(&id)?, name).await?;
                 Json::Null
             }
-            Self::DeregisterDevice { id } => {
-                manager.deregister_device(device(&id)?).await?;
+            Self::DeregisterDevice { id, wipe } => {
+                match wipe {
+                    true => manager.wipe_device(device(&id)?).await?,
+                    false => manager.deregister_device(device(&id)?).await?,
+                }
                 Json::Null
             }
             Self::RowStatus { table, key } => {

@@ -272,6 +272,15 @@ fn data(event: &Event) -> Json {
         Event::OperationFailed(failed) => {
             json!({ "id": failed.id, "kind": failed.kind, "reason": failed.reason })
         }
+        Event::Wiped(wiped) => {
+            let unsent = wiped.unsent_rows.iter();
+            let unsent = unsent.map(|(table, key)| json!({ "table": table, "id": key.to_string() }));
+            json!({
+                "rows": wiped.rows,
+                "unsent": wiped.unsent,
+                "unsentRows": unsent.collect::<Vec<_>>(),
+            })
+        }
         Event::Lagged(missed) => json!({ "missed": missed }),
         // What the library may learn to tell has a name for now.
         Event::Live | _ => json!({}),

@@ -5,11 +5,13 @@ mod inspect;
 mod resolve;
 mod restore;
 mod sides;
+mod wipe;
 
 use std::{collections::BTreeMap, fmt};
 
 pub use restore::{ColumnThere, RowRestored, RowThere};
 pub use sides::ConflictSides;
+pub use wipe::Wiped;
 
 use rusqlite::Connection;
 use syncline_core::{ChangesetId, Timestamp};

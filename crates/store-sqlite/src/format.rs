@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 4;
+pub(crate) const FORMAT: i64 = 5;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -26,6 +26,8 @@ const MIGRATIONS: &[&str] = &[
      CREATE INDEX syncline_devices_user ON syncline_devices(user);",
     // 4: accounts and the audit log.
     ACCOUNTS,
+    // 5: what a deregistered device synced can be removed there.
+    "ALTER TABLE syncline_devices ADD COLUMN wipe INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// People who sign in here, and the audit log. Times are microseconds since 1970.
@@ -92,7 +94,8 @@ CREATE TABLE syncline_devices(
   id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, platform TEXT NOT NULL,
   lease BLOB NOT NULL, previous_lease BLOB NOT NULL, last_number INTEGER NOT NULL,
   forked INTEGER NOT NULL, first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
-  checkpoint INTEGER NOT NULL DEFAULT 0, deregistered INTEGER) WITHOUT ROWID;
+  checkpoint INTEGER NOT NULL DEFAULT 0, deregistered INTEGER,
+  wipe INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE INDEX syncline_devices_user ON syncline_devices(user);
 CREATE TABLE syncline_capture(off INTEGER NOT NULL);
 INSERT INTO syncline_capture VALUES (0);

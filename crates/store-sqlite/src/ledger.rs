@@ -257,14 +257,14 @@ fn write_grants(conn: &Connection, ledger: &Ledger) -> Result<()> {
 fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
     let sql = "INSERT INTO syncline_devices
                (id, user, name, platform, lease, previous_lease, last_number, forked,
-                first_seen, last_seen, checkpoint, deregistered)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                first_seen, last_seen, checkpoint, deregistered, wipe)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                ON CONFLICT (id) DO UPDATE SET user = excluded.user, name = excluded.name,
                platform = excluded.platform, lease = excluded.lease,
                previous_lease = excluded.previous_lease, last_number = excluded.last_number,
                forked = excluded.forked, first_seen = excluded.first_seen,
                last_seen = excluded.last_seen, checkpoint = excluded.checkpoint,
-               deregistered = excluded.deregistered";
+               deregistered = excluded.deregistered, wipe = excluded.wipe";
     conn.prepare_cached(sql)?.execute((
         &device.id.0[..],
         &device.user.0,
@@ -278,6 +278,7 @@ fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
         signed(device.last_seen.0),
         signed(device.checkpoint.0),
         device.deregistered.map(|at| signed(at.0)),
+        device.wipe,
     ))?;
     Ok(())
 }

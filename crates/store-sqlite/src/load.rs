@@ -227,9 +227,9 @@ fn changeset(conn: &Connection, id: ChangesetId) -> Result<Option<KnownChangeset
 
 /// What [`device_of`] reads.
 const DEVICE: &str = "id, user, name, platform, lease, previous_lease, last_number, forked,
-                      first_seen, last_seen, checkpoint, deregistered";
+                      first_seen, last_seen, checkpoint, deregistered, wipe";
 
-fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
+pub(crate) fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
     let sql = format!("SELECT {DEVICE} FROM syncline_devices WHERE id = ?1");
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query([&id.0[..]])?;
@@ -267,6 +267,7 @@ fn device_of(row: &rusqlite::Row<'_>) -> Result<DeviceState> {
         last_seen: Timestamp(unsigned(row, 9)?),
         checkpoint: version(row, 10)?,
         deregistered: deregistered.map(|at| Timestamp(at.cast_unsigned())),
+        wipe: row.get(12)?,
     })
 }
 

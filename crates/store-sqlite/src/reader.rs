@@ -166,6 +166,10 @@ impl Reader for SqliteReader {
         self.snapshot(|conn, catalog| hashes(conn, catalog, table, buckets, after, max))
     }
 
+    async fn device(&mut self, id: DeviceId) -> Result<Option<DeviceState>, StorageError> {
+        self.snapshot(|conn, _| load::device(conn, id))
+    }
+
     async fn devices(
         &mut self,
         user: &UserId,

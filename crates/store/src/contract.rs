@@ -49,6 +49,7 @@ macro_rules! storage_contract {
                 de3_devices_are_listed_for_their_user_the_last_seen_first,
                 de3_how_devices_were_seen_is_noted_at_once,
                 de4_a_deregistered_device_opens_nothing_and_commits_nothing,
+                de8_a_device_that_is_to_be_wiped_is_told_by_its_lease_and_not_registered_anew,
                 de5_a_device_that_is_registered_anew_is_another_one;
             groups:
                 pl1_a_commit_is_seen_afterwards_and_a_rollback_is_not,

@@ -134,6 +134,7 @@ fn judge(
         last_seen: now,
         checkpoint: Version::ZERO,
         deregistered: None,
+        wipe: false,
     };
     let usable = hello.device != DeviceId::default() && hello.device != EXTERNAL;
     match known {
@@ -141,7 +142,8 @@ fn judge(
             let message = "this file belongs to another user; sign in as that user, or detach it";
             Err(refused(code::WRONG_USER, message))
         }
-        Some(device) if device.deregistered.is_some() && !hello.register_anew => {
+        // What it synced goes first.
+        Some(device) if device.deregistered.is_some() && (device.wipe || !hello.register_anew) => {
             Err(OpenDeviceError::Refused(Box::new(deregistered())))
         }
         Some(device) if device.deregistered.is_none() && is_lease_holder(&device, hello) => {
@@ -177,6 +179,16 @@ fn is_lease_holder(device: &DeviceState, hello: &DeviceHello) -> bool {
     planted!(LeaseUnchecked)
         || device.lease == hello.lease
         || (device.previous_lease, device.lease) == (hello.lease, hello.next_lease)
+}
+
+/// Whether the user of a deregistered device wants removed what it synced; to be told to who has
+/// a lease of it alone, whatever the token (spec DE9).
+#[must_use]
+pub fn is_to_be_wiped(device: &DeviceState, leases: [Lease; 2]) -> bool {
+    // In a time that does not depend on where they differ.
+    let hash = |lease: Lease| blake3::hash(&lease.0);
+    let is_its = |lease| lease != Lease::default() && hash(lease) == hash(device.lease);
+    device.deregistered.is_some() && device.wipe && leases.into_iter().any(is_its)
 }
 
 /// What a device hears that its user took off the list (spec DE4).

@@ -135,4 +135,6 @@ pub struct DeviceState {
     /// Since when its user does not want it any more (spec DE4): it stays known by its id, and
     /// opens no session.
     pub deregistered: Option<Timestamp>,
+    /// Its user wants removed what it synced (spec DE8).
+    pub wipe: bool,
 }

@@ -385,6 +385,11 @@ pub trait Reader {
         after: Option<&RowKey>,
         max: usize,
     ) -> Result<Vec<RowHash>, StorageError>;
+    /// One device, whoever's, deregistered or not.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn device(&mut self, id: DeviceId) -> Result<Option<DeviceState>, StorageError>;
     /// Devices of `user` that are not deregistered, those that were seen last first, by id where
     /// that is the same; at most `max`.
     ///

@@ -52,6 +52,13 @@ export interface SyncEventData {
   rescanned: { rows: number };
   /** Rows are loaded again. Nothing unsent is lost. */
   reloading: { reason: string };
+  /** Somebody has to sign in again: nothing syncs until the configuration has another token. */
+  signed_out: { reason: string };
+  /**
+   * This device was taken off its user's list, who wanted removed what it had synced: so many rows,
+   * and changesets that had not been sent. The tables are empty.
+   */
+  wiped: { rows: number; unsent: number; unsentRows: { table: string; id: string }[] };
   /** One of the app's own operations failed for good; it waits in the queue. */
   operation_failed: { id: string; kind: string; reason: string };
   /** Listeners were too slow: so many events are missing. Read what you show again. */

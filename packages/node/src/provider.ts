@@ -47,9 +47,10 @@ export class SyncProvider {
 
   /**
    * Takes one of the user's devices off the list: it does not sync any more until somebody
-   * registers it anew there. It keeps its rows and what it has not sent.
+   * registers it anew there. It keeps its rows and what it has not sent; with `wipe` it removes
+   * them with its next contact, also if it was taken off before.
    */
-  async deregisterDevice(deviceId: string): Promise<void> {
-    await this.#manager.ask('deregisterDevice', { id: deviceId });
+  async deregisterDevice(deviceId: string, options: { wipe?: boolean } = {}): Promise<void> {
+    await this.#manager.ask('deregisterDevice', { id: deviceId, wipe: options.wipe ?? false });
   }
 }

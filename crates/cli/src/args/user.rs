@@ -61,10 +61,14 @@ pub(crate) enum DevicesAction {
         name: String,
     },
     /// Take one off the list: its session ends, and it does not sync any more until it is registered
-    /// anew. It keeps what it has.
+    /// anew. It keeps what it has, but with --wipe.
     Remove {
-        /// From the list; its beginning is enough.
+        /// From the list; its beginning is enough. With --wipe also one that was removed before,
+        /// by its whole id.
         id: String,
+        /// Have what it synced removed there, with its next contact; also what it has not sent.
+        #[arg(long)]
+        wipe: bool,
     },
     /// Register this database as a new device with the next sync, if it was removed; with a name,
     /// that is what it is called. What was not sent is sent then.

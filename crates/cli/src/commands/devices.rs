@@ -68,16 +68,23 @@ pub(crate) fn run(args: Devices, verbose: u8, output: &Output) -> anyhow::Result
             });
             output.result("renamed", &object);
         }
-        DevicesAction::Remove { id } => {
-            let device = find(&listed()?, &id)?;
-            managed(&file, Some(&known()?), async |manager| {
-                manager.deregister_device(device).await
+        DevicesAction::Remove { id, wipe } => {
+            let device = match DeviceId::from_hex(&id).filter(|_| wipe) {
+                // It may not be listed any more.
+                Some(device) => device,
+                None => find(&listed()?, &id)?,
+            };
+            managed(&file, Some(&known()?), async |manager| match wipe {
+                true => manager.wipe_device(device).await,
+                false => manager.deregister_device(device).await,
             })?;
-            let object = json!({ "type": "device_removed", "id": device.to_string() });
-            output.result(
-                "removed: it does not sync any more, and keeps what it has",
-                &object,
-            );
+            let id = device.to_string();
+            let object = json!({ "type": "device_removed", "id": id, "wipe": wipe });
+            let sentence = match wipe {
+                true => "removed: what it synced is wiped there as soon as it is heard of",
+                false => "removed: it does not sync any more, and keeps what it has",
+            };
+            output.result(sentence, &object);
         }
     }
     Ok(Exit::Done)

@@ -189,6 +189,9 @@ async fn run(
             if matches!(notice, Notice::Event(Event::Connected { .. })) && saved.is_ok() {
                 saved = connection.save(file);
             }
+            if let Notice::Wiped(_) = notice {
+                saved = Connection::forget(file);
+            }
             if let Notice::Event(event) = notice
                 && (watching || is_worth_a_line(event))
             {

@@ -180,3 +180,145 @@ fn de4_a_device_that_was_removed_while_it_was_away_hears_of_it_when_it_is_back()
         "eins\ntwo"
     );
 }
+
+/// Whether `secret` is anywhere in the file or beside it.
+fn holds(device: &Device<'_>, secret: &str) -> bool {
+    ["", "-wal", "-journal"].iter().any(|suffix| {
+        let path = format!("{}{suffix}", device.file.display());
+        let bytes = std::fs::read(path).unwrap_or_default();
+        let mut windows = bytes.windows(secret.len());
+        windows.any(|part| part == secret.as_bytes())
+    })
+}
+
+const SECRETS: &str = "
+    CREATE TABLE notes (id TEXT PRIMARY KEY, title TEXT NOT NULL DEFAULT '', done INTEGER);
+    INSERT INTO notes VALUES ('n1', 'marmalade-one', 0), ('n2', 'marmalade-two', 0);";
+
+#[test]
+fn de10_a_device_that_is_to_be_wiped_removes_what_it_synced_and_says_what_was_unsent() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", SECRETS);
+    let phone = Device::hydrated(&scratch, &server, "phone.db", "ana");
+    phone.sql(
+        "PRAGMA journal_mode = WAL;
+         CREATE TABLE words (word TEXT);
+         CREATE TRIGGER forget AFTER DELETE ON notes
+           BEGIN DELETE FROM words WHERE word = old.title; END;
+         INSERT INTO words SELECT title FROM notes;
+         INSERT INTO words VALUES ('kept');",
+    );
+    phone.sync();
+    phone.sql("INSERT INTO notes VALUES ('n3', 'marmalade-three', 0)");
+    phone.sql("UPDATE notes SET done = 1 WHERE id = 'n1'");
+    assert!(holds(&phone, "marmalade"));
+    let removed = id(&phone);
+    let said = devices(&laptop, &["remove", &removed[..12], "--wipe"]).expect(exit::DONE);
+    assert_eq!(said.one("device_removed")["wipe"], true);
+
+    let wiped = phone.run("sync", &[]).expect(exit::DEREGISTERED);
+    let wiped = wiped.says(&["as the user asked"]).one("wiped");
+    assert_eq!((&wiped["rows"], &wiped["unsent"]), (&3.into(), &1.into()));
+    let unsent = wiped["unsent_rows"].to_string();
+    assert!(
+        unsent.contains("n3") && unsent.contains("n1") && !unsent.contains("n2"),
+        "{unsent}"
+    );
+    assert!(!holds(&phone, "marmalade"), "nothing of it is in the file");
+    assert_eq!(phone.rows("SELECT count(*) FROM notes"), "0");
+    assert_eq!(phone.rows("SELECT word FROM words"), "kept");
+    let status = phone.status();
+    assert_eq!(
+        (&status["deregistered"], &status["waiting"]),
+        (&true.into(), &0.into())
+    );
+    let again = phone.run("sync", &[]).expect(exit::DEREGISTERED);
+    assert!(
+        again.says(&["as the user asked"]).all("wiped").is_empty(),
+        "it is told once"
+    );
+    laptop.sync();
+    assert_eq!(laptop.rows("SELECT count(*) FROM notes"), "2");
+
+    // Somebody wants it back: a device that never was.
+    devices(&phone, &["register", "Phone again"]).expect(exit::DONE);
+    phone.sync();
+    assert_ne!(id(&phone), removed);
+    assert_eq!(
+        phone.rows("SELECT title FROM notes ORDER BY id"),
+        "marmalade-one\nmarmalade-two"
+    );
+    phone.sql("UPDATE notes SET title = 'jam' WHERE id = 'n2'");
+    phone.sync();
+    laptop.sync();
+    assert_eq!(
+        laptop.rows("SELECT title FROM notes WHERE id = 'n2'"),
+        "jam"
+    );
+    phone.verify();
+}
+
+#[test]
+fn de9_a_device_hears_that_it_is_to_be_wiped_while_it_watches_later_and_without_a_token() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", SECRETS);
+    let watching = Device::hydrated(&scratch, &server, "watching.db", "ana");
+    let mut at_watching = watching.watch();
+    devices(&laptop, &["remove", &id(&watching), "--wipe"]).expect(exit::DONE);
+    at_watching.wait_for_type("wiped");
+    assert_eq!(at_watching.wait(), exit::DEREGISTERED);
+    assert!(!holds(&watching, "marmalade"));
+
+    // Removed first; the wish came to its user later.
+    let later = Device::hydrated(&scratch, &server, "later.db", "ana");
+    let removed = id(&later);
+    devices(&laptop, &["remove", &removed]).expect(exit::DONE);
+    later.run("sync", &[]).expect(exit::DEREGISTERED);
+    assert!(holds(&later, "marmalade"));
+    devices(&laptop, &["remove", &removed]).expect(exit::NOT_FOUND);
+    devices(&laptop, &["remove", &removed, "--wipe"]).expect(exit::DONE);
+    later
+        .run("sync", &[])
+        .expect(exit::DEREGISTERED)
+        .one("wiped");
+    assert!(!holds(&later, "marmalade"));
+
+    // Whoever has it has no token for it any more.
+    let lost = Device::hydrated(&scratch, &server, "lost.db", "ana");
+    let stranger = Device::hydrated(&scratch, &server, "stranger.db", "ben");
+    devices(&stranger, &["remove", &id(&lost), "--wipe"]).expect(exit::NOT_FOUND);
+    let lost = Device {
+        token: "no.good.token".to_owned(),
+        ..lost
+    };
+    lost.run("sync", &[]).expect(exit::UNAUTHORIZED);
+    assert!(holds(&lost, "marmalade"));
+    devices(&laptop, &["remove", &id(&lost), "--wipe"]).expect(exit::DONE);
+    lost.run("sync", &[])
+        .expect(exit::DEREGISTERED)
+        .one("wiped");
+    assert!(!holds(&lost, "marmalade"));
+}
+
+#[test]
+fn de10_what_another_program_kept_from_being_erased_is_with_the_next_run() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    let laptop = Device::seeded(&scratch, &server, "laptop.db", "ana", SECRETS);
+    let phone = Device::hydrated(&scratch, &server, "phone.db", "ana");
+    phone.sql("PRAGMA journal_mode = WAL");
+    phone.sync();
+    devices(&laptop, &["remove", &id(&phone), "--wipe"]).expect(exit::DONE);
+    // An app that shows its list.
+    let app = crate::support::open(&phone.file);
+    app.execute_batch("BEGIN; SELECT * FROM notes")
+        .expect("it reads");
+    phone.run("sync", &[]).expect(exit::LOCKED);
+    assert!(holds(&phone, "marmalade"), "the app still sees it");
+    app.execute_batch("COMMIT").expect("it has read");
+    assert_eq!(phone.rows("SELECT count(*) FROM notes"), "0");
+    phone.run("sync", &[]).expect(exit::DEREGISTERED);
+    assert!(!holds(&phone, "marmalade"));
+}

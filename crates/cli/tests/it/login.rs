@@ -278,3 +278,41 @@ fn lb24_a_login_that_ends_elsewhere_ends_a_watch_which_says_what_to_do() {
     scratch.run(&["sync", "laptop.db"]).expect(exit::DONE);
     assert_eq!(rows(&server.database(), "SELECT title FROM notes"), "waits");
 }
+
+#[test]
+fn de9_a_device_whose_login_died_with_it_is_wiped_all_the_same() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    sign_up(&scratch, &server);
+    let laptop = scratch.database("laptop.db", NOTES);
+    sql(&laptop, "INSERT INTO notes VALUES ('n1', 'Milk')");
+    scratch.run(&["sync", "laptop.db"]).expect(exit::DONE);
+    sign_in(&scratch, "elsewhere", &server, PASSWORD).expect(exit::DONE);
+    let at_phone = |args: &[&str]| {
+        let mut command = scratch.command(args);
+        Outcome::of(
+            command
+                .arg("--json")
+                .env("SYNCLINE_HOME", scratch.path("elsewhere")),
+        )
+    };
+    at_phone(&["hydrate", "phone.db"]).expect(exit::DONE);
+    let phone = at_phone(&["status", "phone.db"])
+        .expect(exit::DONE)
+        .one("status");
+    let phone = phone["device"].as_str().expect("an id");
+    scratch
+        .run(&["devices", "laptop.db", "remove", phone, "--wipe"])
+        .expect(exit::DONE);
+    wait_until("the phone's login has ended", || {
+        at_phone(&["whoami"]).code == exit::UNAUTHORIZED
+    });
+    at_phone(&["sync", "phone.db"])
+        .expect(exit::DEREGISTERED)
+        .one("wiped");
+    assert_eq!(
+        rows(&scratch.path("phone.db"), "SELECT count(*) FROM notes"),
+        "0"
+    );
+    scratch.run(&["sync", "laptop.db"]).expect(exit::DONE);
+}

@@ -93,6 +93,11 @@ impl Core {
         answer.map(Some).map_err(|error| self.failed(error))
     }
 
+    /// The library's own tables went with everything else that was synced.
+    pub(super) fn wiped(&self) {
+        self.store.borrow_mut().take();
+    }
+
     /// The library's own tables, which are made if there are none.
     pub(crate) fn store(&self) -> Result<RefMut<'_, Store>, Error> {
         let found = self.look_for_store(true)?;

@@ -109,6 +109,10 @@ impl Meter {
                 self.core.tell(&event);
             }
             Notice::Sending => self.sending(status),
+            Notice::Wiped(wiped) => {
+                self.core.wiped();
+                self.core.tell(&Event::Wiped((*wiped).clone()));
+            }
             Notice::Disconnected { error, pause } => {
                 self.core.shared.connected.store(false, Ordering::Release);
                 let error = Error::of_client(error);

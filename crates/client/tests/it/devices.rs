@@ -313,3 +313,52 @@ fn lb11_devices_need_no_runtime() {
         .unwrap();
     assert_eq!(sync.devices().unwrap(), []);
 }
+
+#[tokio::test]
+async fn de10_a_device_that_is_wiped_tells_its_app_what_went_and_what_was_unsent() {
+    let bed = Bed::dev();
+    let phone = synced(&bed, "phone.db", "ana", "Phone").await;
+    let laptop = synced(&bed, "laptop.db", "ana", "Laptop").await;
+    let notes = "INSERT INTO notes VALUES ('n1', 'marmalade', NULL)";
+    sql(&bed.path("phone.db"), notes);
+    phone.sync(Tables::All, |_| {}).await.unwrap();
+    phone
+        .queue()
+        .enqueue("mail", None, &"marmalade")
+        .await
+        .unwrap();
+    sql(&bed.path("phone.db"), "UPDATE notes SET status = 'unsent'");
+    laptop.wipe_device(id(&phone).await).await.unwrap();
+    let mut events = phone.events();
+    phone.start_auto_sync();
+    let wiped = wait_for(&mut events, |event| match event {
+        Event::Wiped(wiped) => Some(wiped.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!((wiped.rows, wiped.unsent), (1, 1));
+    let (table, key) = &wiped.unsent_rows[0];
+    assert_eq!((table.as_str(), key.to_string().as_str()), ("notes", "n1"));
+    let error = phone.sync(Tables::All, |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deregistered);
+    assert!(error.to_string().contains("as the user asked"), "{error}");
+    assert!(phone.local_device().await.unwrap().is_deregistered);
+    assert!(phone.queue().operations().await.unwrap().is_empty());
+    assert_eq!(phone.stats().await.unwrap().total_records, 0);
+    phone.close().await;
+    for file in ["phone.db", "phone.db-wal"] {
+        let bytes = std::fs::read(bed.path(file)).unwrap_or_default();
+        assert!(!bytes.windows(9).any(|part| part == b"marmalade"), "{file}");
+    }
+
+    let phone = SyncManager::open(bed.path("phone.db"), bed.config("ana"))
+        .await
+        .unwrap();
+    phone.register_device("Phone again").await.unwrap();
+    phone.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(
+        crate::support::rows(&bed.path("phone.db"), "SELECT title FROM notes"),
+        "marmalade"
+    );
+    phone.close().await;
+}

@@ -28,6 +28,8 @@ pub(crate) enum Key {
     Deregistered,
     /// The next Hello asks for another device id, because this one was deregistered.
     RegisterAnew,
+    /// Its user had everything removed: how far that is.
+    Wiped,
     /// Chosen tables: names, one a line; absent for all.
     Tables,
     /// Whether missing tables are created.
@@ -76,6 +78,7 @@ impl Key {
             Self::Platform => "platform",
             Self::Deregistered => "deregistered",
             Self::RegisterAnew => "register_anew",
+            Self::Wiped => "wiped",
             Self::Tables => "tables",
             Self::CreateMissing => "create_missing",
             Self::Seeding => "seeding",

@@ -1,6 +1,6 @@
 //! This device as its user's list has it.
 
-use syncline_core::Timestamp;
+use syncline_core::{DeviceId, Lease, Timestamp};
 
 use super::Replica;
 use crate::{
@@ -53,6 +53,19 @@ impl Replica {
     pub fn is_deregistered(&self) -> Result<bool, ReplicaError> {
         let is = |key| Ok::<_, ReplicaError>(settings::get(&self.conn, key)?.unwrap_or(false));
         Ok(is(Key::Deregistered)? && !is(Key::RegisterAnew)?)
+    }
+
+    /// Its id and what proves that it is the one: the lease of the last Welcome, and that of the
+    /// last Hello. `None` before it met a server.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn proof(&self) -> Result<Option<(DeviceId, Lease, Lease)>, ReplicaError> {
+        let get = |key| settings::get_id(&self.conn, key);
+        let (device, next) = (get(Key::Device)?, get(Key::NextLease)?);
+        let lease = Lease(get(Key::Lease)?.unwrap_or_default());
+        let told = |(device, next)| (DeviceId(device), lease, Lease(next));
+        Ok(device.zip(next).map(told))
     }
 
     /// Remembers that the user took this device off the list, as a refusal with this code does.

@@ -219,6 +219,7 @@ fn take_name(
 ) -> Result<(), ReplicaError> {
     settings::remove(conn, Key::Deregistered)?;
     settings::remove(conn, Key::RegisterAnew)?;
+    settings::remove(conn, Key::Wiped)?;
     let name: Option<String> = settings::get(conn, Key::DeviceName)?;
     if name.unwrap_or_default() == told {
         settings::remove(conn, Key::NamedHere)?;

@@ -64,7 +64,10 @@ pub(crate) enum Request {
 /// What a user does to a device.
 pub(crate) enum DeviceChange {
     Rename(DeviceName),
-    Deregister,
+    Deregister {
+        /// What it synced is to be removed there.
+        wipe: bool,
+    },
 }
 
 /// What the committer tells the rest of the server, before it goes on.
@@ -255,8 +258,8 @@ impl<B: Backend> Committer<B> {
         let storage = &mut self.storage;
         match change {
             DeviceChange::Rename(name) => rename_device(storage, user, device, &name).await,
-            DeviceChange::Deregister => {
-                let found = deregister_device(storage, user, device, clock::now()).await?;
+            DeviceChange::Deregister { wipe } => {
+                let found = deregister_device(storage, user, device, wipe, clock::now()).await?;
                 if found.is_some() {
                     tracing::info!(%device, "a device was deregistered");
                     (self.publish)(News::Deregistered(device));

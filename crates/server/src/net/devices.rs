@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
 use syncline_core::{
-    DeviceId, DeviceName, Timestamp, UserId, Version, rules::Identity, wire::code,
+    DeviceId, DeviceName, Lease, Timestamp, UserId, Version, rules::Identity, wire::code,
 };
-use syncline_store::{DeviceState, Reader};
+use syncline_store::{DeviceState, Reader, device::is_to_be_wiped};
 use tokio::sync::oneshot;
 
 use super::{
@@ -94,13 +94,61 @@ pub(crate) async fn rename<B: Backend>(
     Ok(Json(shown(&shared, &device)))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeregisterRequest {
+    /// What it synced is to be removed there.
+    #[serde(default)]
+    wipe: bool,
+}
+
 pub(crate) async fn deregister<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
     Caller(proof): Caller,
     Path(id): Path<String>,
+    query: Result<Query<DeregisterRequest>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
-    changed(&shared, &proof.identity, &id, DeviceChange::Deregister).await?;
+    let Query(request) = query.map_err(|rejection| {
+        let sentence = rejection.body_text();
+        ApiError::new(StatusCode::BAD_REQUEST, code::MALFORMED, sentence)
+    })?;
+    let change = DeviceChange::Deregister { wipe: request.wipe };
+    changed(&shared, &proof.identity, &id, change).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a device shows in place of a token.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WishRequest {
+    lease: String,
+    next_lease: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct WishResponse {
+    wipe: bool,
+}
+
+/// Tells a device whether it is to be wiped; whatever is none, or not this one, hears no (spec
+/// DE9). Its tokens may have died with its registration.
+pub(crate) async fn wish<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    Path(id): Path<String>,
+    Body(request): Body<WishRequest>,
+) -> Result<Json<WishResponse>, ApiError> {
+    let lease = |hex: &str| Lease::from_hex(hex).unwrap_or_default();
+    let leases = [lease(&request.lease), lease(&request.next_lease)];
+    let device = match DeviceId::from_hex(&id) {
+        Some(id) => {
+            let runtime = tokio::runtime::Handle::current();
+            let read = move |reader: &mut B::Reader| runtime.block_on(reader.device(id));
+            shared.readers.run(read).await?
+        }
+        None => None,
+    };
+    let wipe = device.is_some_and(|device| is_to_be_wiped(&device, leases));
+    Ok(Json(WishResponse { wipe }))
 }
 
 /// Has the committer change the caller's device. Whatever is no device of the caller's is

@@ -98,6 +98,7 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
             "/v1/devices/{id}",
             patch(devices::rename::<B>).delete(devices::deregister::<B>),
         )
+        .route("/v1/devices/{id}/wish", post(devices::wish::<B>))
         .merge(accounts::http::router::<B>())
         .layer(TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, Row, RowKey, TableNumber, Tag, UserId, Version,
+    BucketId, DeviceId, Row, RowKey, TableNumber, Tag, UserId, Version,
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
@@ -46,6 +46,9 @@ impl Reader for NoReader {
         _: Option<&RowKey>,
         _: usize,
     ) -> Result<Vec<RowHash>, StorageError> {
+        Err(StorageError::Busy)
+    }
+    async fn device(&mut self, _: DeviceId) -> Result<Option<DeviceState>, StorageError> {
         Err(StorageError::Busy)
     }
     async fn devices(&mut self, _: &UserId, _: usize) -> Result<Vec<DeviceState>, StorageError> {

@@ -7,7 +7,9 @@ use syncline_core::{DeviceId, DeviceName, Lease, Timestamp, UserId, Version, wir
 use super::Bed;
 use crate::{
     DeviceHello, DeviceOpened, DeviceSeen, DeviceState, OpenDeviceError, Reader, Storage,
-    deregister_device, note_devices, open_device, rename_device,
+    deregister_device,
+    device::is_to_be_wiped,
+    note_devices, open_device, rename_device,
     testkit::{World, block_on},
 };
 
@@ -139,9 +141,15 @@ pub fn de4_a_deregistered_device_opens_nothing_and_commits_nothing<B: Bed>(bed: 
     };
     let device = late.device;
     let deregister = |storage: &mut B::Storage, of: &str, device| {
-        block_on(deregister_device(storage, &user(of), device, Timestamp(99)))
-            .expect("it is asked")
-            .map(|state| state.deregistered)
+        block_on(deregister_device(
+            storage,
+            &user(of),
+            device,
+            false,
+            Timestamp(99),
+        ))
+        .expect("it is asked")
+        .map(|state| state.deregistered)
     };
     assert_eq!(deregister(&mut world.storage, "eve", device), None);
     assert_eq!(deregister(&mut world.storage, "ada", id(77)), None);
@@ -195,6 +203,7 @@ pub fn de5_a_device_that_is_registered_anew_is_another_one<B: Bed>(bed: &mut B) 
         &mut storage,
         &user("ada"),
         id(1),
+        false,
         Timestamp(20),
     ))
     .expect("it is deregistered");
@@ -218,4 +227,47 @@ pub fn de5_a_device_that_is_registered_anew_is_another_one<B: Bed>(bed: &mut B) 
     );
     let devices = listed(bed, &storage, "ada", 9);
     assert_eq!(devices, [opened.state]);
+}
+
+pub fn de8_a_device_that_is_to_be_wiped_is_told_by_its_lease_and_not_registered_anew<B: Bed>(
+    bed: &mut B,
+) {
+    let mut storage = bed.open();
+    open(&mut storage, &hello(1, "phone"), 10);
+    let deregister = |storage: &mut B::Storage, wipe| {
+        block_on(deregister_device(
+            storage,
+            &user("ada"),
+            id(1),
+            wipe,
+            Timestamp(20),
+        ))
+        .expect("it is asked")
+        .expect("it is ada's")
+    };
+    let leases = |lease| [Lease([lease; 16]), Lease::default()];
+    let state = deregister(&mut storage, false);
+    assert!(!state.wipe && !is_to_be_wiped(&state, leases(1)));
+    let state = deregister(&mut storage, true);
+    assert!(state.wipe, "asked for later");
+    assert!(deregister(&mut storage, false).wipe, "it is not taken back");
+    let read = block_on(bed.reader(&storage).device(id(1))).expect("it is read");
+    assert_eq!(read.as_ref(), Some(&state));
+    let none = block_on(bed.reader(&storage).device(id(2))).expect("it is read");
+    assert_eq!(none, None);
+    assert!(is_to_be_wiped(&state, leases(1)));
+    assert!(is_to_be_wiped(&state, [Lease([9; 16]), Lease([1; 16])]));
+    assert!(!is_to_be_wiped(&state, leases(2)));
+    assert!(!is_to_be_wiped(&state, [Lease::default(); 2]));
+    let anew = DeviceHello {
+        lease: Lease([1; 16]),
+        next_lease: Lease([2; 16]),
+        register_anew: true,
+        ..hello(1, "phone")
+    };
+    let refused = block_on(open_device(&mut storage, &anew, FRESH, Timestamp(30)));
+    let Err(OpenDeviceError::Refused(refusal)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(refusal.code, code::DEREGISTERED);
 }

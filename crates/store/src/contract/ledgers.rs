@@ -317,6 +317,7 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
         last_seen: Timestamp(5),
         checkpoint: Version((1 << 53) - 2),
         deregistered: Some(Timestamp(6)),
+        wipe: true,
     };
     write(
         &mut storage,
@@ -332,6 +333,7 @@ pub fn se2_devices_come_back_as_they_were_written<B: Bed>(bed: &mut B) {
         forked: false,
         checkpoint: Version::ZERO,
         deregistered: None,
+        wipe: false,
         ..device
     };
     write(

@@ -34,7 +34,8 @@ pub async fn rename_device<S: Storage>(
 
 /// Takes a device off its user's list, durably (spec DE4): no session of it is opened any more, and
 /// nothing is taken from one that is open. `None` if the user has no such device, whoever else may
-/// have it; doing it again changes nothing.
+/// have it; doing it again changes nothing but that `wipe` may be asked for later: that what it
+/// synced is removed there (spec DE8).
 ///
 /// # Errors
 /// The storage's; then nothing changed.
@@ -42,10 +43,12 @@ pub async fn deregister_device<S: Storage>(
     storage: &mut S,
     user: &UserId,
     device: DeviceId,
+    wipe: bool,
     now: Timestamp,
 ) -> Result<Option<DeviceState>, StorageError> {
     change(storage, user, device, |mut state| {
         state.deregistered.get_or_insert(now);
+        state.wipe |= wipe;
         Some(state)
     })
     .await

@@ -7,7 +7,7 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, Row, RowKey, TableNumber, Tag, UserId, Version,
+    BucketId, DeviceId, Row, RowKey, TableNumber, Tag, UserId, Version,
     digest::content_hash,
     rules::{Grant, GranteeId},
 };
@@ -141,6 +141,10 @@ impl Reader for MemoryReader {
 
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
         Ok(lock(&self.data).history(want))
+    }
+
+    async fn device(&mut self, id: DeviceId) -> Result<Option<DeviceState>, StorageError> {
+        Ok(lock(&self.data).devices.get(&id).cloned())
     }
 
     async fn devices(

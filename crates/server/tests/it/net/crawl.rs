@@ -118,7 +118,14 @@ fn about(net: &Net, at: usize) -> Vec<(&'static str, RequestBuilder)> {
     let path = "/v1/devices/{id}";
     let (_, rename) = ask(path, Method::PATCH, device.clone());
     all.push((path, rename.json(&json!({ "name": "mine" }))));
-    all.push(ask(path, Method::DELETE, device));
+    let (path, wish) = ask(
+        "/v1/devices/{id}/wish",
+        Method::POST,
+        format!("{device}/wish"),
+    );
+    let leases = json!({ "lease": "01".repeat(16), "next_lease": "02".repeat(16) });
+    all.push((path, wish.json(&leases)));
+    all.push(ask("/v1/devices/{id}", Method::DELETE, device));
     let explain = format!("?table=projects&id={}", PROJECT[at]);
     all.push(ask("/v1/admin/explain", Method::GET, explain));
     all

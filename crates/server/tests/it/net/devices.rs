@@ -284,3 +284,58 @@ async fn de6_the_device_of_pushes_over_http_is_not_among_them() {
     assert!(answer.expect("an answer").status().is_success());
     assert_eq!(names(&net.devices("ada").await), [""; 0]);
 }
+
+#[tokio::test]
+async fn de9_only_who_has_its_lease_hears_whether_a_device_is_to_be_wiped() {
+    let net = Net::start().await;
+    let mut phone = net.socket("ada").await;
+    phone.sync(1).await;
+    drop(phone);
+    let device = net.devices("ada").await[0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let wish = async |id: &str, body: Value| {
+        let url = net.url(&format!("/v1/devices/{id}/wish"));
+        let asked = net
+            .http
+            .post(url)
+            .header("content-type", "application/json");
+        let answer = asked
+            .body(body.to_string())
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        (
+            status,
+            answer.json::<Value>().await.expect("JSON")["wipe"].clone(),
+        )
+    };
+    let hex = |byte: u8| DeviceId([byte; 16]).to_string();
+    let leases = |byte| json!({ "lease": hex(0), "next_lease": hex(byte) });
+    assert_eq!(wish(&device, leases(1)).await, (200, json!(false)));
+    for bad in ["?wipe=perhaps", "?wash=true"] {
+        let (status, said) = net.remove("ada", &format!("{device}{bad}")).await;
+        assert_eq!(status, 400, "{said}");
+    }
+    assert_eq!(
+        net.remove("eve", &format!("{device}?wipe=true")).await.0,
+        404
+    );
+    assert_eq!(
+        net.remove("ada", &format!("{device}?wipe=true")).await.0,
+        204
+    );
+    assert_eq!(wish(&device, leases(1)).await, (200, json!(true)));
+    for (id, body) in [
+        (hex(77), leases(1)),
+        ("no-id".to_owned(), leases(1)),
+        (device.clone(), leases(0)),
+        (device.clone(), leases(2)),
+        (device.clone(), json!({ "lease": "", "next_lease": "x" })),
+    ] {
+        assert_eq!(wish(&id, body).await, (200, json!(false)));
+    }
+    assert_eq!(wish(&device, json!({ "lease": hex(1) })).await.0, 422);
+}
