@@ -40,8 +40,7 @@ fn se26_devices_sync_over_tls_with_an_authority_of_ones_own() {
         "CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, body TEXT); INSERT INTO notes VALUES ('n', 'hello');",
     );
     run(&["seed", "ana.db"], None, &server.url).expect(exit::UNREACHABLE);
-    let seeded = run(&["seed", "ana.db"], Some("ca.pem"), &server.url).expect(exit::DONE);
-    assert_eq!(seeded.one("done")["rows"], 1);
+    run(&["seed", "ana.db"], Some("ca.pem"), &server.url).expect(exit::DONE);
     run(&["hydrate", "phone.db"], Some("ca.pem"), &server.url).expect(exit::DONE);
     assert_eq!(
         rows(&scratch.path("phone.db"), "SELECT body FROM notes"),
