@@ -186,15 +186,14 @@ impl<'a, G: Group> Transaction<'a, G> {
 
     async fn submission(&mut self, position: usize) -> Result<(), Abort> {
         let submission = &self.attempt.submissions[position];
-        let (device, number) = (submission.device, submission.changeset.number);
         let (verdict, lost) = match self.plan(position).await? {
             Planned::Known(version) => {
-                self.state.answered(device, number, false);
+                self.state.answered(submission, false);
                 (Verdict::Accepted(version), Vec::new())
             }
             Planned::Refused(Refused { refusal, counts }) => {
                 if counts {
-                    self.state.answered(device, number, true);
+                    self.state.answered(submission, true);
                 }
                 (Verdict::Refused(*refusal), Vec::new())
             }
@@ -211,7 +210,7 @@ impl<'a, G: Group> Transaction<'a, G> {
                 let version = self
                     .state
                     .close(self.attempt.context, &author, self.attempt.now);
-                self.state.answered(device, number, false);
+                self.state.answered(submission, false);
                 (Verdict::Accepted(version), lost)
             }
         };

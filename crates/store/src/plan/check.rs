@@ -59,9 +59,7 @@ pub(crate) fn check(
             false,
         )));
     };
-    let is_spent =
-        submission.lease.is_some_and(|held| held != device.lease) || device.deregistered.is_some();
-    if is_spent {
+    if submission.is_spent(device) {
         let message = "another session has this device now: connect again".into();
         return Ok(Checked::Refused(Refused::out_of_turn(
             code::GAP,

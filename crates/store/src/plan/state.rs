@@ -14,6 +14,7 @@ use super::{
     context::Context,
     draft::{Draft, RowDraft},
     entry::{Author, ClosedEntry, OpenEntry},
+    submission::Submission,
 };
 use crate::{
     meta::{DeviceState, RowMeta},
@@ -208,7 +209,14 @@ impl State {
 
     /// Counts an answered number of a device (spec PL20), if it is the number's turn: what is
     /// answered by its id or size alone may have any. What depends on it is judged by this answer.
-    pub(crate) fn answered(&mut self, device: DeviceId, number: u64, refused: bool) {
+    /// A session whose lease is spent numbers what it sends as nobody does any more.
+    pub(crate) fn answered(&mut self, submission: &Submission, refused: bool) {
+        let (device, number) = (submission.device, submission.changeset.number);
+        if let Ok(Some(state)) = self.device(device)
+            && submission.is_spent(state)
+        {
+            return;
+        }
         let numbers = self.refused.entry(device).or_default();
         numbers.insert(number, refused);
         if let Ok(Some(state)) = self.device(device)

@@ -11,6 +11,8 @@ use syncline_core::{
     wire::{Refusal, Verdict, code},
 };
 
+use crate::meta::DeviceState;
+
 /// A changeset as it arrived, with what the server knows of its sender.
 #[derive(Debug, Clone)]
 pub struct Submission {
@@ -31,6 +33,13 @@ pub struct Submission {
     pub sent: Version,
     /// Numbers of the device that were refused on this connection (for good, not to be retried).
     pub refused: Arc<Refusals>,
+}
+
+impl Submission {
+    /// Whether another session has its device by now, or nobody any more (spec PL20, DE4).
+    pub(crate) fn is_spent(&self, device: &DeviceState) -> bool {
+        self.lease.is_some_and(|held| held != device.lease) || device.deregistered.is_some()
+    }
 }
 
 /// Numbers of a device that were refused for good on one connection.
