@@ -38,8 +38,8 @@ pub(crate) struct Device {
     pub(crate) checkpoint: Version,
     /// Whether the checkpoint may go back: the server lost its end, or this file is an old copy.
     pub(crate) may_go_back: bool,
-    /// The server was restored since it was last heard.
-    pub(crate) has_lost_server: bool,
+    /// Up to where the server still is what this device last heard: it was restored since.
+    pub(crate) lost_after: Option<Version>,
     pub(crate) patience: Patience,
     /// It dies between what it does next and what it sends of it.
     pub(crate) dies_before_transmit: bool,
@@ -123,7 +123,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: false,
-            has_lost_server: false,
+            lost_after: None,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -157,7 +157,7 @@ impl Device {
             wake_at: None,
             checkpoint: Version::ZERO,
             may_go_back: true,
-            has_lost_server: self.has_lost_server,
+            lost_after: self.lost_after,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -173,6 +173,12 @@ impl Device {
         }
         self.may_go_back = true;
         transfer(copy, &mut self.app)
+    }
+
+    /// The server was restored, and has of what this file knows only what is up to `version`.
+    pub(crate) fn server_lost(&mut self, version: Version) {
+        self.may_go_back = true;
+        self.lost_after = Some(self.lost_after.map_or(version, |lost| lost.min(version)));
     }
 
     /// What this device's clock shows.

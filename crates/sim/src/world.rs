@@ -151,6 +151,8 @@ struct World {
     model: Model,
     oracle: Oracle,
     trace: Trace,
+    /// When the server was restored, and to which end of its log.
+    server_losses: Vec<(Timestamp, Version)>,
     /// Old copies: of the server, and of devices by position.
     server_copy: Option<(Connection, Timestamp)>,
     device_copies: Vec<(usize, Connection, Timestamp)>,
@@ -182,6 +184,7 @@ impl World {
             model: Model::new(Rc::clone(app)),
             trace: Trace::new(trace, Rc::clone(&numbers)),
             oracle: Oracle::default(),
+            server_losses: Vec::new(),
             server_copy: None,
             device_copies: Vec::new(),
             next_id: 0,

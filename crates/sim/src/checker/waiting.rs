@@ -159,6 +159,28 @@ pub(crate) fn check_counters(
     Ok(())
 }
 
+/// By how much what waits changes the votes of a board; `None`: something else is done to them, or
+/// not all is listed.
+pub(crate) fn votes_that_wait(queue: &[QueuedChangeset], id: &str) -> Option<i64> {
+    let mut sum = 0;
+    for changeset in queue {
+        if matches!(changeset.state, QueueState::Parked { .. }) {
+            continue;
+        }
+        if changeset.changes_total > changeset.changes.len() as u64 {
+            return None;
+        }
+        let key = format!("'{id}'");
+        let of_board = |c: &&syncline_replica::QueuedChange| {
+            c.table == "boards" && literal_key(&c.change.key) == key
+        };
+        for listed in changeset.changes.iter().filter(of_board) {
+            sum += step(&listed.change.op, "votes", &listed.columns)?;
+        }
+    }
+    Some(sum)
+}
+
 fn step(op: &Op, column: &str, columns: &[String]) -> Option<i64> {
     let Op::Update(edits) = op else {
         return None;

@@ -23,9 +23,13 @@ impl World {
             self.forget_parked(i)?;
             self.say(format!("{} opens its file", self.devices[i].name));
             self.after_call(i)?;
-            // Whenever it ended, what the file shows is a checkpoint.
+            // Whenever it ended, what the file shows is a checkpoint; of what a restored server
+            // lost another one may have the version, where its clock is behind.
             if self.seal(i)?
                 && let Some(version) = self.devices[i].shown()?
+                && self.devices[i]
+                    .lost_after
+                    .is_none_or(|lost| version <= lost)
             {
                 self.model.check_file(&self.devices[i], version, true)?;
             }
@@ -177,7 +181,7 @@ impl World {
             // Of a cursor that the horizon has passed no server can say that it never gave it:
             // what it lost before is lost (spec OB4).
             Event::Resynced => {
-                if device.has_lost_server && device.checkpoint < self.model.horizon {
+                if device.lost_after.is_some() && device.checkpoint < self.model.horizon {
                     self.model.forgive_missing(&device.name);
                 }
             }
@@ -219,7 +223,7 @@ impl World {
         let is_of_now =
             replica.status()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
         device.may_go_back &= !is_of_now;
-        device.has_lost_server &= !is_of_now;
+        device.lost_after = device.lost_after.filter(|_| !is_of_now);
         device.checkpoint = version;
         self.say(format!("{} is at {version:?}", self.devices[i].name));
         self.model.check_device(&self.devices[i], version).map(drop)

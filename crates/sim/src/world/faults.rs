@@ -210,6 +210,8 @@ impl World {
         self.model.counts.add("commits failed");
         self.devices[i].put_out_fuse();
         if goes_on {
+            // What was committed before is not told yet: rows may have other keys.
+            self.model.sent.forget(&self.devices[i].name);
             match &self.devices[i].link {
                 Some(_) => self.cut(i),
                 None => Ok(()),
@@ -258,9 +260,9 @@ impl World {
         self.oracle.winners.forget_all();
         self.say(format!("the server went back to {version:?}"));
         for device in &mut self.devices {
-            device.may_go_back = true;
-            device.has_lost_server = true;
+            device.server_lost(version);
         }
+        self.server_losses.push((self.now, version));
         Ok(())
     }
 
@@ -275,6 +277,9 @@ impl World {
         let device = &mut self.devices[i];
         device.parked_before.extend(parked);
         device.restore(&copy)?;
+        for (_, version) in self.server_losses.iter().filter(|(when, _)| *when >= at) {
+            device.server_lost(*version);
+        }
         let name = device.name.clone();
         self.model.forgive(&name, at);
         self.model.forget_reads(&name);

@@ -6,16 +6,23 @@ use syncline_core::Version;
 use syncline_replica::Replica;
 
 use super::{BULK_PERCENT, World};
-use crate::app::{Author, BOARDS, run};
+use crate::{
+    app::{Author, BOARDS, run},
+    checker::waiting,
+};
 
-/// Edits that several devices make at once.
+/// Edits that several devices make at once, or somebody one after the other.
 const DUEL_PERCENT: u64 = 6;
+const TAPS_PERCENT: u64 = 30;
 
 impl World {
     /// Somebody uses the app of one of the devices.
     pub(super) fn edit(&mut self) -> anyhow::Result<()> {
         if self.model.app.is_own() && self.dice.percent(DUEL_PERCENT) {
-            return self.duel();
+            return match self.dice.percent(TAPS_PERCENT) {
+                true => self.taps(),
+                false => self.duel(),
+            };
         }
         let i = self.any_device();
         let now = self.now;
@@ -91,6 +98,50 @@ impl World {
             self.say(format!("{name} writes at once, {done}: {statements}"));
             self.model.counts.add("edits at once");
             self.seal(i)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody counts up, again and again, and the engine looks each time: on a device that is
+    /// not connected, if there is one, it joins what was never sent. All steps wait then.
+    fn taps(&mut self) -> anyhow::Result<()> {
+        let any = self.any_device();
+        let is_away = |i: &usize| self.devices[*i].link.is_none();
+        let i = (0..self.devices.len()).find(is_away).unwrap_or(any);
+        let id = format!("b{}", self.dice.below(BOARDS));
+        self.devices[i].local(self.now);
+        if self.devices[i].checkpoint == Version::ZERO || !self.seal(i)? {
+            return Ok(());
+        }
+        let waits = |device: &crate::device::Device| {
+            let queue = device.replica.as_ref().map(|r| r.queue(None, usize::MAX));
+            let queue = queue.transpose()?.unwrap_or_default();
+            anyhow::Ok(waiting::votes_that_wait(&queue, &id))
+        };
+        let before = waits(&self.devices[i])?;
+        let mut sum = 0;
+        for _ in 0..2 + self.dice.below(2) {
+            let step = 1 + self.dice.below(9).cast_signed();
+            let app = &self.devices[i].app;
+            let sql = "UPDATE boards SET votes = votes + ?2 WHERE id = ?1 AND votes IS NOT NULL";
+            match app.execute(sql, (&id, step)) {
+                Ok(0) | Err(_) => return Ok(()),
+                Ok(_) => sum += step,
+            }
+            if !self.seal(i)? {
+                return Ok(());
+            }
+        }
+        let name = self.devices[i].name.clone();
+        self.say(format!("{name} counts {sum} more votes of {id}"));
+        self.model.counts.add("taps");
+        let after = waits(&self.devices[i])?;
+        if let (Some(before), Some(after)) = (before, after)
+            && after != before + sum
+        {
+            anyhow::bail!(
+                "{name} counted {sum} more votes of {id}, of which {after} wait, and {before} before"
+            );
         }
         Ok(())
     }
