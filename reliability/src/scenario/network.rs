@@ -163,13 +163,14 @@ impl Field<'_> {
                 let mut device = self.devices[0].copy(&file);
                 device.url.clone_from(&self.proxy.url);
                 self.proxy.begin(faults);
-                // A run of its own tries a few times; what was begun goes on with `sync`.
+                // A fault may end it; what was begun goes on with `sync`.
                 if device.attempt(self.lab, "hydrate", &[])? != 0 {
                     self.proxy.begin(&[]);
                     let again = if file.exists() { "sync" } else { "hydrate" };
                     device.run(self.lab, again, &[], 0)?;
                 }
-                device.run(self.lab, "sync", &[], 0)?;
+                // So may a fault of a later connection.
+                self.sync_through(&device)?;
             }
             Talk::Push | Talk::Parts | Talk::Pull | Talk::Http => {
                 let body = "x".repeat(if talk == Talk::Parts { 3_000_000 } else { 40 });
@@ -181,9 +182,7 @@ impl Field<'_> {
                     self.devices[1].run(self.lab, "sync", &[], 0)?;
                 }
                 self.proxy.begin(faults);
-                if self.devices[0].attempt(self.lab, "sync", &[])? != 0 {
-                    self.devices[0].run(self.lab, "sync", &[], 0)?;
-                }
+                self.sync_through(&self.devices[0])?;
             }
             Talk::Live => {
                 self.proxy.begin(faults);
@@ -199,6 +198,15 @@ impl Field<'_> {
             }
         }
         Ok(self.proxy.hits())
+    }
+
+    /// A command that a fault ended says so; the next one, without a fault, gets through.
+    fn sync_through(&self, device: &Device) -> Result<()> {
+        if device.attempt(self.lab, "sync", &[])? != 0 {
+            self.proxy.begin(&[]);
+            device.run(self.lab, "sync", &[], 0)?;
+        }
+        Ok(())
     }
 
     /// Everything is equal at rest. A flipped bit that nothing could notice on its way must be
