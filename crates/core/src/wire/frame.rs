@@ -1,5 +1,7 @@
 //! Frames: one flag byte and one message, compressed where that pays (spec WI1–WI6).
 
+use std::cell::RefCell;
+
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
@@ -184,13 +186,23 @@ fn deflated(payload: &[u8]) -> Option<Vec<u8>> {
     if payload.len() <= COMPRESS_ABOVE_BYTES {
         return None;
     }
-    // Rows are repetitive: the fastest level gets most of what the slow ones get.
-    let mut deflate = Compress::new(Compression::fast(), false);
     let mut out = Vec::with_capacity(payload.len());
     out.push(DEFLATED);
     // The buffer is as long as the plain frame: a payload that does not fit is not smaller.
-    let status = deflate.compress_vec(payload, &mut out, FlushCompress::Finish);
+    let status = DEFLATE.with_borrow_mut(|deflate| {
+        deflate.reset();
+        deflate.compress_vec(payload, &mut out, FlushCompress::Finish)
+    });
     matches!(status, Ok(Status::StreamEnd)).then_some(out)
+}
+
+thread_local! {
+    /// Kept, for it holds a quarter of a megabyte: one for each frame leaves holes in the heap of a
+    /// server into which the little that each session keeps falls, so that the next takes more.
+    static DEFLATE: RefCell<Compress> =
+        // Rows are repetitive: the fastest level gets most of what the slow ones get.
+        RefCell::new(Compress::new(Compression::fast(), false));
+    static INFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 
 /// The kind of the message in `frame` and a decoder at its fields; `inflated` holds the payload
@@ -237,9 +249,20 @@ fn walk(kind: u32, mut d: Decoder<'_>) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// Inflates all of `payload` into `out`, whose length never passes `limit` by more than a byte.
 fn inflate(payload: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let mut inflate = Decompress::new(false);
+    INFLATE.with_borrow_mut(|inflate| {
+        inflate.reset(false);
+        inflate_with(inflate, payload, limit, out)
+    })
+}
+
+/// Inflates all of `payload` into `out`, whose length never passes `limit` by more than a byte.
+fn inflate_with(
+    inflate: &mut Decompress,
+    payload: &[u8],
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
     let mut done = 0;
     loop {
         if out.len() == out.capacity() {
