@@ -161,3 +161,45 @@ async fn ac8_a_login_that_nobody_uses_ends() {
     let logins = transact(&*house.store, |records| records.logins(&account.id));
     assert_eq!(logins.expect("they read").len(), 100);
 }
+
+#[test]
+fn ac8_an_answer_that_was_lost_is_given_again_until_something_of_it_is_used() {
+    let house = House::open("lost");
+    let add = |email: &str| {
+        let now = clock::now();
+        admin::add(&*house.store, email, WORDS, &BTreeMap::new(), now).expect("added")
+    };
+    let start = clock::now();
+    let hours = |hours: u64| refresh::later(start, Duration::from_secs(3600 * hours));
+    let mut heard = Heard::new(start);
+    let begin = |account: &Account| {
+        let begin = |records: &mut dyn AccountRecords| refresh::begin(records, account, "", start);
+        transact(&*house.store, begin).expect("begun")
+    };
+    let renew = |token: &str, heard: &Heard, now| {
+        let is_silent = |login, given| heard.is_silent(login, given);
+        let renew =
+            |records: &mut dyn AccountRecords| refresh::renew(records, token, "", is_silent, now);
+        match transact(&*house.store, renew).expect("it can be read") {
+            Renewed::Good(_, _, next) => Some(next),
+            Renewed::Gone | Renewed::Reused(_) => None,
+        }
+    };
+    let (login, first) = begin(&add("ana@example.com"));
+    heard.note(login, hours(0));
+    let second = renew(&first, &heard, hours(1)).expect("renewed");
+    // A device in a tunnel asks again a day later.
+    assert_eq!(renew(&first, &heard, hours(25)), Some(second.clone()));
+    let third = renew(&second, &heard, hours(26)).expect("renewed");
+    assert_eq!(renew(&second, &heard, hours(27)), Some(third.clone()));
+    // Somebody has used what the second led to: who has it still has a copy.
+    heard.note(login, hours(26));
+    assert_eq!(renew(&second, &heard, hours(28)), None);
+    assert_eq!(renew(&third, &heard, hours(28)), None, "the login is over");
+
+    // A token further back is a copy, whatever was used.
+    let (_, first) = begin(&add("ben@example.com"));
+    let second = renew(&first, &heard, hours(1)).expect("renewed");
+    renew(&second, &heard, hours(2)).expect("renewed");
+    assert_eq!(renew(&first, &heard, hours(2)), None);
+}
