@@ -13,8 +13,8 @@ use crate::{
     system,
 };
 
-/// A refresh token whose answer was lost is answered again for ten seconds, whatever happened
-/// meanwhile (spec AC8): so an attempt is given up early enough for another one.
+/// A refresh token whose answer was lost is answered again for ten seconds from its first use
+/// (spec AC8): so an attempt is given up early enough for another one.
 const REFRESH_MAX: Duration = Duration::from_secs(4);
 
 /// What signing in and refreshing give.

@@ -162,24 +162,22 @@ impl Keys {
         jsonwebtoken::encode(&header, &claims, key).map_err(|error| error.to_string())
     }
 
-    /// The identity that `token`, which names us as its issuer, proves, and when it was made.
-    /// `kid` is what it says of its key: nothing but a name to be looked up here.
-    pub(crate) fn verify(&self, token: &str, kid: &str) -> Result<(Proof, Timestamp), Refusal> {
+    /// The identity that `token`, which names us as its issuer, proves. `kid` is what it says of
+    /// its key: nothing but a name to be looked up here.
+    pub(crate) fn verify(&self, token: &str, kid: &str) -> Result<Proof, Refusal> {
         let key = self.verifying.get(kid).ok_or_else(|| {
             unauthorized("the token was signed with a key that is gone: sign in again")
         })?;
         let data = jsonwebtoken::decode::<Claims>(token, key, &self.validation)
             .map_err(|error| said_of(&error))?;
         let seconds = data.claims.exp.saturating_add(LEEWAY_SECONDS);
-        let proof = Proof {
+        Ok(Proof {
             identity: Arc::new(Identity {
                 user: Some(UserId(data.claims.sub)),
                 claims: data.claims.others,
             }),
             expires: Some(Timestamp(seconds.saturating_mul(1_000_000))),
-        };
-        let made = Timestamp(data.claims.iat.saturating_mul(1_000_000));
-        Ok((proof, made))
+        })
     }
 }
 

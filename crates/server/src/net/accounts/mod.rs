@@ -5,7 +5,6 @@
 
 pub mod admin;
 pub mod audit;
-mod heard;
 pub(crate) mod http;
 mod keys;
 mod mail;
@@ -34,8 +33,11 @@ use syncline_store::{
 use tokio::sync::Notify;
 
 pub(crate) use self::refusals::Refused;
+pub(crate) use self::{
+    keys::{ACCESS_TTL, login_of},
+    watch::watch,
+};
 use self::{
-    heard::Heard,
     keys::{Keys, Subject},
     mail::{Letter, Mailer},
     password::{Busy, Hasher},
@@ -43,10 +45,6 @@ use self::{
     refusals::Refusals,
     throttle::Throttle,
     watch::{Ended, Told},
-};
-pub(crate) use self::{
-    keys::{ACCESS_TTL, login_of},
-    watch::watch,
 };
 use super::clock;
 use crate::session::Proof;
@@ -105,7 +103,6 @@ pub(crate) struct Accounts {
     server: DeviceId,
     keys: RwLock<Keys>,
     ended: Mutex<Ended>,
-    heard: Mutex<Heard>,
     /// What the committer told of devices, to be written down at the next look.
     told: Mutex<Vec<Told>>,
     refusals: Mutex<Refusals>,
@@ -143,7 +140,6 @@ impl Accounts {
             server,
             keys: RwLock::new(keys),
             ended: Mutex::default(),
-            heard: Mutex::new(Heard::new(now)),
             told: Mutex::default(),
             refusals: Mutex::default(),
             look: Notify::new(),
@@ -171,12 +167,9 @@ impl Accounts {
 
     /// What a token proves that says it is ours.
     pub(crate) fn verify(&self, token: &str, kid: &str) -> Result<Proof, Refusal> {
-        let (proof, made) = self.keys.read().verify(token, kid)?;
+        let proof = self.keys.read().verify(token, kid)?;
         match login_of(&proof.identity) {
-            Some(login) if !self.ended.lock().logins.contains_key(&login) => {
-                self.heard.lock().note(login, made);
-                Ok(proof)
-            }
+            Some(login) if !self.ended.lock().logins.contains_key(&login) => Ok(proof),
             Some(_) | None => Err(super::auth::unauthorized(
                 "this login was ended: sign in again",
             )),
@@ -330,12 +323,9 @@ impl Accounts {
         from: IpAddr,
     ) -> Result<Tokens, AccountError> {
         let now = clock::now();
-        let (token, accounts) = (token.to_owned(), Arc::clone(self));
+        let token = token.to_owned();
         let renewed = self
-            .transact(move |records| {
-                let is_silent = |login, given| accounts.heard.lock().is_silent(login, given);
-                refresh::renew(records, &token, &from.to_string(), is_silent, now)
-            })
+            .transact(move |records| refresh::renew(records, &token, &from.to_string(), now))
             .await?;
         match renewed {
             Renewed::Good(login, account, refresh) => self.tokens(account, login, refresh, now),

@@ -13,8 +13,8 @@ use super::audit;
 
 /// A login that nobody uses ends after this.
 const IDLE_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// The last token is answered again for so long, whatever was done with the answer: two windows
-/// may have asked at once.
+/// The last token is answered again for so long: the answer may have been lost, or two windows
+/// have asked at once.
 const GRACE: Duration = Duration::from_secs(10);
 /// Logins that one account may have; the one that was used longest ago makes room.
 const LOGINS_MAX: usize = 100;
@@ -127,13 +127,11 @@ pub(crate) enum Renewed {
     Reused(LoginId),
 }
 
-/// Exchanges a refresh token for the next one. `is_silent` says whether nothing that was given to
-/// a login at some time or later has been used.
+/// Exchanges a refresh token for the next one.
 pub(crate) fn renew(
     records: &mut dyn AccountRecords,
     token: &str,
     address: &str,
-    is_silent: impl Fn(LoginId, Timestamp) -> bool,
     now: Timestamp,
 ) -> Result<Renewed, StorageError> {
     let Some(secret) = Secret::read(token) else {
@@ -162,8 +160,7 @@ pub(crate) fn renew(
         return Ok(Renewed::Good(login.id, account, next.write()));
     }
     let is_previous = login.previous.is_some_and(|old| same(&hash, &old));
-    let is_lost = || now <= later(login.renewed, GRACE) || is_silent(login.id, login.renewed);
-    if is_previous && is_lost() {
+    if is_previous && now <= later(login.renewed, GRACE) {
         return Ok(Renewed::Good(login.id, account, next.write()));
     }
     // Somebody has a copy, and nobody can tell who: both have to sign in again.
