@@ -142,7 +142,7 @@ impl Work<'_> {
                 outbox::remove(self.conn, seq)?;
                 self.refresh_unchanged()
             }
-            State::Sealed if self.mend(&entry)? => Ok(()),
+            State::Sealed if outbox::is_complete(self.conn, &entry)? && self.mend(seq)? => Ok(()),
             State::Sealed => {
                 let message = format!(
                     "what is stored of it cannot be read any more ({what}); what can is listed: \
@@ -175,15 +175,14 @@ impl Work<'_> {
 
     /// Computes the changes that cannot be read anew, from the rows as they are and as the server
     /// has them; `false` where these are not all that is between the two.
-    fn mend(&mut self, entry: &Entry) -> Result<bool, ReplicaError> {
-        let seq = entry.seq;
-        if capture::has_marks(self.conn)? || !outbox::is_complete(self.conn, entry)? {
-            return Ok(false);
-        }
+    fn mend(&mut self, seq: Seq) -> Result<bool, ReplicaError> {
         let mut mended = Vec::new();
         for pos in outbox::positions(self.conn, seq)? {
             match outbox::change_at(self.conn, seq, pos) {
                 Ok(_) => continue,
+                Err(ReplicaError::DamagedChangeset { .. }) if capture::has_marks(self.conn)? => {
+                    return Ok(false);
+                }
                 Err(ReplicaError::DamagedChangeset { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -250,6 +249,7 @@ impl Work<'_> {
                 code: Some(DAMAGED.to_owned()),
                 message: Some(message.clone()),
                 parked_at: Some(now),
+                is_sound: true,
             },
         )?;
         self.tell(id, message, vec![id]);

@@ -263,6 +263,7 @@ pub(crate) fn store(
         code: None,
         message: None,
         parked_at: None,
+        is_sound: true,
     };
     for (pos, stored) in (0..).zip(&mut sealed.changes) {
         stored.pos = pos;

@@ -199,6 +199,7 @@ fn split(
     entropy: &mut dyn Entropy,
 ) -> Result<Seq, ReplicaError> {
     let conn = work.conn;
+    outbox::doubt_if_incomplete(conn, &mut entry)?;
     let seq = outbox::next_seq(conn)?;
     let mut part = Entry {
         seq,
@@ -266,6 +267,7 @@ fn tell_lost(
         code: Some(TABLE_DROPPED.to_owned()),
         message: Some(message.clone()),
         parked_at: Some(now),
+        is_sound: true,
     };
     for (pos, (key, at)) in (0..).zip(lost.keys) {
         let change = Change {
@@ -296,6 +298,7 @@ fn drop_unsent(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
         };
         after = last.seq;
         for mut entry in entries {
+            outbox::doubt_if_incomplete(work.conn, &mut entry)?;
             if outbox::delete_changes_of(work.conn, entry.seq, t)? == 0 {
                 continue;
             }
@@ -340,8 +343,8 @@ impl Work<'_> {
         if entry.code.as_deref() == Some(TABLE_DROPPED) || self.misses_a_table(entry.seq)? {
             return Ok(false);
         }
-        match outbox::whole(self.conn, entry) {
-            Ok(changes) => Ok(!changes.is_empty()),
+        match outbox::whole(self.conn, entry.seq) {
+            Ok(found) => Ok(found.is_some_and(|(_, changes)| !changes.is_empty())),
             Err(ReplicaError::DamagedChangeset { .. }) => Ok(false),
             Err(error) => Err(error),
         }

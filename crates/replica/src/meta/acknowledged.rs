@@ -1,6 +1,6 @@
 //! Changesets that are in the server's log, kept for a server that lost its tail (spec OB4).
 
-use rusqlite::Connection;
+use rusqlite::{Connection, types::ValueRef};
 use syncline_core::{Timestamp, Version};
 
 use super::outbox::Seq;
@@ -28,13 +28,15 @@ pub(crate) struct Taken {
     pub(crate) is_sound: bool,
 }
 
-fn sum(body: &[u8]) -> i64 {
-    i64::from_le_bytes(
-        *blake3::hash(body)
-            .as_bytes()
-            .first_chunk::<8>()
-            .expect("32 bytes"),
-    )
+/// Of everything that is kept of it.
+fn sum(kept: &Acknowledged) -> i64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&kept.seq.to_le_bytes());
+    hash.update(&kept.version.0.to_le_bytes());
+    hash.update(&[u8::from(kept.marked)]);
+    hash.update(&kept.body);
+    let hash = hash.finalize();
+    i64::from_le_bytes(*hash.as_bytes().first_chunk::<8>().expect("32 bytes"))
 }
 
 const READING: &str = "reading acknowledged changesets";
@@ -53,7 +55,7 @@ pub(crate) fn put(conn: &Connection, kept: &Acknowledged) -> Result<(), ReplicaE
             kept.marked,
             (kept.body.len() as u64).cast_signed(),
             &kept.body,
-            sum(&kept.body),
+            sum(kept),
         ))
     })
     .map(drop)
@@ -115,10 +117,15 @@ pub(crate) fn take_after(conn: &Connection, common: Version) -> Result<Vec<Taken
             version: Version(row.get::<_, i64>(1)?.cast_unsigned()),
             at: Timestamp(row.get::<_, i64>(2)?.cast_unsigned()),
             marked: row.get(3)?,
-            body: row.get(4)?,
+            body: match row.get_ref(4)? {
+                ValueRef::Blob(body) => body.to_vec(),
+                ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => {
+                    Vec::new()
+                }
+            },
         };
         let stored: Option<i64> = row.get(5)?;
-        let is_sound = stored.is_none_or(|stored| stored == sum(&kept.body));
+        let is_sound = stored.is_none_or(|stored| stored == sum(&kept));
         Ok(Taken { kept, is_sound })
     });
     let found = found

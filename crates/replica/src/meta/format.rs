@@ -141,7 +141,10 @@ pub(crate) fn verify(conn: &Connection) -> Result<(), ReplicaError> {
             found,
             known: FORMAT,
         }),
-        Some(found) if found > 0 => migrate(conn, found),
+        Some(found) if found > 0 => {
+            verify_numbers(conn)?;
+            migrate(conn, found)
+        }
         Some(_) | None => Err(ReplicaError::Damaged {
             what: "the metadata has no valid format number".into(),
         }),
@@ -155,7 +158,7 @@ fn verify_numbers(conn: &Connection) -> Result<(), ReplicaError> {
         (
             "a table's number",
             "SELECT t FROM syncline_columns UNION SELECT t FROM syncline_parts
-             UNION SELECT table_no FROM syncline_capture EXCEPT SELECT t FROM syncline_tables",
+             EXCEPT SELECT t FROM syncline_tables",
         ),
         (
             "a bucket's number",

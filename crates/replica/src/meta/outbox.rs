@@ -13,9 +13,10 @@ use super::settings::{self, Key};
 use crate::{db::Doing, error::ReplicaError};
 
 pub(crate) use changes::{
-    StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of, is_complete,
-    keys, move_changes_of, move_row, next_pos, pending, position, positions, put_change, readable,
-    set_insert_base, size, touching, waits_to_be_inserted, whole, without_op,
+    StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of,
+    doubt_if_incomplete, is_complete, keys, move_changes_of, move_row, next_pos, pending, position,
+    positions, put_change, readable, set_insert_base, size, touching, waits_to_be_inserted, whole,
+    without_op,
 };
 pub(crate) use doubt::{Doubt, ask_again, doubt_all, hold_younger, sealed_by};
 
@@ -71,13 +72,16 @@ pub(crate) struct Entry {
     pub(crate) code: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) parked_at: Option<Timestamp>,
+    /// Its id, its time and how many changes it has are what was written: once they are not, they
+    /// never are again (spec OB15).
+    pub(crate) is_sound: bool,
 }
 
 const READING: &str = "reading the outbox";
 const WRITING: &str = "writing the outbox";
 
 const ENTRY: &str = "SELECT seq, id, state, number, version, hlc, marked, require_unchanged,
-    may_be_applied, changes, bytes, first_at, last_at, code, message, parked_at, sent
+    may_be_applied, changes, bytes, first_at, last_at, code, message, parked_at, sent, sum
     FROM syncline_outbox ";
 
 fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
@@ -85,7 +89,7 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let optional = |index: usize| -> rusqlite::Result<Option<u64>> {
         Ok(row.get::<_, Option<i64>>(index)?.map(i64::cast_unsigned))
     };
-    Ok(Entry {
+    let mut entry = Entry {
         seq: row.get(0)?,
         id: ChangesetId(row.get(1)?),
         state: State::from_number(row.get(2)?),
@@ -103,7 +107,11 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         message: row.get(14)?,
         parked_at: optional(15)?.map(Timestamp),
         sent: row.get(16)?,
-    })
+        is_sound: true,
+    };
+    let stored: Option<i64> = row.get(17)?;
+    entry.is_sound = stored.is_none_or(|stored| stored == sum::of_entry(&entry));
+    Ok(entry)
 }
 
 fn entries(

@@ -33,7 +33,8 @@ pub(super) fn join(
         && (!last.sent || planted!(SentChangesetGrows))
         && !last.marked
         && last.doubt == Doubt::None
-        && last.seq > outbox::joins_after(work.conn)?;
+        && last.seq > outbox::joins_after(work.conn)?
+        && outbox::is_complete(work.conn, &last)?;
     let is_small =
         last.changes + sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;
     if !is_open || !is_small || sealed.marked || sealed.require_unchanged || last.require_unchanged

@@ -78,7 +78,9 @@ pub(crate) fn cut_refused(
     if !is_seed && (entry.marked || entry.require_unchanged) {
         return Ok(CutRefused::Whole);
     }
-    let changes = outbox::whole(work.conn, entry)?;
+    let Some((_, changes)) = outbox::whole(work.conn, entry.seq)? else {
+        return Ok(CutRefused::Whole);
+    };
     let acts = match is_seed {
         true => around(changes, change),
         false => at_pauses(changes),

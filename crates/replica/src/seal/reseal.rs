@@ -32,7 +32,8 @@ pub(crate) fn reseal(work: &mut Work<'_>, old: &Tables) -> Result<(), ReplicaErr
     }
     for seq in touched {
         if let Some(mut entry) = outbox::entry(work.conn, seq)? {
-            (entry.changes, entry.bytes) = outbox::size(work.conn, seq)?;
+            // None came or went: where one is missing, it stays missed.
+            (_, entry.bytes) = outbox::size(work.conn, seq)?;
             outbox::put(work.conn, &entry)?;
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        acknowledged::{self, Taken},
+        acknowledged::{self, Acknowledged, Taken},
         buckets, cursors, ledger,
         outbox::{self, Doubt, Entry, State},
         settings::{self, Key},
@@ -344,6 +344,9 @@ fn diverge(
             Ok(changeset) if is_sound => changeset,
             other => {
                 let what = other.err().unwrap_or("it is another".to_owned());
+                // Its place may be another's by now.
+                let seq = outbox::next_seq(conn)?;
+                let kept = Acknowledged { seq, ..kept };
                 work.lose(&kept, &what, entropy, now)?;
                 continue;
             }
@@ -366,6 +369,7 @@ fn diverge(
             code: None,
             message: None,
             parked_at: None,
+            is_sound: true,
         };
         for (pos, change) in (0..).zip(changeset.changes) {
             let stored = outbox::StoredChange {

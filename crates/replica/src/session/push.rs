@@ -17,7 +17,7 @@ use crate::{
     error::ReplicaError,
     meta::{
         ledger,
-        outbox::{self, Doubt, Entry, State},
+        outbox::{self, Doubt, Entry, State, StoredChange},
         settings::{self, Key},
     },
     replica::Replica,
@@ -137,8 +137,12 @@ impl Replica {
                     return Ok(true);
                 }
                 if self.may_push(&entry)? {
-                    self.push(&entry, now)?;
+                    let is_sent = self.push(&entry, now)?;
                     self.session.pushed_after = self.session.passed_over;
+                    if !is_sent {
+                        // Others of these were parked with it, or more was joined with it.
+                        break;
+                    }
                 }
                 self.session.pushed_to = entry.seq;
             }
@@ -182,7 +186,10 @@ impl Replica {
             }
         }
         let work = Work::new(&self.conn, &self.tables);
-        for stored in outbox::whole(&self.conn, entry)? {
+        let Some((_, changes)) = outbox::whole(&self.conn, entry.seq)? else {
+            return Ok(false);
+        };
+        for stored in changes {
             if seed::is_early(&work, &stored.change, is_in_flight)? {
                 return Ok(true);
             }
@@ -215,13 +222,21 @@ impl Replica {
         }
     }
 
-    fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
-        let body = match self.translated(entry)? {
+    /// `false` if it was not for the server, and what is listed has to be looked at anew.
+    fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<bool, ReplicaError> {
+        let Some((entry, translated)) = self.translated(entry)? else {
+            return Ok(true);
+        };
+        let body = match translated {
             Translated::Fits(body) => body,
             Translated::TooLarge(message) => {
-                return self.settle_locally(entry, Some(message), now);
+                self.settle_locally(&entry, Some(message), now)?;
+                return Ok(false);
             }
-            Translated::Nothing => return self.settle_locally(entry, None, now),
+            Translated::Nothing => {
+                self.settle_locally(&entry, None, now)?;
+                return Ok(false);
+            }
         };
         self.session
             .in_flight
@@ -251,35 +266,52 @@ impl Replica {
                 index: 0,
             });
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The changeset with the server's numbers. Only one that can travel takes a number, on disk:
+    /// The changeset as it is now, with the server's numbers; `None` if it does not wait any
+    /// more, because another program parked it. Only one that can travel takes a number, on disk:
     /// the server would wait for the number of any other (spec SE16).
-    fn translated(&self, entry: &Entry) -> Result<Translated, ReplicaError> {
-        if let Some(number) = entry.number {
-            let changeset = self.with_number(entry, number)?;
-            return Ok(Translated::of(changeset.as_ref()));
+    fn translated(&self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
+        let read = || {
+            let found = outbox::whole(&self.conn, listed.seq)?;
+            Ok::<_, ReplicaError>(found.filter(|(entry, _)| entry.state == State::Sealed))
+        };
+        if listed.number.is_some() {
+            let Some((entry, changes)) = read()? else {
+                return Ok(None);
+            };
+            if let Some(number) = entry.number {
+                let changeset = self.with_number(&entry, changes, number)?;
+                return Ok(Some((entry, Translated::of(changeset.as_ref()))));
+            }
         }
         // Read and numbered in one transaction: another program on the same file may join more
         // with what was never sent, until it has a number.
         db::immediate(&self.conn, || {
-            let Some(entry) = outbox::entry(&self.conn, entry.seq)? else {
-                return Ok(Translated::Nothing);
+            let Some((entry, changes)) = read()? else {
+                return Ok(None);
             };
             let next = settings::get_count(&self.conn, Key::NextNumber)?;
-            let translated = Translated::of(self.with_number(&entry, next)?.as_ref());
-            if matches!(translated, Translated::Fits(_)) {
+            let number = entry.number.unwrap_or(next);
+            let changeset = self.with_number(&entry, changes, number)?;
+            let translated = Translated::of(changeset.as_ref());
+            if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
                 outbox::set_number(&self.conn, entry.seq, Some(next))?;
                 settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
             }
-            Ok(translated)
+            Ok(Some((entry, translated)))
         })
     }
 
-    fn with_number(&self, entry: &Entry, number: u64) -> Result<Option<Changeset>, ReplicaError> {
+    fn with_number(
+        &self,
+        entry: &Entry,
+        stored: Vec<StoredChange>,
+        number: u64,
+    ) -> Result<Option<Changeset>, ReplicaError> {
         let mut changes = Vec::new();
-        for stored in outbox::whole(&self.conn, entry)? {
+        for stored in stored {
             let Some(table) = self.tables.local(stored.change.table) else {
                 continue;
             };
@@ -323,7 +355,7 @@ impl Replica {
         }
     }
 
-    /// A changeset that cannot travel: forgotten if it says nothing, else parked.
+    /// A changeset that cannot travel, as it was read: forgotten if it says nothing, else parked.
     fn settle_locally(
         &mut self,
         entry: &Entry,
@@ -332,6 +364,10 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         let seq = entry.seq;
         self.transact(now, |work, entropy| {
+            // What was written since may have been joined with it just now.
+            if outbox::entry(work.conn, seq)?.as_ref() != Some(entry) {
+                return Ok(());
+            }
             match too_large {
                 Some(message) => {
                     work.park([seq], code::TOO_LARGE, &message, now)?;

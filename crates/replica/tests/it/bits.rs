@@ -150,6 +150,58 @@ fn ob15_a_change_that_is_gone_or_in_another_changeset_is_told() {
 }
 
 #[test]
+fn ob15_what_is_damaged_does_not_become_sound_by_what_happens_to_it() {
+    for (hurt, then) in [
+        ("UPDATE syncline_outbox SET hlc = hlc + 1", "retry"),
+        ("UPDATE syncline_outbox SET id = randomblob(16)", "retry"),
+        ("DELETE FROM syncline_changes WHERE pos = 0", "retry"),
+        ("UPDATE syncline_outbox SET hlc = hlc + 1", "write"),
+        ("DELETE FROM syncline_changes WHERE pos = 0", "write"),
+    ] {
+        let mut server = Authority::new(schema(SCHEMA));
+        let mut device = Device::new(SCHEMA, 1);
+        device.run("INSERT INTO lists VALUES('l1', 'one'), ('l2', 'two')");
+        device.seal();
+        device.replica.connection().execute(hurt, []).unwrap();
+        if then == "write" {
+            device.run("INSERT INTO lists VALUES('l3', 'three')");
+            device.seal();
+        }
+        device.sync(&mut server);
+        assert!(device.parked().contains(&"damaged".to_owned()), "{hurt}");
+        for queued in device.replica.queue(None, 9).unwrap() {
+            let _refused = device.replica.retry(queued.id, device.now);
+        }
+        device.sync(&mut server);
+        assert!(device.parked().contains(&"damaged".to_owned()), "{hurt}");
+        assert!(server.rows.len() <= 1, "{hurt}, {then}");
+    }
+}
+
+#[test]
+fn ob15_what_another_program_joined_meanwhile_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.sync(&mut server);
+    device.run("INSERT INTO lists VALUES('l1', 'one')");
+    device.seal();
+    // Listed before, read after.
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let mut other = Device::open(conn, 2);
+    other.run("INSERT INTO lists VALUES('l2', 'two')");
+    other.seal();
+    other.run("INSERT INTO lists VALUES('l3', 'three')");
+    other.seal();
+    drop(other);
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(server.rows.len(), 3);
+    device.assert_equal(&server);
+}
+
+#[test]
 fn ob15_what_seems_answered_without_an_answer_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     for state in [1, 2, 3, 256, -1] {
@@ -173,12 +225,12 @@ fn ob15_what_a_server_lost_is_not_sent_again_as_another() {
     let backup = server.backup();
     device.sync(&mut server);
     device.disconnect();
-    let hurt = "UPDATE syncline_acknowledged
-                SET body = CAST(replace(CAST(body AS TEXT), 'uno', 'unp') AS BLOB)";
+    let hurt = "UPDATE syncline_acknowledged SET body = CASE seq % 2
+                  WHEN 0 THEN 7 ELSE CAST(replace(CAST(body AS TEXT), 'uno', 'unp') AS BLOB) END";
     let conn = device.replica.connection();
     assert!(conn.execute(hurt, []).unwrap() > 0);
     server.restore(backup);
     device.sync(&mut server);
-    assert_eq!(device.parked(), ["damaged"]);
+    assert_eq!(device.parked(), ["damaged", "damaged"]);
     device.assert_equal(&server);
 }

@@ -288,6 +288,22 @@ fn se24_pauses_grow_although_the_server_says_welcome() {
 }
 
 #[test]
+fn ca8_a_file_without_its_list_of_triggers_opens_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&path, SCHEMA, 1);
+    device.write("INSERT INTO lists VALUES('l1', 'one')");
+    device.sync(&mut server);
+    device.run("DROP TABLE syncline_capture");
+    let mut device = device.restart(&path);
+    device.write("INSERT INTO lists VALUES('l2', 'two')");
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    device.assert_equal(&server);
+}
+
+#[test]
 fn ob13_a_file_that_lost_which_table_or_bucket_a_number_is_of_is_refused() {
     for hurt in [
         "DELETE FROM syncline_tables WHERE name = 'lists'",

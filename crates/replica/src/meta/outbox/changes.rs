@@ -7,7 +7,12 @@ use super::{
     Entry, READING, Seq, State, WRITING,
     sum::{self, ChangeSum},
 };
-use crate::{codec, db::Doing, error::ReplicaError, meta::ledger::row_key};
+use crate::{
+    codec,
+    db::{self, Doing},
+    error::ReplicaError,
+    meta::ledger::row_key,
+};
 
 /// One change as stored: numbers in it are local.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,23 +45,35 @@ pub(crate) fn changes(
     Ok(found)
 }
 
-/// All changes of a changeset that is to be sent: every one that it was given (spec OB15).
-pub(crate) fn whole(conn: &Connection, entry: &Entry) -> Result<Vec<StoredChange>, ReplicaError> {
-    sum::check_entry(conn, entry)?;
-    let found = changes(conn, entry.seq, 0, usize::MAX)?;
-    sum::check_count(entry, found.len())?;
-    Ok(found)
+/// A changeset as it is now, with every change that it was given (spec OB15); `None` if it is not
+/// there any more. Another program may have joined more with it since it was listed.
+pub(crate) fn whole(
+    conn: &Connection,
+    seq: Seq,
+) -> Result<Option<(Entry, Vec<StoredChange>)>, ReplicaError> {
+    db::snapshot(conn, || {
+        let Some(entry) = super::entry(conn, seq)? else {
+            return Ok(None);
+        };
+        let found = changes(conn, seq, 0, usize::MAX)?;
+        sum::check_entry(&entry, found.len() as u64)?;
+        Ok(Some((entry, found)))
+    })
 }
 
 /// Whether it has its id, its time and as many changes as it was given, readable or not.
 pub(crate) fn is_complete(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
-    let count = positions(conn, entry.seq)?.len();
-    let checked = sum::check_entry(conn, entry).and_then(|()| sum::check_count(entry, count));
-    match checked {
-        Ok(()) => Ok(true),
-        Err(ReplicaError::DamagedChangeset { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let (count, _) = size(conn, entry.seq)?;
+    Ok(sum::check_entry(entry, count).is_ok())
+}
+
+/// To be called before its changes are counted anew: what is missing now stays missed.
+pub(crate) fn doubt_if_incomplete(
+    conn: &Connection,
+    entry: &mut Entry,
+) -> Result<(), ReplicaError> {
+    entry.is_sound = is_complete(conn, entry)?;
+    Ok(())
 }
 
 fn read_change(seq: Seq, row: &rusqlite::Row<'_>) -> Result<StoredChange, ReplicaError> {

@@ -1,11 +1,10 @@
 //! What waits has no second copy anywhere: sums tell what a disk, or somebody else, made of it
 //! (spec OB15).
 
-use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{TableNumber, Version};
 
-use super::{Entry, READING, Seq};
-use crate::{db::Doing, error::ReplicaError};
+use super::{Entry, Seq};
+use crate::error::ReplicaError;
 
 /// Of a stored change: which row it is of and what it was based on, and what it does. Two sums, as
 /// a change whose row is known can be computed anew.
@@ -51,37 +50,27 @@ impl ChangeSum {
     }
 }
 
-/// Of a changeset: what it is known by, when it was made, how many changes it has.
+/// Of a changeset: what it is known by, when it was made, how many changes it has. What is not
+/// sound does not become so by being written again.
 pub(super) fn of_entry(entry: &Entry) -> i64 {
     let mut hash = blake3::Hasher::new();
+    hash.update(&[u8::from(entry.is_sound)]);
     hash.update(&entry.id.0);
     hash.update(&entry.hlc.0.to_le_bytes());
     hash.update(&entry.changes.to_le_bytes());
     i64::from(first4(&hash.finalize()))
 }
 
-/// Whether a changeset is as it was written, but for its changes.
-pub(super) fn check_entry(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> {
-    let stored: Option<i64> = conn
-        .prepare_cached("SELECT sum FROM syncline_outbox WHERE seq = ?1")
-        .and_then(|mut s| s.query_row([entry.seq], |row| row.get(0)).optional())
-        .doing(READING)?
-        .flatten();
-    match stored {
-        Some(sum) if sum != of_entry(entry) => {
-            Err(damaged(entry.seq, "its id, time or size is another"))
-        }
-        Some(_) | None => Ok(()),
+/// Whether a changeset is as it was written, with so many changes.
+pub(super) fn check_entry(entry: &Entry, found: u64) -> Result<(), ReplicaError> {
+    if !entry.is_sound {
+        return Err(damaged(entry.seq, "its id, time or size is another"));
     }
-}
-
-/// Whether a changeset has all its changes.
-pub(super) fn check_count(entry: &Entry, found: usize) -> Result<(), ReplicaError> {
-    if found as u64 == entry.changes {
-        return Ok(());
+    if found != entry.changes {
+        let what = format!("it has {found} of its {} changes", entry.changes);
+        return Err(damaged(entry.seq, what));
     }
-    let what = format!("it has {found} of its {} changes", entry.changes);
-    Err(damaged(entry.seq, what))
+    Ok(())
 }
 
 pub(super) fn damaged(seq: Seq, what: impl Into<String>) -> ReplicaError {
