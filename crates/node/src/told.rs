@@ -274,7 +274,8 @@ fn data(event: &Event) -> Json {
         }
         Event::Wiped(wiped) => {
             let unsent = wiped.unsent_rows.iter();
-            let unsent = unsent.map(|(table, key)| json!({ "table": table, "id": key.to_string() }));
+            let unsent =
+                unsent.map(|(table, key)| json!({ "table": table, "id": key.to_string() }));
             json!({
                 "rows": wiped.rows,
                 "unsent": wiped.unsent,
