@@ -22,7 +22,7 @@ pub(crate) struct Acknowledged {
     pub(crate) body: Vec<u8>,
 }
 
-/// One that is taken out, and whether its body is what was kept (spec OB15).
+/// One that is taken out, and whether it is what was kept (spec OB15).
 pub(crate) struct Taken {
     pub(crate) kept: Acknowledged,
     pub(crate) is_sound: bool,
