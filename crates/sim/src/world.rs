@@ -26,6 +26,7 @@ use crate::{
     oracle::Oracle,
     plan::{Fault, Plan, Scenario},
     rng::Rng,
+    schema::Who,
     script::{Act, Script, Step},
     server::Server,
     subject::App,
@@ -216,7 +217,15 @@ impl World {
                 birth.name()
             ));
             let fork = world.rng.fork();
-            let device = Device::new(name, user, birth, skew, fork, disk.clone(), START)?;
+            let device = Device::new(
+                name,
+                Who::first(user),
+                birth,
+                skew,
+                fork,
+                disk.clone(),
+                START,
+            )?;
             world.devices.push(device);
         }
         Ok(world)
@@ -340,7 +349,7 @@ impl World {
                     && let Some(frame) = self.server.poll_frame(session)
                 {
                     moved = true;
-                    self.model.check_sent(device.user, &frame)?;
+                    self.model.check_sent(device.who, &frame)?;
                     if !link.is_dark {
                         link.down.send(frame, now, &mut device.rng);
                     }

@@ -5,7 +5,7 @@ use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Event, QueuedChangeset, Replica, ReplicaError};
 
 use super::World;
-use crate::{link::Link, trace::Way};
+use crate::{link::Link, plan::Fault, trace::Way};
 
 /// Code of what is parked because its rows may not be seen any more.
 const NO_ACCESS: &str = "no_access";
@@ -31,7 +31,14 @@ impl World {
                     .lost_after
                     .is_none_or(|lost| version <= lost)
             {
-                self.model.check_file(&self.devices[i], version, true)?;
+                let device = &self.devices[i];
+                // Of which claims its rows are, no file says.
+                let any = device.who.in_any_team();
+                let whos = match self.plan.has(Fault::Claims) {
+                    true => &any[..],
+                    false => &[device.who],
+                };
+                self.model.check_file(device, version, whos, true)?;
             }
         }
         if self.devices[i].cut_at.is_some_and(|at| at <= now) {
@@ -93,7 +100,7 @@ impl World {
         self.model.counts.add("connections");
         let name = self.devices[i].name.clone();
         self.devices[i].patience.connects(now).context(name)?;
-        let Some(session) = self.server.connect(self.devices[i].user, now) else {
+        let Some(session) = self.server.connect(self.devices[i].who, now) else {
             return self.devices[i].disconnected(now);
         };
         let name = self.devices[i].name.clone();

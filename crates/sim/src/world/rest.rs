@@ -77,7 +77,7 @@ impl World {
             &self.server.database,
             &self.model.app,
             &self.model.numbers,
-            self.server.rules,
+            self.server.setup,
             &self.server.plan,
         )?;
         self.model.moment(head, truth.clone(), 1);
