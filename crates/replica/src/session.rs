@@ -45,6 +45,21 @@ pub struct Closing {
     pub retry: bool,
 }
 
+/// What a connection keeps in memory, to be compared with its caps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// Bytes that wait for their checkpoint.
+    pub changes_bytes: usize,
+    /// Changesets that were sent and not answered.
+    pub in_flight: usize,
+    /// Changesets that wait before they are sent again.
+    pub again: usize,
+    /// Events that nobody took yet, at most [`Event::PENDING_MAX`].
+    pub events: usize,
+}
+
 /// What is remembered of one connection, and of the attempts to have one. All of it may be lost
 /// at any moment.
 #[derive(Debug, Default)]
@@ -225,6 +240,20 @@ impl Session {
             wake_at,
             ..Self::default()
         };
+    }
+}
+
+impl crate::Replica {
+    /// What the connection keeps in memory at the moment.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            queued_bytes: self.session.queued_bytes(),
+            changes_bytes: self.session.changes_bytes,
+            in_flight: self.session.in_flight.len(),
+            again: self.session.again.len(),
+            events: self.events.iter().count(),
+        }
     }
 }
 

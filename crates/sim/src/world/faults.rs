@@ -378,7 +378,7 @@ impl World {
     }
 
     /// The server forgets what is older than so many microseconds.
-    fn trim(&mut self, age: u64) -> anyhow::Result<()> {
+    pub(super) fn trim(&mut self, age: u64) -> anyhow::Result<()> {
         let horizon = Version(self.server.local(self.now).0.saturating_sub(age));
         self.server.trim(horizon)?;
         if self.server.is_up() {
