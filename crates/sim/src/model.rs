@@ -339,7 +339,10 @@ impl Model {
         let Some((end, then)) = self.history.range(version..).next() else {
             return Ok(());
         };
-        let is_exact = !then.is_coarse || *end == version;
+        // The oldest moments are forgotten: before the first that is known nothing is exact.
+        let first = self.history.first_key_value();
+        let is_known = first.is_some_and(|(first, _)| *first <= version);
+        let is_exact = (!then.is_coarse && is_known) || *end == version;
         let may = then.sees(&self.app, who, &name)
             || !is_exact
             || self
