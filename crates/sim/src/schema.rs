@@ -239,6 +239,17 @@ pub(crate) fn has_effort(conn: &Connection) -> rusqlite::Result<bool> {
     conn.prepare_cached(sql)?.exists([])
 }
 
+/// Leaves out the column that boards did not begin with.
+pub(crate) fn without_effort(rows: &mut Rows) {
+    for ((table, _), values) in rows.iter_mut() {
+        if *table == "boards"
+            && let Some(effort) = values.last_mut()
+        {
+            ABSENT.clone_into(effort);
+        }
+    }
+}
+
 /// Whether two versions of a row are equal in all columns that both sides have.
 pub(crate) fn agree(one: &[String], other: &[String]) -> bool {
     let is_there = |value: &String| value != ABSENT;

@@ -10,7 +10,7 @@ use super::{Model, Step, rows_of, steps_of};
 use crate::{
     checker::{atomic, waiting},
     device::Device,
-    schema::{RowName, Rows, Who, agree, read_rows},
+    schema::{RowName, Rows, Who, agree, read_rows, without_effort},
 };
 
 /// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
@@ -141,7 +141,12 @@ impl Model {
         if status.unstorable > 0 {
             bail!("{} cannot hold {} rows", device.name, status.unstorable);
         }
-        let here = read_rows(&device.app, self.app.tables())?;
+        let mut here = read_rows(&device.app, self.app.tables())?;
+        // What the app has in a column of its own is sent as soon as it hears that the server has
+        // that column, too.
+        if self.app.is_own() && !status.connected {
+            without_effort(&mut here);
+        }
         let comparison = Comparison {
             here: &here,
             touched: &touched,
