@@ -70,11 +70,14 @@ pub struct TableSeen {
     pub parked: u64,
 }
 
+/// Rows that somebody may see.
+type Seen = Rc<BTreeSet<RowName>>;
+
 #[derive(Debug)]
 struct Moment {
     truth: Truth,
     /// What each user of each team may see of it, once somebody asked.
-    visible: RefCell<BTreeMap<(String, String), Rc<BTreeSet<RowName>>>>,
+    visible: RefCell<BTreeMap<(String, String), Seen>>,
     /// It is the only thing known of more than one entry of the log.
     is_coarse: bool,
 }
@@ -90,7 +93,7 @@ impl Counts {
 }
 
 impl Moment {
-    fn visible(&self, app: &App, who: Who<'_>) -> Rc<BTreeSet<RowName>> {
+    fn visible(&self, app: &App, who: Who<'_>) -> Seen {
         let known = (who.user.to_owned(), who.team.to_owned());
         let mut visible = self.visible.borrow_mut();
         let visible = visible.entry(known);
