@@ -13,12 +13,11 @@ use crate::{
     database::{Clock, Disk, Fuse, Place, open, transfer},
     link::Link,
     rng::Rng,
-    schema::Who,
 };
 
 pub(crate) struct Device {
     pub(crate) name: String,
-    pub(crate) who: Who<'static>,
+    pub(crate) user: &'static str,
     /// Another program on the same file. It also keeps the database alive over a kill.
     pub(crate) app: Connection,
     database: Place,
@@ -76,7 +75,7 @@ impl Birth {
 impl Device {
     pub(crate) fn new(
         name: String,
-        who: Who<'static>,
+        user: &'static str,
         birth: Birth,
         skew_ms: i64,
         mut rng: Rng,
@@ -109,7 +108,7 @@ impl Device {
         }
         Ok(Self {
             name,
-            who,
+            user,
             app,
             database,
             disk,
@@ -143,7 +142,7 @@ impl Device {
         let (_, fuse) = connection(&database, &self.clock)?;
         Ok(Self {
             name,
-            who: self.who,
+            user: self.user,
             app,
             database,
             disk,

@@ -68,10 +68,6 @@ pub(crate) enum Fault {
     Trim,
     /// The server restarts with other rules.
     Rules,
-    /// Somebody's token says something else than before.
-    Claims,
-    /// A column more on the server, or an app's own migration of its tables.
-    Schema,
 }
 
 /// A kind of trouble that people ask for by name.
@@ -160,7 +156,7 @@ impl fmt::Display for Scenario {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Cut,
         Self::Silence,
         Self::Clog,
@@ -182,8 +178,6 @@ impl Fault {
         Self::ServerClock,
         Self::Trim,
         Self::Rules,
-        Self::Claims,
-        Self::Schema,
     ];
 
     /// What happened so often, for reports.
@@ -210,8 +204,6 @@ impl Fault {
             Self::ServerClock => "server clocks set back",
             Self::Trim => "times the log was trimmed",
             Self::Rules => "restarts with other rules",
-            Self::Claims => "claims of users changed",
-            Self::Schema => "tables changed",
         }
     }
 
@@ -240,8 +232,6 @@ impl Fault {
             Self::ServerClock => (15, 1, Scenario::Clocks),
             Self::Trim => (35, 5, Scenario::Restores),
             Self::Rules => (20, 2, Scenario::Permissions),
-            Self::Claims => (20, 3, Scenario::Permissions),
-            Self::Schema => (20, 3, Scenario::Everything),
         }
     }
 

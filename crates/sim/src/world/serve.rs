@@ -17,8 +17,6 @@ impl World {
             for entry in self.server.resume(now)? {
                 self.oracle.winners.pass_over(&entry);
             }
-            self.oracle.columns = self.server.columns();
-            self.oracle.winners.strategies = self.server.strategies();
             self.say("the server is up");
             let head = self.server_head()?;
             self.remember(head, 2)?;
@@ -111,7 +109,7 @@ impl World {
             &self.server.database,
             &self.model.app,
             &self.model.numbers,
-            self.server.setup,
+            self.server.rules,
             &self.server.plan,
         )?;
         self.model.moment(version, truth, entries);
