@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    api::{Api, retry_after},
+    api::Api,
     credentials::{Connection, Token},
     error::ClientError,
     exchange::Exchange,
@@ -101,11 +101,7 @@ impl Transport {
         let opening = connect_async_tls_with_config(request, Some(config), true, connector);
         let broken = |reason: String| {
             let url = connection.url.clone();
-            WebSocketError::Broken(ClientError::Unreachable {
-                url,
-                reason,
-                retry_after: None,
-            })
+            WebSocketError::Broken(ClientError::Unreachable { url, reason })
         };
         match tokio::time::timeout(CONNECT_MAX, opening).await {
             Ok(Ok((socket, _))) => {
@@ -115,7 +111,7 @@ impl Transport {
             Ok(Err(WsError::Http(response))) => {
                 let status = response.status();
                 let body = response.body().clone().unwrap_or_default();
-                let error = api.failure(status, retry_after(response.headers()), &body);
+                let error = api.failure(status, &body);
                 Err(if matches!(error, ClientError::NotASyncline { .. }) {
                     WebSocketError::Broken(error)
                 } else {
@@ -128,7 +124,6 @@ impl Transport {
                 Err(WebSocketError::Unreachable(ClientError::Unreachable {
                     url,
                     reason,
-                    retry_after: None,
                 }))
             }
             Ok(Err(error)) => Err(broken(error.to_string())),

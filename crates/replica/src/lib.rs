@@ -44,7 +44,7 @@ pub use event::{Event, LoadProgress, RowsChanged};
 pub use migration::{Migrated, TableChange, TablesSeen};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::{ColumnThere, ConflictSides, Replica, RowRestored, RowThere, Wiped};
-pub use session::{BEGIN_ANEW, Closing, OLD_COPY, TIMEOUT};
+pub use session::{BEGIN_ANEW, Closing, Held, OLD_COPY, TIMEOUT};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     BucketId, ChangesetId, TableNumber, Timestamp, Version,
-    wire::{ClientMessage, PUSH_PART_BYTES, Push, PushPart, TokenRenewal, encode_client},
+    wire::{ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
 };
 
 use crate::{apply::Kept, event::Event, meta::outbox::Seq};
@@ -45,14 +45,27 @@ pub struct Closing {
     pub retry: bool,
 }
 
+/// What a connection keeps in memory, to be compared with its caps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// Bytes that wait for their checkpoint.
+    pub changes_bytes: usize,
+    /// Changesets that were sent and not answered.
+    pub in_flight: usize,
+    /// Changesets that wait before they are sent again.
+    pub again: usize,
+    /// Events that nobody took yet, at most [`Event::PENDING_MAX`].
+    pub events: usize,
+}
+
 /// What is remembered of one connection, and of the attempts to have one. All of it may be lost
 /// at any moment.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     pub(crate) phase: Phase,
     out: VecDeque<Outgoing>,
-    /// Nothing is pushed before, because the server wants it slower (spec LI4).
-    held_until: Option<Timestamp>,
     /// Received and waiting for their checkpoint.
     changes: Vec<Kept>,
     changes_bytes: usize,
@@ -116,8 +129,6 @@ struct InFlight {
 #[derive(Debug)]
 enum Outgoing {
     Frame(Vec<u8>),
-    /// One with a changeset, or with what announces its parts.
-    Push(Vec<u8>),
     /// A large changeset, cut into frames as they are sent.
     Parts {
         id: ChangesetId,
@@ -131,20 +142,10 @@ impl Session {
         self.out.push_back(Outgoing::Frame(encode_client(message)));
     }
 
-    fn send_push(&mut self, push: Push) {
-        let frame = encode_client(&ClientMessage::Push(push));
-        self.out.push_back(Outgoing::Push(frame));
-    }
-
-    /// The next frame. What pushes wait for keeps nothing else waiting.
+    /// The next frame.
     pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
-        let is_said = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Frame(_));
-        let next = match self.held_until {
-            None => 0,
-            Some(_) => self.out.iter().position(is_said)?,
-        };
-        match self.out.remove(next)? {
-            Outgoing::Frame(frame) | Outgoing::Push(frame) => Some(frame),
+        match self.out.pop_front()? {
+            Outgoing::Frame(frame) => Some(frame),
             Outgoing::Parts { id, body, index } => {
                 let start = index as usize * PUSH_PART_BYTES;
                 let end = body.len().min(start + PUSH_PART_BYTES);
@@ -191,7 +192,7 @@ impl Session {
     /// Bytes that wait to be sent.
     fn queued_bytes(&self) -> usize {
         let bytes = |outgoing: &Outgoing| match outgoing {
-            Outgoing::Frame(frame) | Outgoing::Push(frame) => frame.len(),
+            Outgoing::Frame(frame) => frame.len(),
             Outgoing::Parts { body, .. } => body.len(),
         };
         self.out.iter().map(bytes).sum()
@@ -239,6 +240,20 @@ impl Session {
             wake_at,
             ..Self::default()
         };
+    }
+}
+
+impl crate::Replica {
+    /// What the connection keeps in memory at the moment.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        Held {
+            queued_bytes: self.session.queued_bytes(),
+            changes_bytes: self.session.changes_bytes,
+            in_flight: self.session.in_flight.len(),
+            again: self.session.again.len(),
+            events: self.events.iter().count(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::rng::Rng;
+use crate::{rng::Rng, schema::has_effort};
 
 pub(crate) const USERS: &[&str] = &["ann", "bob", "cyd"];
 /// So few that people meet in the same rows.
@@ -254,12 +254,18 @@ impl Author<'_> {
             statements.push(format!("DELETE FROM boards WHERE id = {id}"));
         } else {
             statements.push(format!("INSERT OR IGNORE INTO boards(id) VALUES ({id})"));
-            statements.push(self.of_board(&id));
+            statements.push(self.of_board(&id)?);
         }
         Ok(statements)
     }
 
-    fn of_board(&mut self, id: &str) -> String {
+    fn of_board(&mut self, id: &str) -> rusqlite::Result<String> {
+        if has_effort(self.conn)? && self.rng.percent(30) {
+            let effort = self.rng.below(1_000);
+            return Ok(format!(
+                "UPDATE boards SET effort = {effort} WHERE id = {id}"
+            ));
+        }
         let text = self.text();
         let tag = format!("'{}'", self.rng.pick(&["red", "blue", "big"]));
         let tags = "(SELECT json_group_array(value) FROM (SELECT value FROM json_each(tags)";
@@ -271,15 +277,15 @@ impl Author<'_> {
             9 | 10 => format!("tags = {tags} EXCEPT SELECT {tag}))"),
             _ => format!("votes = votes + {}", 1 + self.rng.below(9)),
         };
-        format!("UPDATE boards SET {set} WHERE id = {id}")
+        Ok(format!("UPDATE boards SET {set} WHERE id = {id}"))
     }
 
     /// What somebody writes just when others write the same row.
-    pub(crate) fn duel(&mut self, board: u64) -> Script {
-        Script {
-            statements: vec![self.of_board(&format!("'b{board}'"))],
+    pub(crate) fn duel(&mut self, board: u64) -> rusqlite::Result<Script> {
+        Ok(Script {
+            statements: vec![self.of_board(&format!("'b{board}'"))?],
             ..Script::default()
-        }
+        })
     }
 
     fn doc(&mut self) -> rusqlite::Result<Vec<String>> {

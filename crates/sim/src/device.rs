@@ -13,11 +13,12 @@ use crate::{
     database::{Clock, Disk, Fuse, Place, open, transfer},
     link::Link,
     rng::Rng,
+    schema::Who,
 };
 
 pub(crate) struct Device {
     pub(crate) name: String,
-    pub(crate) user: &'static str,
+    pub(crate) who: Who<'static>,
     /// Another program on the same file. It also keeps the database alive over a kill.
     pub(crate) app: Connection,
     database: Place,
@@ -75,7 +76,7 @@ impl Birth {
 impl Device {
     pub(crate) fn new(
         name: String,
-        user: &'static str,
+        who: Who<'static>,
         birth: Birth,
         skew_ms: i64,
         mut rng: Rng,
@@ -108,7 +109,7 @@ impl Device {
         }
         Ok(Self {
             name,
-            user,
+            who,
             app,
             database,
             disk,
@@ -142,7 +143,7 @@ impl Device {
         let (_, fuse) = connection(&database, &self.clock)?;
         Ok(Self {
             name,
-            user: self.user,
+            who: self.who,
             app,
             database,
             disk,

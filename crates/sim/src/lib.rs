@@ -40,5 +40,5 @@ pub use shrink::{Shrunk, shrink};
 pub use subject::App;
 pub use words::{Steps, cut_down, parse_range, parse_scenario, parse_steps};
 pub use world::{
-    Failure, Options, Outcome, simulate, simulate_app, simulate_bytes, simulate_script,
+    Failure, Options, Outcome, Sizes, simulate, simulate_app, simulate_bytes, simulate_script,
 };

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::Parser;
 use syncline_sim::{
-    App, Failure, Scenario, Script, Steps, cut_down, parse_range, parse_scenario, parse_steps,
-    shrink, simulate_script,
+    App, Failure, Scenario, Script, Sizes, Steps, cut_down, parse_range, parse_scenario,
+    parse_steps, shrink, simulate_script,
 };
 
 /// Replicas and a server in one thread under faults, all from a seed.
@@ -30,6 +30,9 @@ struct Args {
     /// So many devices at the beginning, whatever the seed says.
     #[arg(long)]
     devices: Option<u64>,
+    /// Spreads the steps over so many virtual hours, and says how large files were.
+    #[arg(long)]
+    hours: Option<u64>,
     /// Prints everything that happens.
     #[arg(long)]
     trace: bool,
@@ -50,6 +53,9 @@ struct Args {
 impl Args {
     fn script(&self, seed: u64) -> Script {
         let mut script = Script::of_seed(seed, self.steps, self.scenario);
+        if let Some(hours) = self.hours {
+            script = script.over_hours(hours);
+        }
         if let Some(only) = &self.only {
             script = script.only(|number| only.contains(number));
         }
@@ -61,13 +67,19 @@ impl Args {
 
     /// The command that runs `script` again.
     fn command(&self, seed: u64, script: &Script) -> String {
-        let whole = Script::of_seed(seed, self.steps, self.scenario);
+        let mut whole = Script::of_seed(seed, self.steps, self.scenario);
+        if let Some(hours) = self.hours {
+            whole = whole.over_hours(hours);
+        }
         let mut command = format!(
             "cargo run --profile sim -p syncline-sim -- --seed {seed} --steps {}",
             self.steps
         );
         if self.scenario != Scenario::default() {
             command += &format!(" --scenario {}", self.scenario);
+        }
+        if let Some(hours) = self.hours {
+            command += &format!(" --hours {hours}");
         }
         command + &cut_down(&whole, script) + " --trace"
     }
@@ -84,6 +96,9 @@ impl Args {
                     story: Vec::new(),
                 }));
             }
+        }
+        if self.hours.is_some() {
+            tell_sizes(&outcome.sizes);
         }
         Ok(outcome.counts.0)
     }
@@ -137,6 +152,21 @@ fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// A line an hour.
+#[expect(clippy::print_stdout, reason = "a program for people")]
+fn tell_sizes(sizes: &[Sizes]) {
+    println!("   hour  server KiB  largest device KiB");
+    let mut told = None;
+    for size in sizes {
+        let hour = size.seconds / 3_600;
+        if told != Some(hour) {
+            told = Some(hour);
+            let (server, device) = (size.server_bytes / 1_024, size.device_bytes / 1_024);
+            println!("{hour:>7} {server:>11} {device:>19}");
+        }
     }
 }
 

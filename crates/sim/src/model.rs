@@ -20,7 +20,7 @@ use self::shown::check_pairs;
 use crate::{
     checker::{causal::History, waiting::Sent},
     device::Device,
-    schema::{RowName, Truth, literal_key},
+    schema::{RowName, Truth, Who, literal_key},
     subject::App,
 };
 
@@ -70,11 +70,14 @@ pub struct TableSeen {
     pub parked: u64,
 }
 
+/// Rows that somebody may see.
+type Seen = Rc<BTreeSet<RowName>>;
+
 #[derive(Debug)]
 struct Moment {
     truth: Truth,
-    /// What each user may see of it, once somebody asked.
-    visible: RefCell<BTreeMap<String, Rc<BTreeSet<RowName>>>>,
+    /// What each user of each team may see of it, once somebody asked.
+    visible: RefCell<BTreeMap<(String, String), Seen>>,
     /// It is the only thing known of more than one entry of the log.
     is_coarse: bool,
 }
@@ -90,18 +93,15 @@ impl Counts {
 }
 
 impl Moment {
-    fn visible(&self, app: &App, user: &str) -> Rc<BTreeSet<RowName>> {
-        let mut known = self.visible.borrow_mut();
-        if let Some(known) = known.get(user) {
-            return Rc::clone(known);
-        }
-        let visible = Rc::new(app.visible(&self.truth, user));
-        known.insert(user.to_owned(), Rc::clone(&visible));
-        visible
+    fn visible(&self, app: &App, who: Who<'_>) -> Seen {
+        let known = (who.user.to_owned(), who.team.to_owned());
+        let mut visible = self.visible.borrow_mut();
+        let visible = visible.entry(known);
+        Rc::clone(visible.or_insert_with(|| Rc::new(app.visible(&self.truth, who))))
     }
 
-    fn sees(&self, app: &App, user: &str, name: &RowName) -> bool {
-        self.visible(app, user).contains(name)
+    fn sees(&self, app: &App, who: Who<'_>, name: &RowName) -> bool {
+        self.visible(app, who).contains(name)
     }
 }
 
@@ -130,7 +130,7 @@ impl Model {
             self.tables.entry(table).or_default().rows += 1;
         }
         for user in self.app.users() {
-            for (table, _) in self.app.visible(truth, user) {
+            for (table, _) in self.app.visible(truth, Who::first(user)) {
                 self.tables.entry(table).or_default().seen += 1;
             }
         }
@@ -294,7 +294,7 @@ impl Model {
     }
 
     /// Nothing in this frame is hidden from the user it goes to (invariant 3).
-    pub(crate) fn check_sent(&mut self, user: &str, frame: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn check_sent(&mut self, who: Who<'_>, frame: &[u8]) -> anyhow::Result<()> {
         let message = decode_server(frame)?;
         match message {
             ServerMessage::Changes(changes) => {
@@ -303,13 +303,13 @@ impl Model {
                     let Some(body) = body.transpose()? else {
                         bail!("a record without a body");
                     };
-                    self.check_body(user, &body, body.version, "changes")?;
+                    self.check_body(who, &body, body.version, "changes")?;
                 }
             }
             ServerMessage::Page(page) => {
                 for part in &page.parts {
                     for body in RowBody::decode_all(&part.rows) {
-                        self.check_body(user, &body?, page.version, "a page")?;
+                        self.check_body(who, &body?, page.version, "a page")?;
                     }
                 }
             }
@@ -326,7 +326,7 @@ impl Model {
 
     fn check_body(
         &self,
-        user: &str,
+        who: Who<'_>,
         body: &RowBody,
         version: Version,
         kind: &str,
@@ -342,14 +342,17 @@ impl Model {
         let Some((end, then)) = self.history.range(version..).next() else {
             return Ok(());
         };
-        let is_exact = !then.is_coarse || *end == version;
-        let may = then.sees(&self.app, user, &name)
+        // The oldest moments are forgotten: before the first that is known nothing is exact.
+        let first = self.history.first_key_value();
+        let is_known = first.is_some_and(|(first, _)| *first <= version);
+        let is_exact = (!then.is_coarse && is_known) || *end == version;
+        let may = then.sees(&self.app, who, &name)
             || !is_exact
             || self
                 .newest()
-                .is_some_and(|now| now.sees(&self.app, user, &name));
+                .is_some_and(|now| now.sees(&self.app, who, &name));
         if !may {
-            bail!("{user} was sent {name:?} of {version:?} in {kind}, which rules forbid");
+            bail!("{who:?} was sent {name:?} of {version:?} in {kind}, which rules forbid");
         }
         Ok(())
     }

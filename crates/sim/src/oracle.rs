@@ -19,7 +19,7 @@ use syncline_store::{LogEntry, Submission};
 use self::winner::Winners;
 use crate::{
     model::{Model, items},
-    schema::{RowName, Truth, literal, literal_key},
+    schema::{RowName, Truth, Who, literal, literal_key},
     server::Committed,
 };
 
@@ -143,7 +143,6 @@ impl Oracle {
         before: &Truth,
         after: &Truth,
     ) -> anyhow::Result<()> {
-        let user = user_of(submission);
         let changes = &submission.changeset.changes;
         let deletes = changes.iter().any(|change| change.op == Op::Delete);
         for change in changes {
@@ -153,7 +152,9 @@ impl Oracle {
             let is_lost = |column| is_lost(&result.lost, change, column);
             let (was, is) = (before.rows.get(&name), after.rows.get(&name));
             let edits = match (&change.op, was, is) {
-                (Op::Delete, Some(_), Some(_)) if before.sees(user, &name) && !is_lost(None) => {
+                (Op::Delete, Some(_), Some(_))
+                    if before.sees(who_of(submission), &name) && !is_lost(None) =>
+                {
                     bail!("{name:?} is there, but {} deletes it", result.id)
                 }
                 (Op::Insert(_), None, None) | (Op::Update(_), Some(_), None)
@@ -245,6 +246,15 @@ fn check_conflicts(
 
 fn user_of(submission: &Submission) -> &str {
     submission.identity.user.as_ref().map_or("", |user| &user.0)
+}
+
+/// Who pushed it, with the claims of the session that it came by.
+fn who_of(submission: &Submission) -> Who<'_> {
+    let team = submission.identity.claims.get("team");
+    Who {
+        user: user_of(submission),
+        team: team.and_then(|team| team.as_str()).unwrap_or_default(),
+    }
 }
 
 /// Whether the author was told that the edit of the column, or the whole change, came to nothing.

@@ -68,6 +68,10 @@ pub(crate) enum Fault {
     Trim,
     /// The server restarts with other rules.
     Rules,
+    /// Somebody's token says something else than before.
+    Claims,
+    /// A column more on the server, or an app's own migration of its tables.
+    Schema,
 }
 
 /// A kind of trouble that people ask for by name.
@@ -156,7 +160,7 @@ impl fmt::Display for Scenario {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Cut,
         Self::Silence,
         Self::Clog,
@@ -178,6 +182,8 @@ impl Fault {
         Self::ServerClock,
         Self::Trim,
         Self::Rules,
+        Self::Claims,
+        Self::Schema,
     ];
 
     /// What happened so often, for reports.
@@ -204,6 +210,8 @@ impl Fault {
             Self::ServerClock => "server clocks set back",
             Self::Trim => "times the log was trimmed",
             Self::Rules => "restarts with other rules",
+            Self::Claims => "claims of users changed",
+            Self::Schema => "tables changed",
         }
     }
 
@@ -232,6 +240,8 @@ impl Fault {
             Self::ServerClock => (15, 1, Scenario::Clocks),
             Self::Trim => (35, 5, Scenario::Restores),
             Self::Rules => (20, 2, Scenario::Permissions),
+            Self::Claims => (20, 3, Scenario::Permissions),
+            Self::Schema => (20, 3, Scenario::Everything),
         }
     }
 

@@ -12,11 +12,30 @@ use syncline_store::Context;
 
 use crate::{given::Live, subject::App};
 
-/// The claim `team` of each user's token.
-pub(crate) fn team_of(user: &str) -> &'static str {
-    match user {
-        "bob" => "blue",
-        _ => "red",
+/// What the claim `team` of a token can be.
+pub(crate) const TEAMS: [&str; 2] = ["red", "blue"];
+
+/// Somebody as rules see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Who<'a> {
+    pub(crate) user: &'a str,
+    /// The claim `team` of their token.
+    pub(crate) team: &'a str,
+}
+
+impl<'a> Who<'a> {
+    /// A user whose claims nobody has changed.
+    pub(crate) fn first(user: &'a str) -> Self {
+        let team = match user {
+            "bob" => "blue",
+            _ => "red",
+        };
+        Self { user, team }
+    }
+
+    /// The user with each team there is.
+    pub(crate) fn in_any_team(self) -> [Self; 2] {
+        TEAMS.map(|team| Self { team, ..self })
     }
 }
 
@@ -85,7 +104,7 @@ read = "auth.uid() IS NOT NULL"
 write = "auth.uid() IS NOT NULL"
 
 [tables.boards]
-columns = { id = "text primary key", title = "text", stage = "text", colour = "text", tags = "json", votes = "integer not null default 0" }
+columns = { id = "text primary key", title = "text", stage = "text", colour = "text", tags = "json", votes = "integer not null default 0"BOARDS_EFFORT }
 merge = { stage = "server-wins", colour = "client-wins", tags = "set", votes = "counter" }
 read = "auth.uid() IS NOT NULL"
 write = "auth.uid() IS NOT NULL"
@@ -111,6 +130,14 @@ CREATE TABLE steps(id TEXT PRIMARY KEY NOT NULL, tally TEXT NOT NULL);
 CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);
 CREATE TABLE boards(id TEXT PRIMARY KEY NOT NULL, title TEXT, stage TEXT, colour TEXT, tags TEXT,
   votes INTEGER NOT NULL DEFAULT 0);";
+
+/// The app's table anew, as tools for migrations make it.
+pub(crate) const REBUILD_BOARDS: &str = "
+CREATE TABLE boards_new(id TEXT PRIMARY KEY NOT NULL, title TEXT, stage TEXT, colour TEXT,
+  tags TEXT, votes INTEGER NOT NULL DEFAULT 0, effort INTEGER);
+INSERT INTO boards_new SELECT id, title, stage, colour, tags, votes, effort FROM boards;
+DROP TABLE boards;
+ALTER TABLE boards_new RENAME TO boards;";
 
 /// Rows of a file that was there before it met a server.
 pub(crate) const ROWS_BEFORE: &str = "
@@ -155,7 +182,7 @@ pub(crate) const TABLES: &[TableShape] = &[
     shape(
         "boards",
         &["id"],
-        &["title", "stage", "colour", "tags", "votes"],
+        &["title", "stage", "colour", "tags", "votes", "effort"],
     ),
 ];
 
@@ -176,15 +203,59 @@ impl RuleSet {
             Self::Closed => Self::Open,
         }
     }
+}
 
+/// What the server was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Setup {
+    pub(crate) rules: RuleSet,
+    /// Boards have a column more than they began with, `effort`.
+    pub(crate) has_effort: bool,
+}
+
+impl Setup {
     /// The configuration's text.
     pub(crate) fn config(self) -> String {
-        let read = match self {
-            Self::Open => "auth.uid() IS NOT NULL",
-            Self::Closed => "_owner = auth.uid() OR open",
+        let read = match self.rules {
+            RuleSet::Open => "auth.uid() IS NOT NULL",
+            RuleSet::Closed => "_owner = auth.uid() OR open",
         };
-        CONFIG.replace("DOCS_READ", read)
+        let effort = match self.has_effort {
+            true => r#", effort = "integer""#,
+            false => "",
+        };
+        CONFIG
+            .replace("DOCS_READ", read)
+            .replace("BOARDS_EFFORT", effort)
     }
+}
+
+/// In place of a value whose column is not there (yet).
+const ABSENT: &str = "absent";
+
+/// Whether boards have the column that they did not begin with.
+pub(crate) fn has_effort(conn: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM pragma_table_info('boards') WHERE name = 'effort'";
+    conn.prepare_cached(sql)?.exists([])
+}
+
+/// Leaves out the column that boards did not begin with.
+pub(crate) fn without_effort(rows: &mut Rows) {
+    for ((table, _), values) in rows.iter_mut() {
+        if *table == "boards"
+            && let Some(effort) = values.last_mut()
+        {
+            ABSENT.clone_into(effort);
+        }
+    }
+}
+
+/// Whether two versions of a row are equal in all columns that both sides have.
+pub(crate) fn agree(one: &[String], other: &[String]) -> bool {
+    let is_there = |value: &String| value != ABSENT;
+    one.len() == other.len()
+        && std::iter::zip(one, other)
+            .all(|(one, other)| one == other || !is_there(one) || !is_there(other))
 }
 
 /// Names a row: table and key, as SQL literals with commas.
@@ -196,6 +267,8 @@ pub(crate) type Rows = BTreeMap<RowName, Vec<String>>;
 /// Everything in the app's tables.
 pub(crate) fn read_rows(conn: &Connection, tables: &[TableShape]) -> rusqlite::Result<Rows> {
     let mut rows = Rows::new();
+    let is_absent =
+        |column: &str| Ok::<_, rusqlite::Error>(column == "effort" && !has_effort(conn)?);
     for table in tables {
         let quoted = |columns: &[&str]| -> Vec<String> {
             columns
@@ -204,9 +277,15 @@ pub(crate) fn read_rows(conn: &Connection, tables: &[TableShape]) -> rusqlite::R
                 .collect()
         };
         let key = quoted(table.key).join(" || ',' || ");
+        let mut columns = quoted(table.columns);
+        for (column, name) in columns.iter_mut().zip(table.columns) {
+            if is_absent(name)? {
+                *column = format!("'{ABSENT}'");
+            }
+        }
         let sql = format!(
             "SELECT {} FROM \"{}\"",
-            [vec![key], quoted(table.columns)].concat().join(", "),
+            [vec![key], columns].concat().join(", "),
             table.name.replace('"', "\"\"")
         );
         let mut statement = conn.prepare_cached(&sql)?;
@@ -226,7 +305,7 @@ pub(crate) fn read_rows(conn: &Connection, tables: &[TableShape]) -> rusqlite::R
 pub(crate) struct Truth {
     pub(crate) rows: Rows,
     owners: BTreeMap<RowName, String>,
-    rules: RuleSet,
+    setup: Setup,
     /// For the rules of an app of which nothing else is known.
     live: Option<Rc<(Live, Arc<Context>)>>,
     numbers: Rc<BTreeMap<TableNumber, &'static str>>,
@@ -237,7 +316,7 @@ impl Truth {
         conn: &Connection,
         app: &App,
         numbers: &Rc<BTreeMap<TableNumber, &'static str>>,
-        rules: RuleSet,
+        setup: Setup,
         context: &Arc<Context>,
     ) -> anyhow::Result<Self> {
         let rows = read_rows(conn, app.tables())?;
@@ -259,15 +338,15 @@ impl Truth {
         Ok(Self {
             rows,
             owners,
-            rules,
+            setup,
             live,
             numbers: Rc::clone(numbers),
         })
     }
 
     /// Whether one row is among [`Truth::visible`].
-    pub(crate) fn sees(&self, user: &str, name: &RowName) -> bool {
-        self.visible(user).contains(name)
+    pub(crate) fn sees(&self, who: Who<'_>, name: &RowName) -> bool {
+        self.visible(who).contains(name)
     }
 
     /// Whether the user owns a project or is a member of it, which is who may write below it.
@@ -289,10 +368,11 @@ impl Truth {
         Some((self.numbers.get(&table)?, literal_key(key)))
     }
 
-    /// The rows `user` may see, from the words of the configuration and the rows alone.
-    pub(crate) fn visible(&self, user: &str) -> BTreeSet<RowName> {
+    /// The rows that `who` may see, from the words of the configuration and the rows alone.
+    pub(crate) fn visible(&self, who: Who<'_>) -> BTreeSet<RowName> {
+        let user = who.user;
         let me = literal(&Value::Text(user.to_owned()));
-        let team = literal(&Value::Text(team_of(user).to_owned()));
+        let team = literal(&Value::Text(who.team.to_owned()));
         let shared: BTreeSet<&String> = self
             .rows
             .iter()
@@ -318,7 +398,7 @@ impl Truth {
                 .1
                 .split_once(',')
                 .is_some_and(|(note, _)| sees_note(note)),
-            "docs" => self.rules == RuleSet::Open || owns(name) || values[3] == "1",
+            "docs" => self.setup.rules == RuleSet::Open || owns(name) || values[3] == "1",
             _ => true,
         };
         let seen = self.rows.iter().filter(|(name, values)| sees(name, values));

@@ -12,6 +12,8 @@ use crate::{
 
 /// Steps of a run of a fuzzer's bytes.
 const FUZZED_STEPS_MAX: usize = 300;
+/// Steps between rests, where a script is spread over hours.
+const REST_EVERY: usize = 250;
 /// What a plan is drawn of.
 const PLAN_BYTES: usize = 64;
 /// What a step is drawn of.
@@ -26,6 +28,8 @@ pub struct Script {
     pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) steps: Vec<Step>,
+    /// How long the server keeps its log: what is older at a rest is forgotten.
+    pub(crate) retention_ms: Option<u64>,
 }
 
 /// One thing that somebody or something does, and the time until the next.
@@ -98,6 +102,7 @@ impl Script {
             seed,
             plan,
             steps: drawn,
+            retention_ms: None,
         }
     }
 
@@ -110,6 +115,30 @@ impl Script {
         // One rest after another tells nothing new.
         self.steps
             .dedup_by(|next, last| is_rest(next) && is_rest(last));
+        self
+    }
+
+    /// The same spread over so many hours, with a rest after each [`REST_EVERY`] steps, and a
+    /// server that keeps its log for one hour.
+    #[must_use]
+    pub fn over_hours(mut self, hours: u64) -> Self {
+        let whole: u64 = self.steps.iter().map(|step| step.pause_ms).sum();
+        let wanted = u128::from(hours) * 3_600_000;
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for mut step in self.steps {
+            if step.act == Act::Rest {
+                continue;
+            }
+            let pause = u128::from(step.pause_ms) * wanted / u128::from(whole.max(1));
+            step.pause_ms = u64::try_from(pause).unwrap_or(u64::MAX);
+            steps.push(step);
+            if steps.len() % (REST_EVERY + 1) == REST_EVERY {
+                steps.push(Step::rest());
+            }
+        }
+        steps.push(Step::rest());
+        self.steps = steps;
+        self.retention_ms = Some(3_600_000);
         self
     }
 

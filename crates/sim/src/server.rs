@@ -19,7 +19,7 @@ use crate::{
     database::{Disk, Fuse, Place, copy, open, transfer},
     oracle::Columns,
     rng::Rng,
-    schema::RuleSet,
+    schema::{Setup, Who},
     subject::App,
 };
 
@@ -49,7 +49,7 @@ pub(crate) const CRASH_POINTS: [CrashPoint; 5] = [
 /// A server; restarting it keeps the database and nothing else.
 pub(crate) struct Server {
     place: Place,
-    pub(crate) rules: RuleSet,
+    pub(crate) setup: Setup,
     app: Rc<App>,
     /// Schema and rules as they were last compiled.
     pub(crate) plan: Arc<Context>,
@@ -72,9 +72,9 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let place = disk.place("server");
         let database = open(&place)?;
-        let rules = RuleSet::default();
+        let setup = Setup::default();
         let fuse = Fuse::new();
-        let config = app.config(rules);
+        let config = app.config(setup);
         let running = Running::start(&place, &config, &mut rng, now, fuse.clone())?;
         Ok(Self {
             app,
@@ -82,7 +82,7 @@ impl Server {
             skew: 0,
             fuse,
             place,
-            rules,
+            setup,
             database,
             running: Some(running),
             next_session: 1,
@@ -99,7 +99,7 @@ impl Server {
     pub(crate) fn resume(&mut self, now: Timestamp) -> anyhow::Result<Vec<Arc<LogEntry>>> {
         let now = self.local(now);
         let fuse = self.fuse.clone();
-        let config = self.app.config(self.rules);
+        let config = self.app.config(self.setup);
         let mut running = Running::start(&self.place, &config, &mut self.rng, now, fuse)?;
         let drained = std::mem::take(&mut running.drained);
         self.plan = Arc::clone(&running.context.plan);
@@ -160,14 +160,14 @@ impl Server {
         transfer(backup, &mut self.database)
     }
 
-    pub(crate) fn connect(&mut self, user: &str, now: Timestamp) -> Option<SessionId> {
+    pub(crate) fn connect(&mut self, who: Who<'_>, now: Timestamp) -> Option<SessionId> {
         let now = self.local(now);
         let running = self.running.as_mut().filter(|running| !running.is_dead)?;
         let id = SessionId(self.next_session);
         self.next_session += 1;
         let identity = Arc::new(Identity {
-            user: Some(UserId(user.to_owned())),
-            claims: self.app.claims(user),
+            user: Some(UserId(who.user.to_owned())),
+            claims: self.app.claims(who),
         });
         let session = Session::new(Arc::clone(&running.context), identity, now);
         running.sessions.insert(id, session);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     app::{Author, Script, USERS},
     given::Given,
-    schema::{LOCAL, ROWS_BEFORE, RowName, RuleSet, TABLES, TableShape, Truth, team_of},
+    schema::{LOCAL, ROWS_BEFORE, RowName, Setup, TABLES, TableShape, Truth, Who},
 };
 
 /// Tables, rules, people and what they do.
@@ -47,9 +47,9 @@ impl App {
     }
 
     /// The configuration's name and text.
-    pub(crate) fn config(&self, rules: RuleSet) -> (String, String) {
+    pub(crate) fn config(&self, setup: Setup) -> (String, String) {
         match &self.0 {
-            Kind::Own => ("syncline.toml".into(), rules.config()),
+            Kind::Own => ("syncline.toml".into(), setup.config()),
             Kind::Given(given) => (given.file.clone(), given.config.clone()),
         }
     }
@@ -68,10 +68,10 @@ impl App {
         }
     }
 
-    /// What a user's token says beside the user.
-    pub(crate) fn claims(&self, user: &str) -> BTreeMap<String, Value> {
+    /// What somebody's token says beside the user.
+    pub(crate) fn claims(&self, who: Who<'_>) -> BTreeMap<String, Value> {
         match self.is_own() {
-            true => BTreeMap::from([("team".into(), team_of(user).into())]),
+            true => BTreeMap::from([("team".into(), who.team.into())]),
             false => BTreeMap::new(),
         }
     }
@@ -89,15 +89,15 @@ impl App {
         }
     }
 
-    /// The rows `user` may see.
-    pub(crate) fn visible(&self, truth: &Truth, user: &str) -> BTreeSet<RowName> {
+    /// The rows that `who` may see.
+    pub(crate) fn visible(&self, truth: &Truth, who: Who<'_>) -> BTreeSet<RowName> {
         match (&self.0, truth.live()) {
             (Kind::Given(_), Some((live, context))) => live
-                .readable(context, user, |stored| {
+                .readable(context, who.user, |stored| {
                     truth.name(stored.table, &stored.key)
                 })
                 .collect(),
-            (Kind::Own | Kind::Given(_), _) => truth.visible(user),
+            (Kind::Own | Kind::Given(_), _) => truth.visible(who),
         }
     }
 }

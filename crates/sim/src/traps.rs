@@ -17,7 +17,7 @@ use crate::{
     database::Disk,
     device::{Birth, Device},
     rng::Rng,
-    schema::LOCAL,
+    schema::{LOCAL, Who},
     server::Server,
     subject::App,
 };
@@ -65,7 +65,15 @@ impl Bench {
         };
         for (i, (user, ahead)) in users.iter().enumerate() {
             let name = format!("{user}-{i}");
-            let device = Device::new(name, user, BLANK, *ahead, rng.fork(), Disk::Memory, now);
+            let device = Device::new(
+                name,
+                Who::first(user),
+                BLANK,
+                *ahead,
+                rng.fork(),
+                Disk::Memory,
+                now,
+            );
             bench.devices.push(device.expect("a device starts"));
             bench.sessions.push(None);
             bench.frames.push(Vec::new());
@@ -77,7 +85,7 @@ impl Bench {
     }
 
     fn connect(&mut self, i: usize) {
-        self.sessions[i] = self.server.connect(self.devices[i].user, self.now);
+        self.sessions[i] = self.server.connect(self.devices[i].who, self.now);
         self.call(i, Replica::connect);
     }
 

@@ -19,6 +19,7 @@ use syncline_core::{Timestamp, Version};
 use syncline_server::SessionId;
 
 use crate::{
+    checker::bounded::check_replica,
     database::Disk,
     device::{Birth, Device},
     link::Lane,
@@ -26,6 +27,7 @@ use crate::{
     oracle::Oracle,
     plan::{Fault, Plan, Scenario},
     rng::Rng,
+    schema::Who,
     script::{Act, Script, Step},
     server::Server,
     subject::App,
@@ -58,6 +60,18 @@ pub struct Outcome {
     pub hash: u64,
     pub counts: Counts,
     pub tables: BTreeMap<&'static str, TableSeen>,
+    /// How large files were at each rest.
+    pub sizes: Vec<Sizes>,
+}
+
+/// How much room everything takes at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Virtual seconds since the run began.
+    pub seconds: u64,
+    pub server_bytes: u64,
+    /// The largest of the devices' files.
+    pub device_bytes: u64,
 }
 
 /// A run in which a promise was broken.
@@ -113,6 +127,7 @@ pub fn simulate_app(app: &Rc<App>, script: &Script, trace: bool) -> Result<Outco
             hash: world.trace.hash(),
             tables: world.model.tables,
             counts: world.model.counts,
+            sizes: world.sizes,
         }),
         Err(error) => Err(Box::new(Failure {
             error,
@@ -160,6 +175,8 @@ struct World {
     happened: u64,
     /// Faults have ended, and everything comes to rest.
     is_resting: bool,
+    retention_ms: Option<u64>,
+    sizes: Vec<Sizes>,
 }
 
 impl World {
@@ -190,6 +207,8 @@ impl World {
             next_id: 0,
             happened: 0,
             is_resting: false,
+            retention_ms: script.retention_ms,
+            sizes: Vec::new(),
             rng,
         };
         let plan = world.plan.clone();
@@ -216,7 +235,15 @@ impl World {
                 birth.name()
             ));
             let fork = world.rng.fork();
-            let device = Device::new(name, user, birth, skew, fork, disk.clone(), START)?;
+            let device = Device::new(
+                name,
+                Who::first(user),
+                birth,
+                skew,
+                fork,
+                disk.clone(),
+                START,
+            )?;
             world.devices.push(device);
         }
         Ok(world)
@@ -252,7 +279,12 @@ impl World {
             Act::Rest => {
                 self.is_telling = false;
                 self.come_to_rest()?;
-                self.check_rest()
+                self.check_rest()?;
+                self.weigh()?;
+                match self.retention_ms {
+                    Some(retention) => self.trim(retention * 1_000),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -274,6 +306,7 @@ impl World {
         loop {
             self.collect()?;
             self.server.check_bounded()?;
+            self.check_devices_bounded()?;
             let devices = self.devices.iter().filter_map(|device| {
                 let session = device.link.as_ref().map(|link| link.session);
                 device.due(session.is_none_or(|session| self.server.listens(session)))
@@ -305,6 +338,15 @@ impl World {
             }
         }
         self.now = self.now.max(until);
+        Ok(())
+    }
+
+    fn check_devices_bounded(&self) -> anyhow::Result<()> {
+        for device in &self.devices {
+            if let Some(replica) = &device.replica {
+                check_replica(replica.held()).with_context(|| device.name.clone())?;
+            }
+        }
         Ok(())
     }
 
@@ -340,7 +382,7 @@ impl World {
                     && let Some(frame) = self.server.poll_frame(session)
                 {
                     moved = true;
-                    self.model.check_sent(device.user, &frame)?;
+                    self.model.check_sent(device.who, &frame)?;
                     if !link.is_dark {
                         link.down.send(frame, now, &mut device.rng);
                     }

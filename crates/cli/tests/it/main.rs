@@ -15,6 +15,7 @@ mod explain;
 mod fallback;
 mod files;
 mod guides;
+mod hidden_columns;
 mod history;
 mod integer_keys;
 mod login;

@@ -12,7 +12,6 @@ mod blocking;
 mod conflicts;
 mod devices;
 mod history;
-mod limits;
 mod migrate;
 mod offline_first;
 mod open;

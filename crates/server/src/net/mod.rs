@@ -22,7 +22,6 @@ mod peer;
 mod presence;
 mod provider;
 mod readers;
-mod requests;
 mod schema;
 mod server;
 mod shared;

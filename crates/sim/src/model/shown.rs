@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::bail;
+use anyhow::{Context as _, anyhow, bail};
 use syncline_core::{ChangesetId, Version};
 use syncline_replica::{QueueState, QueuedChangeset};
 
@@ -10,7 +10,7 @@ use super::{Model, Step, rows_of, steps_of};
 use crate::{
     checker::{atomic, waiting},
     device::Device,
-    schema::{RowName, read_rows},
+    schema::{RowName, Rows, Who, agree, read_rows, without_effort},
 };
 
 /// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
@@ -21,6 +21,17 @@ const TWISTS: [&str; 5] = [
     "Silence",
     "retries",
 ];
+
+/// Rows that a device shows, and what is known of them.
+struct Comparison<'a> {
+    here: &'a Rows,
+    /// Rows that what waits writes.
+    touched: &'a BTreeSet<(String, String)>,
+    version: Version,
+    is_caught_up: bool,
+    may_lack: bool,
+}
+
 impl Model {
     /// What somebody wrote is in view on their device from then on, unless it was refused: also
     /// between its acceptance and the checkpoint that has it.
@@ -94,7 +105,7 @@ impl Model {
         device: &Device,
         version: Version,
     ) -> anyhow::Result<bool> {
-        self.check_file(device, version, false)
+        self.check_file(device, version, &[device.who], false)
     }
 
     /// As [`Model::check_device`]; `may_lack`: rows may be gone whose grants were lost since.
@@ -102,6 +113,7 @@ impl Model {
         &mut self,
         device: &Device,
         version: Version,
+        whos: &[Who<'_>],
         may_lack: bool,
     ) -> anyhow::Result<bool> {
         let Some(replica) = &device.replica else {
@@ -129,41 +141,32 @@ impl Model {
         if status.unstorable > 0 {
             bail!("{} cannot hold {} rows", device.name, status.unstorable);
         }
-        let here = read_rows(&device.app, self.app.tables())?;
-        let visible = moment.visible(&self.app, device.user);
-        let names: BTreeSet<&RowName> = here
-            .keys()
-            .chain(visible.iter())
-            .filter(|(table, key)| !touched.contains(&((*table).to_owned(), key.clone())))
-            .collect();
-        for name in names {
-            let expected = visible
-                .get(name)
-                .and_then(|name| moment.truth.rows.get(name));
-            let found = here.get(name);
-            // On connecting, what was lost meanwhile goes before anything else comes: checkpoints
-            // on the way to the log's end are of before that.
-            // The server may also have been told of a commit, and its session not yet.
-            let is_lost_since = || {
-                let newest = self.history.last_key_value();
-                newest.is_some_and(|(at, now)| {
-                    (!status.caught_up || *at > version) && !now.sees(&self.app, device.user, name)
-                })
-            };
-            if found.is_none() && expected.is_some() && is_lost_since() {
-                continue;
-            }
-            if found != expected && !(may_lack && found.is_none()) {
-                bail!(
-                    "{} ({}) at {version:?}: {name:?} is {found:?}, the server has {expected:?} \
-                     for this user (and {:?} at all); the queue is {:#?}",
-                    device.name,
-                    device.user,
-                    moment.truth.rows.get(name),
-                    replica.queue(None, 20)?
-                );
+        let mut here = read_rows(&device.app, self.app.tables())?;
+        // What the app has in a column of its own is sent as soon as it hears that the server has
+        // that column, too.
+        if self.app.is_own() && !status.connected {
+            without_effort(&mut here);
+        }
+        let comparison = Comparison {
+            here: &here,
+            touched: &touched,
+            version,
+            is_caught_up: status.caught_up,
+            may_lack,
+        };
+        let mut found = Err(anyhow!("nobody is asked for"));
+        for who in whos {
+            found = self.compare(&comparison, *who);
+            if found.is_ok() {
+                break;
             }
         }
+        found.with_context(|| {
+            let queue = replica.queue(None, 20);
+            format!("{} at {version:?}; the queue is {queue:#?}", device.name)
+        })?;
+        // Counters are columns of rows that everybody sees.
+        let visible = moment.visible(&self.app, device.who);
         if self.app.is_own() {
             waiting::check_counters(&here, &moment.truth.rows, &visible, &queue)
                 .map_err(|error| error.context(format!("{} at {version:?}", device.name)))?;
@@ -171,6 +174,53 @@ impl Model {
         }
         self.counts.add("checkpoints compared");
         Ok(true)
+    }
+
+    /// Whether a device that shows these rows shows what `who` may see.
+    fn compare(&self, comparison: &Comparison<'_>, who: Who<'_>) -> anyhow::Result<()> {
+        let (here, version) = (comparison.here, comparison.version);
+        let Some(moment) = self.history.get(&version) else {
+            return Ok(());
+        };
+        let visible = moment.visible(&self.app, who);
+        let is_touched = |(table, key): &RowName| {
+            comparison
+                .touched
+                .contains(&((*table).to_owned(), key.clone()))
+        };
+        let names: BTreeSet<&RowName> = here
+            .keys()
+            .chain(visible.iter())
+            .filter(|name| !is_touched(name))
+            .collect();
+        for name in names {
+            let expected = visible
+                .get(name)
+                .and_then(|name| moment.truth.rows.get(name));
+            let found = here.get(name);
+            let is_equal = match (found, expected) {
+                (Some(found), Some(expected)) => agree(found, expected),
+                (found, expected) => found == expected,
+            };
+            if is_equal || (comparison.may_lack && found.is_none()) {
+                continue;
+            }
+            // On connecting, what was lost meanwhile goes before anything else comes: checkpoints
+            // on the way to the log's end are of before that.
+            // The server may also have been told of a commit, and its session not yet.
+            let newest = self.history.last_key_value();
+            let is_lost_since = newest.is_some_and(|(at, now)| {
+                (!comparison.is_caught_up || *at > version) && !now.sees(&self.app, who, name)
+            });
+            if found.is_none() && is_lost_since {
+                continue;
+            }
+            bail!(
+                "{name:?} is {found:?}, the server has {expected:?} for {who:?} (and {:?} at all)",
+                moment.truth.rows.get(name),
+            );
+        }
+        Ok(())
     }
 
     /// What a device shows between checkpoints contradicts nothing that it or others have seen,

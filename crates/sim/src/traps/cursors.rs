@@ -162,7 +162,7 @@ fn se6_ob4_a_server_restored_before_a_reload_began_to_arrive_is_noticed() {
     bench.disconnect(0);
     bench.disconnect(1);
     bench.server.stop();
-    bench.server.rules = bench.server.rules.other();
+    bench.server.setup.rules = bench.server.setup.rules.other();
     bench.advance();
     bench.server.resume(bench.now).expect("it starts");
     bench.connect(0);

@@ -5,7 +5,7 @@ use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Event, QueuedChangeset, Replica, ReplicaError};
 
 use super::World;
-use crate::{link::Link, trace::Way};
+use crate::{link::Link, plan::Fault, schema::Who, trace::Way};
 
 /// Code of what is parked because its rows may not be seen any more.
 const NO_ACCESS: &str = "no_access";
@@ -31,7 +31,9 @@ impl World {
                     .lost_after
                     .is_none_or(|lost| version <= lost)
             {
-                self.model.check_file(&self.devices[i], version, true)?;
+                let whos = self.whose_file(i);
+                let device = &self.devices[i];
+                self.model.check_file(device, version, &whos, true)?;
             }
         }
         if self.devices[i].cut_at.is_some_and(|at| at <= now) {
@@ -93,7 +95,7 @@ impl World {
         self.model.counts.add("connections");
         let name = self.devices[i].name.clone();
         self.devices[i].patience.connects(now).context(name)?;
-        let Some(session) = self.server.connect(self.devices[i].user, now) else {
+        let Some(session) = self.server.connect(self.devices[i].who, now) else {
             return self.devices[i].disconnected(now);
         };
         let name = self.devices[i].name.clone();
@@ -226,7 +228,23 @@ impl World {
         device.lost_after = device.lost_after.filter(|_| !is_of_now);
         device.checkpoint = version;
         self.say(format!("{} is at {version:?}", self.devices[i].name));
-        self.model.check_device(&self.devices[i], version).map(drop)
+        let whos = match is_of_now {
+            true => vec![self.devices[i].who],
+            false => self.whose_file(i),
+        };
+        let device = &self.devices[i];
+        self.model.check_file(device, version, &whos, false)?;
+        Ok(())
+    }
+
+    /// Whose rows a file may hold that was not heard of since: of which claims they are, no file
+    /// says.
+    fn whose_file(&self, i: usize) -> Vec<Who<'static>> {
+        let who = self.devices[i].who;
+        match self.plan.has(Fault::Claims) {
+            true => who.in_any_team().to_vec(),
+            false => vec![who],
+        }
     }
 
     /// Ends the connection from the device's side.

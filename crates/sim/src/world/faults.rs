@@ -8,6 +8,7 @@ use crate::{
     app::{Author, run},
     link::Link,
     plan::Fault,
+    schema::{REBUILD_BOARDS, TEAMS, Who, has_effort},
     server::CRASH_POINTS,
 };
 
@@ -114,10 +115,64 @@ impl World {
                 self.trim(age)
             }
             Fault::Rules => {
-                self.server.rules = self.server.rules.other();
+                self.server.setup.rules = self.server.setup.rules.other();
                 self.stop_server()
             }
+            Fault::Claims => self.change_claims(i),
+            Fault::Schema => self.change_tables(i),
         }
+    }
+
+    /// The server gets a column, or the app of device `i` an update that changes its tables.
+    fn change_tables(&mut self, i: usize) -> anyhow::Result<()> {
+        if !self.model.app.is_own() {
+            return Ok(());
+        }
+        if !self.server.setup.has_effort && self.dice.percent(30) {
+            self.say("boards have efforts on the server from now on");
+            self.server.setup.has_effort = true;
+            return self.stop_server();
+        }
+        if self.devices[i].checkpoint == Version::ZERO || !self.seal(i)? {
+            return Ok(());
+        }
+        let app = &self.devices[i].app;
+        let migration = match has_effort(app)? {
+            false => "ALTER TABLE boards ADD COLUMN effort INTEGER",
+            true if self.dice.percent(30) => "ALTER TABLE boards DROP COLUMN effort",
+            true => REBUILD_BOARDS,
+        };
+        let done = app.execute_batch(&format!("BEGIN IMMEDIATE; {migration}; COMMIT"));
+        self.say(format!(
+            "{} migrates: {migration}: {done:?}",
+            self.devices[i].name
+        ));
+        done?;
+        self.model.counts.add("migrations");
+        // The same column gone and there again between two looks is another column for nobody.
+        self.seal(i).map(drop)
+    }
+
+    /// The user of device `i` is moved to the other team: tokens of before are good no more, and
+    /// sessions end with them.
+    fn change_claims(&mut self, i: usize) -> anyhow::Result<()> {
+        if !self.model.app.is_own() {
+            return Ok(());
+        }
+        let was = self.devices[i].who;
+        let team = TEAMS.into_iter().find(|team| *team != was.team);
+        let who = Who {
+            team: team.unwrap_or(was.team),
+            ..was
+        };
+        self.say(format!("{} is in team {} now", who.user, who.team));
+        for i in 0..self.devices.len() {
+            if self.devices[i].who.user == who.user {
+                self.devices[i].who = who;
+                self.cut(i)?;
+            }
+        }
+        Ok(())
     }
 
     /// The connection ends; the server may not hear of it.
@@ -323,7 +378,7 @@ impl World {
     }
 
     /// The server forgets what is older than so many microseconds.
-    fn trim(&mut self, age: u64) -> anyhow::Result<()> {
+    pub(super) fn trim(&mut self, age: u64) -> anyhow::Result<()> {
         let horizon = Version(self.server.local(self.now).0.saturating_sub(age));
         self.server.trim(horizon)?;
         if self.server.is_up() {

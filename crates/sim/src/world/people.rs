@@ -91,7 +91,7 @@ impl World {
                 name: &device.name,
                 next_id: &mut device.next_id,
             };
-            let script = author.duel(board);
+            let script = author.duel(board)?;
             let done = run(&device.app, &script, &mut self.dice)?;
             let name = device.name.clone();
             let statements = script.statements.join("; ");

@@ -1,9 +1,10 @@
 //! Faults end, everything comes to rest, and then it all has to fit.
 
 use anyhow::bail;
+use rusqlite::Connection;
 use syncline_core::Timestamp;
 
-use super::World;
+use super::{Sizes, World};
 use crate::{checker::liveness::REST_WITHIN_MS, schema::Truth};
 
 const LOOK_EVERY_MS: u64 = 250;
@@ -71,13 +72,29 @@ impl World {
         Ok(None)
     }
 
+    /// Notes how large files are.
+    pub(super) fn weigh(&mut self) -> anyhow::Result<()> {
+        let bytes = |conn: &Connection| {
+            let sql = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+            conn.query_row(sql, [], |row| row.get::<_, i64>(0))
+        };
+        let devices = self.devices.iter().map(|device| bytes(&device.app));
+        let largest = devices.collect::<Result<Vec<_>, _>>()?.into_iter().max();
+        self.sizes.push(Sizes {
+            seconds: (self.now.0 - super::START.0) / 1_000_000,
+            server_bytes: bytes(&self.server.database)?.cast_unsigned(),
+            device_bytes: largest.unwrap_or_default().cast_unsigned(),
+        });
+        Ok(())
+    }
+
     pub(super) fn check_rest(&mut self) -> anyhow::Result<()> {
         let head = self.server_head()?;
         let truth = Truth::read(
             &self.server.database,
             &self.model.app,
             &self.model.numbers,
-            self.server.rules,
+            self.server.setup,
             &self.server.plan,
         )?;
         self.model.moment(head, truth.clone(), 1);

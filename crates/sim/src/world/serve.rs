@@ -17,6 +17,8 @@ impl World {
             for entry in self.server.resume(now)? {
                 self.oracle.winners.pass_over(&entry);
             }
+            self.oracle.columns = self.server.columns();
+            self.oracle.winners.strategies = self.server.strategies();
             self.say("the server is up");
             let head = self.server_head()?;
             self.remember(head, 2)?;
@@ -109,7 +111,7 @@ impl World {
             &self.server.database,
             &self.model.app,
             &self.model.numbers,
-            self.server.rules,
+            self.server.setup,
             &self.server.plan,
         )?;
         self.model.moment(version, truth, entries);
