@@ -28,7 +28,7 @@ pub struct Script {
     pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) steps: Vec<Step>,
-    /// How long the server keeps its log: what is older at a rest is forgotten.
+    /// How long the server keeps its log and its history: what is older at a rest is forgotten.
     pub(crate) retention_ms: Option<u64>,
 }
 

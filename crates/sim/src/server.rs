@@ -311,6 +311,14 @@ impl Server {
         }
     }
 
+    /// Forgets the history of rows that is older.
+    pub(crate) fn trim_history(&mut self, horizon: Version) -> anyhow::Result<()> {
+        if let Some(running) = &mut self.running {
+            while ready(running.storage.trim_history(horizon))? {}
+        }
+        Ok(())
+    }
+
     /// What the storage keeps of digests, members and grants, against the same computed anew.
     pub(crate) fn audit(&mut self, users: &[&str]) -> anyhow::Result<()> {
         let running = self.running.as_mut().context("the server runs")?;

@@ -282,7 +282,7 @@ impl World {
                 self.check_rest()?;
                 self.weigh()?;
                 match self.retention_ms {
-                    Some(retention) => self.trim(retention * 1_000),
+                    Some(retention) => self.keep(retention),
                     None => Ok(()),
                 }
             }

@@ -377,8 +377,16 @@ impl World {
         Ok(())
     }
 
+    /// The server keeps of its log, and of the history of rows, only so much.
+    pub(super) fn keep(&mut self, retention_ms: u64) -> anyhow::Result<()> {
+        let age = retention_ms * 1_000;
+        let horizon = self.server.local(self.now).0.saturating_sub(age);
+        self.server.trim_history(Version(horizon))?;
+        self.trim(age)
+    }
+
     /// The server forgets what is older than so many microseconds.
-    pub(super) fn trim(&mut self, age: u64) -> anyhow::Result<()> {
+    fn trim(&mut self, age: u64) -> anyhow::Result<()> {
         let horizon = Version(self.server.local(self.now).0.saturating_sub(age));
         self.server.trim(horizon)?;
         if self.server.is_up() {
