@@ -1,4 +1,5 @@
-//! The server's settings: flag, environment, `[server]` of the file, default, in this order.
+//! The server's settings: flag, environment, `[server]` of the file, default, in this order; and
+//! `[limits]`, of the file alone.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
@@ -7,7 +8,7 @@ use std::{
 
 use clap::{Args as ClapArgs, parser::ValueSource};
 use serde_json::{Value, json};
-use syncline_core::config::{Config, ServerConfig};
+use syncline_core::config::{Config, LimitsConfig, ServerConfig};
 
 use crate::{
     args::DataArgs,
@@ -58,12 +59,6 @@ pub(crate) struct Settings {
     /// How long the history of rows is kept; 0 keeps none.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_HISTORY_DAYS")]
     pub history_days: Option<String>,
-    /// Messages that one connection may send in a second.
-    #[arg(long, value_name = "COUNT", env = "SYNCLINE_MESSAGES_PER_SECOND")]
-    pub messages_per_second: Option<String>,
-    /// Bytes that one connection may send in a second.
-    #[arg(long, value_name = "BYTES", env = "SYNCLINE_BYTES_PER_SECOND")]
-    pub bytes_per_second: Option<String>,
     /// Whether people make accounts for themselves: true or false.
     #[arg(long, value_name = "YES", env = "SYNCLINE_SIGN_UP")]
     pub sign_up: Option<String>,
@@ -139,7 +134,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 22] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -148,10 +143,6 @@ const KEYS: [Key; 24] = [
     key!(trusted_proxies, |s| list(&s.trusted_proxies)),
     key!(retention_days, |s| number(s.retention_days.as_deref())),
     key!(history_days, |s| number(s.history_days.as_deref())),
-    key!(messages_per_second, |s| number(
-        s.messages_per_second.as_deref()
-    )),
-    key!(bytes_per_second, |s| number(s.bytes_per_second.as_deref())),
     key!(sign_up, |s| boolean(s.sign_up.as_deref())),
     key!(verify_email, |s| boolean(s.verify_email.as_deref())),
     key!(app_url, |s| text(s.app_url.as_deref())),
@@ -212,7 +203,7 @@ fn boolean(value: Option<&str>) -> Option<String> {
 /// A setting with where it came from.
 #[derive(Debug)]
 pub(crate) struct Setting {
-    pub name: &'static str,
+    pub name: String,
     pub value: Value,
     pub from: String,
 }
@@ -281,12 +272,11 @@ impl Settings {
             Some(path) => std::fs::read_to_string(path)?.parse()?,
             None => toml::Table::new(),
         };
-        let in_file = |name: &str| {
-            written
-                .get("server")
-                .and_then(|server| server.get(name))
-                .is_some()
+        let in_file = |section: &str, name: &str| {
+            let section = written.get(section);
+            section.and_then(|section| section.get(name)).is_some()
         };
+        let file = || file.map_or_else(String::new, |path| path.display().to_string());
         let settings = KEYS.iter().map(|key| {
             let flag = key.name.replace('_', "-");
             let from = match source(key.name) {
@@ -294,18 +284,24 @@ impl Settings {
                 Some(ValueSource::EnvVariable) => {
                     format!("SYNCLINE_{}", key.name.to_uppercase())
                 }
-                _ if in_file(key.name) => {
-                    file.map_or_else(String::new, |path| path.display().to_string())
-                }
+                _ if in_file("server", key.name) => file(),
                 _ => "default".to_owned(),
             };
             Setting {
-                name: key.name,
+                name: key.name.to_owned(),
                 value: (key.show)(&config.server),
                 from,
             }
         });
-        Ok(settings.collect())
+        let limits = LimitsConfig::KEYS.into_iter().map(|limit| Setting {
+            name: format!("limits.{}", limit.name),
+            value: json!((limit.get)(&config.limits)),
+            from: match in_file("limits", limit.name) {
+                true => file(),
+                false => "default".to_owned(),
+            },
+        });
+        Ok(settings.chain(limits).collect())
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use syncline_core::{
     DeviceId, Lease, RowKey, Version,
-    wire::{Refusal, RowBody, SchemaInfo},
+    wire::{Refusal, RowBody, SchemaInfo, code},
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     credentials::{Connection, Token},
     devices::DevicesAnswer,
     error::ClientError,
+    system::now,
     trust::Trust,
 };
 
@@ -27,6 +28,12 @@ const REQUEST_MAX: Duration = Duration::from_secs(40);
 const ANSWER_BYTES_MAX: usize = 112 * 1024 * 1024;
 const SCHEMA_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// A request that came too soon is made so often, with pauses of at most this in between.
+const ASKED_MAX: u32 = 5;
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// By how much pauses of different devices differ.
+const APART_MILLIS: u64 = 250;
 
 /// One server's HTTP side, as one user.
 #[derive(Debug, Clone)]
@@ -76,6 +83,8 @@ pub(crate) struct ErrorAnswer {
 /// An answer, whatever it says.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
+    /// As the headers say it.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -244,7 +253,7 @@ impl Api {
         let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         let clock_ahead_s = date.and_then(|there| {
             let there = there.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-            let here = crate::system::now().as_millis() / 1_000;
+            let here = now().as_millis() / 1_000;
             Some(i64::try_from(there).ok()? - i64::try_from(here).ok()?)
         });
         let body = self.body(response, ERROR_BYTES_MAX).await?;
@@ -323,31 +332,53 @@ impl Api {
     }
 
     /// Asks as whom the connection is. A token that is not taken is followed by another, if there
-    /// is one.
+    /// is one. Where the server is asked more often than it likes, the same is asked again after
+    /// the time that it says: it has read nothing of it (spec LI3).
     async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Response, ClientError> {
+        let mut asked = 0;
+        loop {
+            asked += 1;
+            let response = self.sent(&method, path, body.clone()).await?;
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            let (status, retry_after) = (response.status(), retry_after(response.headers()));
+            let said = self.body(response, ERROR_BYTES_MAX).await;
+            let failure = self.failure(status, retry_after, &said.unwrap_or_default());
+            match failure.retry_after() {
+                Some(wait)
+                    if failure.code() == code::TOO_FAST
+                        && wait <= PAUSE_MAX
+                        && asked < ASKED_MAX =>
+                {
+                    tokio::time::sleep(wait + apart()).await;
+                }
+                Some(_) | None => return Err(failure),
+            }
+        }
+    }
+
+    async fn sent(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Response, ClientError> {
         let token = self.connection.token().await?;
-        let mut response = self
-            .request(&method, path, Some(&token), body.clone())
+        let response = self
+            .request(method, path, Some(&token), body.clone())
             .await?;
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(token) = self.connection.instead_of(&token).await?
         {
-            response = self.request(&method, path, Some(&token), body).await?;
+            return self.request(method, path, Some(&token), body).await;
         }
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let status = response.status();
-        let body = self
-            .body(response, ERROR_BYTES_MAX)
-            .await
-            .unwrap_or_default();
-        Err(self.failure(status, &body))
+        Ok(response)
     }
 
     /// Asks with this token, or none; what is answered, be it a refusal.
@@ -360,9 +391,13 @@ impl Api {
     ) -> Result<Answer, ClientError> {
         let body = body.map(String::into_bytes);
         let response = self.request(&method, path, token, body).await?;
-        let status = response.status();
+        let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let body = self.body(response, ERROR_BYTES_MAX).await?;
-        Ok(Answer { status, body })
+        Ok(Answer {
+            status,
+            retry_after,
+            body,
+        })
     }
 
     async fn request(
@@ -389,7 +424,12 @@ impl Api {
     }
 
     /// The error that a status and body stand for.
-    pub(crate) fn failure(&self, status: StatusCode, body: &[u8]) -> ClientError {
+    pub(crate) fn failure(
+        &self,
+        status: StatusCode,
+        retry_after: Option<Duration>,
+        body: &[u8],
+    ) -> ClientError {
         match serde_json::from_slice::<ErrorAnswer>(body) {
             Ok(answer) => ClientError::refused(&Refusal {
                 code: answer.code,
@@ -412,6 +452,7 @@ impl Api {
                 ClientError::Unreachable {
                     url: self.connection.url.clone(),
                     reason: format!("it says {status}"),
+                    retry_after,
                 }
             }
             Err(_) => self.strange(&format!("it says {status}")),
@@ -434,8 +475,26 @@ impl Api {
         ClientError::Unreachable {
             url: self.connection.url.clone(),
             reason: cause.to_string(),
+            retry_after: None,
         }
     }
+}
+
+/// How long not to ask again: `Retry-After`, which is seconds or a date.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    let text = text.trim();
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let then = httpdate::parse_http_date(text).ok()?;
+        then.duration_since(std::time::SystemTime::now()).ok()
+    })
+}
+
+/// A little longer, so that not all who were told the same come back at the same moment: the end
+/// of the clock is as good as drawn.
+fn apart() -> Duration {
+    Duration::from_millis(now().0 % APART_MILLIS)
 }
 
 fn hex(lease: Lease) -> String {

@@ -260,6 +260,7 @@ impl Driver {
             Ok(opened) => opened,
             Err(error) if !error.is_retryable() => return Err(error),
             Err(error) => {
+                self.keep_to(&error);
                 let again = self.replica().disconnected(now());
                 return Ok(Attempt::Failed(error, again));
             }
@@ -268,6 +269,9 @@ impl Driver {
             .converse(&mut transport, &token, goal, interrupted, on_notice)
             .await;
         transport.close().await;
+        if let Ok(End::Lost(Broken::Refused(error))) = &end {
+            self.keep_to(error);
+        }
         let again = self.replica().disconnected(now());
         let mut end = end.and_then(|end| self.drain(on_notice).map(|()| end));
         if let Ok(End::Lost(Broken::Refused(error))) = end {
@@ -351,6 +355,14 @@ impl Driver {
         }
     }
 
+    /// Does not connect again before it was told to.
+    fn keep_to(&self, error: &ClientError) {
+        if let Some(wait) = error.retry_after() {
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.replica().connect_not_before(now().plus_millis(wait));
+        }
+    }
+
     fn deregistered(&self) -> ClientError {
         let status = self.replica().status();
         let unsent = status.map_or(0, |status| status.waiting + status.parked);
@@ -374,6 +386,8 @@ impl Driver {
             code: closing.code,
             message,
             retry: closing.retry,
+            // The replica keeps to what its session was told.
+            retry_after: None,
         }
     }
 
@@ -381,6 +395,7 @@ impl Driver {
         ClientError::Unreachable {
             url: self.connection.url.clone(),
             reason,
+            retry_after: None,
         }
     }
 

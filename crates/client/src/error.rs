@@ -1,9 +1,15 @@
 //! What can go wrong between a file and a server, for people and for programs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use syncline_core::wire::{Refusal, code};
 use syncline_replica::ReplicaError;
+
+/// The longest wait that is kept to.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Why an errand failed. Nothing is lost: what was not sent waits in the file.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +47,12 @@ pub enum ClientError {
     #[error("{url} is no address of a server: {reason}; it looks like http://127.0.0.1:7117")]
     BadUrl { url: String, reason: String },
     #[error("the server at {url} cannot be reached: {reason}; your changes wait in the file")]
-    Unreachable { url: String, reason: String },
+    Unreachable {
+        url: String,
+        reason: String,
+        /// How long not to ask again, if something in between said so.
+        retry_after: Option<Duration>,
+    },
     #[error("{url} answers, but not like a Syncline server: {reason}")]
     NotASyncline { url: String, reason: String },
     /// The server says no, or the session ended for a reason that trying again does not mend.
@@ -50,6 +61,8 @@ pub enum ClientError {
         code: String,
         message: String,
         retry: bool,
+        /// How long not to ask again.
+        retry_after: Option<Duration>,
     },
     #[error("{message}")]
     TableUnfit { message: String },
@@ -97,6 +110,16 @@ impl ClientError {
         }
     }
 
+    /// How long not to ask again, as the server or something in between said; an hour at most, so
+    /// that no mistake of theirs keeps a device away for ever.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if let Self::Unreachable { retry_after, .. } | Self::Refused { retry_after, .. } = self {
+            retry_after.map(|wait| wait.min(RETRY_AFTER_MAX))
+        } else {
+            None
+        }
+    }
+
     /// Whether the same call may succeed later without anybody doing anything.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -138,6 +161,7 @@ impl ClientError {
                  more; what is in the file stays{waits}; register it anew to go on"
             ),
             retry: false,
+            retry_after: None,
         }
     }
 
@@ -165,6 +189,7 @@ impl ClientError {
                       synced from this file, as the user asked; register it anew to load it again"
                 .to_owned(),
             retry: false,
+            retry_after: None,
         }
     }
 
@@ -177,6 +202,7 @@ impl ClientError {
             code: refusal.code.clone(),
             message: format!("the server refused: {}{hint}", refusal.message),
             retry: refusal.retry,
+            retry_after: refusal.retry_after_ms.map(Duration::from_millis),
         }
     }
 

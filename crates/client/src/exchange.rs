@@ -98,10 +98,12 @@ async fn run(
         let answer: Answer = match api.post("/v1/exchange", &body).await {
             Ok(answer) => answer,
             Err(error) => {
-                let broken = if let ClientError::Unreachable { reason, .. } = error {
-                    Broken::Lost(reason)
-                } else if kind_of(&error) == ErrorKind::Authentication {
+                let is_refused = kind_of(&error) == ErrorKind::Authentication;
+                let has_to_wait = error.is_retryable() && error.retry_after().is_some();
+                let broken = if is_refused || has_to_wait {
                     Broken::Refused(error)
+                } else if let ClientError::Unreachable { reason, .. } = error {
+                    Broken::Lost(reason)
                 } else {
                     Broken::Lost(error.to_string())
                 };

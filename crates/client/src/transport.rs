@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    api::Api,
+    api::{Api, retry_after},
     credentials::{Connection, Token},
     error::ClientError,
     exchange::Exchange,
@@ -101,7 +101,11 @@ impl Transport {
         let opening = connect_async_tls_with_config(request, Some(config), true, connector);
         let broken = |reason: String| {
             let url = connection.url.clone();
-            WebSocketError::Broken(ClientError::Unreachable { url, reason })
+            WebSocketError::Broken(ClientError::Unreachable {
+                url,
+                reason,
+                retry_after: None,
+            })
         };
         match tokio::time::timeout(CONNECT_MAX, opening).await {
             Ok(Ok((socket, _))) => {
@@ -111,7 +115,7 @@ impl Transport {
             Ok(Err(WsError::Http(response))) => {
                 let status = response.status();
                 let body = response.body().clone().unwrap_or_default();
-                let error = api.failure(status, &body);
+                let error = api.failure(status, retry_after(response.headers()), &body);
                 Err(if matches!(error, ClientError::NotASyncline { .. }) {
                     WebSocketError::Broken(error)
                 } else {
@@ -124,6 +128,7 @@ impl Transport {
                 Err(WebSocketError::Unreachable(ClientError::Unreachable {
                     url,
                     reason,
+                    retry_after: None,
                 }))
             }
             Ok(Err(error)) => Err(broken(error.to_string())),

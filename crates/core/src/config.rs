@@ -7,6 +7,7 @@ mod column_write;
 mod error;
 mod further;
 mod keys;
+mod limits;
 mod merge;
 mod nearest;
 mod parse;
@@ -23,6 +24,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use error::ConfigError;
+pub use limits::{Limit, LimitsConfig};
 
 use crate::{rules::RuleError, schema::Schema};
 use error::Mistakes;
@@ -36,6 +38,7 @@ use place::Source;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     pub server: ServerConfig,
+    pub limits: LimitsConfig,
     /// The tables; one that the file gives no columns has none, and no primary key, until
     /// [`Config::adopt`] fills it.
     pub schema: Schema,
@@ -74,10 +77,6 @@ pub struct ServerConfig {
     pub retention_days: u32,
     /// For how long the history of rows is kept; 0 keeps none.
     pub history_days: u32,
-    /// Messages that one connection may send in a second, ten seconds' worth at once.
-    pub messages_per_second: u32,
-    /// Bytes that one connection may send in a second, ten seconds' worth at once.
-    pub bytes_per_second: u32,
     /// Whether people make accounts for themselves.
     pub sign_up: bool,
     /// Whether an address has to be confirmed before its account is used.
@@ -117,8 +116,6 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             retention_days: 30,
             history_days: 30,
-            messages_per_second: 5_000,
-            bytes_per_second: 32 * 1024 * 1024,
             sign_up: false,
             verify_email: true,
             app_url: None,

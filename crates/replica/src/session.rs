@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     BucketId, ChangesetId, TableNumber, Timestamp, Version,
-    wire::{ClientMessage, PUSH_PART_BYTES, PushPart, TokenRenewal, encode_client},
+    wire::{ClientMessage, PUSH_PART_BYTES, Push, PushPart, TokenRenewal, encode_client},
 };
 
 use crate::{apply::Kept, event::Event, meta::outbox::Seq};
@@ -66,6 +66,8 @@ pub struct Held {
 pub(crate) struct Session {
     pub(crate) phase: Phase,
     out: VecDeque<Outgoing>,
+    /// Nothing is pushed before, because the server wants it slower (spec LI4).
+    held_until: Option<Timestamp>,
     /// Received and waiting for their checkpoint.
     changes: Vec<Kept>,
     changes_bytes: usize,
@@ -129,6 +131,8 @@ struct InFlight {
 #[derive(Debug)]
 enum Outgoing {
     Frame(Vec<u8>),
+    /// One with a changeset, or with what announces its parts.
+    Push(Vec<u8>),
     /// A large changeset, cut into frames as they are sent.
     Parts {
         id: ChangesetId,
@@ -142,10 +146,20 @@ impl Session {
         self.out.push_back(Outgoing::Frame(encode_client(message)));
     }
 
-    /// The next frame.
+    fn send_push(&mut self, push: Push) {
+        let frame = encode_client(&ClientMessage::Push(push));
+        self.out.push_back(Outgoing::Push(frame));
+    }
+
+    /// The next frame. What pushes wait for keeps nothing else waiting.
     pub(crate) fn transmit(&mut self) -> Option<Vec<u8>> {
-        match self.out.pop_front()? {
-            Outgoing::Frame(frame) => Some(frame),
+        let is_said = |outgoing: &Outgoing| matches!(outgoing, Outgoing::Frame(_));
+        let next = match self.held_until {
+            None => 0,
+            Some(_) => self.out.iter().position(is_said)?,
+        };
+        match self.out.remove(next)? {
+            Outgoing::Frame(frame) | Outgoing::Push(frame) => Some(frame),
             Outgoing::Parts { id, body, index } => {
                 let start = index as usize * PUSH_PART_BYTES;
                 let end = body.len().min(start + PUSH_PART_BYTES);
@@ -192,7 +206,7 @@ impl Session {
     /// Bytes that wait to be sent.
     fn queued_bytes(&self) -> usize {
         let bytes = |outgoing: &Outgoing| match outgoing {
-            Outgoing::Frame(frame) => frame.len(),
+            Outgoing::Frame(frame) | Outgoing::Push(frame) => frame.len(),
             Outgoing::Parts { body, .. } => body.len(),
         };
         self.out.iter().map(bytes).sum()

@@ -152,7 +152,7 @@ impl Work<'_> {
         let may_be_applied = refusal.code == code::MAYBE_APPLIED;
         // Under the new ids of its pieces it could be applied once more.
         if !may_be_applied
-            && let CutRefused::Pieces(_) = seal::cut_refused(self, entry, refusal.change, entropy)?
+            && let CutRefused::Pieces(_) = seal::cut_refused(self, entry, refusal, entropy)?
         {
             return Ok(Refused::Settled);
         }

@@ -238,7 +238,12 @@ impl Session {
             && !pace.take(frame.len(), now)
         {
             let pause = pace.pause_millis();
-            return self.too_fast(pause);
+            return self.too_fast(pause, true);
+        }
+        let is_welcomed = matches!(self.phase, Phase::AwaitLoad(_) | Phase::Streaming(_));
+        let pace = self.pace.as_mut().filter(|_| is_welcomed);
+        if let Some(pause) = pace.and_then(|pace| pace.warning(now)) {
+            self.too_fast(pause, false);
         }
         match decode_client(frame) {
             Ok(message) => self.message(message, now),
@@ -251,17 +256,21 @@ impl Session {
         self.fail(code::TOO_LARGE, "the frame is too long", false);
     }
 
-    /// A new connection may send as much at once as this one had when it began: by then that much
-    /// would have become free here, too.
-    fn too_fast(&mut self, pause: u64) {
-        self.refuse(Refusal {
+    /// The replica is to push nothing for so long; or, where it did not keep to that, to come back
+    /// after it.
+    fn too_fast(&mut self, pause: u64, fatal: bool) {
+        let refusal = Refusal {
             code: code::TOO_FAST.into(),
             message: "this connection sends more than it may: slow down".into(),
             retry: true,
             retry_after_ms: Some(pause),
             change: None,
-            fatal: true,
-        });
+            fatal,
+        };
+        match fatal {
+            true => self.refuse(refusal),
+            false => self.send(&ServerMessage::Refusal(refusal)),
+        }
     }
 
     fn message(&mut self, message: ClientMessage, now: Timestamp) {

@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use serde_json::json;
 use syncline_core::{
     Timestamp,
-    config::{Config, ServerConfig},
+    config::{Config, LimitsConfig, ServerConfig},
     rules::Rules,
     schema::{RuleTexts, Schema},
 };
@@ -140,6 +140,16 @@ pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
         output.result(&format!("{}\n  {}", table.name, words.replace('\n', "\n  ")), &json!({
             "type": "table", "table": table.name, "columns": table.columns.len(), "rules": words,
         }));
+    }
+    let usual = LimitsConfig::default();
+    for limit in LimitsConfig::KEYS {
+        let (value, usual) = ((limit.get)(&config.limits), (limit.get)(&usual));
+        if value != usual {
+            output.result(
+                &format!("limit: {} is {value} (by default {usual})", limit.name),
+                &json!({ "type": "limit", "name": limit.name, "value": value, "default": usual }),
+            );
+        }
     }
     for sentence in rules.iter().flat_map(Rules::advice) {
         output.result(

@@ -69,6 +69,38 @@ fn each_setting_says_where_it_came_from() {
 }
 
 #[test]
+fn cf16_limits_are_shown_with_where_they_came_from() {
+    let scratch = Scratch::new();
+    let text = format!("{CONFIG}\n[limits]\nuser_connections = 5\nrow_bytes = 1_000_000\n");
+    scratch.write("syncline.toml", &text);
+    let shown = config(&scratch, &[], &[]).expect(exit::DONE);
+    let setting = |name: &str| {
+        let all = shown.all("setting");
+        let found = all.iter().find(|setting| setting["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("{name} is among {all:?}"));
+        format!("{} {}", found["value"], found["from"])
+    };
+    assert_eq!(setting("limits.user_connections"), r#"5 "syncline.toml""#);
+    assert_eq!(setting("limits.changeset_rows"), r#"100000 "default""#);
+
+    let checked = scratch.say(&["check"]).expect(exit::DONE);
+    let told = &checked.stdout;
+    assert!(
+        told.contains("limit: user_connections is 5 (by default 64)"),
+        "{told}"
+    );
+    assert!(told.contains("limit: row_bytes is 1000000"), "{told}");
+    assert!(
+        !checked.stdout.contains("changeset_rows"),
+        "what is usual is not told"
+    );
+
+    scratch.write("syncline.toml", &text.replace("= 5", "= 0"));
+    let wrong = scratch.say(&["check"]).expect(exit::CONFIG);
+    wrong.says(&["limits.user_connections is 0", "from 1"]);
+}
+
+#[test]
 fn the_generated_schema_makes_the_tables() {
     let scratch = Scratch::new();
     scratch.write("syncline.toml", CONFIG);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,7 @@ impl Login {
             accounts: accounts.clone(),
             id,
             user: Arc::clone(&user),
+            quiet: Arc::default(),
         };
         Self {
             accounts,
@@ -212,6 +214,23 @@ struct LoginTokens {
     /// Whose.
     id: String,
     user: Arc<Mutex<User>>,
+    quiet: Arc<Mutex<Quiet>>,
+}
+
+/// Until when the server does not want to be asked for another token.
+#[derive(Debug, Default)]
+struct Quiet(Option<Instant>);
+
+impl Quiet {
+    fn check(&self) -> Result<(), AccountError> {
+        let left = self
+            .0
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        match left.filter(|left| !left.is_zero()) {
+            Some(wait) => Err(AccountError::TooFast { wait }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl TokenProvider for LoginTokens {
@@ -224,10 +243,11 @@ impl TokenProvider for LoginTokens {
             self.accounts.place.clone(),
         );
         let (id, user) = (self.id.clone(), Arc::clone(&self.user));
+        let quiet = Arc::clone(&self.quiet);
         let last = last.map(str::to_owned);
         Box::pin(async move {
             let renewed = self.accounts.elsewhere(async move || {
-                renewed(&connection, &place, &id, &user, last.as_deref()).await
+                renewed(&connection, &place, &id, &user, &quiet, last.as_deref()).await
             });
             renewed.await.map_err(|error| {
                 if let AccountError::SignedOut(said) = error {
@@ -246,6 +266,7 @@ async fn renewed(
     place: &Place,
     id: &str,
     user: &Mutex<User>,
+    quiet: &Mutex<Quiet>,
     last: Option<&str>,
 ) -> Result<AccessToken, AccountError> {
     // Who has the lock is the only one who uses the refresh token. What another program was
@@ -269,6 +290,10 @@ async fn renewed(
     let Some(refresh) = &kept.refresh_token else {
         return Err(over("this login is over: sign in again"));
     };
+    quiet
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .check()?;
     let tokens = match requests::refresh(connection, refresh).await {
         Ok(tokens) => tokens,
         Err(AccountError::SignedOut(said)) => {
@@ -278,7 +303,13 @@ async fn renewed(
             place.write(&ended)?;
             return Err(over(&said));
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            if let AccountError::TooFast { wait } = &error {
+                let until = Instant::now().checked_add(*wait);
+                quiet.lock().unwrap_or_else(PoisonError::into_inner).0 = until;
+            }
+            return Err(error);
+        }
     };
     // On the disk before anything is done with what came.
     let next = kept.renewed(&tokens);
@@ -302,5 +333,23 @@ fn of_account(url: &str, error: &AccountError) -> ClientError {
         ClientError::Credentials { path, reason }
     } else {
         ClientError::signed_out(url, Some(&error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn li3_no_other_token_is_asked_for_before_the_server_allows_it() {
+        let nothing = Quiet::default();
+        assert_eq!(nothing.check(), Ok(()));
+        let hour = std::time::Duration::from_secs(3_600);
+        let told = Quiet(Instant::now().checked_add(hour));
+        let Err(AccountError::TooFast { wait }) = told.check() else {
+            panic!("it may be asked for");
+        };
+        assert!(wait <= hour && wait > hour / 2, "{wait:?}");
+        assert_eq!(Quiet(Some(Instant::now())).check(), Ok(()), "it is over");
     }
 }

@@ -170,9 +170,11 @@ fn judged(api: &Api, answer: Answer) -> Result<Answer, AccountError> {
         return Ok(answer);
     }
     let Some(refusal) = answer.refusal() else {
-        return Err(AccountError::of_client(
-            &api.failure(answer.status, &answer.body),
-        ));
+        return Err(AccountError::of_client(&api.failure(
+            answer.status,
+            answer.retry_after,
+            &answer.body,
+        )));
     };
     let message = refusal.message;
     Err(match (answer.status, refusal.code.as_str()) {

@@ -12,6 +12,7 @@ mod blocking;
 mod conflicts;
 mod devices;
 mod history;
+mod limits;
 mod migrate;
 mod offline_first;
 mod open;

@@ -1,4 +1,4 @@
-//! The file as a whole: `[server]` and `[tables.…]`.
+//! The file as a whole: `[server]`, `[limits]` and `[tables.…]`.
 
 use toml::de::DeTable;
 
@@ -6,6 +6,7 @@ use super::{
     Config, check,
     error::{ConfigError, Mistakes},
     keys::{Keys, in_order, joined, table as as_table},
+    limits,
     place::Source,
     rule, server,
     table::{self, TableText},
@@ -31,8 +32,18 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, Vec<ConfigError>> 
     if let Some(table) = keys.table("server", "a section [server]", &mut m) {
         config.server = server::parse(table, &mut m);
     }
+    if let Some(table) = keys.table("limits", "a section [limits]", &mut m) {
+        config.limits = limits::parse(table, &mut m);
+    }
     let tables = keys.table("tables", "a section [tables.NAME] for each table", &mut m);
-    keys.finish(&[("table", "tables"), ("schema", "tables")], &mut m);
+    keys.finish(
+        &[
+            ("table", "tables"),
+            ("schema", "tables"),
+            ("limit", "limits"),
+        ],
+        &mut m,
+    );
     if let Some(tables) = tables {
         let unread = read_tables(&mut config, &mut source, tables, &mut m);
         if let Some(unread) = unread.filter(|_| !m.is_empty()) {

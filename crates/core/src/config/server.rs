@@ -15,10 +15,6 @@ use super::{
 
 /// The longest retention that can be asked for: ten years.
 const RETENTION_DAYS_MAX: u32 = 3650;
-/// What any client needs to say hello and to take pages.
-const MESSAGES_PER_SECOND_MIN: u32 = 10;
-/// Ten seconds' worth has to be more than the longest frame.
-const BYTES_PER_SECOND_MIN: u32 = 256 * 1024;
 
 const SYNONYMS: &[(&str, &str)] = &[
     ("port", "listen"),
@@ -44,7 +40,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("audit", "audit_days"),
     ("retention", "retention_days"),
     ("history", "history_days"),
-    ("rate_limit", "messages_per_second"),
+    ("rate_limit", "messages_per_second in [limits]"),
+    ("messages_per_second", "it in [limits]"),
+    ("bytes_per_second", "it in [limits]"),
 ];
 
 pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
@@ -92,20 +90,6 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
         "days",
         "30",
         &mut server.history_days,
-    );
-    set(
-        "messages_per_second",
-        MESSAGES_PER_SECOND_MIN..=u32::MAX,
-        "messages",
-        "5000",
-        &mut server.messages_per_second,
-    );
-    set(
-        "bytes_per_second",
-        BYTES_PER_SECOND_MIN..=u32::MAX,
-        "bytes",
-        "33554432",
-        &mut server.bytes_per_second,
     );
     set(
         "audit_days",
@@ -224,7 +208,7 @@ fn checked(
 }
 
 /// A whole number of `what` in this range.
-fn number(
+pub(super) fn number(
     keys: &mut Keys<'_, '_>,
     name: &'static str,
     range: RangeInclusive<u32>,

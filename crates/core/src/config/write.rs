@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    Config, Renamed, ServerConfig,
+    Config, LimitsConfig, Renamed, ServerConfig,
     column_write::{column_text, foreign_key_text},
     further,
     keys::quoted,
@@ -38,6 +38,7 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = String::from(HEAD);
         server(&mut out, &self.server);
+        limits(&mut out, &self.limits);
         for (i, table) in self.schema.tables.iter().enumerate() {
             out.push_str(if i == 0 { RULES } else { "\n" });
             self.table(&mut out, table);
@@ -152,8 +153,6 @@ fn server(out: &mut String, server: &ServerConfig) {
         trusted_proxies,
         retention_days,
         history_days,
-        messages_per_second,
-        bytes_per_second,
         audit_days,
         sign_up,
         verify_email,
@@ -188,12 +187,6 @@ fn server(out: &mut String, server: &ServerConfig) {
     let usual = ServerConfig::default();
     for (name, value, usual) in [
         ("history_days", history_days, usual.history_days),
-        (
-            "messages_per_second",
-            messages_per_second,
-            usual.messages_per_second,
-        ),
-        ("bytes_per_second", bytes_per_second, usual.bytes_per_second),
         ("audit_days", audit_days, usual.audit_days),
     ] {
         if *value != usual {
@@ -229,6 +222,21 @@ fn server(out: &mut String, server: &ServerConfig) {
         "schema",
         &text(if *managed { "managed" } else { "external" }),
     );
+}
+
+/// Only what is not usual.
+fn limits(out: &mut String, limits: &LimitsConfig) {
+    let usual = LimitsConfig::default();
+    if *limits == usual {
+        return;
+    }
+    out.push_str("\n[limits]\n");
+    for limit in LimitsConfig::KEYS {
+        let value = (limit.get)(limits);
+        if value != (limit.get)(&usual) {
+            pair(out, limit.name, &value.to_string());
+        }
+    }
 }
 
 /// Keys and indexes that are more than one column's.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use syncline_core::{Timestamp, wire::CHANGES_MAX};
+use syncline_core::{
+    Timestamp,
+    wire::{CHANGES_MAX, Refusal, code},
+};
 
 use super::Sealed;
 use crate::{
@@ -65,13 +68,13 @@ pub(crate) enum CutRefused {
 }
 
 /// Cuts a refused, unmarked changeset at its pauses, so that one bad act does not hold the
-/// others, and one of rows that were here before attaching around the row that the refusal names
-/// (`change`), or in halves. The pieces are new changesets at the end of the outbox; what depended
-/// on it depends on them.
+/// others; one that was too large for the server, and one of rows that were here before attaching,
+/// around the row that the refusal names, or in halves. The pieces are new changesets at the end
+/// of the outbox; what depended on it depends on them.
 pub(crate) fn cut_refused(
     work: &mut Work<'_>,
     entry: &Entry,
-    change: Option<u32>,
+    refusal: &Refusal,
     entropy: &mut dyn Entropy,
 ) -> Result<CutRefused, ReplicaError> {
     let is_seed = outbox::is_seed(work.conn, entry.seq)?;
@@ -81,8 +84,8 @@ pub(crate) fn cut_refused(
     let Some((_, changes)) = outbox::whole(work.conn, entry.seq)? else {
         return Ok(CutRefused::Whole);
     };
-    let acts = match is_seed {
-        true => around(changes, change),
+    let acts = match is_seed || refusal.code == code::TOO_LARGE {
+        true => around(changes, refusal.change),
         false => at_pauses(changes),
     };
     if acts.len() < 2 {

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use syncline_core::{
     Changeset, Timestamp, Version,
     wire::{
-        CHANGES_MAX, CHANGESET_BYTES_MAX, ClientMessage, PUSH_PART_BYTES, Push, Refusal, code,
-        encode_changeset,
+        CHANGES_MAX, CHANGESET_BYTES_MAX, PUSH_PART_BYTES, Push, Refusal, code, encode_changeset,
     },
 };
 
@@ -250,7 +249,7 @@ impl Replica {
                 body,
                 parts: 0,
             };
-            self.session.send(&ClientMessage::Push(push));
+            self.session.send_push(push);
         } else {
             let parts = u32::try_from(body.len().div_ceil(PUSH_PART_BYTES))
                 .expect("a changeset's size is limited above");
@@ -259,7 +258,7 @@ impl Replica {
                 body: Vec::new(),
                 parts,
             };
-            self.session.send(&ClientMessage::Push(push));
+            self.session.send_push(push);
             self.session.out.push_back(Outgoing::Parts {
                 id: entry.id,
                 body,

@@ -41,6 +41,9 @@ enum Answered {
 /// may last for weeks.
 const EXPIRE_EVERY: u32 = 64;
 
+/// No server keeps a device away for longer than an hour, whatever it says.
+const PAUSE_MAX_MS: u64 = 3_600_000;
+
 impl Replica {
     /// Takes one frame of the server.
     ///
@@ -111,15 +114,20 @@ impl Replica {
     }
 
     fn refusal(&mut self, refusal: &Refusal, now: Timestamp) -> Result<(), ReplicaError> {
+        let pause = refusal.retry_after_ms.map(|pause| pause.min(PAUSE_MAX_MS));
         if refusal.fatal || self.session.phase == Phase::Greeting {
             if refusal.code == code::DEREGISTERED {
                 self.deregistered()?;
             }
-            if let Some(pause) = refusal.retry_after_ms {
+            if let Some(pause) = pause {
                 self.session.reconnect.not_before(now.plus_millis(pause));
             }
             self.session
                 .close(&refusal.code, refusal.message.clone(), refusal.retry);
+        } else if refusal.code == code::TOO_FAST
+            && let Some(pause) = pause
+        {
+            self.session.held_until = Some(now.plus_millis(pause));
         }
         Ok(())
     }

@@ -86,19 +86,19 @@ impl Reconnect {
     }
 
     pub(super) fn not_before(&mut self, at: Timestamp) {
-        self.not_before = Some(at);
+        self.not_before = self.not_before.max(Some(at));
     }
 
-    /// Full jitter: anywhere between now and the pause.
+    /// Full jitter: anywhere between now, or when the server allows it, and the pause later. Not
+    /// all who were told the same time come back at once.
     fn next(&mut self, now: Timestamp, entropy: &mut dyn Entropy) -> Timestamp {
         if planted!(BackoffNeverGrows) {
             self.attempts = 0;
         }
-        let at = now.plus_millis(jittered(self.attempts, entropy));
+        let pause = jittered(self.attempts, entropy);
         self.attempts = self.attempts.saturating_add(1);
-        self.not_before
-            .take()
-            .map_or(at, |earliest| at.max(earliest))
+        let earliest = self.not_before.take();
+        earliest.unwrap_or(now).max(now).plus_millis(pause)
     }
 }
 
@@ -128,6 +128,7 @@ impl Replica {
         if self.session.phase == Phase::Closed || self.session.closing.is_some() {
             return Ok(());
         }
+        self.session.held_until = self.session.held_until.filter(|at| *at > now);
         match self.session.pinged {
             Some(pinged) if pinged.plus_millis(DEAD_AFTER_MS) <= now => {
                 self.session
@@ -158,6 +159,7 @@ impl Replica {
                 None => sooner(session.last_heard.plus_millis(PING_AFTER_MS)),
             }
             session.again.values().copied().for_each(&mut sooner);
+            session.held_until.into_iter().for_each(&mut sooner);
             session.tell_checkpoint_at().into_iter().for_each(sooner);
         }
         at
@@ -182,6 +184,11 @@ impl Replica {
     pub fn wake_within(&mut self, now: Timestamp, delay_ms: u64) {
         let at = now.plus_millis(delay_ms);
         self.session.wake_at = Some(self.session.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// The server, or something on the way, wants no connection before `at`.
+    pub fn connect_not_before(&mut self, at: Timestamp) {
+        self.session.reconnect.not_before(at);
     }
 
     /// The transport is closed, by whoever; everything unanswered counts as unsent. Returns when

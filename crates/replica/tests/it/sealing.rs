@@ -211,6 +211,29 @@ fn sl8_a_refused_changeset_that_nobody_marked_is_cut_at_pauses() {
 }
 
 #[test]
+fn sl8_a_changeset_that_nobody_marked_and_that_is_too_large_is_cut_until_it_fits() {
+    let (mut server, mut device) = at_rest();
+    server.judge = Box::new(|c| (c.changes.len() > 3).then(|| refusal("too_large", false)));
+    let rows: Vec<String> = (2..=9).map(|i| format!("('l{i}', 'list {i}')")).collect();
+    device.run(&format!("INSERT INTO lists VALUES {}", rows.join(", ")));
+    device.run("INSERT INTO items VALUES('i1', 'l9', 'of the last list', 0, NULL)");
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "", "all of it arrived");
+    assert_eq!(device.query("SELECT count(*) FROM lists"), "9");
+    device.assert_equal(&server);
+
+    // What was marked is one act: it is parked with its reason, and what does not need it goes on.
+    let rows: Vec<String> = (20..=29).map(|i| format!("('l{i}', 'list {i}')")).collect();
+    device.write(&format!("INSERT INTO lists VALUES {}", rows.join(", ")));
+    device.write("INSERT INTO notes VALUES(1, 'apart')");
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "p");
+    assert_eq!(device.parked(), ["too_large"]);
+    assert_eq!(device.query("SELECT body FROM notes"), "apart");
+    device.assert_equal(&server);
+}
+
+#[test]
 fn sl8_what_depended_on_a_cut_changeset_waits_for_all_pieces() {
     let (mut server, mut device) = at_rest();
     device.now = Timestamp(4_000_000_000_000_000);

@@ -511,6 +511,73 @@ fn se22_the_pauses_before_reconnecting_grow_and_start_over() {
 }
 
 #[test]
+fn se22_not_before_the_server_allows_it_and_not_all_at_once() {
+    let (_, mut device) = at_rest();
+    let mut pauses = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        device.connect();
+        device
+            .replica
+            .connect_not_before(device.now.plus_millis(5_000));
+        // Who says less does not make it sooner.
+        device.replica.connect_not_before(device.now.plus_millis(1));
+        let pause = device.disconnect().unwrap().0 - device.now.0;
+        assert!(pause >= 5_000_000, "{pause} µs");
+        pauses.insert(pause);
+    }
+    assert!(pauses.len() > 4, "{pauses:?}");
+}
+
+#[test]
+fn li4_a_server_that_wants_it_slower_is_pushed_nothing_for_so_long() {
+    let (_, mut device) = at_rest();
+    device.disconnect();
+    device.write("INSERT INTO notes VALUES(1, 'small')");
+    // Longer than a part.
+    device.write("INSERT INTO notes VALUES(2, printf('%.600000c', 'x'))");
+    let hello = hello(&mut device);
+    let welcome = welcome(&device, &hello);
+    handle(&mut device, &ServerMessage::Welcome(Box::new(welcome)));
+    let is_push = |message: &ClientMessage| {
+        matches!(message, ClientMessage::Push(_) | ClientMessage::PushPart(_))
+    };
+    // Small one, announcement, first part: then the server says that it is too fast.
+    let mut pushes = 0;
+    while pushes < 3 {
+        pushes += u32::from(is_push(&sent(&mut device).expect("there is more")));
+    }
+    let slower = syncline_core::wire::Refusal {
+        retry_after_ms: Some(30_000),
+        fatal: false,
+        ..refusal(code::TOO_FAST, true)
+    };
+    handle(&mut device, &ServerMessage::Refusal(slower));
+    assert!(device.replica.closing().is_none(), "the session goes on");
+    let (start, mut said) = (device.now, Vec::new());
+    // What is not pushed is said in time: the connection stays alive.
+    for _ in 0..3 {
+        device.now = device.replica.poll_timeout().expect("a time");
+        device.replica.handle_timeout(device.now).unwrap();
+        if device.now < start.plus_millis(30_000) {
+            said.extend(std::iter::from_fn(|| sent(&mut device)));
+        }
+    }
+    assert!(
+        said.iter().any(|m| matches!(m, ClientMessage::Ping(_))),
+        "{said:?}"
+    );
+    assert!(!said.iter().any(is_push), "{said:?}");
+    device.now = start.plus_millis(30_000);
+    device.replica.handle_timeout(device.now).unwrap();
+    let rest: Vec<_> = std::iter::from_fn(|| sent(&mut device)).collect();
+    let parts = rest.iter().filter_map(|message| match message {
+        ClientMessage::PushPart(part) => Some(part.index),
+        _ => None,
+    });
+    assert_eq!(parts.collect::<Vec<_>>(), [1, 2], "where it stopped");
+}
+
+#[test]
 fn se4_another_set_of_tables_begins_a_new_session() {
     let mut server = Authority::new(schema(SCHEMA));
     let mut device = Device::new(SCHEMA, 1);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-use super::{Backend, Shared, error::ApiError};
+use super::{Backend, Shared, clock, error::ApiError};
 use crate::session::Proof;
 
 /// The identity that a request's token proves; requests without a good one are refused before
@@ -18,6 +18,8 @@ impl<B: Backend> FromRequestParts<Arc<Shared<B>>> for Caller {
         parts: &mut Parts,
         shared: &Arc<Shared<B>>,
     ) -> Result<Self, ApiError> {
-        shared.identify(&parts.headers).await.map(Self)
+        let proof = shared.identify(&parts.headers).await?;
+        shared.requests_by_user(&proof.identity, clock::now())?;
+        Ok(Self(proof))
     }
 }

@@ -23,8 +23,8 @@ use tower_http::{
 };
 
 use super::{
-    Backend, Limits, Shared, accounts, audit, devices, error::ApiError, exchange, explain, hashes,
-    json, listen, presence, schema, tls::Tls, ws,
+    Backend, Limits, Shared, accounts, audit, clock, devices, error::ApiError, exchange, explain,
+    hashes, json, listen, peer::From, presence, schema, tls::Tls, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -80,6 +80,8 @@ async fn sweep<B: Backend>(shared: std::sync::Weak<Shared<B>>) {
             return;
         };
         shared.exchanges.sweep();
+        shared.user_requests.forget(clock::now());
+        shared.address_requests.forget(clock::now());
     }
 }
 
@@ -108,6 +110,10 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
         .route("/v1/sync", get(ws::sync::<B>))
         .merge(timed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            count::<B>,
+        ))
         .with_state(Arc::clone(&shared))
         .merge(probes(&shared))
 }
@@ -195,6 +201,17 @@ pub(crate) fn check_origin<B: Backend>(
     let sentence = "pages of this origin may not connect: name it in `server.origins`";
     let status = StatusCode::FORBIDDEN;
     Err(ApiError::new(status, code::FORBIDDEN, sentence))
+}
+
+/// Requests from one address are counted before anything of them is read.
+async fn count<B: Backend>(
+    State(shared): State<Arc<Shared<B>>>,
+    From(address): From,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    shared.requests_by_address(address, clock::now())?;
+    Ok(next.run(request).await)
 }
 
 /// With `--dev`: another name that leads to this machine is a trick of somebody's DNS.

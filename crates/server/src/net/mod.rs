@@ -22,6 +22,7 @@ mod peer;
 mod presence;
 mod provider;
 mod readers;
+mod requests;
 mod schema;
 mod server;
 mod shared;

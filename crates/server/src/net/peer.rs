@@ -19,6 +19,19 @@ pub(crate) struct Peer(pub(crate) IpAddr);
 /// The address that a request is counted for.
 pub(crate) struct From(pub(crate) IpAddr);
 
+/// An address as far as one person has it: all of IPv4, a /64 of IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Network(u128);
+
+impl std::convert::From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(u128::from(address.to_bits())),
+            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
+        }
+    }
+}
+
 impl<B: Backend> FromRequestParts<Arc<Shared<B>>> for From {
     type Rejection = ApiError;
 

@@ -23,6 +23,7 @@ use super::{
     presence::Presences,
     provider::Provider,
     readers::Readers,
+    requests::Requests,
     start::{Started, spawn_committer},
     tls::{self, Tls},
 };
@@ -107,6 +108,8 @@ impl Server {
             rules_since: AtomicU64::new(rules_since.0),
             connections: Arc::default(),
             connections_max: options.connections_max,
+            user_requests: Requests::default(),
+            address_requests: Requests::default(),
             held_bytes: Arc::default(),
             requests: requests.clone(),
             readers: Arc::new(Readers::new(readers)),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use axum::http::{HeaderMap, StatusCode, header};
 use parking_lot::{Mutex, RwLock};
 use syncline_core::{
-    UserId,
+    Timestamp, UserId,
     config::Config,
     rules::Identity,
     wire::{Refusal, code},
@@ -28,17 +29,17 @@ use super::{
     error::ApiError,
     exchange::Exchanges,
     metrics::{self, Metrics},
+    peer::Network,
     presence::{Presence, Presences},
     provider::Provider,
     readers::Readers,
+    requests::Requests,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
 
 /// The claim of an administrator's token; its value is `true`.
 pub(crate) const ADMIN_CLAIM: &str = "syncline_admin";
 const PUSH_TURNS: usize = 64;
-/// Sessions that every user may have; more, up to a quarter of all, where there is room.
-const USER_CONNECTIONS: usize = 64;
 
 /// One for each server, behind an `Arc`.
 pub(crate) struct Shared<B: Backend> {
@@ -54,6 +55,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) rules_since: AtomicU64,
     pub(super) connections: Arc<Mutex<Connections>>,
     pub(super) connections_max: usize,
+    pub(super) user_requests: Requests<UserId>,
+    pub(super) address_requests: Requests<Network>,
     /// Bytes of changesets that all sessions keep.
     pub(crate) held_bytes: Arc<AtomicUsize>,
     pub(super) requests: mpsc::Sender<Request>,
@@ -79,11 +82,30 @@ impl<B: Backend> Shared<B> {
 
     /// How fast one connection may talk.
     pub(crate) fn rates(&self) -> Rates {
-        let server = &self.config.read().server;
+        let limits = &self.config.read().limits;
         Rates {
-            messages_per_second: server.messages_per_second,
-            bytes_per_second: server.bytes_per_second,
+            messages_per_second: limits.messages_per_second,
+            bytes_per_second: limits.bytes_per_second,
         }
+    }
+
+    /// Counts a request of this user (spec LI3).
+    pub(crate) fn requests_by_user(&self, who: &Identity, now: Timestamp) -> Result<(), ApiError> {
+        let most = self.config.read().limits.user_requests_per_second;
+        let Some(user) = &who.user else { return Ok(()) };
+        let counted = self.user_requests.count(user.clone(), most, now);
+        counted.map_err(|wait| too_fast("one person", most, wait))
+    }
+
+    /// Counts a request from this address (spec LI3). Of this machine there may be a proxy that
+    /// nobody told us of, and everybody behind it.
+    pub(crate) fn requests_by_address(&self, from: IpAddr, now: Timestamp) -> Result<(), ApiError> {
+        if from.is_loopback() {
+            return Ok(());
+        }
+        let most = self.config.read().limits.address_requests_per_second;
+        let counted = self.address_requests.count(from.into(), most, now);
+        counted.map_err(|wait| too_fast("one address", most, wait))
     }
 
     /// Keeps the tables of `config` for the next start.
@@ -200,9 +222,13 @@ impl<B: Backend> Shared<B> {
             return Err(come_back(StatusCode::SERVICE_UNAVAILABLE, sentence));
         }
         // Nobody alone takes every place there is.
+        let most = self.config.read().limits.user_connections;
         let own = open.by_user.entry(user.clone()).or_insert(0);
-        if *own >= (self.connections_max / 4).max(USER_CONNECTIONS) {
-            let sentence = "you have as many connections to this server as one person may have";
+        if *own >= most as usize {
+            let sentence = format!(
+                "you have {own} connections to this server, as many as one person may have; close \
+                 one, or wait until one ends"
+            );
             return Err(come_back(StatusCode::TOO_MANY_REQUESTS, sentence));
         }
         *own += 1;
@@ -291,7 +317,17 @@ pub(crate) fn stopping() -> ApiError {
     error
 }
 
-fn come_back(status: StatusCode, sentence: &str) -> ApiError {
+fn too_fast(who: &str, most: u32, wait_millis: u64) -> ApiError {
+    let sentence = format!(
+        "more requests than {who} may make here ({most} a second): wait {} s, then go on",
+        wait_millis.div_ceil(1_000)
+    );
+    let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_FAST, sentence);
+    error.refusal.retry_after_ms = Some(wait_millis);
+    error
+}
+
+fn come_back(status: StatusCode, sentence: impl Into<String>) -> ApiError {
     let mut error = ApiError::new(status, code::UNAVAILABLE, sentence);
     error.refusal.retry_after_ms = Some(5_000);
     error

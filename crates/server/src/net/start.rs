@@ -129,7 +129,7 @@ pub(crate) async fn prepare<S: Storage>(
     notes.extend(storage.prepare_lookups(&rules.lookups()).await?);
     let fingerprint = rules.fingerprint();
     let info = SchemaInfo::from_schema(&report.schema);
-    let context = Arc::new(Context::new(report.schema, rules));
+    let context = Arc::new(Context::new(report.schema, rules).limited(config.limits.clone()));
     let now = clock::now();
     if report.rules != Some(fingerprint) {
         let rebuilt = rebuild_rules(storage, &context, now).await?;

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use syncline_core::{
     Change, Changeset, ChangesetId, DeviceId, Hlc, Lease, Schema, Timestamp, Value,
-    config::{Config, ServerConfig},
+    config::{Config, LimitsConfig, ServerConfig},
     wire::{ClientMessage, Hello, PROTOCOL, ServerMessage, decode_server, encode_client},
 };
 use syncline_server::net::{Auth, Backend, Limits, Options, Server};
@@ -81,12 +81,13 @@ pub struct Wish {
     pub limits: Limits,
     pub schema: Schema,
     pub admin: Option<&'static str>,
-    pub messages_per_second: Option<u32>,
     pub history_days: Option<u32>,
     pub trusted_proxies: &'static [&'static str],
     pub folder: Option<tempfile::TempDir>,
     /// What else `[server]` says.
     pub server: Box<dyn FnOnce(&mut ServerConfig)>,
+    /// What `[limits]` says.
+    pub config_limits: LimitsConfig,
 }
 
 impl Default for Wish {
@@ -98,11 +99,11 @@ impl Default for Wish {
             limits: Limits::default(),
             schema: demo_schema(),
             admin: None,
-            messages_per_second: None,
             history_days: None,
             trusted_proxies: &[],
             folder: None,
             server: Box::new(|_| {}),
+            config_limits: LimitsConfig::default(),
         }
     }
 }
@@ -128,13 +129,11 @@ impl Net {
         config.server.admin_listen = wish.admin.map(str::to_owned);
         let proxies = wish.trusted_proxies.iter();
         config.server.trusted_proxies = proxies.map(ToString::to_string).collect();
-        if let Some(messages) = wish.messages_per_second {
-            config.server.messages_per_second = messages;
-        }
         if let Some(days) = wish.history_days {
             config.server.history_days = days;
         }
         (wish.server)(&mut config.server);
+        config.limits = wish.config_limits;
         let options = Options {
             listen: wish.listen.parse().expect("an address"),
             config,
@@ -336,7 +335,7 @@ impl Socket {
     pub async fn refused(&mut self) -> (String, Option<u16>) {
         let code = self
             .hear_until(|message| match message {
-                ServerMessage::Refusal(refusal) => Some(refusal.code.clone()),
+                ServerMessage::Refusal(refusal) if refusal.fatal => Some(refusal.code.clone()),
                 _ => None,
             })
             .await;

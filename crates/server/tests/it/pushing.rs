@@ -2,7 +2,9 @@
 
 use syncline_core::{
     Value,
-    wire::{ClientMessage, Push, PushPart, TokenRenewal, Verdict, code, encode_changeset},
+    wire::{
+        ClientMessage, Push, PushPart, ServerMessage, TokenRenewal, Verdict, code, encode_changeset,
+    },
 };
 use syncline_server::{
     Rates,
@@ -82,7 +84,7 @@ fn se16_more_unanswered_pushes_than_allowed_end_the_session() {
     while let Some(frame) = client.session.poll_frame() {
         last = Some(syncline_core::wire::decode_server(&frame).expect("a message"));
     }
-    let Some(syncline_core::wire::ServerMessage::Refusal(refusal)) = last else {
+    let Some(ServerMessage::Refusal(refusal)) = last else {
         panic!("no refusal, but {last:?}");
     };
     assert_eq!(refusal.code, code::MALFORMED);
@@ -397,17 +399,33 @@ fn se25_who_talks_too_fast_is_told_when_to_come_back() {
     client.heard.clear();
     let now = bed.world.now;
     let ping = ClientMessage::Ping(syncline_core::wire::Ping { sent: now, now });
-    // Hello was the first of a thousand.
-    for _ in 1..1_000 {
+    // Hello was the first of a thousand. Half of them may come before anything is said.
+    for _ in 1..500 {
+        client.say(&mut bed, &ping);
+    }
+    let is_refusal = |heard: &ServerMessage| matches!(heard, ServerMessage::Refusal(_));
+    assert!(!client.messages().any(is_refusal));
+    for _ in 500..1_000 {
         client.say(&mut bed, &ping);
     }
     assert!(!client.session.is_closed());
+    let warnings: Vec<_> = client
+        .messages()
+        .filter(|heard| is_refusal(heard))
+        .collect();
+    let [ServerMessage::Refusal(warning)] = warnings[..] else {
+        panic!("it is told once: {warnings:?}");
+    };
+    assert_eq!(
+        (warning.code.as_str(), warning.fatal, warning.retry_after_ms),
+        (code::TOO_FAST, false, Some(1_010))
+    );
     client.heard.clear();
     client.say(&mut bed, &ping);
     let refusal = client.refusal();
     assert_eq!(
         (refusal.code.as_str(), refusal.retry, refusal.retry_after_ms),
-        (code::TOO_FAST, true, Some(10_000))
+        (code::TOO_FAST, true, Some(5_000))
     );
     assert!(client.session.is_closed());
 }
@@ -421,6 +439,6 @@ fn se25_bytes_that_nobody_could_read_count_too() {
     };
     let mut client = Client::new(&mut bed, "ada");
     client.session = client.session.take().paced(rates);
-    client.say_bytes(&mut bed, &vec![0xFF; 66 * 1024 * 1024]);
+    client.say_bytes(&mut bed, &vec![0xFF; 145 * 1024 * 1024]);
     assert_eq!(client.refusal().code, code::TOO_FAST);
 }

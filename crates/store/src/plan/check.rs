@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use syncline_core::planted;
 use syncline_core::{
     Change, Hlc, Op, Timestamp, Version,
+    config::LimitsConfig,
     rules::Facts as _,
-    wire::{CHANGES_MAX, code},
+    wire::{CHANGES_MAX, code, encode_op},
 };
 
 use super::{
@@ -71,6 +72,7 @@ pub(crate) fn check(
         .or_else(|| number(submission, device.last_number))
         // Any other refusal says that it is not applied.
         .or_else(|| may_be_applied(state, submission, device.last_number))
+        .or_else(|| limits(context.limits(), submission))
         .or_else(|| depends(state, submission))
         .or_else(|| schema(context, submission))
         .or_else(|| base(submission));
@@ -82,6 +84,46 @@ fn size(submission: &Submission) -> Option<Refused> {
     (changes > CHANGES_MAX).then(|| {
         let message =
             format!("the changeset has {changes} changes; at most {CHANGES_MAX} are taken");
+        Refused::whole(code::TOO_LARGE, message)
+    })
+}
+
+/// What is configured (spec LI5). What was accepted may be larger than what is allowed since.
+fn limits(limits: &LimitsConfig, submission: &Submission) -> Option<Refused> {
+    let LimitsConfig {
+        changeset_rows,
+        changeset_bytes,
+        row_bytes,
+        ..
+    } = limits;
+    let changes = &submission.changeset.changes;
+    if changes.len() > *changeset_rows as usize {
+        let message = format!(
+            "it changes {} rows in one transaction; this server takes {changeset_rows}: split it",
+            changes.len()
+        );
+        return Some(Refused::whole(code::TOO_LARGE, message));
+    }
+    let usual = LimitsConfig::default();
+    if (changeset_bytes, row_bytes) == (&usual.changeset_bytes, &usual.row_bytes) {
+        // The wire has seen to it.
+        return None;
+    }
+    let mut all = 0;
+    for (i, change) in changes.iter().enumerate() {
+        let bytes = change.key.as_bytes().len() + encode_op(&change.op).len();
+        if bytes > *row_bytes as usize {
+            let message = format!(
+                "the row has {bytes} bytes; this server takes {row_bytes}: make it smaller"
+            );
+            return Some(Refused::change(code::TOO_LARGE, i, message));
+        }
+        all += bytes;
+    }
+    (all > *changeset_bytes as usize).then(|| {
+        let message = format!(
+            "one transaction has {all} bytes; this server takes {changeset_bytes}: split it"
+        );
         Refused::whole(code::TOO_LARGE, message)
     })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use syncline_core::{
     ColumnNumber, ColumnType, Schema, Table, TableNumber,
+    config::LimitsConfig,
     rules::{RuleColumn, Rules},
 };
 
@@ -14,6 +15,7 @@ pub struct Context {
     schema: Schema,
     rules: Rules,
     tables: BTreeMap<TableNumber, TableContext>,
+    limits: LimitsConfig,
 }
 
 /// One table as planning sees it.
@@ -48,7 +50,19 @@ impl Context {
             schema,
             rules,
             tables,
+            limits: LimitsConfig::default(),
         }
+    }
+
+    /// What a changeset and a user may take.
+    #[must_use]
+    pub fn limited(mut self, limits: LimitsConfig) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> &LimitsConfig {
+        &self.limits
     }
 
     /// The tables, with their numbers.

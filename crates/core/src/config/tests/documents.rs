@@ -33,7 +33,7 @@ fn cf1_every_example_of_the_page_is_right() {
 
 #[test]
 fn cf2_the_page_has_every_key_type_and_strategy() {
-    let unknown = mistakes("[server]\nx = 1\n[tables.t]\nx = 1");
+    let unknown = mistakes("[server]\nx = 1\n[limits]\nx = 1\n[tables.t]\nx = 1");
     let expected = unknown.split("(expected ").skip(1);
     let keys: Vec<_> = expected
         .flat_map(|rest| {

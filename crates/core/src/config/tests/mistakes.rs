@@ -22,12 +22,12 @@ fn cf1_not_toml() {
 
 #[test]
 fn cf2_unknown_keys() {
-    assert_snapshot!(mistakes("[sever]"), @"syncline.toml:1:2: unknown key `sever` (expected `server` or `tables`; write `server`)");
-    assert_snapshot!(mistakes("[table.tasks]"), @"syncline.toml:1:2: unknown key `table` (expected `server` or `tables`; write `tables`)");
+    assert_snapshot!(mistakes("[sever]"), @"syncline.toml:1:2: unknown key `sever` (expected `server`, `limits` or `tables`; write `server`)");
+    assert_snapshot!(mistakes("[table.tasks]"), @"syncline.toml:1:2: unknown key `table` (expected `server`, `limits` or `tables`; write `tables`)");
     assert_snapshot!(mistakes("[server]\nlisen = \"a:1\"\nport = 80\ncolour = \"red\""), @r"
-    syncline.toml:2:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
-    syncline.toml:3:1: unknown key `server.port` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
-    syncline.toml:4:1: unknown key `server.colour` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; take it out)
+    syncline.toml:2:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
+    syncline.toml:3:1: unknown key `server.port` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
+    syncline.toml:4:1: unknown key `server.colour` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; take it out)
     ");
     assert_snapshot!(mistakes("[tables.t]\nread_rule = \"true\"\nselect = \"true\""), @r"
     syncline.toml:2:1: unknown key `tables.t.read_rule` (expected `columns`, `primary_key`, `unique`, `indexes`, `foreign_keys`, `checks`, `without_rowid`, `strict`, `read`, `write`, `create`, `update`, `delete`, `force`, `sync`, `on_delete`, `merge`, `renamed_from` or `renamed`; take it out)
@@ -56,6 +56,21 @@ fn cf4_server() {
     "#);
     assert_snapshot!(mistakes("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]"), @r#"syncline.toml:2:20: `10.0.0.0/33` cannot be used here (expected an IP address or network; write for example "10.0.0.0/8" or "::1")"#);
     assert_snapshot!(mistakes("[server]\nschema = \"auto\""), @r#"syncline.toml:2:10: server.schema is `auto` (expected `managed` or `external`; write "managed" to have tables created from this file, "external" to have them only read)"#);
+}
+
+#[test]
+fn cf16_limits() {
+    assert_snapshot!(mistakes("[limits]\nchangeset_rows = \"many\"\nrow_bytes = 10"), @r"
+    syncline.toml:2:18: limits.changeset_rows is a string (expected a number of rows from 1 to 100000; write for example 100000)
+    syncline.toml:3:13: limits.row_bytes is 10 (expected a number of bytes from 1024 to 67108864; write for example 67108864)
+    ");
+    assert_snapshot!(mistakes("[limits]\nbytes_per_second = 1000\nchangeset_bytes = 1_000_000_000\nuser_connections = 0"), @r"
+    syncline.toml:2:20: limits.bytes_per_second is 1000 (expected a number of bytes from 262144 to 4294967295; write for example 33554432)
+    syncline.toml:3:19: limits.changeset_bytes is 1000000000 (expected a number of bytes from 1024 to 67108864; write for example 67108864)
+    syncline.toml:4:20: limits.user_connections is 0 (expected a number of connections from 1 to 4294967295; write for example 64)
+    ");
+    assert_snapshot!(mistakes("[limits]\nrows = 10"), @"syncline.toml:2:1: unknown key `limits.rows` (expected `user_connections`, `messages_per_second`, `bytes_per_second`, `user_requests_per_second`, `address_requests_per_second`, `changeset_rows`, `changeset_bytes` or `row_bytes`; write `changeset_rows`)");
+    assert_snapshot!(mistakes("[server]\nmessages_per_second = 100"), @"syncline.toml:2:1: unknown key `server.messages_per_second` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `it in [limits]`)");
 }
 
 #[test]
@@ -257,7 +272,7 @@ columns = { id = \"uuid primary\", title = \"txt\" }
 merge   = { titel = \"set\" }
 reed    = \"true\"
 "), @r"
-    syncline.toml:3:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `messages_per_second`, `bytes_per_second`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
+    syncline.toml:3:1: unknown key `server.lisen` (expected `listen`, `admin_listen`, `data`, `database`, `origins`, `trusted_proxies`, `retention_days`, `history_days`, `audit_days`, `sign_up`, `verify_email`, `app_url`, `smtp`, `smtp_password_file`, `mail_from`, `provider_issuer`, `provider_audience`, `provider_jwks`, `provider_secret_file`, `tls_cert`, `tls_key` or `schema`; write `listen`)
     syncline.toml:6:31: tables.tasks.columns.id: it ends too early (expected `primary key`; write `primary key`)
     syncline.toml:6:43: tables.tasks.columns.title: `txt` is no type of a column (expected a type: `text`, `integer`, `real`, `boolean`, `json`, `blob`, `timestamp`, `uuid` or `any`; write `text`)
     syncline.toml:7:13: tables.tasks.merge.titel: no column `titel` (expected `id` or `title`; write `title`)
@@ -368,5 +383,5 @@ fn cf11_each_column_and_path_has_one_strategy() {
 fn cf1_a_byte_order_mark_says_nothing() {
     let config = parse("\u{feff}[server]\r\nretention_days = 7\r\n");
     assert_eq!(config.server.retention_days, 7);
-    assert_snapshot!(mistakes("\u{feff}[sever]\r\n"), @"syncline.toml:1:2: unknown key `sever` (expected `server` or `tables`; write `server`)");
+    assert_snapshot!(mistakes("\u{feff}[sever]\r\n"), @"syncline.toml:1:2: unknown key `sever` (expected `server`, `limits` or `tables`; write `server`)");
 }

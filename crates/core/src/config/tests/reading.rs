@@ -17,8 +17,6 @@ origins = ["https://app.example.com", "http://localhost:5173"]
 trusted_proxies = ["10.0.0.0/8", "::1"]
 retention_days = 90
 history_days = 0
-messages_per_second = 100
-bytes_per_second = 1_000_000
 audit_days = 7
 sign_up = true
 verify_email = false
@@ -33,6 +31,16 @@ provider_secret_file = "/run/secrets/jwt"
 tls_cert = "/etc/tls/cert.pem"
 tls_key = "/etc/tls/key.pem"
 schema = "external"
+
+[limits]
+user_connections = 20
+messages_per_second = 100
+bytes_per_second = 1_000_000
+user_requests_per_second = 50
+address_requests_per_second = 500
+changeset_rows = 1_000
+changeset_bytes = 1_048_576
+row_bytes = 65_536
 
 [tables.projects]
 columns = { id = "uuid primary key", name = "text not null", tags = "json", settings = "json", budget = "integer default 0" }
@@ -86,8 +94,6 @@ fn cf4_every_key_of_server_is_read() {
         trusted_proxies: vec!["10.0.0.0/8".into(), "::1".into()],
         retention_days: 90,
         history_days: 0,
-        messages_per_second: 100,
-        bytes_per_second: 1_000_000,
         audit_days: 7,
         sign_up: true,
         verify_email: false,
@@ -104,6 +110,17 @@ fn cf4_every_key_of_server_is_read() {
         managed: false,
     };
     assert_eq!(server, expected);
+    let limits = LimitsConfig {
+        user_connections: 20,
+        messages_per_second: 100,
+        bytes_per_second: 1_000_000,
+        user_requests_per_second: 50,
+        address_requests_per_second: 500,
+        changeset_rows: 1_000,
+        changeset_bytes: 1_048_576,
+        row_bytes: 65_536,
+    };
+    assert_eq!(parse(EXAMPLE).limits, limits);
     assert_eq!(parse("").server, ServerConfig::default());
     assert_eq!(parse("[server]"), Config::default());
 }

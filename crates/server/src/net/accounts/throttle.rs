@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, hash::Hash, net::IpAddr, time::Duration};
 use parking_lot::Mutex;
 use syncline_core::Timestamp;
 
+use super::super::peer::Network;
+
 /// Counters that are kept; the oldest make room.
 const COUNTERS_MAX: usize = 50_000;
 /// A counter is forgotten so long after its last failure.
@@ -45,19 +47,6 @@ enum Key {
     Account(String),
     Mail(String),
     Made(Network),
-}
-
-/// An address as far as one person has it: all of IPv4, a /64 of IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Network(u128);
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(u128::from(address.to_bits())),
-            IpAddr::V6(address) => Self(address.to_bits() >> 64 << 64),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use syncline_core::wire::code;
+use syncline_core::{
+    config::LimitsConfig,
+    wire::{ServerMessage, Verdict, code},
+};
 use syncline_server::net::Limits;
+use syncline_store::testkit::Draw;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::{Net, SOON, Wish};
+use super::{Net, SOON, Wish, changeset, note};
 
 fn impatient() -> Limits {
     Limits {
@@ -17,6 +21,13 @@ fn impatient() -> Limits {
         request_max: Duration::from_millis(500),
         unread_max: Duration::from_millis(500),
         ..Limits::default()
+    }
+}
+
+fn limited(limits: LimitsConfig) -> Wish {
+    Wish {
+        config_limits: limits,
+        ..Wish::default()
     }
 }
 
@@ -65,10 +76,14 @@ async fn more_sessions_than_allowed_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn nobody_takes_every_place_alone() {
-    let net = Net::start().await;
+async fn li2_nobody_takes_every_place_alone() {
+    let net = Net::start_with(limited(LimitsConfig {
+        user_connections: 3,
+        ..LimitsConfig::default()
+    }))
+    .await;
     let mut sockets = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..3 {
         sockets.push(net.socket("eve").await);
     }
     let refused = net.try_socket(&net.token("eve")).await.err();
@@ -76,6 +91,7 @@ async fn nobody_takes_every_place_alone() {
         panic!("one more session: {refused:?}");
     };
     assert_eq!(answer.status(), 429);
+    assert_eq!(answer.headers()["retry-after"], "5");
     let body = serde_json::json!({ "session": null, "frames": [] });
     let exchange = net.post("/v1/exchange", "eve").json(&body).send().await;
     assert_eq!(exchange.expect("an answer").status(), 429);
@@ -188,18 +204,156 @@ async fn sockets_beyond_the_limit_wait() {
 
 #[tokio::test]
 async fn se25_messages_beyond_what_is_configured_end_the_session() {
-    let net = Net::start_with(Wish {
-        messages_per_second: Some(10),
-        ..Wish::default()
-    })
+    let net = Net::start_with(limited(LimitsConfig {
+        messages_per_second: 10,
+        ..LimitsConfig::default()
+    }))
     .await;
     let mut eve = net.socket("eve").await;
     eve.sync(1).await;
     // A kind that nobody knows: costs no answer.
     let unknown = vec![0x00, 0x82, 0x18, 0x63, 0xA0];
-    for _ in 0..420 {
+    for _ in 0..700 {
         eve.say_bytes(unknown.clone()).await;
     }
     assert_eq!(eve.refused().await, (code::TOO_FAST.to_owned(), Some(1008)));
     net.socket("ada").await.sync(2).await;
+}
+
+/// The status and the body of the next request of this user.
+async fn asked(net: &Net, user: &str) -> (u16, Option<String>, serde_json::Value) {
+    let asked = net.get("/v1/devices").bearer_auth(net.token(user)).send();
+    let answer = asked.await.expect("an answer");
+    let header = |value: &reqwest::header::HeaderValue| value.to_str().map(str::to_owned).ok();
+    let after = answer.headers().get("retry-after").and_then(header);
+    (
+        answer.status().as_u16(),
+        after,
+        answer.json().await.unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn li3_requests_beyond_what_is_configured_are_told_when_to_come_back() {
+    let net = Net::start_with(limited(LimitsConfig {
+        user_requests_per_second: 1,
+        ..LimitsConfig::default()
+    }))
+    .await;
+    let refused = loop {
+        let (status, after, body) = asked(&net, "eve").await;
+        match status {
+            200 => {}
+            429 => break (after, body),
+            other => panic!("{other}: {body}"),
+        }
+    };
+    let (after, body) = refused;
+    assert_eq!(after.as_deref(), Some("1"), "in seconds");
+    assert_eq!(body["code"], code::TOO_FAST);
+    assert_eq!(body["retry"], true);
+    assert_eq!(body["retry_after_ms"], 1_000);
+    let sentence = body["message"].as_str().expect("a sentence");
+    assert!(sentence.contains("1 a second"), "{sentence}");
+    // No session either, and nobody else waits for it.
+    let socket = net.try_socket(&net.token("eve")).await.err();
+    let Some(tokio_tungstenite::tungstenite::Error::Http(answer)) = socket else {
+        panic!("a session: {socket:?}");
+    };
+    assert_eq!(answer.status(), 429);
+    assert_eq!(asked(&net, "ada").await.0, 200);
+    // Who waits as told is heard.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(asked(&net, "eve").await.0, 200);
+}
+
+#[tokio::test]
+async fn li3_requests_from_one_address_are_counted_before_anything_of_them_is_read() {
+    let net = Net::start_with(Wish {
+        trusted_proxies: &["127.0.0.1"],
+        ..limited(LimitsConfig {
+            address_requests_per_second: 1,
+            ..LimitsConfig::default()
+        })
+    })
+    .await;
+    // Nobody's token is good: there is no user to count for.
+    let guess = async |from: &str| {
+        let asked = net.get("/v1/devices").bearer_auth("a guess");
+        let answer = asked.header("x-forwarded-for", from).send().await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        (
+            status,
+            answer.json::<serde_json::Value>().await.expect("JSON"),
+        )
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(guess("2001:db8::1").await.0);
+    }
+    assert_eq!(statuses[..10], [401; 10]);
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    let (_, body) = guess("2001:db8::2").await;
+    assert_eq!(body["code"], code::TOO_FAST, "the same network");
+    assert_eq!(guess("198.51.100.7").await.0, 401, "another one");
+    // What load balancers ask is never counted.
+    let probe = net.get("/healthz").header("x-forwarded-for", "2001:db8::1");
+    assert_eq!(probe.send().await.expect("an answer").status(), 200);
+}
+
+fn body(draw: Draw<'_>, id: i64, bytes: usize) -> Draw<'_> {
+    let body = [("body", "x".repeat(bytes).into())];
+    draw.insert("notes", syncline_core::Value::Integer(id), &body)
+}
+
+#[tokio::test]
+async fn li5_changesets_and_rows_are_as_large_as_configured() {
+    let net = Net::start_with(limited(LimitsConfig {
+        changeset_rows: 3,
+        changeset_bytes: 4_096,
+        row_bytes: 2_048,
+        ..LimitsConfig::default()
+    }))
+    .await;
+    let mut ada = net.socket("ada").await;
+    ada.sync(1).await;
+    let many = net.draw("ada", |draw| (1..=4).fold(draw, note)).await;
+    let wide = net.draw("ada", |draw| body(note(draw, 5), 6, 2_100)).await;
+    let heavy = net
+        .draw("ada", |draw| (7..=9).fold(draw, |d, id| body(d, id, 1_900)))
+        .await;
+    let fine = net.draw("ada", |draw| note(note(draw, 10), 11)).await;
+    let mut verdicts = Vec::new();
+    for (number, changes) in (1..).zip([many, wide, heavy, fine]) {
+        let id = u8::try_from(number).expect("few");
+        ada.push(&changeset(id, number, changes)).await;
+        let verdict = ada
+            .hear_until(|message| match message {
+                ServerMessage::PushResult(result) => Some(result.verdict.clone()),
+                _ => None,
+            })
+            .await;
+        verdicts.push(match verdict {
+            Verdict::Accepted(_) => "accepted".to_owned(),
+            Verdict::Refused(refusal) => {
+                assert_eq!(refusal.code, code::TOO_LARGE);
+                assert!(!refusal.retry, "it will never be smaller");
+                format!("{} {:?}", refusal.message, refusal.change)
+            }
+        });
+    }
+    assert_eq!(
+        verdicts[0],
+        "it changes 4 rows in one transaction; this server takes 3: split it None"
+    );
+    assert!(
+        verdicts[1].contains("takes 2048: make it smaller Some(1)"),
+        "{verdicts:?}"
+    );
+    assert!(
+        verdicts[2].contains("this server takes 4096: split it None"),
+        "{verdicts:?}"
+    );
+    assert_eq!(verdicts[3], "accepted", "what comes after goes on");
 }
