@@ -32,6 +32,7 @@ Exit codes (docs/cli.md says what to do):
    7 read-only                16 file of another server     25 server's data in use or damaged
    8 locked                   17 file of another user       26 migrate's command failed
                                                            27 removed from the user's devices
+                                                           28 encryption key missing or wrong
                                                            130 interrupted";
 
 /// Keeps any SQLite database in step with a server, offline included.
@@ -105,6 +106,8 @@ pub(crate) enum Command {
     Queue(Queue),
     /// The devices of this user: how far behind each is, their names, which may sync.
     Devices(Devices),
+    /// Make a key for encrypted columns, which no server ever gets.
+    EncryptionKey(EncryptionKey),
     /// Prove that a database equals the server: digests, then row by row.
     Verify(Verify),
     /// Find out what is wrong: the file, the queue, the server, the token.
@@ -389,6 +392,14 @@ pub(crate) struct ServerArgs {
     /// A file with the token.
     #[arg(long, value_name = "FILE", env = "SYNCLINE_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// A file with the key of encrypted columns; may be repeated: the further ones are older keys.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SYNCLINE_ENCRYPTION_KEY_FILE",
+        value_delimiter = ','
+    )]
+    pub encryption_key_file: Vec<PathBuf>,
     /// Say nothing about http:// to another machine: the network between is trusted.
     #[arg(
         long,
@@ -396,6 +407,14 @@ pub(crate) struct ServerArgs {
         value_parser = clap::builder::FalseyValueParser::new()
     )]
     pub allow_http: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct EncryptionKey {
+    /// The file to make. Every device of the people who share the data needs a copy; without any,
+    /// what was sealed is lost.
+    #[arg(value_name = "FILE")]
+    pub to: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -468,6 +487,15 @@ pub(crate) struct Conflicts {
     /// The database.
     #[arg(value_name = "APP.db")]
     pub file: PathBuf,
+    /// A file with the key of encrypted columns, for bringing a row back; may be repeated.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SYNCLINE_ENCRYPTION_KEY_FILE",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub encryption_key_file: Vec<PathBuf>,
     #[command(subcommand)]
     pub action: Option<ConflictAction>,
 }

@@ -24,14 +24,14 @@ pub(crate) mod verify;
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use clap::CommandFactory as _;
 use syncline::{
-    SyncManager,
-    engine::{self, ClientError, Connection, Interrupt, Token},
+    EncryptionKey, SyncManager,
+    engine::{self, ClientError, Connection, Interrupt, Keyring, Token},
 };
 
 use crate::{
@@ -61,8 +61,16 @@ fn managed<T>(
     connection: Option<&Connection>,
     errand: impl AsyncFnOnce(&SyncManager) -> Result<T, syncline::Error>,
 ) -> anyhow::Result<T> {
+    managed_as(file, engine::connected(connection), errand)
+}
+
+fn managed_as<T>(
+    file: &Path,
+    config: syncline::Config,
+    errand: impl AsyncFnOnce(&SyncManager) -> Result<T, syncline::Error>,
+) -> anyhow::Result<T> {
     runtime()?.block_on(async {
-        let manager = SyncManager::open(file, engine::connected(connection)).await?;
+        let manager = SyncManager::open(file, config).await?;
         let done = errand(&manager).await;
         manager.close().await;
         Ok(done?)
@@ -163,6 +171,34 @@ enum Given {
     Server(String),
     Token(Token),
     Neither,
+}
+
+/// The keys of encrypted columns.
+fn keys(files: &[PathBuf]) -> Result<Keyring, syncline::Error> {
+    let keys = read_keys(files)?;
+    Ok(match keys.split_first() {
+        Some((current, older)) => Keyring::new(current, older),
+        None => Keyring::default(),
+    })
+}
+
+/// The one that seals comes first.
+fn read_keys(files: &[PathBuf]) -> Result<Vec<EncryptionKey>, syncline::Error> {
+    let read = files.iter().map(|path| engine::read_key_file(path));
+    read.collect()
+}
+
+/// `syncline encryption-key`.
+pub(crate) fn encryption_key(to: &Path, output: &Output) -> anyhow::Result<Exit> {
+    let id = engine::make_key_file(to)?.id().to_string();
+    output.result(
+        &format!(
+            "made key {id} in {}; keep a copy where no server is",
+            to.display()
+        ),
+        &serde_json::json!({ "type": "encryption_key", "id": id, "file": to }),
+    );
+    Ok(Exit::Done)
 }
 
 fn given(args: &ServerArgs) -> Result<Given, ClientError> {

@@ -39,6 +39,7 @@ pub enum Exit {
     ServerData = 25,
     CommandFailed = 26,
     Deregistered = 27,
+    EncryptionKey = 28,
     Interrupted = 130,
 }
 
@@ -137,6 +138,9 @@ fn of_refusal(name: &str) -> Exit {
         code::WRONG_USER => Exit::WrongUser,
         code::PROTOCOL => Exit::Protocol,
         code::SCHEMA => Exit::TableUnfit,
+        "encryption_key_missing" | "encryption_key_wrong" | "encryption_ended" => {
+            Exit::EncryptionKey
+        }
         "unknown_version" | "not_found" => Exit::NotFound,
         code::UNAVAILABLE => Exit::Unreachable,
         _ => Exit::Refused,
@@ -170,6 +174,7 @@ fn of_client(error: &ClientError) -> Exit {
             "unknown_changeset" | "unknown_conflict" => Exit::NotFound,
             "bad_resolution" | "bad_key" => Exit::Usage,
             "bad_restore" => Exit::TableUnfit,
+            "encryption_key_missing" => Exit::EncryptionKey,
             _ => Exit::Unexpected,
         },
     }

@@ -80,6 +80,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::History(history) => commands::history::run(&history, args.verbose, output),
         Command::Queue(queue) => commands::queue::run(queue, output),
         Command::Devices(devices) => commands::devices::run(devices, args.verbose, output),
+        Command::EncryptionKey(key) => commands::encryption_key(&key.to, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),
         Command::Bench(bench) => commands::bench::run(&bench, output),

@@ -260,6 +260,22 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             json!({ "type": "row_unfit", "table": table, "row": row, "reason": reason }),
             Some(format!("{table} {row} cannot be sent as it is: {reason}")),
         ),
+        Event::CellsUnreadable {
+            table,
+            column,
+            key,
+            rows,
+            reason,
+        } => (
+            json!({
+                "type": "cells_unreadable", "table": table, "column": column,
+                "key": key.to_string(), "rows": rows, "reason": reason,
+            }),
+            Some(format!(
+                "{table}.{column} cannot be read in {rows} rows, {key} among them, and is NULL \
+                 here: {reason}"
+            )),
+        ),
         Event::DigestMismatch { table } => (
             json!({ "type": "digest_mismatch", "table": table }),
             Some(format!(

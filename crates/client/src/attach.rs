@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection as Sqlite;
 use syncline_core::{RowKey, Schema, Table};
 use syncline_replica::{
-    AttachOptions, Replica, ReplicaError, Seeding, Status, TableChoice,
+    AttachOptions, Keyring, Replica, ReplicaError, Seeding, Status, TableChoice,
     introspect::{self, IntrospectError, Introspection, introspect},
 };
 
@@ -25,6 +25,8 @@ pub struct AttachRequest {
     pub connection: Option<Connection>,
     /// Empty: all that can sync.
     pub tables: Vec<String>,
+    /// Of encrypted columns.
+    pub keys: Keyring,
 }
 
 /// What attaching would do. Nothing was changed to find out.
@@ -118,7 +120,17 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
             .collect();
         return Ok(plan);
     };
-    compare_all(&conn, path, &local, connection, &mut plan, |_, _| Ok(false)).await?;
+    let is_another = |_: &str, _: &RowKey| Ok(false);
+    compare_all(
+        &conn,
+        path,
+        &local,
+        connection,
+        &request.keys,
+        &mut plan,
+        is_another,
+    )
+    .await?;
     if plan.tables.is_empty() {
         let message = format!(
             "none of the tables of {} can sync with this server: {}",
@@ -136,6 +148,7 @@ async fn compare_all(
     path: &Path,
     local: &[&Table],
     connection: &Connection,
+    keys: &Keyring,
     plan: &mut AttachPlan,
     is_another: impl Fn(&str, &RowKey) -> Result<bool, ReplicaError>,
 ) -> Result<(), ClientError> {
@@ -152,7 +165,7 @@ async fn compare_all(
         let comparison = if is_new {
             compare_with_nothing(conn, path, &shared)?
         } else {
-            compare_table(conn, path, &shared, &api, |key| {
+            compare_table(conn, path, &shared, &api, keys, |key| {
                 is_another(&table.name, key).map_err(|error| ClientError::replica(path, error))
             })
             .await?
@@ -205,8 +218,11 @@ pub(crate) async fn attach_unremembered(
         },
         ..options(request.connection.as_ref())
     };
-    Replica::attach(conn, options, Box::new(system::entropy))
-        .map_err(|error| ClientError::replica(path, error))
+    let failed = |error| ClientError::replica(path, error);
+    let attached = Replica::attach(conn, options, Box::new(system::entropy));
+    let mut replica = attached.map_err(failed)?;
+    replica.use_keys(request.keys.clone()).map_err(failed)?;
+    Ok(replica)
 }
 
 fn in_no_doubt(path: &Path, plan: &AttachPlan) -> Result<(), ClientError> {
@@ -288,6 +304,7 @@ pub async fn meet(
     path: &Path,
     status: &Status,
     connection: &Connection,
+    keys: &Keyring,
     is_another: impl Fn(&str, &RowKey) -> Result<bool, ReplicaError>,
 ) -> Result<Vec<String>, ClientError> {
     let is_compared = status.url.as_deref() == Some(connection.url.as_str());
@@ -309,7 +326,7 @@ pub async fn meet(
         .filter(|table| attached(&table.name))
         .collect();
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, &mut plan, is_another).await?;
+    compare_all(&conn, path, &local, connection, keys, &mut plan, is_another).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await?;
     Ok(plan.added_there())
@@ -325,6 +342,7 @@ pub(crate) async fn compare_more(
     names: &[String],
     chosen: &[String],
     connection: &Connection,
+    keys: &Keyring,
 ) -> Result<(), ClientError> {
     let conn = database::open(path)?;
     let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
@@ -342,7 +360,8 @@ pub(crate) async fn compare_more(
         return Ok(());
     }
     let mut plan = AttachPlan::default();
-    compare_all(&conn, path, &local, connection, &mut plan, |_, _| Ok(false)).await?;
+    let is_another = |_: &str, _: &RowKey| Ok(false);
+    compare_all(&conn, path, &local, connection, keys, &mut plan, is_another).await?;
     in_no_doubt(path, &plan)?;
     there::add(&Api::new(connection)?, &plan).await
 }

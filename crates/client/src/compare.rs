@@ -5,7 +5,7 @@ use std::{collections::VecDeque, path::Path};
 use rusqlite::Connection as Sqlite;
 use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError};
 use syncline_replica::{
-    ReplicaError,
+    Keyring, ReplicaError,
     rows::{RowError, TableSql},
 };
 
@@ -65,7 +65,7 @@ impl Comparison {
 }
 
 /// Compares the rows of `table` (as the server knows it, columns that the file lacks left out)
-/// with the server's. Both sides are walked in key order, so memory stays bounded. `is_another`
+/// with the server's, encrypted columns sealed with `keys`. Both sides are walked in key order, so memory stays bounded. `is_another`
 /// says of rows that differ whether they are two rows under one key.
 ///
 /// # Errors
@@ -75,9 +75,10 @@ pub async fn compare_table(
     path: &Path,
     table: &Table,
     api: &Api,
+    keys: &Keyring,
     is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
-    let mut here = Local::read(conn, path, table)?;
+    let mut here = Local::read(conn, path, table, keys)?;
     merge(|| here.next(), &table.name, api, is_another).await
 }
 
@@ -177,7 +178,8 @@ pub(crate) fn compare_with_nothing(
     path: &Path,
     table: &Table,
 ) -> Result<Comparison, ClientError> {
-    let mut here = Local::read(conn, path, table)?;
+    // The server is told of no encrypted columns by adding a table.
+    let mut here = Local::read(conn, path, table, &Keyring::default())?;
     let mut found = Comparison::default();
     while let Some((key, _)) = here.next()? {
         found.note(key, DifferenceKind::OnlyHere);
@@ -195,7 +197,23 @@ struct Local {
 }
 
 impl Local {
-    fn read(conn: &Sqlite, path: &Path, table: &Table) -> Result<Self, ClientError> {
+    fn read(
+        conn: &Sqlite,
+        path: &Path,
+        table: &Table,
+        keys: &Keyring,
+    ) -> Result<Self, ClientError> {
+        if keys.is_empty()
+            && table
+                .columns
+                .iter()
+                .any(|column| column.encrypted.is_some())
+        {
+            let table = table.name.clone();
+            return Err(ClientError::replica(path, ReplicaError::NoKey { table }));
+        }
+        // As the app has it: in the clear.
+        let plain = table.clone().opened();
         let unfit = |error: &dyn std::fmt::Display| ClientError::TableUnfit {
             message: format!("{} in {}: {error}", table.name, path.display()),
         };
@@ -210,10 +228,12 @@ impl Local {
             let mut insert = sorted
                 .prepare("INSERT INTO hashes VALUES (?1, ?2)")
                 .map_err(|error| database_error(path, error))?;
-            TableSql::new(table)
+            TableSql::new(&plain)
                 .for_each(conn, |row| {
                     let row = row?;
                     let key = row.key(table).map_err(RowProblem::Key)?;
+                    let row = keys.seal_row(table, &key, row);
+                    let row = row.expect("there is a key where one is needed");
                     let hash = content_hash(table, &row).cast_signed();
                     insert
                         .execute((key.as_bytes(), hash))

@@ -1,10 +1,13 @@
 //! What a sync manager is told: where the server is, and when to sync.
 
-use std::{env, time::Duration};
+use std::{env, path::Path, time::Duration};
+
+use syncline_replica::{EncryptionKey, Keyring};
 
 use crate::{
     accounts::Login,
     credentials::{Connection, Credentials, Token},
+    key_file,
     run::Tables,
     sync_error::Error,
     tokens::{Renewer, TokenProvider},
@@ -32,6 +35,8 @@ pub struct Config {
     pub(crate) max_retries: u32,
     pub(crate) tables: Tables,
     pub(crate) device_name: Option<String>,
+    /// The one that seals comes first.
+    pub(crate) encryption_keys: Vec<EncryptionKey>,
 }
 
 impl Default for Config {
@@ -47,6 +52,7 @@ impl Default for Config {
             max_retries: 3,
             tables: Tables::All,
             device_name: None,
+            encryption_keys: Vec::new(),
         }
     }
 }
@@ -65,6 +71,7 @@ impl Config {
     /// | `SYNCLINE_URL`, `SYNCLINE_TOKEN` | [`Config::server`]; without both the manager is offline |
     /// | `SYNCLINE_TOKEN_FILE` | the token, read from a file |
     /// | `SYNCLINE_DEVICE_NAME` | [`Config::device_name`] |
+    /// | `SYNCLINE_ENCRYPTION_KEY_FILE` | [`Config::encryption_key`]; after a comma, files of older keys |
     /// | `SYNC_AUTO_ENABLED` | [`Config::auto_sync`]: `true` or `false` |
     /// | `SYNC_INTERVAL_MINUTES` | [`Config::auto_sync_interval`] |
     /// | `SYNC_BATCH_SIZE` | [`Config::batch_size`] |
@@ -107,6 +114,13 @@ impl Config {
             config.max_retries = number("SYNC_MAX_RETRIES", &text)?;
         }
         config.device_name = get("SYNCLINE_DEVICE_NAME");
+        for path in get("SYNCLINE_ENCRYPTION_KEY_FILE")
+            .iter()
+            .flat_map(|p| p.split(','))
+        {
+            let key = key_file::read(Path::new(path.trim()))?;
+            config.encryption_keys.push(key);
+        }
         config.checked()
     }
 
@@ -215,6 +229,31 @@ impl Config {
     pub fn device_name(mut self, name: impl Into<String>) -> Self {
         self.device_name = Some(name.into());
         self
+    }
+
+    /// The key of encrypted columns: what this device writes into them is sealed with it before it
+    /// is sent, and no server ever has it. The app's file keeps plain values.
+    ///
+    /// Whoever loses every copy of the key loses what was sealed, as far as it is not in a file that
+    /// still has it in the clear.
+    #[must_use]
+    pub fn encryption_key(mut self, key: EncryptionKey) -> Self {
+        self.encryption_keys.insert(0, key);
+        self
+    }
+
+    /// A key that encrypted columns were sealed with earlier: it opens, and seals nothing.
+    #[must_use]
+    pub fn older_encryption_key(mut self, key: EncryptionKey) -> Self {
+        self.encryption_keys.push(key);
+        self
+    }
+
+    pub(crate) fn keyring(&self) -> Keyring {
+        match self.encryption_keys.split_first() {
+            Some((current, older)) => Keyring::new(current, older),
+            None => Keyring::default(),
+        }
     }
 
     /// The server's address, if there is one.

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection as Sqlite, OpenFlags};
 use syncline_core::sql;
-use syncline_replica::Replica;
+use syncline_replica::{Keyring, Replica};
 
 use crate::{error::ClientError, system};
 
@@ -100,8 +100,16 @@ pub fn is_attached(path: &Path) -> Result<bool, ClientError> {
 /// # Errors
 /// The file cannot be opened, or is not attached.
 pub fn open_replica(path: &Path) -> Result<Replica, ClientError> {
+    open_replica_with(path, Keyring::default())
+}
+
+/// Opens an attached file, with the keys of its encrypted columns.
+///
+/// # Errors
+/// As [`open_replica`].
+pub fn open_replica_with(path: &Path, keys: Keyring) -> Result<Replica, ClientError> {
     let conn = open(path)?;
-    Replica::open(conn, Box::new(system::entropy), system::now())
+    Replica::open_with_keys(conn, Box::new(system::entropy), system::now(), keys)
         .map_err(|error| ClientError::replica(path, error))
 }
 

@@ -664,7 +664,8 @@ impl Driver {
             | Event::DigestMismatch { .. }
             | Event::Rekeyed { .. }
             | Event::TablesLeftOut { .. }
-            | Event::Rescanned { .. } => {}
+            | Event::Rescanned { .. }
+            | Event::CellsUnreadable { .. } => {}
         }
     }
 

@@ -32,6 +32,7 @@ pub(crate) async fn dry_run(core: &Rc<Core>, mut report: SyncReport) -> Result<S
         let request = AttachRequest {
             connection: Some(connection),
             tables: tables.names().to_vec(),
+            keys: core.keys(),
         };
         let plan = attach::plan_attach(core.path(), &request).await?;
         for (name, why) in &plan.left_out {
@@ -108,7 +109,10 @@ async fn attached(
         if !tables.contains(&table.name) {
             continue;
         }
-        let found = compare_table(&conn, core.path(), &table, &api, |_| Ok(false)).await?;
+        let found = compare_table(&conn, core.path(), &table, &api, &core.keys(), |_| {
+            Ok(false)
+        })
+        .await?;
         let waiting = pending.get(&state.name).copied().unwrap_or_default();
         add(report, &found, waiting, state.seeding);
     }

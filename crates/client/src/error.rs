@@ -248,6 +248,7 @@ impl ClientError {
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }
             | ReplicaError::BadRestore { .. }
+            | ReplicaError::NoKey { .. }
             | ReplicaError::InTransaction) => Self::Replica { path, source },
         }
     }

@@ -198,6 +198,17 @@ impl Event {
                 row: row.clone(),
                 reason: reason.clone(),
             },
+            E::CellsUnreadable {
+                table,
+                column,
+                key,
+                rows,
+                reason,
+            } => Self::RowUnfit {
+                table: table.clone(),
+                row: key.to_string(),
+                reason: format!("{column} cannot be read in {rows} rows: {reason}"),
+            },
             E::Rekeyed { table, from, to } => Self::Rekeyed {
                 table: table.clone(),
                 from: from.clone(),

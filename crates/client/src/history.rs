@@ -345,7 +345,10 @@ fn to_json(value: &Value) -> Json {
 fn columns(row: &RowThere, told: &Map<String, Json>) -> Vec<ColumnChange> {
     let known = row.columns.iter().filter_map(|column| {
         let sides = told.get(&column.name)?;
-        let side = |name| sides.get(name).map(|json| from_json(column.ty, json));
+        let side = |name| {
+            let value = from_json(column.ty, sides.get(name)?);
+            Some(row.opened(column, value))
+        };
         Some(ColumnChange {
             column: column.here.clone().unwrap_or_else(|| column.name.clone()),
             before: side("before"),

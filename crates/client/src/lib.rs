@@ -52,6 +52,7 @@ mod exchange;
 mod executor;
 mod file_watch;
 mod history;
+mod key_file;
 mod manager;
 mod migrate;
 mod private;
@@ -91,9 +92,9 @@ pub use stats::{Health, HealthStatus, SyncRecord, SyncStats};
 pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
-    Conflict, ConflictKind, LoadProgress, Migrated, QueueState, QueuedChange, QueuedChangeset,
-    Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, TableChange, TableState,
-    TableStatus, Wiped,
+    Conflict, ConflictKind, EncryptionKey, LoadProgress, Migrated, QueueState, QueuedChange,
+    QueuedChangeset, Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, TableChange,
+    TableState, TableStatus, Wiped,
 };
 pub use system::new_id;
 pub use tokens::{AccessToken, TokenError, TokenProvider};
@@ -103,6 +104,8 @@ pub use watch::{LiveQuery, Row};
 /// the stable interface: it names types of the storage engine.
 #[doc(hidden)]
 pub mod engine {
+    pub use syncline_replica::Keyring;
+
     pub use crate::{
         accounts::{last_login, login_at},
         api::{Api, Probe},
@@ -112,10 +115,11 @@ pub mod engine {
         compare::{Comparison, Difference, DifferenceKind, compare_table},
         config::connected,
         credentials::{Connection, Token},
-        database::{is_attached, open_replica, rows_to_seed},
+        database::{is_attached, open_replica, open_replica_with, rows_to_seed},
         driver::{Driver, Goal, Interrupt, Notice, Summary},
         error::ClientError,
         history::{PAGE_MAX as HISTORY_PAGE_MAX, history, restore_row},
+        key_file::{make as make_key_file, read as read_key_file},
         system::{new_id, now},
         verify::{Verification, verify},
     };

@@ -59,6 +59,7 @@ pub fn conflicts_table() -> Table {
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     };
     use ColumnType::{Integer, Json, Text, Uuid};

@@ -4,6 +4,7 @@ mod adopt;
 mod check;
 mod column;
 mod column_write;
+mod encrypted;
 mod error;
 mod further;
 mod keys;

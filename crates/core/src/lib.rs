@@ -11,6 +11,7 @@ pub mod change;
 pub mod config;
 pub mod device;
 pub mod digest;
+pub mod envelope;
 pub mod hlc;
 pub mod ids;
 pub mod key;

@@ -143,6 +143,9 @@ pub struct Column {
     pub name: String,
     pub number: ColumnNumber,
     pub ty: ColumnType,
+    /// The type that apps have in it, where devices seal its values before they send them: `ty` is
+    /// blob then, for that is what everybody without the key has ([`crate::envelope`]).
+    pub encrypted: Option<ColumnType>,
     pub not_null: bool,
     /// The SQL text of the default, without the word DEFAULT.
     pub default: Option<String>,
@@ -254,6 +257,14 @@ impl Table {
     #[must_use]
     pub fn position_of(&self, number: ColumnNumber) -> Option<usize> {
         self.columns.iter().position(|c| c.number == number)
+    }
+    /// The table as apps have it: the values of encrypted columns are not sealed there.
+    #[must_use]
+    pub fn opened(mut self) -> Self {
+        for column in &mut self.columns {
+            column.ty = column.encrypted.unwrap_or(column.ty);
+        }
+        self
     }
     /// Whether the column at `position` belongs to the primary key.
     #[must_use]

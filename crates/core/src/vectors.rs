@@ -186,6 +186,7 @@ fn table() -> Table {
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: std::collections::BTreeMap::new(),
     };
     Table {

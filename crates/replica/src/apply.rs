@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     Replica(ReplicaError),
     /// No sound server sends this: the session closes with the reason.
     Peer(String),
+    /// This device's encryption key is another one: the session closes with code and reason.
+    Key(&'static str, String),
 }
 
 impl From<ReplicaError> for Fault {

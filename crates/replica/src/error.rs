@@ -71,6 +71,9 @@ pub enum ReplicaError {
     /// A row cannot be made what it was.
     #[error("the row of {table} cannot be restored: {reason}")]
     BadRestore { table: String, reason: String },
+    /// Values of encrypted columns were to be compared with the server's, without the key.
+    #[error("{table} has encrypted columns, and no key was given; give it the encryption key")]
+    NoKey { table: String },
     /// Another transaction is open on the connection.
     #[error("a transaction is open on the connection; commit it first")]
     InTransaction,
@@ -98,6 +101,7 @@ impl ReplicaError {
             Self::BadResolution { .. } => "bad_resolution",
             Self::BadKey { .. } => "bad_key",
             Self::BadRestore { .. } => "bad_restore",
+            Self::NoKey { .. } => crate::session::ENCRYPTION_KEY_MISSING,
             Self::InTransaction => "in_transaction",
         }
     }

@@ -73,6 +73,16 @@ pub enum Event {
         row: String,
         reason: String,
     },
+    /// Values of an encrypted column that cannot be read here: they are NULL, and stay on the server
+    /// as they are until somebody writes them anew.
+    CellsUnreadable {
+        table: String,
+        column: String,
+        /// One of the rows.
+        key: RowKey,
+        rows: u64,
+        reason: String,
+    },
     /// The rows of a table differ from the server's and are loaded again.
     DigestMismatch {
         table: String,

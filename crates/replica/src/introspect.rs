@@ -295,6 +295,7 @@ fn core_table(shape: &Shape, position: usize) -> Table {
         computed: c.computed.clone().filter(|_| c.generated),
         declared: unusual_type(&c.declared, column_type(&c.declared), shape.strict),
         merge: MergeStrategy::default(),
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     };
     let plain = |unique: bool| {

@@ -9,6 +9,7 @@ mod adopt;
 mod apply;
 mod attach;
 pub mod capture;
+mod cipher;
 mod clock;
 mod codec;
 mod conflict;
@@ -37,6 +38,7 @@ mod verdict;
 mod work;
 
 pub use attach::{AttachOptions, Seeding, TableChoice};
+pub use cipher::{EncryptionKey, Keyring, NotAKey};
 pub use conflict::{Conflict, ConflictKind, Resolution};
 pub use entropy::Entropy;
 pub use error::ReplicaError;
@@ -44,7 +46,10 @@ pub use event::{Event, LoadProgress, RowsChanged};
 pub use migration::{Migrated, TableChange, TablesSeen};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::{ColumnThere, ConflictSides, Replica, RowRestored, RowThere, Wiped};
-pub use session::{BEGIN_ANEW, Closing, Held, OLD_COPY, TIMEOUT};
+pub use session::{
+    BEGIN_ANEW, Closing, ENCRYPTION_ENDED, ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG, Held,
+    OLD_COPY, TIMEOUT,
+};
 pub use status::{
     Activity, LocalDifference, LocalFault, RowState, RowStatus, Status, TableState, TableStatus,
 };

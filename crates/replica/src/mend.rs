@@ -57,6 +57,7 @@ impl Found {
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }
             | ReplicaError::BadRestore { .. }
+            | ReplicaError::NoKey { .. }
             | ReplicaError::InTransaction => false,
         }
     }

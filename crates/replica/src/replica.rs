@@ -2,6 +2,7 @@
 
 mod device;
 mod inspect;
+mod keys;
 mod resolve;
 mod restore;
 mod sides;
@@ -20,7 +21,9 @@ use crate::{
     adopt,
     apply::Fault,
     attach::{AttachOptions, Seeding, TableChoice},
-    capture, db,
+    capture,
+    cipher::Keyring,
+    db,
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
@@ -52,6 +55,7 @@ pub struct Replica {
     pub(crate) conn: Shared,
     pub(crate) entropy: Box<dyn Entropy>,
     pub(crate) tables: Tables,
+    pub(crate) keys: Keyring,
     /// The schema's version that `tables` and capture were made for.
     pub(crate) schema_version: Option<i64>,
     pub(crate) session: Session,
@@ -110,6 +114,7 @@ impl Replica {
             conn,
             entropy,
             tables,
+            keys: Keyring::default(),
             schema_version,
             session,
             events,
@@ -129,12 +134,26 @@ impl Replica {
         entropy: Box<dyn Entropy>,
         now: Timestamp,
     ) -> Result<Self, ReplicaError> {
+        Self::open_with_keys(conn, entropy, now, Keyring::default())
+    }
+
+    /// As [`Replica::open`], with the keys of encrypted columns.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub fn open_with_keys(
+        conn: Connection,
+        entropy: Box<dyn Entropy>,
+        now: Timestamp,
+        keys: Keyring,
+    ) -> Result<Self, ReplicaError> {
         db::prepare_connection(&conn)?;
         meta::verify(&conn)?;
         let mut replica = Self {
             conn: Shared::new(conn),
             entropy,
             tables: Tables::default(),
+            keys,
             schema_version: None,
             session: Session::default(),
             events: Events::default(),
@@ -144,6 +163,7 @@ impl Replica {
             db::immediate(&replica.conn, || outbox::close_all(&replica.conn))?;
             replica.heed_schema(now)
         })?;
+        replica.heed_keys()?;
         replica.tell_left_out();
         Ok(replica)
     }
@@ -292,6 +312,10 @@ impl Replica {
                     .fault(syncline_core::wire::code::MALFORMED, reason);
                 Some(Ok(None))
             }
+            Err(Fault::Key(code, reason)) => {
+                self.session.close(code, reason, false);
+                Some(Ok(None))
+            }
         }
     }
 
@@ -314,12 +338,13 @@ impl Replica {
             conn,
             entropy,
             tables: old,
+            keys,
             ..
         } = self;
         let (tables, events, seen, has_to_load) = conn.untriggered(|| {
             db::immediate(conn, || {
                 first(conn)?;
-                let tables = load::build(conn)?;
+                let tables = load::build(conn)?.with_keys(keys);
                 let mut work = Work::new(conn, &tables);
                 adopt::adopt(&mut work, old, &mut **entropy, now)?;
                 work.settle(&mut **entropy, now)?;

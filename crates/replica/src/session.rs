@@ -21,6 +21,12 @@ pub const BEGIN_ANEW: &str = "begin_anew";
 /// Code of a session that ends because the file turned out to be an old copy of itself: connect
 /// again, as another device.
 pub const OLD_COPY: &str = "old_copy";
+/// Columns are encrypted, and this device was given no key.
+pub const ENCRYPTION_KEY_MISSING: &str = "encryption_key_missing";
+/// Columns are encrypted with another key than this device was given.
+pub const ENCRYPTION_KEY_WRONG: &str = "encryption_key_wrong";
+/// The server says that a column is not encrypted any more.
+pub const ENCRYPTION_ENDED: &str = "encryption_ended";
 /// Code of a session whose server went silent.
 pub const TIMEOUT: &str = "timeout";
 

@@ -5,6 +5,7 @@
 
 mod follow;
 pub(crate) mod load;
+mod sealed;
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,11 @@ use syncline_core::{
     digest,
 };
 
-use crate::rows::TableSql;
+pub(crate) use self::sealed::Unsealable;
+use crate::{
+    cipher::{Keyring, Unreadable},
+    rows::TableSql,
+};
 
 /// One table of the file that syncs.
 #[derive(Debug, Clone)]
@@ -36,6 +41,7 @@ pub(crate) struct SyncedTable {
     pub(crate) shrunk: bool,
     /// Columns of the server's that the file dropped: the file's numbers, and the server's.
     gone: Vec<(ColumnNumber, ColumnNumber)>,
+    pub(crate) keys: Keyring,
 }
 
 /// The server's view of a table.
@@ -52,8 +58,12 @@ pub(crate) struct Remote {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Received {
     pub(crate) row: Row,
-    /// What the file has no columns for, with the server's numbers; NULLs left out.
+    /// What the file has no columns for, with the server's numbers; NULLs left out. And of
+    /// encrypted columns the envelopes that this device would not make: unreadable ones, and those
+    /// of older keys.
     pub(crate) extra: Vec<(ColumnNumber, Value)>,
+    /// What became of envelopes.
+    pub(crate) cells: Vec<(usize, Result<(), Unreadable>)>,
 }
 
 impl SyncedTable {
@@ -68,6 +78,7 @@ impl SyncedTable {
             lost: false,
             shrunk: false,
             gone: Vec::new(),
+            keys: Keyring::default(),
         }
     }
 
@@ -88,7 +99,8 @@ impl SyncedTable {
         digest::receipt(number, key, version)
     }
 
-    /// The content hash of the server's image: the same number that the server computes.
+    /// The content hash of the server's image. Values of encrypted columns count as they are here,
+    /// so it needs no key; [`SyncedTable::hash_there`] is what the server computes.
     pub(crate) fn hash(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> u64 {
         match &self.remote {
             Some(remote) => digest::content_hash(&remote.table, &remote.row(row, extra)),
@@ -119,12 +131,13 @@ impl SyncedTable {
     }
 
     /// The received columns of a whole row.
-    pub(crate) fn receive(&self, columns: Vec<(ColumnNumber, Value)>) -> Received {
+    pub(crate) fn receive(&self, key: &RowKey, columns: Vec<(ColumnNumber, Value)>) -> Received {
         let mut received = Received {
             row: Row(vec![Value::Null; self.table.columns.len()]),
             extra: Vec::new(),
+            cells: Vec::new(),
         };
-        self.receive_onto(&mut received, columns);
+        self.receive_onto(&mut received, key, columns);
         received
     }
 
@@ -132,6 +145,7 @@ impl SyncedTable {
     pub(crate) fn receive_onto(
         &self,
         received: &mut Received,
+        key: &RowKey,
         columns: Vec<(ColumnNumber, Value)>,
     ) {
         let Some(remote) = &self.remote else { return };
@@ -139,6 +153,9 @@ impl SyncedTable {
             let position = remote.table.position_of(number);
             match position.and_then(|position| remote.to_local[position]) {
                 Some(local) if self.table.columns[local].generated => {}
+                Some(local) if self.is_encrypted(local) => {
+                    self.receive_sealed(received, key, local, number, value);
+                }
                 Some(local) => {
                     received.row.0[local] = value.canonical(self.table.columns[local].ty);
                 }
@@ -158,33 +175,42 @@ impl SyncedTable {
         self.remote.as_ref()?.number_of(position)
     }
 
-    /// The change with the server's numbers; `None` when nothing of it travels.
+    /// The change with the server's numbers, encrypted columns sealed; `None` when nothing of it
+    /// travels. Every edit leaves the device through here.
     pub(crate) fn translate(
         &self,
         change: &Change,
         extra: &[(ColumnNumber, Value)],
-    ) -> Option<Change> {
-        let remote = self.remote.as_ref()?;
-        let translated = |edits: &[ColumnEdit]| -> Vec<ColumnEdit> {
-            edits
-                .iter()
-                .filter_map(|edit| {
-                    let column = match self.table.position_of(edit.column) {
-                        Some(local) => remote.number_of(local)?,
-                        // Written before the app dropped the column.
-                        None => self.gone.iter().find(|(c, _)| *c == edit.column)?.1,
-                    };
-                    Some(ColumnEdit {
-                        column,
-                        edit: edit.edit.clone(),
-                    })
-                })
-                .collect()
+    ) -> Result<Option<Change>, Unsealable> {
+        let Some(remote) = self.remote.as_ref() else {
+            return Ok(None);
+        };
+        let translated = |edits: &[ColumnEdit]| -> Result<Vec<ColumnEdit>, Unsealable> {
+            let mut translated = Vec::with_capacity(edits.len());
+            for edit in edits {
+                let column = match self.table.position_of(edit.column) {
+                    Some(local) => remote.number_of(local),
+                    // Written before the app dropped the column.
+                    None => {
+                        let gone = self.gone.iter().find(|(c, _)| *c == edit.column);
+                        gone.map(|(_, number)| *number)
+                    }
+                };
+                let Some(column) = column else { continue };
+                let edit = self.seal_edit(&change.key, column, &edit.edit, extra)?;
+                translated.push(ColumnEdit { column, edit });
+            }
+            Ok(translated)
         };
         let op = match &change.op {
             Op::Insert(edits) => {
-                let mut edits = translated(edits);
+                let mut edits = translated(edits)?;
                 for (column, value) in extra {
+                    if edits.iter().any(|edit| edit.column == *column)
+                        || !self.stays_aside(&change.key, *column, value)
+                    {
+                        continue;
+                    }
                     let edit = syncline_core::Edit::Set(value.clone());
                     edits.push(ColumnEdit {
                         column: *column,
@@ -194,21 +220,21 @@ impl SyncedTable {
                 Op::Insert(edits)
             }
             Op::Update(edits) => {
-                let edits = translated(edits);
+                let edits = translated(edits)?;
                 if edits.is_empty() {
-                    return None;
+                    return Ok(None);
                 }
                 Op::Update(edits)
             }
             Op::Delete => Op::Delete,
         };
         let Change { key, base, .. } = change;
-        Some(Change {
+        Ok(Some(Change {
             table: remote.table.number,
             key: key.clone(),
             base: *base,
             op,
-        })
+        }))
     }
 }
 
@@ -244,13 +270,20 @@ impl Remote {
             ));
         }
         let mut table = local;
-        for (column, theirs) in table.columns.iter_mut().zip(&to_server) {
+        let local_name = table.name.clone();
+        for (position, (column, theirs)) in table.columns.iter_mut().zip(&to_server).enumerate() {
             let Some(theirs) = theirs.map(|position| &server.columns[position]) else {
                 // Never read, written or sent: as if the database computed it.
                 column.generated = true;
                 continue;
             };
-            column.ty = theirs.ty;
+            if theirs.encrypted.is_some() {
+                sealed::check(&local_name, &server.name, column, theirs)?;
+                if local_key.contains(&Some(position)) {
+                    return Err(format!("its key {} cannot be encrypted", column.name));
+                }
+            }
+            column.ty = theirs.encrypted.unwrap_or(theirs.ty);
             column.merge = theirs.merge;
             column.merge_paths.clone_from(&theirs.merge_paths);
         }
@@ -314,6 +347,18 @@ impl Tables {
             left_out,
             anew,
             replaced,
+        }
+    }
+
+    /// These, with the keys of their encrypted columns.
+    pub(crate) fn with_keys(mut self, keys: &Keyring) -> Self {
+        self.set_keys(keys);
+        self
+    }
+
+    pub(crate) fn set_keys(&mut self, keys: &Keyring) {
+        for table in &mut self.list {
+            table.keys.clone_from(keys);
         }
     }
 

@@ -1,6 +1,7 @@
 //! One transaction's work on the app's rows: the server's images underneath, pending changes on
 //! top, and the visible rows made of both.
 
+mod cells;
 mod room;
 mod settle;
 
@@ -63,6 +64,7 @@ pub(crate) struct Work<'c> {
     pub(crate) accepted: Counted,
     /// Whether the row whose metadata was written last was unknown before.
     is_newcomer: bool,
+    pub(crate) cells: cells::Cells,
 }
 
 /// Rows of one table whose last writes are lost.
@@ -118,6 +120,7 @@ impl<'c> Work<'c> {
             counted: Counted::new(),
             accepted: Counted::new(),
             is_newcomer: false,
+            cells: cells::Cells::default(),
         }
     }
 
@@ -402,6 +405,7 @@ impl<'c> Work<'c> {
             }));
         }
         events.append(&mut self.events);
+        events.extend(self.cells.events());
         events
     }
 }

@@ -284,6 +284,7 @@ impl Found {
                 self.text.strict,
             ),
             merge: MergeStrategy::default(),
+            encrypted: None,
             merge_paths: std::collections::BTreeMap::new(),
         });
         Table {

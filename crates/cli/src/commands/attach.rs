@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use serde_json::json;
 use syncline::engine::{self, AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
 
-use super::{connection_if_given, log, runtime};
+use super::{connection_if_given, keys, log, runtime};
 use crate::{
     args::{Attach, FileArgs},
     exit::{Exit, Failure},
@@ -17,6 +17,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
     let request = AttachRequest {
         connection: connection_if_given(&args.server, output)?,
         tables: args.tables,
+        keys: keys(&args.server.encryption_key_file)?,
     };
     let runtime = runtime()?;
     let plan = runtime.block_on(plan_attach(&args.file, &request))?;

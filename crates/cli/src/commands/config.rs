@@ -137,8 +137,21 @@ pub(crate) fn check(args: &Check, output: &Output) -> anyhow::Result<Exit> {
                     .to_owned()
             }
         };
-        output.result(&format!("{}\n  {}", table.name, words.replace('\n', "\n  ")), &json!({
+        let sealed = table
+            .columns
+            .iter()
+            .filter(|column| column.encrypted.is_some());
+        let encrypted: Vec<_> = sealed.map(|column| &*column.name).collect();
+        let mut text = words.clone();
+        if !encrypted.is_empty() {
+            let names = encrypted.join(", ");
+            text.push_str(&format!(
+                "\nencrypted, so that only devices with the key read it: {names}"
+            ));
+        }
+        output.result(&format!("{}\n  {}", table.name, text.replace('\n', "\n  ")), &json!({
             "type": "table", "table": table.name, "columns": table.columns.len(), "rules": words,
+            "encrypted": encrypted,
         }));
     }
     let usual = LimitsConfig::default();

@@ -5,6 +5,7 @@ use syncline::engine::{self, ClientError};
 use syncline_core::Value;
 use syncline_replica::{Conflict, ConflictKind, Replica, Resolution};
 
+use super::keys;
 use crate::{
     args::{ConflictAction, Conflicts},
     exit::{Exit, Failure},
@@ -12,7 +13,8 @@ use crate::{
 };
 
 pub(crate) fn run(args: Conflicts, output: &Output) -> anyhow::Result<Exit> {
-    let mut replica = engine::open_replica(&args.file)?;
+    let keys = keys(&args.encryption_key_file)?;
+    let mut replica = engine::open_replica_with(&args.file, keys)?;
     let failed = |source| ClientError::replica(&args.file, source);
     match args.action.unwrap_or(ConflictAction::List { all: false }) {
         ConflictAction::List { all } => {

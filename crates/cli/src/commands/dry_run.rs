@@ -6,7 +6,7 @@ use serde_json::json;
 use syncline::{Operation, Tables, engine};
 use syncline_replica::RowCounts;
 
-use super::{connection, managed};
+use super::{connection, managed_as, read_keys};
 use crate::{
     args::ServerArgs,
     exit::Exit,
@@ -30,7 +30,11 @@ pub(crate) fn dry_run(
         names => Tables::only(names.iter().cloned()),
     };
     let is_new = !file.exists();
-    let report = managed(file, Some(&connection), async |manager| {
+    let config = read_keys(&server.encryption_key_file)?.into_iter().fold(
+        engine::connected(Some(&connection)),
+        syncline::Config::older_encryption_key,
+    );
+    let report = managed_as(file, config, async |manager| {
         let run = match operation {
             Operation::Seed => manager.seed(tables, |_| {}),
             Operation::Hydrate => manager.hydrate(tables, |_| {}),

@@ -53,7 +53,9 @@ fn schema(args: &Generate, output: &Output) -> anyhow::Result<Schema> {
         );
         return Err(Failure::new(Exit::Config, sentence).into());
     }
-    Ok(schema)
+    // What it prints is for apps.
+    let tables = schema.tables.into_iter().map(Table::opened).collect();
+    Ok(Schema { tables })
 }
 
 fn statements(schema: &Schema) -> String {

@@ -8,7 +8,7 @@ use syncline::{
 use syncline_core::{ColumnType, DeviceId, Timestamp, Value, Version};
 use syncline_replica::{Replica, RowRestored};
 
-use super::{connection, log, runtime};
+use super::{connection, keys, log, runtime};
 use crate::{
     args::History,
     exit::{Exit, Failure},
@@ -21,7 +21,8 @@ const VALUE_CHARS: usize = 60;
 
 pub(crate) fn run(args: &History, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
-    let mut replica = engine::open_replica(&args.file)?;
+    let mut replica =
+        engine::open_replica_with(&args.file, keys(&args.server.encryption_key_file)?)?;
     let key = key(&replica, args)?;
     let connection = connection(&args.file, &args.server, output)?;
     let runtime = runtime()?;

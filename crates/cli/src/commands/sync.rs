@@ -5,12 +5,14 @@ use std::path::Path;
 use serde_json::json;
 use syncline::{
     Operation,
-    engine::{self, AttachRequest, ClientError, Connection, Driver, Goal, Notice, Summary},
+    engine::{
+        self, AttachRequest, ClientError, Connection, Driver, Goal, Keyring, Notice, Summary,
+    },
 };
 use syncline_replica::{Event, Status};
 
 use super::{
-    connection, dry_run::dry_run, interrupt_on_signals, interrupt_when_unread, log, runtime,
+    connection, dry_run::dry_run, interrupt_on_signals, interrupt_when_unread, keys, log, runtime,
 };
 use crate::{
     args::{Hydrate, Sync},
@@ -51,10 +53,10 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
         let (driver, connection) = loop {
             match ready(&args, output).await {
                 // An app may hold its file for a while; opening waited already.
-                Err(error @ ClientError::Locked(_)) => {
+                Err(error) if is_locked(&error) => {
                     waits += 1;
                     if goal != Goal::Forever && waits >= LOCKED_WAITS_MAX {
-                        return Err(error.into());
+                        return Err(error);
                     }
                     still_locked(&error, waits, output);
                 }
@@ -68,9 +70,14 @@ fn attached(args: Sync, goal: Goal, verbose: u8, output: &Output) -> anyhow::Res
 /// How often an errand with an end finds the file locked, waiting each time, before it gives up.
 const LOCKED_WAITS_MAX: u32 = 4;
 
-fn still_locked(error: &ClientError, waits: u32, output: &Output) {
+fn is_locked(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::Locked(_)))
+}
+
+fn still_locked(error: &anyhow::Error, waits: u32, output: &Output) {
+    let code = error.downcast_ref().map(ClientError::code);
     output.object(&json!({
-        "type": "disconnected", "code": error.code(), "message": error.to_string(),
+        "type": "disconnected", "code": code, "message": error.to_string(),
         "retry_after_ms": 0,
     }));
     if waits == 1 {
@@ -79,21 +86,22 @@ fn still_locked(error: &ClientError, waits: u32, output: &Output) {
 }
 
 /// Opens the file, attached if it was not, with its server.
-async fn ready(args: &Sync, output: &Output) -> Result<(Driver, Connection), ClientError> {
+async fn ready(args: &Sync, output: &Output) -> anyhow::Result<(Driver, Connection)> {
     // The file first: what is wrong with it is wrong with any server.
     let is_attached = engine::is_attached(&args.file)?;
+    let keys = keys(&args.server.encryption_key_file)?;
     let connection = connection(&args.file, &args.server, output)?;
     if !is_attached {
-        attach_first(args, &connection, output).await?;
+        attach_first(args, &connection, &keys, output).await?;
     }
-    let mut replica = engine::open_replica(&args.file)?;
+    let mut replica = engine::open_replica_with(&args.file, keys.clone())?;
     let sealed = replica.seal(engine::now());
     let status = sealed.and_then(|_| replica.status());
     let status = status.map_err(|source| ClientError::replica(&args.file, source))?;
     if is_attached {
         are_attached(args, &status)?;
     }
-    let added = engine::meet(&args.file, &status, &connection, |table, key| {
+    let added = engine::meet(&args.file, &status, &connection, &keys, |table, key| {
         replica.waits_to_be_inserted(table, key)
     })
     .await?;
@@ -125,9 +133,11 @@ fn are_attached(args: &Sync, status: &Status) -> Result<(), ClientError> {
 async fn attach_first(
     args: &Sync,
     connection: &Connection,
+    keys: &Keyring,
     output: &Output,
 ) -> Result<(), ClientError> {
     let request = AttachRequest {
+        keys: keys.clone(),
         connection: Some(connection.clone()),
         tables: args.tables.clone(),
     };
@@ -156,11 +166,16 @@ pub(crate) fn hydrate(args: Hydrate, verbose: u8, output: &Output) -> anyhow::Re
     runtime()?.block_on(async {
         let resumed = args.file.exists();
         let connection = connection(&args.file, &args.server, output)?;
+        let keys = keys(&args.server.encryption_key_file)?;
         let replica = if resumed && engine::is_attached(&args.file)? {
             output.note(&format!("going on with {}", args.file.display()));
-            engine::open_replica(&args.file)?
+            engine::open_replica_with(&args.file, keys)?
         } else {
-            engine::hydrate(&args.file, &connection, args.tables).await?
+            let made = engine::hydrate(&args.file, &connection, args.tables).await;
+            let mut replica = made?;
+            let used = replica.use_keys(keys);
+            used.map_err(|error| ClientError::replica(&args.file, error))?;
+            replica
         };
         let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         run(driver, &args.file, &connection, Goal::InStep, output).await

@@ -4,7 +4,7 @@ use serde_json::json;
 use syncline::engine::{self, DifferenceKind, Driver};
 use syncline_replica::LocalFault;
 
-use super::{connection, interrupt_on_signals, log, runtime};
+use super::{connection, interrupt_on_signals, keys, log, runtime};
 use crate::{
     args::Verify,
     exit::Exit,
@@ -14,7 +14,8 @@ use crate::{
 pub(crate) fn run(args: Verify, verbose: u8, output: &Output) -> anyhow::Result<Exit> {
     log(verbose);
     let found = runtime()?.block_on(async {
-        let replica = engine::open_replica(&args.file)?;
+        let replica =
+            engine::open_replica_with(&args.file, keys(&args.server.encryption_key_file)?)?;
         let connection = connection(&args.file, &args.server, output)?;
         let mut driver = Driver::new(replica, args.file.clone(), connection.clone())?;
         let interrupt = interrupt_on_signals()?;

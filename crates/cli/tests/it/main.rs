@@ -11,6 +11,7 @@ mod devices;
 mod disk;
 mod doctor;
 mod documented;
+mod encryption;
 mod explain;
 mod fallback;
 mod files;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use syncline_core::Timestamp;
-use syncline_replica::{Replica, ReplicaError};
+use syncline_replica::{Keyring, Replica, ReplicaError};
 use tokio::sync::Notify;
 
 use super::Shared;
@@ -52,7 +52,8 @@ impl Core {
             drop(database::create(&path)?);
         }
         let replica = if database::is_attached(&path)? {
-            Some(Rc::new(RefCell::new(database::open_replica(&path)?)))
+            let replica = database::open_replica_with(&path, shared.config().keyring())?;
+            Some(Rc::new(RefCell::new(replica)))
         } else {
             None
         };
@@ -67,6 +68,11 @@ impl Core {
             operations_changed: Notify::new(),
             last_sync: Cell::default(),
         })
+    }
+
+    /// The keys of encrypted columns.
+    pub(crate) fn keys(&self) -> Keyring {
+        self.shared.config().keyring()
     }
 
     /// The replica; `None` before a server was met first.

@@ -205,7 +205,7 @@ async fn attached(
     let path = core.path();
     if core.replica().is_none() && database::is_attached(path)? {
         // Another program was quicker.
-        core.attached(database::open_replica(path)?);
+        core.attached(database::open_replica_with(path, core.keys())?);
     }
     if let Some(replica) = core.replica() {
         let status = {
@@ -217,7 +217,7 @@ async fn attached(
         };
         let is_another =
             |table: &str, key: &RowKey| replica.borrow().waits_to_be_inserted(table, key);
-        attach::meet(path, &status, connection, is_another).await?;
+        attach::meet(path, &status, connection, &core.keys(), is_another).await?;
         widen(core, &replica, &tables, connection).await?;
         return Ok(replica);
     }
@@ -225,11 +225,14 @@ async fn attached(
     meter.at(2, Phase::Comparing, None, text);
     let names = tables.names().to_vec();
     let replica = if database::is_blank(path)? {
-        attach::hydrate_unremembered(path, connection, names).await?
+        let mut replica = attach::hydrate_unremembered(path, connection, names).await?;
+        replica.use_keys(core.keys()).map_err(|e| core.failed(e))?;
+        replica
     } else {
         let request = AttachRequest {
             connection: Some(connection.clone()),
             tables: names,
+            keys: core.keys(),
         };
         let plan = attach::plan_attach(path, &request).await?;
         if let Some((name, why)) = plan.left_out.iter().find(|(name, _)| tables.names_it(name)) {
@@ -247,12 +250,14 @@ pub(crate) async fn attach_offline(core: &Rc<Core>) -> Result<bool, Error> {
         return Ok(false);
     }
     if database::is_attached(path)? {
-        core.attached(database::open_replica(path)?);
+        core.attached(database::open_replica_with(path, core.keys())?);
         return Ok(false);
     }
+    let tables = core.shared.config().tables.names().to_vec();
     let request = AttachRequest {
         connection: None,
-        tables: core.shared.config().tables.names().to_vec(),
+        tables,
+        keys: core.keys(),
     };
     let plan = attach::plan_attach(path, &request).await?;
     let replica = attach::attach_unremembered(path, &request, &plan).await?;
@@ -288,7 +293,14 @@ async fn widen(
     {
         return Ok(());
     }
-    attach::compare_more(core.path(), tables.names(), &chosen, connection).await?;
+    attach::compare_more(
+        core.path(),
+        tables.names(),
+        &chosen,
+        connection,
+        &core.keys(),
+    )
+    .await?;
     let names = match tables {
         Tables::All => None,
         Tables::Only(names) => Some(names.as_slice()),

@@ -11,6 +11,7 @@ mod auto;
 mod blocking;
 mod conflicts;
 mod devices;
+mod encryption;
 mod history;
 mod limits;
 mod migrate;

@@ -24,6 +24,8 @@ pub(super) struct ColumnText {
     pub(super) null: bool,
     pub(super) unique: bool,
     pub(super) generated: bool,
+    /// Where `encrypted` is, in the column's text.
+    pub(super) encrypted: Option<usize>,
     pub(super) computed: Option<Computed>,
     pub(super) declared: Option<String>,
     pub(super) default: Option<String>,
@@ -43,7 +45,7 @@ pub(super) struct Reference {
     pub(super) on_delete: OnDelete,
 }
 
-const CONSTRAINTS: [&str; 9] = [
+const CONSTRAINTS: [&str; 10] = [
     "primary key",
     "not null",
     "default",
@@ -53,6 +55,7 @@ const CONSTRAINTS: [&str; 9] = [
     "references",
     "generated",
     "declared",
+    "encrypted",
 ];
 
 /// Types of other databases, and what to write for them.
@@ -216,6 +219,10 @@ fn constraint(tokens: &mut Tokens<'_>, column: &mut ColumnText) -> Result<(), Mi
         "declared" => {
             tokens.advance();
             column.declared.replace(declared(tokens)?).is_some()
+        }
+        "encrypted" => {
+            tokens.advance();
+            column.encrypted.replace(at).is_some()
         }
         _ => return Err(unknown_constraint(tokens, &word)),
     };

@@ -14,6 +14,7 @@ pub(super) fn column_text(
 ) -> String {
     let Column {
         ty,
+        encrypted,
         not_null,
         default,
         check,
@@ -23,7 +24,7 @@ pub(super) fn column_text(
         declared,
         ..
     } = &table.columns[position];
-    let mut out = ty.as_str().to_owned();
+    let mut out = encrypted.unwrap_or(*ty).as_str().to_owned();
     let mut add = |text: &str| {
         out.push(' ');
         out.push_str(text);
@@ -63,6 +64,9 @@ pub(super) fn column_text(
         }
         None if *generated => add("generated"),
         None => {}
+    }
+    if encrypted.is_some() {
+        add("encrypted");
     }
     if let Some(declared) = declared {
         add(&format!("declared '{declared}'"));

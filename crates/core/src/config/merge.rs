@@ -1,6 +1,7 @@
 //! `merge`: how columns, and paths inside JSON columns, come together.
 
 use super::{
+    encrypted,
     error::Mistakes,
     keys::{Keys, Node, in_order, joined, table as as_table, text as as_text},
     nearest::{nearest, one_of},
@@ -233,7 +234,10 @@ fn whole_table(table: &mut Table, chosen: &Chosen, path: &str, m: &mut Mistakes)
         return;
     }
     for position in 0..table.columns.len() {
-        if !table.is_key(position) && !table.columns[position].generated {
+        let column = &mut table.columns[position];
+        if column.encrypted.is_some() && !encrypted::can_merge(strategy) {
+            encrypted::cannot_merge(chosen, &format!("{path}.merge.*"), column, m);
+        } else if !table.is_key(position) && !table.columns[position].generated {
             table.columns[position].merge = strategy;
         }
     }
@@ -263,6 +267,10 @@ fn give(
         return;
     }
     let column = &mut table.columns[position];
+    if column.encrypted.is_some() && (members.is_some() || !encrypted::can_merge(chosen.strategy)) {
+        encrypted::cannot_merge(chosen, place, column, m);
+        return;
+    }
     let as_json = members.is_some() || is_json(chosen.strategy);
     if adopted && as_json && column.ty == ColumnType::Text {
         column.ty = ColumnType::Json;

@@ -7,6 +7,7 @@ use toml::de::DeTable;
 use super::{
     Renamed, check,
     column::{self, ColumnText, Reference},
+    encrypted,
     error::{Mistake, Mistakes},
     further,
     keys::{Keys, Node, in_order, joined, text as as_text, texts as as_texts, wrong_type},
@@ -171,6 +172,7 @@ fn structure(
     });
     (table.foreign_keys, *references) = found.into_iter().unzip();
     checks(table, keys, m);
+    encrypted::check(table, &texts, source, m);
     if let Some(without_rowid) = keys.boolean("without_rowid", m) {
         table.without_rowid = without_rowid;
         if without_rowid && table.autoincrement {
@@ -239,10 +241,13 @@ fn column_of(name: &str, position: usize, text: &ColumnText) -> Column {
     let number = u32::try_from(position)
         .unwrap_or(u32::MAX)
         .saturating_add(1);
+    let ty = text.ty.unwrap_or(ColumnType::Any);
+    let encrypted = text.encrypted.map(|_| ty);
     Column {
         name: name.to_owned(),
         number: ColumnNumber(number),
-        ty: text.ty.unwrap_or(ColumnType::Any),
+        ty: encrypted.map_or(ty, |_| ColumnType::Blob),
+        encrypted,
         not_null: text.not_null,
         default: text.default.clone(),
         check: text.check.clone(),

@@ -224,6 +224,17 @@ impl<'a> Scopes<'a> {
                 "write the condition on the columns that it is computed from",
             ));
         }
+        if let Field::Column(position) = field
+            && self.schema.tables[named.table].columns[position]
+                .encrypted
+                .is_some()
+        {
+            return Err(Refusal::new(
+                clause.clone(),
+                "the column is encrypted: the server, which judges rules, cannot read it",
+                "write the condition on a column that is not encrypted",
+            ));
+        }
         Ok(Found {
             place: named.place,
             field,

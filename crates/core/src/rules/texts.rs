@@ -141,6 +141,13 @@ fn force(schema: &Schema, at: usize, column: &str, text: &str) -> Result<(usize,
             "name a column of the table",
         ));
     };
+    if table.columns[position].encrypted.is_some() {
+        return Err(Refusal::new(
+            Clause::new(column),
+            "the column is encrypted: the server has no key to set it with",
+            "force a column that is not encrypted",
+        ));
+    }
     let sql = parse(text)?;
     let mut lowerer = Lowerer::new(text, Scopes::new(schema, at, &[]));
     let value = lowerer.value_for(&sql, Field::Column(position), table.columns[position].ty)?;

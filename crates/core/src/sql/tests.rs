@@ -283,6 +283,7 @@ fn sample() -> Table {
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     };
     let mut columns = vec![

@@ -108,6 +108,7 @@ fn column_info(column: &Column) -> ColumnInfo {
             stored: computed.stored,
         }),
         declared: column.declared.clone(),
+        encrypted: column.encrypted.map(|ty| ty.as_str().to_owned()),
     }
 }
 
@@ -197,6 +198,10 @@ fn column(info: &ColumnInfo, strict: bool) -> Column {
             .declared
             .as_deref()
             .and_then(|name| unusual_type(name, ty, strict)),
+        encrypted: info
+            .encrypted
+            .as_deref()
+            .map(|name| ColumnType::parse(name).unwrap_or(ColumnType::Any)),
         merge: strategy(&info.merge),
         merge_paths: info
             .merge_paths

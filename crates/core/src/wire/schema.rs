@@ -76,6 +76,9 @@ pub struct ColumnInfo {
     pub computed: Option<ComputedInfo>,
     #[n(11)]
     pub declared: Option<String>,
+    /// The type of what is sealed in it; absent for a column that is not encrypted.
+    #[n(12)]
+    pub encrypted: Option<String>,
 }
 
 /// How a generated column is computed.

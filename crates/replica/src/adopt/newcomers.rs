@@ -6,7 +6,10 @@ use syncline_core::{Column, ColumnNumber, Row, RowKey, Value, sql};
 use crate::{
     apply::{pack_extra, record_extra},
     error::ReplicaError,
-    meta::ledger::{self, Known},
+    meta::{
+        ledger::{self, Known},
+        settings::{self, Key},
+    },
     rows::Raw,
     tables::SyncedTable,
     tally::RowChange,
@@ -69,7 +72,7 @@ pub(super) fn take_up(
         after = Some(last.clone());
         for key in keys {
             if let Some(known) = ledger::get(work.conn, table.number(), &key)? {
-                let values = Values::new(table, newcomers, &known)?;
+                let values = Values::new(work, table, &key, newcomers, &known)?;
                 values.take_up(work, table, &key, &known, newcomers, &defaults)?;
             }
         }
@@ -86,20 +89,40 @@ struct Values {
 
 impl Values {
     fn new(
+        work: &mut Work<'_>,
         table: &SyncedTable,
+        key: &RowKey,
         newcomers: &[Newcomer],
         known: &Known,
     ) -> Result<Self, ReplicaError> {
         let mut aside = record_extra(known)?;
+        let mut unread = false;
         let here = newcomers.iter().map(|newcomer| {
             let position = newcomer.position;
             let number = table.server_number(position);
             let place = aside.iter().position(|(known, _)| Some(*known) == number);
-            let value =
-                place.map_or_else(|| newcomer.filled.clone(), |place| aside.remove(place).1);
+            let value = match place {
+                Some(place) if table.is_encrypted(position) => {
+                    let (number, envelope) = aside[place].clone();
+                    let received = table.receive(key, vec![(number, envelope)]);
+                    work.note_cells(table, key, &received);
+                    if received.extra.is_empty() {
+                        aside.remove(place);
+                    } else if table.keys.is_empty() {
+                        unread = true;
+                    }
+                    received.row.0[position].clone()
+                }
+                Some(place) => aside.remove(place).1,
+                None => newcomer.filled.clone(),
+            };
             (position, value.canonical(table.table.columns[position].ty))
         });
         let here = here.collect();
+        if unread {
+            // Whoever opens the file with keys next has it loaded again.
+            settings::put(work.conn, Key::KeysHeld, "")?;
+        }
         Ok(Self { here, aside })
     }
 
@@ -166,12 +189,15 @@ fn default(work: &Work<'_>, column: &Column) -> Value {
 /// The server's value of the column at `position`, which was kept aside until now.
 pub(super) fn aside(
     table: &SyncedTable,
+    key: &RowKey,
     position: usize,
     extra: &[(ColumnNumber, Value)],
 ) -> Value {
     let number = table.server_number(position);
     let found = extra.iter().find(|(known, _)| Some(*known) == number);
-    let value = found.map_or(Value::Null, |(_, value)| value.clone());
+    let value = found.map_or(Value::Null, |(number, value)| {
+        table.opened(key, *number, value).0.unwrap_or(Value::Null)
+    });
     value.canonical(table.table.columns[position].ty)
 }
 

@@ -38,7 +38,7 @@ pub(super) fn rehash(
             };
             if let Some(mut image) = work.server_image(table, &key)? {
                 let extra = record_extra(&known)?;
-                take_back(table, newcomers, &mut image, &extra);
+                take_back(table, &key, newcomers, &mut image, &extra);
                 let next = Known {
                     hash: table.hash(&image, &extra),
                     ..known.clone()
@@ -52,11 +52,12 @@ pub(super) fn rehash(
 /// The columns at `positions` as the server has them.
 fn take_back(
     table: &SyncedTable,
+    key: &RowKey,
     positions: &[usize],
     image: &mut Row,
     extra: &[(syncline_core::ColumnNumber, Value)],
 ) {
     for &position in positions {
-        image.0[position] = aside(table, position, extra);
+        image.0[position] = aside(table, key, position, extra);
     }
 }

@@ -109,6 +109,7 @@ pub(crate) fn apply_checkpoint(
         halves.doing("writing half a checkpoint")?;
     }
     take_ahead(work, &mut stream, cursor.version)?;
+    work.prove_key()?;
     let missing = live_ones(work, &stream.mismatched)?;
     erase_gone(work, &stream)?;
     if input.begins_reload {

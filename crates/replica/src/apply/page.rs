@@ -76,6 +76,7 @@ pub(crate) fn apply_page(
         }
         None => settings::remove(work.conn, Key::RemainingRows)?,
     }
+    work.prove_key()?;
     work.settle(entropy, now)?;
     Ok(rows)
 }
@@ -164,7 +165,8 @@ impl PartOf<'_> {
         else {
             return Ok(());
         };
-        let received = self.table.receive(columns);
+        let received = self.table.receive(&body.key, columns);
+        work.note_cells(self.table, &body.key, &received);
         let known = Known {
             version: body.version,
             hash: self.table.hash(&received.row, &received.extra),

@@ -129,7 +129,8 @@ pub(crate) fn apply_record(
                 author: work.user(&body.author)?,
                 ..Known::default()
             };
-            let received = table.receive(columns);
+            let received = table.receive(&body.key, columns);
+            work.note_cells(table, &body.key, &received);
             write(
                 work,
                 stream,
@@ -158,8 +159,10 @@ pub(crate) fn apply_record(
             let mut received = Received {
                 row,
                 extra: extra(&known)?,
+                cells: Vec::new(),
             };
-            table.receive_onto(&mut received, columns);
+            table.receive_onto(&mut received, &body.key, columns);
+            work.note_cells(table, &body.key, &received);
             let next = Known {
                 version: body.version,
                 buckets,
@@ -211,7 +214,8 @@ pub(crate) fn apply_page_row(
     if known.as_ref().is_some_and(is_newer) {
         return Ok(());
     }
-    let received = table.receive(columns);
+    let received = table.receive(&body.key, columns);
+    work.note_cells(table, &body.key, &received);
     let mut next = Known {
         version: body.version,
         buckets,

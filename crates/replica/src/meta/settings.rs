@@ -61,6 +61,12 @@ pub(crate) enum Key {
     Renamed,
     /// The oldest version the server's log has.
     Horizon,
+    /// Names of the encryption keys that this file was last opened with, the one that seals first.
+    KeysHeld,
+    /// Name of the encryption key that was seen to be the right one.
+    Proven,
+    /// Columns that were told to be encrypted: table and column by the file's numbers, one a line.
+    Encrypted,
 }
 
 impl Key {
@@ -94,6 +100,9 @@ impl Key {
             Self::ReloadedAt => "reloaded_at",
             Self::Renamed => "renamed",
             Self::Horizon => "horizon",
+            Self::KeysHeld => "keys_held",
+            Self::Proven => "key_proven",
+            Self::Encrypted => "encrypted",
         }
     }
 }

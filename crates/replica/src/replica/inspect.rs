@@ -349,7 +349,12 @@ impl Replica {
                 continue;
             };
             let hash = match work.visible(table, &key)? {
-                Some(row) => table.hash(&row, &record_extra(&known)?),
+                Some(row) => {
+                    let hash = table.hash_there(&key, &row, &record_extra(&known)?);
+                    hash.ok_or_else(|| ReplicaError::NoKey {
+                        table: table.name().to_owned(),
+                    })?
+                }
                 None => 0,
             };
             found.push((key, hash));

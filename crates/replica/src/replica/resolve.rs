@@ -216,6 +216,7 @@ fn bring_back(
     mine: &serde_json::Map<String, Json>,
 ) -> Result<(), ReplicaError> {
     let structure = &table.table;
+    let place = row_key(table, key)?;
     let mut row: Vec<(usize, Value)> = structure
         .primary_key
         .iter()
@@ -225,7 +226,9 @@ fn bring_back(
     for (name, json) in mine {
         let position = structure.position(name).filter(|p| !structure.is_key(*p));
         if let (Some(position), Some(value)) = (position, conflict::from_json(json)) {
-            row.push((position, value));
+            let opened = table.opened_at(&place, position, value);
+            let unreadable = |why| bad(format!("its {name} cannot be read here: {why}"));
+            row.push((position, opened.map_err(unreadable)?));
         }
     }
     let text = sql::insert_some(structure, row.iter().map(|(position, _)| *position));

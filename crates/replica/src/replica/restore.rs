@@ -5,6 +5,7 @@ use syncline_core::{ColumnNumber, ColumnType, RowKey, Timestamp, Value, Version}
 
 use super::{Replica, inspect::row_key};
 use crate::{
+    cipher::{Cell, Keyring},
     db::Doing as _,
     error::ReplicaError,
     meta::{cursors, outbox},
@@ -22,6 +23,30 @@ pub struct RowThere {
     pub key: Vec<Value>,
     /// In the server's order.
     pub columns: Vec<ColumnThere>,
+    keys: Keyring,
+}
+
+impl RowThere {
+    /// A value that the server has, or had, in one of the columns, as the app has it: opened where
+    /// it is sealed. An envelope that cannot be opened stays as it is.
+    #[must_use]
+    pub fn opened(&self, column: &ColumnThere, value: Value) -> Value {
+        let (Some(ty), Value::Blob(bytes)) = (column.encrypted, &value) else {
+            return value;
+        };
+        let Ok(key) = RowKey::encode(&self.key) else {
+            return value;
+        };
+        let cell = Cell {
+            table: &self.table,
+            column: &column.name,
+            key: &key,
+        };
+        match self.keys.open(&cell, bytes) {
+            Ok((opened, _)) => opened.canonical(ty),
+            Err(_) => value,
+        }
+    }
 }
 
 /// A column of the server's.
@@ -30,6 +55,8 @@ pub struct ColumnThere {
     pub number: ColumnNumber,
     pub name: String,
     pub ty: ColumnType,
+    /// The type of what is sealed in it.
+    pub encrypted: Option<ColumnType>,
     /// What this file calls it; `None` if it has no such column.
     pub here: Option<String>,
 }
@@ -76,10 +103,12 @@ impl Replica {
                     number: column.number,
                     name: column.name.clone(),
                     ty: column.ty,
+                    encrypted: column.encrypted,
                     here: here(table, remote, position)
                         .map(|p| table.table.columns[p].name.clone()),
                 })
                 .collect(),
+            keys: table.keys.clone(),
         })
     }
 
@@ -100,7 +129,7 @@ impl Replica {
         self.seal(now)?;
         let table = self.synced(table)?.clone();
         let key = row_key(&table, key)?;
-        let values = values_here(&table, columns)?;
+        let values = values_here(&table, &key, columns)?;
         let done = self.write(|conn| {
             let Some(mut row) = table.sql.read(conn, &key)? else {
                 insert(conn, &table, &key, &values)?;
@@ -178,6 +207,7 @@ fn bad(table: &SyncedTable, reason: impl Into<String>) -> ReplicaError {
 /// The values by our positions, without the key's, in order of position.
 fn values_here(
     table: &SyncedTable,
+    key: &RowKey,
     columns: &[(ColumnNumber, Value)],
 ) -> Result<Vec<(usize, Value)>, ReplicaError> {
     let remote = remote(table)?;
@@ -190,7 +220,12 @@ fn values_here(
         match here(table, remote, position) {
             Some(local) if table.table.is_key(local) => {}
             Some(local) => {
-                let value = value.clone().canonical(table.table.columns[local].ty);
+                let (opened, _) = table.opened(key, *number, value);
+                let value = opened.map_err(|why| {
+                    let name = &table.table.columns[local].name;
+                    bad(table, format!("its {name} cannot be read here: {why}"))
+                })?;
+                let value = value.canonical(table.table.columns[local].ty);
                 values.push((local, value));
             }
             None if value.is_null() || remote.table.columns[position].generated => {}

@@ -72,9 +72,15 @@ impl Replica {
                     let name = table.table.columns[p].name.clone();
                     sides.local.insert(name, value.clone());
                 }
-                let mine = mine
-                    .iter()
-                    .filter_map(|(name, json)| Some((name.clone(), conflict::from_json(json)?)));
+                let mine = mine.iter().filter_map(|(name, json)| {
+                    let value = conflict::from_json(json)?;
+                    let value = match table.table.position(name) {
+                        // What cannot be read is not there.
+                        Some(position) => table.opened_at(&key, position, value).ok()?,
+                        None => value,
+                    };
+                    Some((name.clone(), value))
+                });
                 sides.local.extend(mine);
             }
             (ConflictKind::Deleted, _) => sides.remote.clear(),

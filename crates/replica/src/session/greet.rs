@@ -43,6 +43,10 @@ impl Replica {
             self.session.close(code::DEREGISTERED, message, false);
             return Ok(());
         }
+        if let Some((code, message)) = self.key_obstacle()? {
+            self.session.close(code, message, false);
+            return Ok(());
+        }
         let anew = self.session.reconnect.begin_anew();
         let mut fresh = Lease::default();
         self.entropy.fill(&mut fresh.0);
@@ -139,6 +143,10 @@ impl Replica {
         }
         if let Some(info) = &welcome.schema {
             self.adopt_schema(now, |conn| load::put_schema(conn, info))?;
+        }
+        if let Some((code, message)) = self.welcome_obstacle()? {
+            self.session.close(code, message, false);
+            return Ok(());
         }
         self.session.phase = Phase::Streaming;
         if let Some(token) = self.session.token.take() {

@@ -21,6 +21,7 @@ use crate::{
     },
     replica::Replica,
     seal, seed,
+    tables::Unsealable,
     work::Work,
 };
 use syncline_core::planted;
@@ -38,27 +39,25 @@ const LOOKED_AT: usize = 64;
 enum Translated {
     /// Encoded.
     Fits(Vec<u8>),
-    /// More than travels together, in a sentence.
-    TooLarge(String),
+    /// It cannot travel: code and sentence.
+    Unfit(&'static str, String),
     /// Nothing of it is the server's business.
     Nothing,
 }
 
 impl Translated {
-    fn of(changeset: Option<&Changeset>) -> Self {
-        let Some(changeset) = changeset else {
-            return Self::Nothing;
-        };
+    fn of(changeset: &Changeset) -> Self {
         let body = encode_changeset(changeset);
         let rows = changeset.changes.len();
         if body.len() <= CHANGESET_BYTES_MAX && rows <= CHANGES_MAX {
             return Self::Fits(body);
         }
-        Self::TooLarge(format!(
+        let message = format!(
             "one transaction changed {rows} rows in {} bytes; at most {CHANGES_MAX} rows and \
              {CHANGESET_BYTES_MAX} bytes travel together: split it",
             body.len()
-        ))
+        );
+        Self::Unfit(code::TOO_LARGE, message)
     }
 }
 
@@ -71,6 +70,9 @@ impl Replica {
     fn try_pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         loop {
             if self.session.phase != Phase::Streaming || self.session.closing.is_some() {
+                return Ok(());
+            }
+            if self.holds_sealed()? {
                 return Ok(());
             }
             if self.push_ready(now)? || self.session.in_flight.len() >= SEEDS_IN_FLIGHT {
@@ -228,8 +230,8 @@ impl Replica {
         };
         let body = match translated {
             Translated::Fits(body) => body,
-            Translated::TooLarge(message) => {
-                self.settle_locally(&entry, Some(message), now)?;
+            Translated::Unfit(code, message) => {
+                self.settle_locally(&entry, Some((code, message)), now)?;
                 return Ok(false);
             }
             Translated::Nothing => {
@@ -281,8 +283,8 @@ impl Replica {
                 return Ok(None);
             };
             if let Some(number) = entry.number {
-                let changeset = self.with_number(&entry, changes, number)?;
-                return Ok(Some((entry, Translated::of(changeset.as_ref()))));
+                let translated = self.with_number(&entry, changes, number)?;
+                return Ok(Some((entry, translated)));
             }
         }
         // Read and numbered in one transaction: another program on the same file may join more
@@ -293,8 +295,7 @@ impl Replica {
             };
             let next = settings::get_count(&self.conn, Key::NextNumber)?;
             let number = entry.number.unwrap_or(next);
-            let changeset = self.with_number(&entry, changes, number)?;
-            let translated = Translated::of(changeset.as_ref());
+            let translated = self.with_number(&entry, changes, number)?;
             if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
                 outbox::set_number(&self.conn, entry.seq, Some(next))?;
                 settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
@@ -308,7 +309,7 @@ impl Replica {
         entry: &Entry,
         stored: Vec<StoredChange>,
         number: u64,
-    ) -> Result<Option<Changeset>, ReplicaError> {
+    ) -> Result<Translated, ReplicaError> {
         let mut changes = Vec::new();
         for stored in stored {
             let Some(table) = self.tables.local(stored.change.table) else {
@@ -321,13 +322,22 @@ impl Replica {
                     extra = record_extra(&known)?;
                 }
             }
-            changes.extend(table.translate(&stored.change, &extra));
+            match table.translate(&stored.change, &extra) {
+                Ok(change) => changes.extend(change),
+                Err(Unsealable { table, column }) => {
+                    let message = format!(
+                        "{table}.{column} is encrypted, and this edit of it cannot be: it was made \
+                         while the column merged in another way; write the value anew"
+                    );
+                    return Ok(Translated::Unfit(code::SCHEMA, message));
+                }
+            }
         }
         if changes.is_empty() {
-            return Ok(None);
+            return Ok(Translated::Nothing);
         }
         let depends = outbox::depends(&self.conn, entry.seq)?;
-        Ok(Some(Changeset {
+        Ok(Translated::of(&Changeset {
             id: entry.id,
             number,
             depends: depends
@@ -358,7 +368,7 @@ impl Replica {
     fn settle_locally(
         &mut self,
         entry: &Entry,
-        too_large: Option<String>,
+        unfit: Option<(&'static str, String)>,
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
         let seq = entry.seq;
@@ -367,9 +377,9 @@ impl Replica {
             if outbox::entry(work.conn, seq)?.as_ref() != Some(entry) {
                 return Ok(());
             }
-            match too_large {
-                Some(message) => {
-                    work.park([seq], code::TOO_LARGE, &message, now)?;
+            match unfit {
+                Some((code, message)) => {
+                    work.park([seq], code, &message, now)?;
                 }
                 None => {
                     for (t, key) in outbox::keys(work.conn, seq)? {

@@ -271,7 +271,7 @@ fn create_missing(
 /// judged them. Why it cannot be made, if it cannot.
 fn create(conn: &Connection, table: &Table) -> Result<Option<String>, ReplicaError> {
     const DOING: &str = "creating a table of the server";
-    let mut table = table.clone();
+    let mut table = table.clone().opened();
     let mut made = conn.execute_batch(&sql::create_table(&table));
     for simplify in [without_expressions, plain] {
         if made.as_ref().is_err_and(is_refused) {

@@ -44,6 +44,7 @@ pub(crate) fn table(
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     };
     Table {

@@ -194,6 +194,7 @@ impl World {
             | Event::Live { .. }
             | Event::Diverged { .. }
             | Event::AccessLost { .. }
+            | Event::CellsUnreadable { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
             | Event::TablesLeftOut { .. }

@@ -51,6 +51,7 @@ pub(crate) fn column(name: &str, ty: ColumnType) -> Column {
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     }
 }

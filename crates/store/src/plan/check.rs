@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, Hlc, Op, Timestamp, Version,
+    Change, Edit, Hlc, Op, Timestamp, Version,
     config::LimitsConfig,
+    envelope,
     rules::Facts as _,
     wire::{CHANGES_MAX, code, encode_op},
 };
@@ -234,6 +235,13 @@ fn columns(table: &TableContext, change: &Change) -> Option<String> {
                 column.name
             ));
         }
+        if column.encrypted.is_some() && !is_sealed(&edit.edit) {
+            return Some(format!(
+                "column {} of {name} is encrypted, and this is no envelope: send what a device \
+                 sealed, or update the program that wrote it",
+                column.name
+            ));
+        }
         (update && table.table.is_key(position)).then(|| {
             format!(
                 "column {} belongs to the key of {name}, which never changes",
@@ -241,6 +249,18 @@ fn columns(table: &TableContext, change: &Change) -> Option<String> {
             )
         })
     })
+}
+
+/// Whether an edit of an encrypted column puts an envelope there, or nothing (spec EN3).
+fn is_sealed(edit: &Edit) -> bool {
+    match edit {
+        Edit::Set(value) => envelope::is_sealed(value),
+        Edit::Add(_)
+        | Edit::Items { .. }
+        | Edit::Append(_)
+        | Edit::Decide { .. }
+        | Edit::Members(_) => false,
+    }
 }
 
 fn base(submission: &Submission) -> Option<Refused> {

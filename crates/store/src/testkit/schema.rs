@@ -45,6 +45,7 @@ pub fn column(name: &str, ty: ColumnType) -> Column {
         computed: None,
         declared: None,
         merge: MergeStrategy::LastWriteWins,
+        encrypted: None,
         merge_paths: BTreeMap::new(),
     }
 }

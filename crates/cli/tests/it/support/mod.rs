@@ -52,6 +52,7 @@ pub(crate) mod exit {
     pub(crate) const SERVER_DATA: i32 = 25;
     pub(crate) const COMMAND_FAILED: i32 = 26;
     pub(crate) const DEREGISTERED: i32 = 27;
+    pub(crate) const ENCRYPTION_KEY: i32 = 28;
 }
 
 /// A scratch folder: the working directory of every process, and the home of their credentials.

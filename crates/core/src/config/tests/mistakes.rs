@@ -126,10 +126,10 @@ fn cf6_types() {
 fn cf7_constraints() {
     assert_snapshot!(of_columns("a = \"text not nul\""), @"syncline.toml:2:52: tables.t.columns.a: `nul` is not understood here (expected `not null`; write `not null`)");
     assert_snapshot!(of_columns("a = \"text requird\", b = \"text nullable\""), @r"
-    syncline.toml:2:48: tables.t.columns.a: `requird` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; take it out)
-    syncline.toml:2:68: tables.t.columns.b: `nullable` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; take `nullable` out: a column may be NULL unless it says `not null`)
+    syncline.toml:2:48: tables.t.columns.a: `requird` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated`, `declared` or `encrypted`; take it out)
+    syncline.toml:2:68: tables.t.columns.b: `nullable` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated`, `declared` or `encrypted`; take `nullable` out: a column may be NULL unless it says `not null`)
     ");
-    assert_snapshot!(of_columns("a = \"text, not null\""), @"syncline.toml:2:47: tables.t.columns.a: `,` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; leave out the comma)");
+    assert_snapshot!(of_columns("a = \"text, not null\""), @"syncline.toml:2:47: tables.t.columns.a: `,` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated`, `declared` or `encrypted`; leave out the comma)");
     assert_snapshot!(of_columns("a = \"text not null not null\""), @"syncline.toml:2:57: tables.t.columns.a: `not` is there twice (expected each constraint once; take one out)");
     assert_snapshot!(of_columns("a = \"text default now()\", b = \"text default open\""), @r"
     syncline.toml:2:56: tables.t.columns.a: `now` is not understood here (expected a literal, or an expression in parentheses; write `default current_timestamp`)
@@ -179,7 +179,7 @@ fn cf8_keys() {
     assert_snapshot!(mistakes("[tables.t]\nprimary_key = [\"a\"]\ncolumns = { a = \"text primary key\" }"), @"syncline.toml:3:17: tables.t has two primary keys (expected the key in one place; take `primary key` out of the column, or take out `primary_key`)");
     assert_snapshot!(mistakes("[tables.t]\ncolumns = { a = \"text primary key null\" }"), @"syncline.toml:2:17: tables.t.columns.a is a key and may be NULL (expected a key that every row has; take out `null`: two rows without a key could not be told apart)");
     assert_snapshot!(mistakes("[tables.t]\ncolumns = { a = \"text primary key autoincrement\" }"), @"syncline.toml:2:17: tables.t.columns.a is `autoincrement` and no integer (expected `integer primary key autoincrement`; make it an integer, or take out `autoincrement`)");
-    assert_snapshot!(of_columns("n = \"text auto_increment\""), @"syncline.toml:2:48: tables.t.columns.n: `auto_increment` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; write `integer primary key autoincrement`)");
+    assert_snapshot!(of_columns("n = \"text auto_increment\""), @"syncline.toml:2:48: tables.t.columns.n: `auto_increment` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated`, `declared` or `encrypted`; write `integer primary key autoincrement`)");
     assert_snapshot!(mistakes("[tables.t]\ncolumns = { a = \"uuid primary key\" }\nunique = [\"a\"]\nindexes = [[\"b\"], [], [\"a\", \"A\"]]"), @r#"
     syncline.toml:3:11: tables.t.unique is a string (expected a list of lists of columns; write [["a"]])
     syncline.toml:4:13: tables.t.indexes: no column `b` (expected `a`; add the column, or take this out)
@@ -294,7 +294,7 @@ columns = { id = \"uuid primary key\", list = \"uuid\" }
 merge   = { titel = \"set\" }
 write   = \"lis = auth.uid()\"
 "), @r"
-    syncline.toml:3:24: tables.lists.columns.id: `primry` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated` or `declared`; write `primary`)
+    syncline.toml:3:24: tables.lists.columns.id: `primry` is not understood here (expected `primary key`, `not null`, `default`, `unique`, `check`, `collate`, `references`, `generated`, `declared` or `encrypted`; write `primary`)
     syncline.toml:3:47: tables.lists.columns.public: `bool` is no type of a column (expected a type: `text`, `integer`, `real`, `boolean`, `json`, `blob`, `timestamp`, `uuid` or `any`; write `boolean`)
     syncline.toml:7:39: tables.tasks.read: the result would change without any row changing: `now()` (expected a rule in one of the forms that can be synced; keep a column that says it, and let a program change it in time)
     syncline.toml:9:13: tables.tasks.merge.titel: no column `titel` (expected `id` or `list`; add the column, or take it out)
@@ -384,4 +384,104 @@ fn cf1_a_byte_order_mark_says_nothing() {
     let config = parse("\u{feff}[server]\r\nretention_days = 7\r\n");
     assert_eq!(config.server.retention_days, 7);
     assert_snapshot!(mistakes("\u{feff}[sever]\r\n"), @"syncline.toml:1:2: unknown key `sever` (expected `server`, `limits` or `tables`; write `server`)");
+}
+
+#[test]
+fn en3_an_encrypted_column_is_nothing_that_the_server_has_to_read() {
+    let table = |text: &str, more: &str| {
+        format!(
+            "[tables.t]\ncolumns = {{ id = \"uuid primary key\", a = \"text\", s = \"{text}\" }}\n{more}"
+        )
+    };
+    let in_columns = [
+        ("text encrypted unique", "is encrypted and unique"),
+        (
+            "text encrypted default 'x'",
+            "is encrypted and has a default",
+        ),
+        (
+            "text check (length(s) > 1) encrypted",
+            "is encrypted and in a check",
+        ),
+        (
+            "text collate nocase encrypted",
+            "is encrypted and has a collation",
+        ),
+        (
+            "uuid encrypted references t",
+            "is encrypted and a reference",
+        ),
+        (
+            "text encrypted declared 'CLOB'",
+            "is encrypted and declared as another type",
+        ),
+        ("text encrypted generated", "is encrypted and generated"),
+        ("text encrypted encrypted", "`encrypted` is there twice"),
+        ("text encryptd", "write `encrypted`"),
+    ];
+    for (text, expected) in in_columns {
+        let told = mistakes(&table(text, ""));
+        assert!(told.contains(expected), "{text}: {told}");
+        assert!(told.starts_with("syncline.toml:2:"), "{text}: {told}");
+    }
+    let beside = [
+        ("indexes = [[\"a\", \"s\"]]", "is encrypted and in an index"),
+        ("indexes = [\"(lower(s))\"]", "is encrypted and in an index"),
+        ("unique = [[\"a\", \"s\"]]", "is encrypted and unique"),
+        ("checks = [\"a < s\"]", "is encrypted and in a check"),
+        (
+            "foreign_keys = [\"(s) references t\"]",
+            "is encrypted and a reference",
+        ),
+        (
+            "merge = { s = \"manual\" }",
+            "is `manual`, and s is encrypted",
+        ),
+        (
+            "merge = { s = \"counter\" }",
+            "is `counter`, and s is encrypted",
+        ),
+        (
+            "merge = { \"s.x\" = \"set\" }",
+            "is `set`, and s is encrypted",
+        ),
+        (
+            "merge = { \"*\" = \"manual\" }",
+            "is `manual`, and s is encrypted",
+        ),
+    ];
+    for (more, expected) in beside {
+        let told = mistakes(&table("text encrypted", more));
+        assert!(told.contains(expected), "{more}: {told}");
+    }
+    let rules = [
+        ("read = \"s = auth.uid()\"", "the column is encrypted"),
+        ("write = \"new.s = 'x'\"", "the column is encrypted"),
+        ("force = { s = \"auth.uid()\" }", "the column is encrypted"),
+    ];
+    for (more, expected) in rules {
+        let told = parse(&table("text encrypted", more)).rule_mistakes();
+        let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+        assert!(
+            told.len() == 1 && told[0].contains(expected),
+            "{more}: {told:?}"
+        );
+    }
+    let key = mistakes("[tables.t]\ncolumns = { id = \"uuid primary key encrypted\" }");
+    assert!(
+        key.contains("is encrypted and part of the primary key"),
+        "{key}"
+    );
+}
+
+#[test]
+fn en3_an_encrypted_column_is_written_as_it_was_read() {
+    let text = "[tables.t]\ncolumns = { id = \"uuid primary key\", s = \"integer not null encrypted\" }\n\
+                merge = { s = \"server-wins\" }";
+    let config = parse(text);
+    let column = &config.schema.tables[0].columns[1];
+    assert_eq!(column.encrypted, Some(crate::ColumnType::Integer));
+    assert_eq!(column.ty, crate::ColumnType::Blob);
+    let again = parse(&config.to_toml());
+    assert_eq!(again.schema, config.schema, "{}", config.to_toml());
 }

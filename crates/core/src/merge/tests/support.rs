@@ -36,6 +36,7 @@ pub(super) fn column(merge: MergeStrategy) -> Column {
         ColumnType::Json
     };
     Column {
+        encrypted: None,
         name: "c".into(),
         number: ColumnNumber(1),
         ty,

@@ -43,6 +43,7 @@ pub(in crate::rules) fn table(name: &str, columns: &str) -> Table {
             computed: None,
             declared: None,
             merge: MergeStrategy::LastWriteWins,
+            encrypted: None,
             merge_paths: BTreeMap::new(),
         }
     });

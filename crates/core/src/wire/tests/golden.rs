@@ -394,6 +394,7 @@ fn welcome() -> Welcome {
         merge_paths: vec![("goals".to_owned(), "set".to_owned())],
         computed: None,
         declared: None,
+        encrypted: None,
     };
     let table = TableInfo {
         name: "tasks".to_owned(),

@@ -343,6 +343,7 @@ fn wi12_a_default_or_check_that_is_more_than_an_expression_is_left_out() {
             stored: false,
         }),
         declared: Some(text.into()),
+        encrypted: None,
         merge: "last-write-wins".into(),
         merge_paths: Vec::new(),
     };

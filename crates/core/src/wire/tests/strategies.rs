@@ -361,6 +361,7 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
                 let (computed, declared) = more;
                 let computed = computed.filter(|_| generated);
                 let declared = declared.filter(|_| ["text", "json", "uuid"].contains(&ty.as_str()));
+                let encrypted = (ty == "blob").then(|| "text".to_owned());
                 ColumnInfo {
                     name,
                     number,
@@ -375,6 +376,7 @@ fn column_info() -> impl Strategy<Value = ColumnInfo> {
                     computed: computed
                         .map(|(expression, stored)| ComputedInfo { expression, stored }),
                     declared,
+                    encrypted,
                 }
             },
         )
