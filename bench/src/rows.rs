@@ -7,6 +7,12 @@ use rusqlite::Connection;
 
 /// The server's configuration: each row is its maker's, unless it is shared with everybody.
 pub(crate) const CONFIG: &str = r#"
+[limits] # what is measured is how fast it goes
+user_connections = 10_000
+user_requests_per_second = 100_000
+messages_per_second = 1_000_000
+bytes_per_second = 1_073_741_824
+
 [tables.items]
 columns = { id = "uuid primary key", list_id = "uuid not null", body = "text not null", n = "integer not null", created_at = "timestamp not null", updated_at = "timestamp not null" }
 read = "_owner = auth.uid()"

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use syncline_core::wire::ServerMessage;
+use syncline_core::{config::LimitsConfig, wire::ServerMessage};
 
-use super::{Net, delete, history, insert, ops, push, row, update};
+use super::{Net, Wish, delete, history, insert, ops, push, row, update};
 
 /// Numbers that look like chance and are the same each time.
 struct Chance(u64);
@@ -99,7 +99,15 @@ impl Doings {
 /// that a device of theirs, connected all the time, was told.
 #[tokio::test]
 async fn ru26_history_tells_no_value_that_no_device_was_told() {
-    let net = Net::start().await;
+    // It asks thousands of times, as fast as it can.
+    let net = Net::start_with(Wish {
+        config_limits: LimitsConfig {
+            user_requests_per_second: 10_000,
+            ..LimitsConfig::default()
+        },
+        ..Wish::default()
+    })
+    .await;
     let mut key = 0;
     let mut write = async |change: Value| {
         key += 1;
