@@ -118,7 +118,7 @@ impl Script {
         self
     }
 
-    /// The same spread over so many hours, with a rest after each [`REST_EVERY`] steps, and a
+    /// The same spread over so many hours, with a rest after each 250 steps, and a
     /// server that keeps its log for one hour.
     #[must_use]
     pub fn over_hours(mut self, hours: u64) -> Self {
