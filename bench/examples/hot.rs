@@ -175,6 +175,8 @@ impl House {
             renamed: false,
             platform: "hot".into(),
             register_anew: false,
+            subscriptions: None,
+            subscribed: 0,
         })?;
         let items: Vec<Item> = (0..rows).map(|n| Item::new(0, n)).collect();
         let mut spent = 0;

@@ -75,6 +75,8 @@ impl Device {
             now: now(),
             renamed: false,
             register_anew: false,
+            subscriptions: None,
+            subscribed: 0,
         };
         device.send(&ClientMessage::Hello(hello)).await?;
         loop {

@@ -18,6 +18,7 @@ pub(crate) mod rule_test;
 pub(crate) mod serve;
 pub(crate) mod sim;
 pub(crate) mod status;
+pub(crate) mod subscribe;
 pub(crate) mod sync;
 pub(crate) mod users;
 pub(crate) mod verify;

@@ -243,6 +243,22 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             json!({ "type": "access_lost", "buckets": buckets, "rows": rows }),
             Some(format!("access ended: {rows} rows were removed here")),
         ),
+        Event::Released { buckets, rows } => (
+            json!({ "type": "released", "buckets": buckets, "rows": rows }),
+            Some(format!(
+                "not subscribed to any more: {rows} rows were removed here"
+            )),
+        ),
+        Event::Subscribed(topic) => {
+            let mut line = crate::commands::subscribe::topic_json(topic);
+            line["type"] = json!("subscribed");
+            let what = crate::commands::subscribe::topic_text(topic);
+            (line, Some(format!("{what}: everything is here")))
+        }
+        Event::SubscriptionsRefused { code, message } => (
+            json!({ "type": "subscriptions_refused", "code": code, "message": message }),
+            Some(message.clone()),
+        ),
         Event::RowUnstorable { table, key, reason } => (
             json!({ "type": "row_unstorable", "table": table, "key": key.to_string(), "reason": reason }),
             Some(format!(

@@ -17,7 +17,17 @@ pub(crate) const FILE: &str = "token-secret";
 
 /// `90s`, `30m`, `12h`, `30d` in seconds.
 pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
-    let expected = || format!("`{text}` is no lifetime: write 90s, 30m, 12h or 30d");
+    match parse_time(text) {
+        Ok(0) | Err(_) => Err(format!(
+            "`{text}` is no lifetime: write 90s, 30m, 12h or 30d"
+        )),
+        Ok(seconds) => Ok(seconds),
+    }
+}
+
+/// A time in seconds, none included.
+pub(crate) fn parse_time(text: &str) -> Result<u64, String> {
+    let expected = || format!("`{text}` is no time: write 90s, 30m, 12h or 30d");
     let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
     let number: u64 = number.parse().map_err(|_| expected())?;
     let seconds = match unit {
@@ -29,7 +39,7 @@ pub(crate) fn parse_ttl(text: &str) -> Result<u64, String> {
     };
     number
         .checked_mul(seconds)
-        .filter(|s| *s > 0 && *s <= 10 * 365 * 86_400)
+        .filter(|s| *s <= 10 * 365 * 86_400)
         .ok_or_else(expected)
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 use syncline_core::{
     DeviceId, Lease, RowKey, Version,
-    wire::{Refusal, RowBody, SchemaInfo, code},
+    wire::{Refusal, RowBody, SchemaInfo, Subscription, code},
 };
 
 use crate::{
@@ -154,9 +154,21 @@ impl Api {
         &self,
         table: &str,
         after: Option<&RowKey>,
+        asked: Option<&[Subscription]>,
     ) -> Result<(Vec<RemoteHash>, bool), ClientError> {
         let after = after.map(|key| BASE64_STANDARD.encode(key.as_bytes()));
-        let body = json!({ "table": table, "after": after });
+        let mut body = json!({ "table": table, "after": after });
+        if let Some(asked) = asked {
+            let key = |key: &Vec<u8>| BASE64_STANDARD.encode(key);
+            let one = |one: &Subscription| {
+                json!({
+                    "table": one.table.0,
+                    "column": one.column.map(|column| column.0),
+                    "key": one.key.as_ref().map(key),
+                })
+            };
+            body["subscriptions"] = asked.iter().map(one).collect();
+        }
         let answer: HashesAnswer = self.post("/v1/hashes", &body).await?;
         let rows = answer.rows.into_iter().map(|(key, version, hash)| {
             let key = BASE64_STANDARD.decode(key).ok();

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, path::Path};
 
 use rusqlite::Connection as Sqlite;
-use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError};
+use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError, wire::Subscription};
 use syncline_replica::{
     Keyring, ReplicaError,
     rows::{RowError, TableSql},
@@ -79,13 +79,13 @@ pub async fn compare_table(
     is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut here = Local::read(conn, path, table, keys)?;
-    merge(|| here.next(), &table.name, api, is_another).await
+    merge(|| here.next(), (&table.name, None), api, is_another).await
 }
 
 /// Compares the rows of a table that the server gave with the server's, what the file has no
 /// columns for included. Rows of the file that the server did not give are another question
 /// ([`Replica::check_local`]). `there`: the server's name of the table. `hashes` gives the next rows
-/// after a key, as [`Replica::hashes`] does.
+/// after a key, as [`Replica::hashes`] does. `asked`: what the file subscribes to.
 ///
 /// [`Replica::check_local`]: syncline_replica::Replica::check_local
 /// [`Replica::hashes`]: syncline_replica::Replica::hashes
@@ -95,6 +95,7 @@ pub async fn compare_table(
 pub(crate) async fn compare_known(
     path: &Path,
     there: &str,
+    asked: Option<&[Subscription]>,
     api: &Api,
     mut hashes: impl FnMut(Option<&RowKey>, usize) -> Result<Vec<(RowKey, u64)>, ReplicaError>,
 ) -> Result<Comparison, ClientError> {
@@ -113,19 +114,20 @@ pub(crate) async fn compare_known(
         }
         Ok(next)
     };
-    merge(next, there, api, |_| Ok(false)).await
+    merge(next, (there, asked), api, |_| Ok(false)).await
 }
 
 /// Walks both sides in key order.
 async fn merge(
     mut here: impl FnMut() -> Result<Option<(RowKey, u64)>, ClientError>,
-    table: &str,
+    (table, asked): (&str, Option<&[Subscription]>),
     api: &Api,
     mut is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut there = Remote {
         api,
         table,
+        asked,
         batch: VecDeque::new(),
         after: None,
         ended: false,
@@ -298,6 +300,7 @@ enum RowProblem {
 struct Remote<'a> {
     api: &'a Api,
     table: &'a str,
+    asked: Option<&'a [Subscription]>,
     batch: VecDeque<RemoteHash>,
     after: Option<RowKey>,
     ended: bool,
@@ -306,7 +309,10 @@ struct Remote<'a> {
 impl Remote<'_> {
     async fn next(&mut self) -> Result<Option<RemoteHash>, ClientError> {
         if self.batch.is_empty() && !self.ended {
-            let (rows, more) = self.api.hashes(self.table, self.after.as_ref()).await?;
+            let (rows, more) = self
+                .api
+                .hashes(self.table, self.after.as_ref(), self.asked)
+                .await?;
             self.ended = !more;
             self.after = rows.last().map(|row| row.key.clone()).or(self.after.take());
             self.batch = rows.into();

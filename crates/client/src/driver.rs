@@ -658,6 +658,9 @@ impl Driver {
             | Event::Diverged { .. }
             | Event::Resynced
             | Event::AccessLost { .. }
+            | Event::Released { .. }
+            | Event::Subscribed(_)
+            | Event::SubscriptionsRefused { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
             | Event::RowUnfit { .. }

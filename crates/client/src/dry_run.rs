@@ -66,7 +66,7 @@ async fn blank(
         }
         let mut after = None;
         loop {
-            let (rows, more) = api.hashes(&table.name, after.as_ref()).await?;
+            let (rows, more) = api.hashes(&table.name, after.as_ref(), None).await?;
             report.received.created += rows.len() as u64;
             after = rows.last().map(|row| row.key.clone());
             if !more || after.is_none() {

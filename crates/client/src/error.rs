@@ -249,6 +249,8 @@ impl ClientError {
             | ReplicaError::BadKey { .. }
             | ReplicaError::BadRestore { .. }
             | ReplicaError::NoKey { .. }
+            | ReplicaError::UnknownColumn { .. }
+            | ReplicaError::TooManySubscriptions { .. }
             | ReplicaError::InTransaction) => Self::Replica { path, source },
         }
     }

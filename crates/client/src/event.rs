@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use syncline_core::{ChangesetId, RowKey};
-use syncline_replica::{self as replica, Wiped};
+use syncline_replica::{self as replica, Topic, Wiped};
 
 use crate::{
     run::{Operation, Progress, SyncReport},
@@ -70,6 +70,21 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// What was subscribed to is here, as far as this user may see it
+    /// ([`crate::SyncManager::subscribe`]).
+    Subscribed(Topic),
+    /// Nobody subscribes to these rows any more; they were removed here.
+    Released {
+        /// How many.
+        rows: u64,
+    },
+    /// The server does not send all that is subscribed to.
+    SubscriptionsRefused {
+        /// A stable name: `too_many_subscriptions`.
+        code: String,
+        /// A sentence with the limit.
+        message: String,
+    },
     /// Tables that do not sync: name and reason.
     TablesLeftOut(Vec<(String, String)>),
     /// A row that cannot be sent as it is, or that this database cannot hold or show.
@@ -122,6 +137,9 @@ impl Event {
             Self::Live => "live",
             Self::Rekeyed { .. } => "rekeyed",
             Self::AccessLost { .. } => "access_lost",
+            Self::Subscribed(_) => "subscribed",
+            Self::Released { .. } => "released",
+            Self::SubscriptionsRefused { .. } => "subscriptions_refused",
             Self::TablesLeftOut(_) => "tables_left_out",
             Self::RowUnfit { .. } => "row_unfit",
             Self::Rescanned { .. } => "rescanned",
@@ -186,6 +204,12 @@ impl Event {
                 return reloading(format!("{table} was not what the server has"));
             }
             E::AccessLost { rows, .. } => Self::AccessLost { rows: *rows },
+            E::Subscribed(topic) => Self::Subscribed(topic.clone()),
+            E::Released { rows, .. } => Self::Released { rows: *rows },
+            E::SubscriptionsRefused { code, message } => Self::SubscriptionsRefused {
+                code: code.clone(),
+                message: message.clone(),
+            },
             E::RowUnstorable { table, key, reason } | E::ChangeHidden { table, key, reason } => {
                 Self::RowUnfit {
                     table: table.clone(),

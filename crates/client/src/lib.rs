@@ -62,6 +62,7 @@ mod resolver;
 mod run;
 mod stats;
 mod store;
+mod subscribe;
 mod sync_error;
 mod system;
 mod there;
@@ -93,8 +94,8 @@ pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
     Conflict, ConflictKind, EncryptionKey, LoadProgress, Migrated, QueueState, QueuedChange,
-    QueuedChangeset, Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, TableChange,
-    TableState, TableStatus, Wiped,
+    QueuedChangeset, Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, Subscription,
+    SubscriptionState, TableChange, TableState, TableStatus, Topic, Wanted, Wiped,
 };
 pub use system::new_id;
 pub use tokens::{AccessToken, TokenError, TokenProvider};

@@ -90,9 +90,10 @@ async fn compare_all(
             .map(|(here, there)| (here.to_owned(), there.to_owned()))
             .collect()
     };
+    let asked = driver.replica().asked_for().map_err(failed)?;
     for (here, there) in matched {
         let hashes = |after: Option<&RowKey>, limit| driver.replica().hashes(&here, after, limit);
-        let comparison = compare_known(path, &there, &api, hashes).await?;
+        let comparison = compare_known(path, &there, asked.as_deref(), &api, hashes).await?;
         found.tables.push((here, comparison));
     }
     Ok(found)

@@ -12,6 +12,7 @@ mod compare;
 mod compile;
 mod cond;
 mod definition;
+mod demand;
 mod describe;
 mod explain;
 mod given;
@@ -38,6 +39,7 @@ use std::collections::BTreeMap;
 
 pub use admit::ADMISSION_ROUNDS_MAX;
 pub use branch::HOPS_MAX;
+pub use demand::Wanted;
 pub use explain::{Action, PEOPLE_MAX, Permitted, Reason, Through, Verdict};
 pub use given::Given;
 pub use inherit::INHERITANCE_MAX;
@@ -227,10 +229,9 @@ impl Rules {
     /// rules do not know.
     #[must_use]
     pub fn tables_of(&self, bucket: BucketId) -> &[TableNumber] {
-        let head = bucket.0.first_chunk().expect("an id has 16 bytes");
         self.compiled
             .bucket_tables
-            .get(head)
+            .get(&demand::head(bucket))
             .map_or(&[], Vec::as_slice)
     }
 

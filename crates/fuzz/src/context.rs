@@ -27,5 +27,6 @@ pub(crate) fn session_context(
         info,
         plan: Arc::new(world.context.clone()),
         recent: Arc::new(Recent::with_limit(head.version, head.tag, recent_bytes)),
+        subscriptions_max: 1_000,
     })
 }

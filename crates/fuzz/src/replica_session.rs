@@ -94,6 +94,7 @@ impl Bench {
                 | ClientMessage::Token(_)
                 | ClientMessage::Ping(_)
                 | ClientMessage::Load(_)
+                | ClientMessage::Subscribe(_)
                 | ClientMessage::Unknown(_) => {}
             }
         }

@@ -74,6 +74,13 @@ pub enum ReplicaError {
     /// Values of encrypted columns were to be compared with the server's, without the key.
     #[error("{table} has encrypted columns, and no key was given; give it the encryption key")]
     NoKey { table: String },
+    #[error("table {table} has no column {column}")]
+    UnknownColumn { table: String, column: String },
+    /// As many subscriptions as a device may have.
+    #[error(
+        "a device may subscribe to {max} things at a time; unsubscribe from what is not needed"
+    )]
+    TooManySubscriptions { max: u64 },
     /// Another transaction is open on the connection.
     #[error("a transaction is open on the connection; commit it first")]
     InTransaction,
@@ -102,6 +109,8 @@ impl ReplicaError {
             Self::BadKey { .. } => "bad_key",
             Self::BadRestore { .. } => "bad_restore",
             Self::NoKey { .. } => crate::session::ENCRYPTION_KEY_MISSING,
+            Self::UnknownColumn { .. } => "unknown_column",
+            Self::TooManySubscriptions { .. } => "too_many_subscriptions",
             Self::InTransaction => "in_transaction",
         }
     }

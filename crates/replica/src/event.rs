@@ -2,6 +2,8 @@
 
 use syncline_core::{ChangesetId, RowKey, Version};
 
+use crate::replica::Topic;
+
 /// Something the app may want to know. Delivered by [`crate::Replica::poll_event`] in order.
 ///
 /// At most [`Event::PENDING_MAX`] wait; past that the oldest [`Event::RowsChanged`] lose their
@@ -53,6 +55,18 @@ pub enum Event {
     AccessLost {
         buckets: u64,
         rows: u64,
+    },
+    /// Rows of these buckets went because nobody subscribes to them any more.
+    Released {
+        buckets: u64,
+        rows: u64,
+    },
+    /// What was subscribed to is here, as far as the user may see it.
+    Subscribed(Topic),
+    /// The server does not send all that is subscribed to: too much at a time.
+    SubscriptionsRefused {
+        code: String,
+        message: String,
     },
     /// The server has a row that this database cannot hold: it is kept aside and tried again.
     RowUnstorable {

@@ -45,7 +45,10 @@ pub use error::ReplicaError;
 pub use event::{Event, LoadProgress, RowsChanged};
 pub use migration::{Migrated, TableChange, TablesSeen};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
-pub use replica::{ColumnThere, ConflictSides, Replica, RowRestored, RowThere, Wiped};
+pub use replica::{
+    ColumnThere, ConflictSides, Replica, RowRestored, RowThere, Subscription, SubscriptionState,
+    Topic, Wanted, Wiped,
+};
 pub use session::{
     BEGIN_ANEW, Closing, ENCRYPTION_ENDED, ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG, Held,
     OLD_COPY, TIMEOUT,

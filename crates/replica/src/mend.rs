@@ -58,6 +58,8 @@ impl Found {
             | ReplicaError::BadKey { .. }
             | ReplicaError::BadRestore { .. }
             | ReplicaError::NoKey { .. }
+            | ReplicaError::UnknownColumn { .. }
+            | ReplicaError::TooManySubscriptions { .. }
             | ReplicaError::InTransaction => false,
         }
     }

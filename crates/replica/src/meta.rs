@@ -11,5 +11,6 @@ pub(crate) mod names;
 pub(crate) mod outbox;
 pub(crate) mod settings;
 pub(crate) mod shadow;
+pub(crate) mod subscriptions;
 
 pub(crate) use format::{create, exists, verify};

@@ -6,12 +6,15 @@ mod keys;
 mod resolve;
 mod restore;
 mod sides;
+mod subscribe;
 mod wipe;
 
 use std::{collections::BTreeMap, fmt};
 
 pub use restore::{ColumnThere, RowRestored, RowThere};
 pub use sides::ConflictSides;
+pub(crate) use subscribe::subscription_of;
+pub use subscribe::{Subscription, SubscriptionState, Topic, Wanted};
 pub use wipe::Wiped;
 
 use rusqlite::Connection;

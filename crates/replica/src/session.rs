@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::{
     BucketId, ChangesetId, TableNumber, Timestamp, Version,
-    wire::{ClientMessage, PUSH_PART_BYTES, Push, PushPart, TokenRenewal, encode_client},
+    wire::{
+        ClientMessage, PUSH_PART_BYTES, Push, PushPart, Subscription, TokenRenewal, encode_client,
+    },
 };
 
 use crate::{apply::Kept, event::Event, meta::outbox::Seq};
@@ -112,12 +114,29 @@ pub(crate) struct Session {
     checkpoint_told: Option<(Timestamp, Version)>,
     /// How many were applied.
     checkpoints: u32,
-    is_live: bool,
+    pub(crate) is_live: bool,
     /// This session's last checkpoint said that the server had nothing more.
     pub(crate) caught_up: bool,
     pub(crate) closing: Option<Closing>,
     reconnect: Reconnect,
     pub(crate) wake_at: Option<Timestamp>,
+    pub(crate) subscriptions: Subscriptions,
+}
+
+/// What the server was told of the subscriptions on this connection.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    /// Whether it knows them.
+    pub(crate) are_known_there: bool,
+    /// Sorted.
+    pub(crate) told: Vec<Subscription>,
+    pub(crate) told_number: u64,
+    /// The last change that was looked at.
+    pub(crate) known: Option<u64>,
+    /// When the next one ends.
+    pub(crate) next_end: Option<Timestamp>,
+    /// It is due, and waits for what has to be sent before.
+    pub(crate) ends_later: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -148,7 +167,7 @@ enum Outgoing {
 }
 
 impl Session {
-    fn send(&mut self, message: &ClientMessage) {
+    pub(crate) fn send(&mut self, message: &ClientMessage) {
         self.out.push_back(Outgoing::Frame(encode_client(message)));
     }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod demand;
 #[cfg(feature = "net")]
 mod history;
 pub mod hub;

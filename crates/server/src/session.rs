@@ -10,6 +10,7 @@ mod opening;
 mod outgoing;
 mod pushing;
 mod streaming;
+mod subscribing;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -17,7 +18,7 @@ use syncline_core::{
     Changeset, DeviceId, Lease, Timestamp, UserId, Version,
     rules::Identity,
     wire::{
-        ClientMessage, Credit, Hello, Ping, Refusal, SchemaInfo, ServerMessage, code,
+        ClientMessage, Credit, Hello, Ping, Refusal, SchemaInfo, ServerMessage, Subscribe, code,
         decode_client, encode_server,
     },
 };
@@ -49,6 +50,8 @@ pub struct SessionContext {
     pub info: SchemaInfo,
     pub info_hash: u64,
     pub recent: Arc<Recent>,
+    /// Most subscriptions of one device (spec SU5).
+    pub subscriptions_max: u32,
 }
 
 /// What the driver has to do; each is answered by the method named.
@@ -170,6 +173,9 @@ pub struct Session {
     expires: Option<Timestamp>,
     /// `None`: as fast as it likes.
     pace: Option<Pace>,
+    /// Changes of subscriptions that the stream has not come to, and how many they are.
+    asked: VecDeque<Subscribe>,
+    asked_for: usize,
 }
 
 impl Session {
@@ -201,6 +207,8 @@ impl Session {
             last_heard: now,
             expires: None,
             pace: None,
+            asked: VecDeque::new(),
+            asked_for: 0,
         }
     }
 
@@ -285,6 +293,7 @@ impl Session {
             ClientMessage::PushPart(part) => self.push_part(&part),
             ClientMessage::Credit(credit) => self.credit(credit),
             ClientMessage::Load(load) => self.load(&load.positions),
+            ClientMessage::Subscribe(subscribe) => self.subscribe(subscribe),
             ClientMessage::Token(renewal) => self.actions.push_back(Action::Renew(renewal.token)),
             ClientMessage::Ping(ping) => {
                 self.send(&ServerMessage::Pong(Ping {

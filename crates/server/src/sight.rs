@@ -6,11 +6,15 @@ use syncline_core::planted;
 use syncline_core::{
     BucketId, Version,
     rules::{Grant, GranteeId, Reader},
+    wire::Subscription,
 };
 use syncline_store::{LogEntry, LogRecord};
 
-/// The granted buckets of one reader at one place of the log.
-#[derive(Debug, Clone, Default)]
+use crate::demand::Demand;
+
+/// The granted buckets of one reader at one place of the log, as far as its session is to be sent
+/// them.
+#[derive(Debug, Clone)]
 pub struct Sight {
     grantees: BTreeSet<GranteeId>,
     /// Bucket → number of grantees that have it (a fixed bucket counts one).
@@ -21,6 +25,8 @@ pub struct Sight {
     /// Grant changes up to here are in `buckets`.
     as_of: Version,
     generation: u64,
+    /// Which of them this session is to be sent.
+    demand: Demand,
 }
 
 /// What an entry changed in a reader's sight.
@@ -56,12 +62,54 @@ impl Sight {
             since,
             as_of,
             generation: 0,
+            demand: Demand::all(),
         }
     }
 
-    /// Every granted bucket.
+    /// The sight of a session that is to be sent what it asked for.
+    #[must_use]
+    pub fn narrowed(mut self, demand: Demand) -> Self {
+        self.demand = demand;
+        self
+    }
+
+    /// Every granted bucket that is asked for, where that is needed.
     pub fn buckets(&self) -> impl Iterator<Item = BucketId> + '_ {
-        self.buckets.keys().copied()
+        let granted = self.buckets.keys().copied();
+        granted.filter(|bucket| self.demand.includes(bucket))
+    }
+
+    /// How many subscriptions the session has.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.demand.len()
+    }
+
+    /// Follows a change of what is asked for, and says what became visible or invisible by it.
+    pub(crate) fn subscribe(&mut self, add: Subscription) -> SightChange {
+        let mut gained = self.demand.add(add);
+        gained.retain(|bucket| self.buckets.contains_key(bucket));
+        self.changed(SightChange {
+            gained,
+            lost: Vec::new(),
+        })
+    }
+
+    /// As [`Sight::subscribe`], for what is not wanted any more.
+    pub(crate) fn unsubscribe(&mut self, drop: &Subscription) -> SightChange {
+        let mut lost = self.demand.remove(drop);
+        lost.retain(|bucket| self.buckets.contains_key(bucket));
+        self.changed(SightChange {
+            gained: Vec::new(),
+            lost,
+        })
+    }
+
+    fn changed(&mut self, change: SightChange) -> SightChange {
+        if !change.gained.is_empty() || !change.lost.is_empty() {
+            self.generation += 1;
+        }
+        change
     }
 
     /// The grantees whose grants make this sight.
@@ -72,7 +120,7 @@ impl Sight {
     /// Whether rows of `bucket` may be seen.
     #[must_use]
     pub fn sees(&self, bucket: &BucketId) -> bool {
-        self.buckets.contains_key(bucket)
+        self.buckets.contains_key(bucket) && self.demand.includes(bucket)
     }
 
     /// Whether what happened to rows of `bucket` in the entry that ends at `version` may be seen:
@@ -104,7 +152,7 @@ impl Sight {
     /// Count and sum (of the ids' first eight bytes) of all granted buckets, as Hello has them.
     #[must_use]
     pub fn summary(&self) -> (u64, u64) {
-        self.buckets.keys().fold((0, 0), |(count, sum), bucket| {
+        self.buckets().fold((0, 0), |(count, sum), bucket| {
             let (head, _) = bucket
                 .0
                 .split_first_chunk::<8>()
@@ -140,22 +188,22 @@ impl Sight {
             }
         }
         for (bucket, before) in touched {
-            match (before, self.sees(&bucket)) {
+            let list = match (before, self.buckets.contains_key(&bucket)) {
                 (false, true) => {
                     self.since.insert(bucket, entry.version);
-                    change.gained.push(bucket);
+                    &mut change.gained
                 }
                 (true, false) => {
                     self.since.remove(&bucket);
-                    change.lost.push(bucket);
+                    &mut change.lost
                 }
-                (false, false) | (true, true) => {}
+                (false, false) | (true, true) => continue,
+            };
+            if self.demand.includes(&bucket) {
+                list.push(bucket);
             }
         }
-        if !change.gained.is_empty() || !change.lost.is_empty() {
-            self.generation += 1;
-        }
-        change
+        self.changed(change)
     }
 
     /// Whether any of the record's buckets, before or after, may be seen.

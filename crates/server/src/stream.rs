@@ -9,12 +9,12 @@ use syncline_core::{
     digest::Digest,
     wire::{
         BucketDigest, Changes, Checkpoint, Grants, LiveBucket, Page, PagePart, Record, RowBody,
-        RowState, ServerMessage, encode_server,
+        RowState, ServerMessage, Subscribe, encode_server,
     },
 };
 use syncline_store::{LogEntry, LogRecord, PageRead, PageWant};
 
-use crate::sight::Sight;
+use crate::sight::{Sight, SightChange};
 
 /// A (bucket, table): the unit of loading.
 type Part = (BucketId, TableNumber);
@@ -63,6 +63,8 @@ pub(crate) struct Stream {
     /// A checkpoint of at least this version is owed to this device's own changesets.
     owed: Version,
     last_checkpoint: Timestamp,
+    /// The last change of subscriptions that was heard.
+    subscribed: u64,
 }
 
 impl Stream {
@@ -71,9 +73,11 @@ impl Stream {
         sight: Sight,
         tables: Option<BTreeSet<TableNumber>>,
         (position, tag): (Version, Tag),
+        subscribed: u64,
         now: Timestamp,
     ) -> Self {
         Self {
+            subscribed,
             sight,
             tables,
             position,
@@ -210,6 +214,41 @@ impl Stream {
         out: &mut Vec<Vec<u8>>,
     ) {
         let change = self.sight.follow(entry);
+        self.sight_changed(change, tables_of, out);
+    }
+
+    /// Follows a change of what is asked for; the next checkpoint says that it was heard.
+    pub(crate) fn subscribe<'r>(
+        &mut self,
+        subscribe: Subscribe,
+        subscriptions_max: usize,
+        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
+        out: &mut Vec<Vec<u8>>,
+    ) -> bool {
+        for subscription in &subscribe.drop {
+            let change = self.sight.unsubscribe(subscription);
+            self.sight_changed(change, &tables_of, out);
+        }
+        let mut all = true;
+        for subscription in subscribe.add {
+            if self.sight.subscriptions() >= subscriptions_max {
+                all = false;
+                break;
+            }
+            let change = self.sight.subscribe(subscription);
+            self.sight_changed(change, &tables_of, out);
+        }
+        self.subscribed = subscribe.number;
+        self.anything_sent = true;
+        all
+    }
+
+    fn sight_changed<'r>(
+        &mut self,
+        change: SightChange,
+        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
+        out: &mut Vec<Vec<u8>>,
+    ) {
         if change.gained.is_empty() && change.lost.is_empty() {
             return;
         }
@@ -400,6 +439,7 @@ impl Stream {
             caught_up,
             now,
             loading,
+            subscribed: self.subscribed,
         };
         self.emit(&ServerMessage::Checkpoint(checkpoint), out);
         self.records_sent = 0;

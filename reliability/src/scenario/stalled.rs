@@ -392,6 +392,8 @@ fn hello(number: u64) -> Vec<u8> {
         now: Timestamp(micros()),
         renamed: false,
         register_anew: false,
+        subscriptions: None,
+        subscribed: 0,
     }))
 }
 

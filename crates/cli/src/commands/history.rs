@@ -1,5 +1,7 @@
 //! `syncline history`: who changed a row, and making it again what it was.
 
+use std::path::Path;
+
 use serde_json::{Map, Value as Json, json};
 use syncline::{
     ColumnChange, RowChange, RowChangeKind, RowHistory,
@@ -23,7 +25,7 @@ pub(crate) fn run(args: &History, verbose: u8, output: &Output) -> anyhow::Resul
     log(verbose);
     let mut replica =
         engine::open_replica_with(&args.file, keys(&args.server.encryption_key_file)?)?;
-    let key = key(&replica, args)?;
+    let key = key(&replica, &args.file, &args.table, &args.ids)?;
     let connection = connection(&args.file, &args.server, output)?;
     let runtime = runtime()?;
     match args.restore {
@@ -128,28 +130,33 @@ fn say_restored(args: &History, restored: RowRestored, version: Version, output:
 }
 
 /// The values of the primary key, as the columns' types read them.
-fn key(replica: &Replica, args: &History) -> anyhow::Result<Vec<Value>> {
-    let failed = |error| ClientError::replica(&args.file, error);
-    let columns = replica.key_columns(&args.table).map_err(failed)?;
+pub(super) fn key(
+    replica: &Replica,
+    file: &Path,
+    table: &str,
+    ids: &[String],
+) -> anyhow::Result<Vec<Value>> {
+    let failed = |error| ClientError::replica(file, error);
+    let columns = replica.key_columns(table).map_err(failed)?;
     let usage = |message: String| Failure::new(Exit::Usage, message);
-    if columns.len() != args.ids.len() {
+    if columns.len() != ids.len() {
         let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
         let message = format!(
             "the key of {} is {}: give {}",
-            args.table,
+            table,
             names.join(", "),
             counted(columns.len() as u64, "value")
         );
         return Err(usage(message).into());
     }
-    let values = columns.iter().zip(&args.ids).map(|((name, ty), text)| {
+    let values = columns.iter().zip(ids).map(|((name, ty), text)| {
         value(*ty, text)
             .ok_or_else(|| usage(format!("{name} is {}, `{text}` is none", ty.as_str())).into())
     });
     values.collect()
 }
 
-fn value(ty: ColumnType, text: &str) -> Option<Value> {
+pub(super) fn value(ty: ColumnType, text: &str) -> Option<Value> {
     let value = match ty {
         ColumnType::Integer => Value::Integer(text.parse().ok()?),
         ColumnType::Real => Value::Real(text.parse().ok()?),
@@ -179,7 +186,7 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         .flatten()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -23,6 +23,7 @@ mod login;
 mod manners;
 mod many_devices;
 mod migrations;
+mod on_demand;
 mod operations;
 mod oracle;
 mod refused;

@@ -5,13 +5,15 @@ use std::ops::RangeInclusive;
 use toml::de::DeTable;
 
 use super::{error::Mistakes, keys::Keys, server::number};
-use crate::wire::{CHANGES_MAX, CHANGESET_BYTES_MAX};
+use crate::wire::{CHANGES_MAX, CHANGESET_BYTES_MAX, SUBSCRIPTIONS_MAX};
 
 /// `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitsConfig {
     /// Sessions that one user may have at once.
     pub user_connections: u32,
+    /// Things that one device may subscribe to at once.
+    pub device_subscriptions: u32,
     /// Messages that one connection may send in a second.
     pub messages_per_second: u32,
     /// Bytes that one connection may send in a second.
@@ -32,6 +34,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             user_connections: 64,
+            device_subscriptions: 1_000,
             messages_per_second: 5_000,
             bytes_per_second: 32 * 1024 * 1024,
             user_requests_per_second: 100,
@@ -68,8 +71,10 @@ macro_rules! limit {
 
 impl LimitsConfig {
     /// Every key, in the order in which they are written.
-    pub const KEYS: [Limit; 8] = [
+    pub const KEYS: [Limit; 9] = [
         limit!(user_connections, "connections", 1..=u32::MAX),
+        // What one message of a device can ask for.
+        limit!(device_subscriptions, "subscriptions", 0..=most(SUBSCRIPTIONS_MAX)),
         // What any client needs to say hello and to take pages.
         limit!(messages_per_second, "messages", 10..=u32::MAX),
         // Ten seconds' worth has to be more than the longest frame.
@@ -93,6 +98,8 @@ const fn most(of_wire: usize) -> u32 {
 const SYNONYMS: &[(&str, &str)] = &[
     ("connections", "user_connections"),
     ("connections_per_user", "user_connections"),
+    ("subscriptions", "device_subscriptions"),
+    ("subscriptions_max", "device_subscriptions"),
     ("messages", "messages_per_second"),
     ("bytes", "bytes_per_second"),
     ("rate", "user_requests_per_second"),

@@ -6,7 +6,7 @@ use super::{
     scope::field_name,
     term::Field,
 };
-use crate::schema::{Schema, SyncMode, Table};
+use crate::schema::{Schema, Table};
 
 impl Compiled {
     /// What to write instead, a sentence for each rule.
@@ -23,7 +23,6 @@ impl Compiled {
             }
         }
         advice.extend(schema.tables.iter().flat_map(hidden_columns));
-        advice.extend(schema.tables.iter().filter_map(on_demand));
         self.advice = advice;
     }
 
@@ -59,17 +58,6 @@ fn hidden_columns(table: &Table) -> impl Iterator<Item = String> {
             table.name,
             column.name,
             column.name.to_lowercase()
-        )
-    })
-}
-
-/// What the file asks for and this version does not do.
-fn on_demand(table: &Table) -> Option<String> {
-    (table.sync == SyncMode::OnDemand).then(|| {
-        format!(
-            "tables.{}.sync: this version sends rows on demand as it sends all others; a device that \
-             is not to have them names the tables that it wants (`--tables`)",
-            table.name
         )
     })
 }

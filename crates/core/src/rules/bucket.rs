@@ -7,10 +7,11 @@ use super::{
     branch::Hop,
     compile::{Compiled, Granted, Placed, Source},
     cond::{Env, all_hold},
+    hash::on_demand,
     judge::{Plain, each},
     term::{Field, Seen},
 };
-use crate::ids::BucketId;
+use crate::ids::{BucketId, FamilyId};
 
 impl Compiled {
     /// The buckets that `row` lies in.
@@ -21,20 +22,27 @@ impl Compiled {
         facts: &F,
     ) -> Result<Vec<BucketId>, F::Missing> {
         let mut buckets = BTreeSet::new();
-        self.collect_buckets(table, row, facts, &mut buckets)?;
+        self.collect_buckets(table, row, false, facts, &mut buckets)?;
         Ok(buckets.into_iter().collect())
     }
 
+    /// `demanded`: of a row that inherits from this one, whose buckets are on demand.
     fn collect_buckets<F: Facts>(
         &self,
         table: usize,
         row: &Stored,
+        demanded: bool,
         facts: &F,
         out: &mut BTreeSet<BucketId>,
     ) -> Result<(), F::Missing> {
         let rules = &self.tables[table];
+        let demanded = demanded || rules.on_demand;
+        let kind = |family| match demanded {
+            true => on_demand(family),
+            false => family,
+        };
         if let Some(own) = rules.own {
-            out.insert(self.key.row_bucket(own, &row.key));
+            out.insert(self.key.row_bucket(kind(own), &row.key));
         }
         for placement in &rules.placements {
             if !all_hold(&placement.conds, Env::row(row)) {
@@ -42,22 +50,29 @@ impl Compiled {
             }
             match placement.place {
                 Placed::Family(family, None) => {
-                    out.insert(self.key.only_bucket(family));
+                    out.insert(self.key.only_bucket(kind(family)));
                 }
                 Placed::Family(family, Some(field)) => {
-                    out.extend(self.key.value_bucket(family, &field.of(row)));
+                    out.extend(self.key.value_bucket(kind(family), &field.of(row)));
                 }
                 Placed::Parent(column, parent) => {
                     let rules = &self.tables[parent];
                     if let Some(key) = rules.key_of(Field::from(column).of(row))
                         && let Some(row) = facts.stored(rules.number, &key)?
                     {
-                        self.collect_buckets(parent, &row, facts, out)?;
+                        self.collect_buckets(parent, &row, demanded, facts, out)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is granted where `family` is: the buckets of tables that sync always, of those that
+    /// sync on demand, or both; as far as rows can lie in them.
+    fn kinds(&self, family: FamilyId) -> impl Iterator<Item = FamilyId> {
+        let is_used = |family: &FamilyId| self.bucket_tables.contains_key(&self.key.head(*family));
+        [family, on_demand(family)].into_iter().filter(is_used)
     }
 
     /// One grant for each path through `row`.
@@ -101,12 +116,14 @@ impl Compiled {
         let env = Env::user(identity);
         let mut fixed = BTreeSet::new();
         for kind in self.fixed.iter().filter(|kind| all_hold(&kind.user, env)) {
-            match &kind.term {
-                None => {
-                    fixed.insert(self.key.only_bucket(kind.family));
-                }
-                Some(term) => {
-                    fixed.extend(self.key.value_bucket(kind.family, &term.of(identity)));
+            for family in self.kinds(kind.family) {
+                match &kind.term {
+                    None => {
+                        fixed.insert(self.key.only_bucket(family));
+                    }
+                    Some(term) => {
+                        fixed.extend(self.key.value_bucket(family, &term.of(identity)));
+                    }
                 }
             }
         }
@@ -169,14 +186,16 @@ impl<F: Facts> Walk<'_, '_, F> {
     ) -> Result<(), F::Missing> {
         let Some(before) = at.checked_sub(1) else {
             let key = &self.rules.key;
-            out.extend(match self.source.bucket {
-                Granted::Row(own) => Some(key.row_bucket(own, &row.key)),
-                Granted::Only(family) => Some(key.only_bucket(family)),
-                Granted::Left(family) => {
-                    let left = self.source.hops[0].left.map(Field::from);
-                    left.and_then(|left| key.value_bucket(family, &left.of(row)))
-                }
-            });
+            for family in self.rules.kinds(self.source.bucket.family()) {
+                out.extend(match self.source.bucket {
+                    Granted::Row(_) => Some(key.row_bucket(family, &row.key)),
+                    Granted::Only(_) => Some(key.only_bucket(family)),
+                    Granted::Left(_) => {
+                        let left = self.source.hops[0].left.map(Field::from);
+                        left.and_then(|left| key.value_bucket(family, &left.of(row)))
+                    }
+                });
+            }
             return Ok(());
         };
         let previous = &self.source.hops[before];

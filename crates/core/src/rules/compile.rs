@@ -1,7 +1,7 @@
 //! Compiling: from the branches of all tables to families, placements of rows, and sources of
 //! grants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     RuleColumn, RuleError,
@@ -28,6 +28,8 @@ pub(super) struct Compiled {
     pub(super) fixed: Vec<Fixed>,
     /// In which tables the rows of a family's buckets can be.
     pub(super) bucket_tables: BTreeMap<BucketHead, Vec<TableNumber>>,
+    /// The families among them that a device has to ask for.
+    pub(super) on_demand: BTreeSet<BucketHead>,
     /// What to write instead of rules that cost more than they need to.
     pub(super) advice: Vec<String>,
     pub(super) fingerprint: [u8; 32],
@@ -46,6 +48,8 @@ pub(super) struct TableRules {
     pub(super) update: Vec<WriteBranch>,
     pub(super) delete: Vec<WriteBranch>,
     pub(super) forced: Vec<(usize, Term)>,
+    /// The rows, and those that inherit from them, lie in buckets on demand.
+    pub(super) on_demand: bool,
     /// The family of the rows' own buckets, where other tables inherit from this one.
     pub(super) own: Option<FamilyId>,
     pub(super) placements: Vec<Placement>,
@@ -98,6 +102,14 @@ pub(super) enum Granted {
     Only(FamilyId),
 }
 
+impl Granted {
+    pub(super) fn family(self) -> FamilyId {
+        match self {
+            Self::Row(family) | Self::Left(family) | Self::Only(family) => family,
+        }
+    }
+}
+
 /// A bucket granted to an identity for what it is, whatever rows there are.
 #[derive(Debug, Clone)]
 pub(super) struct Fixed {
@@ -128,6 +140,7 @@ impl Compiled {
             sources: Vec::new(),
             fixed: Vec::new(),
             bucket_tables: BTreeMap::new(),
+            on_demand: BTreeSet::new(),
             advice: Vec::new(),
             fingerprint: [0; 32],
         };
@@ -138,6 +151,8 @@ impl Compiled {
         }
         definitions.sort();
         compiled.fingerprint = compiled.key.fingerprint(&definitions.concat());
+        compiled.index_bucket_tables();
+        compiled.grant_to_heirs();
         compiled.index();
         compiled.advise(schema);
         Ok(compiled)
@@ -162,6 +177,9 @@ impl Compiled {
                 self.place_branch(at, table, &branch, family(&definition));
                 definitions.push(definition);
             }
+        }
+        if self.tables[at].on_demand {
+            definitions.push(format!("rows of {:?} on demand\n", table.name));
         }
         definitions.concat()
     }

@@ -38,6 +38,9 @@ pub(super) fn table(schema: &Schema, table: &Table, rules: &TableRules) -> Strin
             table.columns[*position].name
         ));
     }
+    if rules.on_demand {
+        lines.push("on a device only while it subscribes".to_owned());
+    }
     let lines: Vec<String> = lines
         .iter()
         .map(|line| format!("{}: {line}", table.name))

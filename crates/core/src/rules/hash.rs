@@ -28,6 +28,12 @@ pub(super) fn family(definition: &str) -> FamilyId {
     FamilyId(u64::from_le_bytes(*head))
 }
 
+/// The family with the same grants for rows of tables that sync on demand: they lie in buckets of
+/// their own, so that a device can do without them (spec RU29).
+pub(super) fn on_demand(family: FamilyId) -> FamilyId {
+    self::family(&format!("on demand {:016x}", family.0))
+}
+
 /// What the buckets of a family have in common.
 pub(super) type BucketHead = [u8; 4];
 

@@ -6,6 +6,7 @@ use super::{
     branch::Link,
     compile::{Compiled, Placed, Source},
     cond::Cond,
+    hash::on_demand,
     term::{Field, Term},
 };
 use crate::ids::{FamilyId, TableNumber};
@@ -36,10 +37,10 @@ impl Compiled {
             }
         }
         self.index_lookups();
-        self.index_bucket_tables();
     }
 
-    fn index_bucket_tables(&mut self) {
+    /// In which tables rows of which families can lie.
+    pub(super) fn index_bucket_tables(&mut self) {
         for at in 0..self.tables.len() {
             let table = &self.tables[at];
             let placed = table
@@ -51,22 +52,38 @@ impl Compiled {
                 });
             let families: Vec<FamilyId> = placed.chain(table.own).collect();
             let mut tables = BTreeSet::new();
-            self.collect_descendants(at, &mut tables);
-            for family in families {
-                let known = self.bucket_tables.entry(self.key.head(family)).or_default();
-                known.extend(&tables);
-                known.sort_unstable();
-                known.dedup();
+            self.collect_descendants(at, false, &mut tables);
+            for (number, demanded) in tables {
+                for &family in &families {
+                    let head = match demanded {
+                        true => self.key.head(on_demand(family)),
+                        false => self.key.head(family),
+                    };
+                    if demanded {
+                        self.on_demand.insert(head);
+                    }
+                    let known = self.bucket_tables.entry(head).or_default();
+                    if let Err(place) = known.binary_search(&number) {
+                        known.insert(place, number);
+                    }
+                }
             }
         }
     }
 
-    /// The table itself and all that inherit from it, directly or not.
-    fn collect_descendants(&self, at: usize, out: &mut BTreeSet<TableNumber>) {
-        if out.insert(self.tables[at].number) {
+    /// The table itself and all that inherit from it, directly or not, and whether their rows lie
+    /// in buckets on demand for it.
+    fn collect_descendants(
+        &self,
+        at: usize,
+        demanded: bool,
+        out: &mut BTreeSet<(TableNumber, bool)>,
+    ) {
+        let demanded = demanded || self.tables[at].on_demand;
+        if out.insert((self.tables[at].number, demanded)) {
             for (child, _) in &self.tables[at].children {
                 if let Some(&child) = self.by_number.get(child) {
-                    self.collect_descendants(child, out);
+                    self.collect_descendants(child, demanded, out);
                 }
             }
         }

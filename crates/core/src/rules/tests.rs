@@ -2,6 +2,7 @@
 
 mod admission;
 mod buckets;
+mod demand;
 mod explain;
 mod forms;
 mod oracle;

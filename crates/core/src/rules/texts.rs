@@ -12,7 +12,10 @@ use super::{
     scope::Scopes,
     term::{Field, Place, Term},
 };
-use crate::{schema::Schema, value::Value};
+use crate::{
+    schema::{Schema, SyncMode},
+    value::Value,
+};
 
 /// The branches of the rules of the table at `at`.
 pub(super) fn table_rules(schema: &Schema, at: usize, errors: &mut Vec<RuleError>) -> TableRules {
@@ -69,6 +72,7 @@ pub(super) fn table_rules(schema: &Schema, at: usize, errors: &mut Vec<RuleError
         update,
         delete,
         forced,
+        on_demand: table.sync == SyncMode::OnDemand,
         own: None,
         placements: Vec::new(),
         hops: Vec::new(),

@@ -68,6 +68,7 @@ mod kind {
         pub(in super::super) const TOKEN: u32 = 5;
         pub(in super::super) const PING: u32 = 6;
         pub(in super::super) const LOAD: u32 = 7;
+        pub(in super::super) const SUBSCRIBE: u32 = 8;
     }
     pub(super) mod server {
         pub(in super::super) const WELCOME: u32 = 1;
@@ -93,6 +94,7 @@ pub fn encode_client(message: &ClientMessage) -> Vec<u8> {
         ClientMessage::Token(m) => frame(k::TOKEN, m),
         ClientMessage::Ping(m) => frame(k::PING, m),
         ClientMessage::Load(m) => frame(k::LOAD, m),
+        ClientMessage::Subscribe(m) => frame(k::SUBSCRIBE, m),
         ClientMessage::Unknown(kind) => frame(*kind, NoFields),
     }
 }
@@ -132,6 +134,7 @@ pub fn decode_client(frame: &[u8]) -> Result<ClientMessage, FrameError> {
         k::TOKEN => ClientMessage::Token(body(kind, d)?),
         k::PING => ClientMessage::Ping(body(kind, d)?),
         k::LOAD => ClientMessage::Load(body(kind, d)?),
+        k::SUBSCRIBE => ClientMessage::Subscribe(body(kind, d)?),
         unknown => ClientMessage::Unknown(unknown),
     })
 }

@@ -2,7 +2,9 @@
 
 use minicbor::{Decode, Decoder, data::Type, decode::Error};
 
-use super::message::{CURSORS_MAX, LOAD_POSITIONS_MAX, LoadPosition, TABLES_MAX};
+use super::message::{
+    CURSORS_MAX, LOAD_POSITIONS_MAX, LoadPosition, SUBSCRIPTIONS_MAX, Subscription, TABLES_MAX,
+};
 use crate::ids::{Cursor, TableNumber};
 
 /// How deep arrays, maps and tags may lie in one another.
@@ -118,4 +120,22 @@ pub(super) fn tables<C>(
         return Ok(None);
     }
     at_most(d, ctx, TABLES_MAX, "tables").map(Some)
+}
+
+pub(super) fn some_subscriptions<C>(
+    d: &mut Decoder<'_>,
+    ctx: &mut C,
+) -> Result<Vec<Subscription>, Error> {
+    at_most(d, ctx, SUBSCRIPTIONS_MAX, "subscriptions")
+}
+
+pub(super) fn subscriptions<C>(
+    d: &mut Decoder<'_>,
+    ctx: &mut C,
+) -> Result<Option<Vec<Subscription>>, Error> {
+    if d.datatype()? == Type::Null {
+        d.null()?;
+        return Ok(None);
+    }
+    some_subscriptions(d, ctx).map(Some)
 }

@@ -3,7 +3,9 @@
 use minicbor::{Decode, Encode};
 
 use super::{limits, schema::SchemaInfo};
-use crate::ids::{BucketId, ChangesetId, Cursor, DeviceId, Lease, TableNumber, Timestamp, Version};
+use crate::ids::{
+    BucketId, ChangesetId, ColumnNumber, Cursor, DeviceId, Lease, TableNumber, Timestamp, Version,
+};
 
 /// The protocol this build speaks; a peer with another major number is refused by name.
 pub const PROTOCOL: u32 = 1;
@@ -18,6 +20,7 @@ pub enum ClientMessage {
     Token(TokenRenewal),
     Ping(Ping),
     Load(Load),
+    Subscribe(Subscribe),
     /// A kind this build does not know: ignored.
     Unknown(u32),
 }
@@ -96,6 +99,15 @@ pub struct Hello {
     #[n(16)]
     #[cbor(skip_if = "is_false")]
     pub register_anew: bool,
+    /// What this device wants of the tables that sync on demand, at most [`SUBSCRIPTIONS_MAX`].
+    /// `None` from replicas that do not know such tables: they are sent all of them.
+    #[n(17)]
+    #[cbor(decode_with = "limits::subscriptions", default)]
+    pub subscriptions: Option<Vec<Subscription>>,
+    /// As [`Subscribe::number`], of the list above.
+    #[n(18)]
+    #[cbor(default, skip_if = "is_zero")]
+    pub subscribed: u64,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -136,6 +148,40 @@ pub struct Load {
     pub positions: Vec<LoadPosition>,
 }
 
+/// At most this many subscriptions are sent at once, whatever a server allows.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Rows of tables that sync on demand, asked for by what they hang below (spec SU1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct Subscription {
+    #[n(0)]
+    pub table: TableNumber,
+    /// `None`: a row of the table. Else a column of it, where zero is `_owner`.
+    #[n(1)]
+    pub column: Option<ColumnNumber>,
+    /// Encoded row key, or the column's value encoded like one; `None`: what is in the table for
+    /// all alike.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub key: Option<Vec<u8>>,
+}
+
+/// Changes what Hello asked for. Answered by a checkpoint at the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Subscribe {
+    /// Grows with each change on the device; the checkpoints after it say up to which it was heard.
+    #[n(0)]
+    pub number: u64,
+    #[n(1)]
+    #[cbor(decode_with = "limits::some_subscriptions")]
+    pub add: Vec<Subscription>,
+    #[n(2)]
+    #[cbor(decode_with = "limits::some_subscriptions")]
+    pub drop: Vec<Subscription>,
+}
+
 /// Answers Hello.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(map)]
@@ -171,6 +217,10 @@ pub struct Welcome {
     /// What the user's device list calls this device.
     #[n(11)]
     pub device_name: Option<String>,
+    /// How many subscriptions a device may have; `None` from servers that do not know them and
+    /// send everything.
+    #[n(12)]
+    pub subscriptions_max: Option<u32>,
 }
 
 /// How the stream starts.
@@ -349,6 +399,8 @@ pub mod code {
     pub const UNAVAILABLE: &str = "unavailable";
     /// More messages or bytes in a time than one connection may send.
     pub const TOO_FAST: &str = "too_fast";
+    /// More subscriptions than a device may have.
+    pub const TOO_MANY_SUBSCRIPTIONS: &str = "too_many_subscriptions";
     /// The server's disk failed or is full.
     pub const STORAGE: &str = "storage";
 }
@@ -492,6 +544,14 @@ pub struct Checkpoint {
     #[n(5)]
     #[cbor(default)]
     pub loading: u64,
+    /// The number of the last change of subscriptions that was heard.
+    #[n(6)]
+    #[cbor(default, skip_if = "is_zero")]
+    pub subscribed: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -41,6 +41,7 @@ pub(super) fn sound_welcome(bench: &Bench, flags: u8) -> ServerMessage {
         pushes_max: 16,
         horizon: Version::ZERO,
         device_name: None,
+        subscriptions_max: Some(1_000),
     }))
 }
 
@@ -242,6 +243,7 @@ pub(super) fn message(
                 Timestamp(u64::arbitrary(u)?)
             },
             loading: u64::from(u8::arbitrary(u)? % 2),
+            subscribed: 0,
         }),
         9 => {
             let id = match u8::arbitrary(u)? {

@@ -6,7 +6,7 @@ use syncline_core::{
     Hlc, Lease, Op, RowKey, TableNumber, Timestamp, Value, Version,
     wire::{
         CURSORS_MAX, ClientMessage, Credit, Hello, Load, LoadPosition, PROTOCOL, Ping, Push,
-        PushPart, TokenRenewal, encode_changeset,
+        PushPart, Subscribe, Subscription, TokenRenewal, encode_changeset,
     },
 };
 
@@ -44,7 +44,12 @@ pub(super) fn message(
         7 => ClientMessage::Load(Load {
             positions: positions(bench, u)?,
         }),
-        _ => match u8::arbitrary(u)? % 3 {
+        _ => match u8::arbitrary(u)? % 4 {
+            3 => ClientMessage::Subscribe(Subscribe {
+                number: u64::from(u8::arbitrary(u)?),
+                add: vec![subscription(u)?],
+                drop: vec![subscription(u)?],
+            }),
             0 => ClientMessage::Token(TokenRenewal {
                 token: char::from(b'a' + u8::arbitrary(u)? % 4).to_string(),
             }),
@@ -53,6 +58,17 @@ pub(super) fn message(
                 now: Timestamp(u64::arbitrary(u)?),
             }),
             _ => ClientMessage::Unknown(u32::arbitrary(u)?),
+        },
+    })
+}
+
+fn subscription(u: &mut Unstructured<'_>) -> arbitrary::Result<Subscription> {
+    Ok(Subscription {
+        table: table(u)?,
+        column: Option::<u8>::arbitrary(u)?.map(|number| ColumnNumber(u32::from(number % 8))),
+        key: match bool::arbitrary(u)? {
+            true => Some(few_bytes(u, 40)?),
+            false => None,
         },
     })
 }
@@ -161,6 +177,8 @@ pub(super) fn hello(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::R
         now: bench.world.now,
         renamed: flags & 8 != 0,
         register_anew: false,
+        subscriptions: None,
+        subscribed: 0,
     })
 }
 

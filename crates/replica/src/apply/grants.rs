@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use rusqlite::Connection;
 use syncline_core::{BucketId, TableNumber, wire::LoadPosition};
 
-use super::record::{Stream, unsee};
+use super::record::{Stream, release, unsee};
 use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
         buckets::{self, BucketState},
         ledger, members, names,
+        settings::{self, Key},
     },
     tables::Tables,
     work::Work,
@@ -32,12 +33,23 @@ pub(crate) fn add_grants(conn: &Connection, add: &[BucketId]) -> Result<(), Repl
 
 /// Buckets that are lost. They lose their names at once, their rows with the next checkpoint.
 pub(crate) fn drop_grants(conn: &Connection, drop: &[BucketId]) -> Result<(), ReplicaError> {
+    let lost = lost_state(conn)?;
     for bucket in drop {
         if let Some(b) = buckets::number(conn, *bucket)? {
-            buckets::lose(conn, b, BucketState::Gone)?;
+            buckets::lose(conn, b, lost)?;
         }
     }
     Ok(())
+}
+
+/// What becomes of lost buckets. While the end of a subscription is on its way they may be lost by
+/// that: should it be a permission after all, the server refuses what waits to be sent.
+fn lost_state(conn: &Connection) -> Result<BucketState, ReplicaError> {
+    let releasing: Option<i64> = settings::get(conn, Key::Releasing)?;
+    Ok(match releasing {
+        Some(_) => BucketState::Released,
+        None => BucketState::Gone,
+    })
 }
 
 /// Takes a full list: what is not in it is lost, or stale where the rules renamed everything.
@@ -51,7 +63,7 @@ pub(crate) fn full_grants(
     let lost = if renamed {
         BucketState::Stale
     } else {
-        BucketState::Gone
+        lost_state(conn)?
     };
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
@@ -71,31 +83,36 @@ pub(crate) fn full_grants(
 
 /// Erases the rows of lost buckets that no other bucket holds (spec AP8).
 pub(crate) fn erase_gone(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaError> {
-    let gone = buckets::in_state(work.conn, BucketState::Gone)?;
-    if gone.is_empty() {
-        return Ok(());
-    }
-    work.digests.store(work.conn)?;
-    let mut erased = 0;
-    for b in &gone {
-        for t in buckets::tables_of(work.conn, *b)? {
-            erased += erase_part(work, stream, *b, t)?;
+    for state in [BucketState::Gone, BucketState::Released] {
+        let lost = buckets::in_state(work.conn, state)?;
+        if lost.is_empty() {
+            continue;
         }
         work.digests.store(work.conn)?;
-        buckets::forget(work.conn, *b)?;
+        let mut rows = 0;
+        for b in &lost {
+            for t in buckets::tables_of(work.conn, *b)? {
+                rows += erase_part(work, stream, (*b, t), state)?;
+            }
+            work.digests.store(work.conn)?;
+            buckets::forget(work.conn, *b)?;
+        }
+        let buckets = lost.len() as u64;
+        work.events.push(match state {
+            BucketState::Released => Event::Released { buckets, rows },
+            BucketState::Loading | BucketState::Live | BucketState::Stale | BucketState::Gone => {
+                Event::AccessLost { buckets, rows }
+            }
+        });
     }
-    work.events.push(Event::AccessLost {
-        buckets: gone.len() as u64,
-        rows: erased,
-    });
     Ok(())
 }
 
 fn erase_part(
     work: &mut Work<'_>,
     stream: &Stream<'_>,
-    b: ledger::Bucket,
-    t: TableNumber,
+    (b, t): (ledger::Bucket, TableNumber),
+    state: BucketState,
 ) -> Result<u64, ReplicaError> {
     let mut erased = 0;
     loop {
@@ -114,12 +131,18 @@ fn erase_part(
             };
             let mut next = known.clone();
             next.buckets.retain(|other| *other != b);
-            if next.buckets.is_empty() {
-                unsee(work, stream, table, &key, &known)?;
-                erased += 1;
-            } else {
+            if !next.buckets.is_empty() {
                 work.set_known(table, &key, Some(&known), Some(&next))?;
+                continue;
             }
+            match state {
+                BucketState::Released => release(work, table, &key, &known)?,
+                BucketState::Loading
+                | BucketState::Live
+                | BucketState::Stale
+                | BucketState::Gone => unsee(work, stream, table, &key, &known)?,
+            }
+            erased += 1;
         }
     }
 }

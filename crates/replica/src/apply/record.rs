@@ -309,6 +309,19 @@ pub(crate) fn unsee(
     Ok(())
 }
 
+/// The row goes because nobody subscribes to it any more. What waits to be sent still is, and takes
+/// its own effect along once the server has it.
+pub(crate) fn release(
+    work: &mut Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    known: &Known,
+) -> Result<(), ReplicaError> {
+    work.erases = true;
+    work.set_known(table, key, Some(known), None)?;
+    work.set_server_image(table, key, None, "")
+}
+
 /// The row was deleted; pending changes stay, the server's verdict on them decides (spec AP8).
 fn delete(
     work: &mut Work<'_>,

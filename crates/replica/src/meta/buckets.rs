@@ -16,6 +16,9 @@ pub(crate) enum BucketState {
     Stale,
     /// Lost: nameless, its rows go with the next checkpoint.
     Gone,
+    /// As gone, but only because nobody subscribes to it any more: what was written to its rows
+    /// meanwhile can still be sent.
+    Released,
 }
 
 impl BucketState {
@@ -25,6 +28,7 @@ impl BucketState {
             Self::Live => 1,
             Self::Stale => 2,
             Self::Gone => 3,
+            Self::Released => 4,
         }
     }
 
@@ -33,6 +37,7 @@ impl BucketState {
             0 => Self::Loading,
             1 => Self::Live,
             2 => Self::Stale,
+            4 => Self::Released,
             _ => Self::Gone,
         }
     }

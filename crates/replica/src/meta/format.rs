@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -27,6 +27,12 @@ const MIGRATIONS: &[&str] = &[
   ALTER TABLE syncline_outbox ADD COLUMN sum INTEGER;
   ALTER TABLE syncline_changes ADD COLUMN sum INTEGER;
   ALTER TABLE syncline_acknowledged ADD COLUMN sum INTEGER;
+",
+    "
+CREATE TABLE syncline_subscriptions(
+  tbl TEXT NOT NULL COLLATE NOCASE, col TEXT NOT NULL COLLATE NOCASE, key BLOB NOT NULL,
+  number INTEGER NOT NULL, live INTEGER NOT NULL DEFAULT 0, ends INTEGER,
+  PRIMARY KEY(tbl, col, key)) WITHOUT ROWID;
 ",
 ];
 
@@ -53,7 +59,8 @@ CREATE TABLE syncline_columns(
   PRIMARY KEY(t, c), UNIQUE(t, name)) WITHOUT ROWID;
 CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 
--- state: 0 loading, 1 live, 2 stale (renamed by new rules), 3 gone (to be erased).
+-- state: 0 loading, 1 live, 2 stale (renamed by new rules), 3 gone (to be erased), 4 released (the
+-- same, and the user may see it all the same).
 CREATE TABLE syncline_buckets(
   b INTEGER PRIMARY KEY, bucket BLOB UNIQUE, state INTEGER NOT NULL);
 CREATE INDEX syncline_buckets_state ON syncline_buckets(state);
@@ -108,6 +115,13 @@ CREATE TABLE syncline_acknowledged(
   seq INTEGER PRIMARY KEY, version INTEGER NOT NULL, at INTEGER NOT NULL, marked INTEGER NOT NULL,
   bytes INTEGER NOT NULL, body BLOB NOT NULL, sum INTEGER);
 CREATE TABLE syncline_cursors(version INTEGER PRIMARY KEY, tag BLOB NOT NULL, mac BLOB NOT NULL);
+
+-- What is asked for of tables that sync on demand. col, key: empty where there is none.
+-- number: the change that made it. live: it is here. ends: nobody wants it any more.
+CREATE TABLE syncline_subscriptions(
+  tbl TEXT NOT NULL COLLATE NOCASE, col TEXT NOT NULL COLLATE NOCASE, key BLOB NOT NULL,
+  number INTEGER NOT NULL, live INTEGER NOT NULL DEFAULT 0, ends INTEGER,
+  PRIMARY KEY(tbl, col, key)) WITHOUT ROWID;
 ";
 
 /// Whether the file has metadata of any format.

@@ -67,6 +67,13 @@ pub(crate) enum Key {
     Proven,
     /// Columns that were told to be encrypted: table and column by the file's numbers, one a line.
     Encrypted,
+    /// How often the subscriptions changed.
+    Subscribed,
+    /// How many subscriptions the server allows, plus one; absent where it does not know them.
+    SubscriptionsMax,
+    /// The change of subscriptions by which buckets are lost that the user may see all the same,
+    /// until the server has heard it.
+    Releasing,
 }
 
 impl Key {
@@ -103,6 +110,9 @@ impl Key {
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",
             Self::Encrypted => "encrypted",
+            Self::Subscribed => "subscribed",
+            Self::SubscriptionsMax => "subscriptions_max",
+            Self::Releasing => "releasing",
         }
     }
 }

@@ -85,6 +85,25 @@ impl Replica {
             .collect())
     }
 
+    /// The type of a column; `_owner`, which every row has, is text.
+    ///
+    /// # Errors
+    /// [`ReplicaError::UnknownTable`], [`ReplicaError::UnknownColumn`].
+    pub fn column_type(&self, table: &str, column: &str) -> Result<ColumnType, ReplicaError> {
+        let table = &self.synced(table)?.table;
+        if column.eq_ignore_ascii_case(super::subscribe::OWNER) {
+            return Ok(ColumnType::Text);
+        }
+        let mut columns = table.columns.iter();
+        let found = columns.find(|known| known.name.eq_ignore_ascii_case(column));
+        found
+            .map(|column| column.ty)
+            .ok_or_else(|| ReplicaError::UnknownColumn {
+                table: table.name.clone(),
+                column: column.to_owned(),
+            })
+    }
+
     /// What the server calls a row with this key.
     ///
     /// # Errors

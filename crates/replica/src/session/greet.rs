@@ -60,8 +60,12 @@ impl Replica {
                 None => fresh,
             };
             settings::put(&self.conn, Key::NextLease, next_lease.0)?;
+            self.end_subscriptions(now)?;
             self.hello(next_lease, anew, now)
         })?;
+        let told = hello.subscriptions.clone().unwrap_or_default();
+        self.session.subscriptions.told = told;
+        self.session.subscriptions.told_number = hello.subscribed;
         self.session.tables.clone_from(&hello.tables);
         self.session.name_told.clone_from(&hello.device_name);
         self.session.hello_sent = now;
@@ -81,6 +85,7 @@ impl Replica {
             true => Vec::new(),
             false => cursors::list(conn)?,
         };
+        let (subscribed, subscriptions) = self.asked()?;
         let text = |key| settings::get::<String>(conn, key);
         let flag = |key| Ok::<_, ReplicaError>(settings::get(conn, key)?.unwrap_or(false));
         Ok(Hello {
@@ -104,6 +109,8 @@ impl Replica {
             now,
             renamed: flag(Key::NamedHere)?,
             register_anew: flag(Key::RegisterAnew)?,
+            subscriptions: Some(subscriptions),
+            subscribed,
         })
     }
 
@@ -149,6 +156,7 @@ impl Replica {
             return Ok(());
         }
         self.session.phase = Phase::Streaming;
+        self.session.subscriptions.are_known_there = welcome.subscriptions_max.is_some();
         if let Some(token) = self.session.token.take() {
             self.session.renew_token(token);
         }
@@ -258,6 +266,10 @@ fn take_welcome(
     settings::put(conn, Key::Device, welcome.device.0)?;
     settings::put(conn, Key::Lease, welcome.lease.0)?;
     settings::put(conn, Key::Horizon, welcome.horizon.0.cast_signed())?;
+    match welcome.subscriptions_max {
+        Some(max) => settings::put(conn, Key::SubscriptionsMax, i64::from(max) + 1)?,
+        None => settings::remove(conn, Key::SubscriptionsMax)?,
+    }
     if forked {
         let checkpoint = cursors::newest(conn)?.unwrap_or(Version::ZERO);
         outbox::doubt_all(conn, checkpoint, welcome.horizon)?;

@@ -68,6 +68,7 @@ impl Replica {
     }
 
     fn try_pump(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+        self.tell_subscriptions(now)?;
         loop {
             if self.session.phase != Phase::Streaming || self.session.closing.is_some() {
                 return Ok(());

@@ -21,8 +21,9 @@ use crate::{
         acknowledged, buckets,
         outbox::{self, Doubt, State},
         settings::{self, Key},
+        subscriptions,
     },
-    replica::Replica,
+    replica::{Replica, subscription_of},
     tables::Tables,
     verdict::Refused,
     work::Work,
@@ -128,6 +129,11 @@ impl Replica {
             && let Some(pause) = pause
         {
             self.session.held_until = Some(now.plus_millis(pause));
+        } else if refusal.code == code::TOO_MANY_SUBSCRIPTIONS {
+            self.events.extend([Event::SubscriptionsRefused {
+                code: refusal.code.clone(),
+                message: refusal.message.clone(),
+            }]);
         }
         Ok(())
     }
@@ -227,8 +233,18 @@ impl Replica {
             begins_reload: self.session.reloads,
             reloaded: &reloaded,
         };
+        let are_known_there = self.session.subscriptions.are_known_there;
         let applied = self.transact(now, |work, entropy| {
-            apply_checkpoint(work, &input, entropy, now)
+            let applied = apply_checkpoint(work, &input, entropy, now)?;
+            if applied.is_live {
+                // A server that does not know subscriptions sends everything.
+                let heard = match are_known_there {
+                    true => checkpoint.subscribed,
+                    false => u64::MAX >> 1,
+                };
+                note_subscribed(work, heard)?;
+            }
+            Ok(applied)
         });
         self.session.reloaded = reloaded;
         let applied = match applied {
@@ -264,8 +280,11 @@ impl Replica {
         if applied.is_live {
             self.session.reconnect.live(now);
         }
+        let subscriptions = &self.session.subscriptions;
+        let is_heard =
+            !subscriptions.are_known_there || checkpoint.subscribed >= subscriptions.told_number;
         self.session.is_live = applied.is_live;
-        self.session.caught_up = checkpoint.caught_up;
+        self.session.caught_up = checkpoint.caught_up && is_heard;
         self.session.checkpoint = Some(checkpoint.cursor.version);
         self.tell_checkpoint(now);
         Ok(())
@@ -334,6 +353,20 @@ fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError>
         }
         outbox::put(work.conn, &entry)?;
     }
+    Ok(())
+}
+
+/// What was asked for up to this change of the subscriptions is here, and what nobody asks for any
+/// more is gone.
+fn note_subscribed(work: &mut Work<'_>, heard: u64) -> Result<(), ReplicaError> {
+    let releasing: Option<i64> = settings::get(work.conn, Key::Releasing)?;
+    if releasing.is_some_and(|number| number.cast_unsigned() <= heard) {
+        settings::remove(work.conn, Key::Releasing)?;
+    }
+    let new = subscriptions::set_live(work.conn, heard)?;
+    let topics = new.iter().filter_map(subscription_of);
+    let events = topics.map(|subscription| Event::Subscribed(subscription.topic));
+    work.events.extend(events);
     Ok(())
 }
 

@@ -160,7 +160,14 @@ impl Replica {
             }
             session.again.values().copied().for_each(&mut sooner);
             session.held_until.into_iter().for_each(&mut sooner);
-            session.tell_checkpoint_at().into_iter().for_each(sooner);
+            session
+                .tell_checkpoint_at()
+                .into_iter()
+                .for_each(&mut sooner);
+            let ends = session.subscriptions.next_end;
+            ends.filter(|_| !session.subscriptions.ends_later)
+                .into_iter()
+                .for_each(sooner);
         }
         at
     }

@@ -57,6 +57,7 @@ fn welcome(device: &mut Device, hello: &Hello, to: DeviceId, name: &str, next_nu
         pushes_max: 16,
         horizon: Version::ZERO,
         device_name: Some(name.to_owned()),
+        subscriptions_max: None,
     };
     hear(device, &ServerMessage::Welcome(Box::new(welcome)));
 }

@@ -52,6 +52,7 @@ fn welcome(device: &Device, hello: &Hello) -> Welcome {
         pushes_max: 16,
         horizon: syncline_core::Version::ZERO,
         device_name: None,
+        subscriptions_max: Some(1_000),
     }
 }
 

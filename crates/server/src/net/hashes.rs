@@ -6,10 +6,15 @@ use std::sync::Arc;
 use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use syncline_core::{BucketId, RowKey, TableNumber, rules::Identity, wire::code};
+use syncline_core::{
+    BucketId, ColumnNumber, RowKey, TableNumber,
+    rules::Identity,
+    wire::{Subscription, code},
+};
 use syncline_store::{Reader, StorageError};
 
 use super::{Backend, Shared, body::Body, caller::Caller, error::ApiError};
+use crate::demand::Demand;
 
 /// Most rows of one answer.
 const ROWS_MAX: usize = 10_000;
@@ -21,6 +26,19 @@ pub(crate) struct HashesRequest {
     table: String,
     #[serde(default)]
     after: Option<String>,
+    /// What the asker's file subscribes to: of tables that sync on demand no other rows are told.
+    /// Without it, all that may be seen.
+    #[serde(default)]
+    subscriptions: Option<Vec<Asked>>,
+}
+
+/// As [`Subscription`], the key in base64.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    table: u32,
+    column: Option<u32>,
+    key: Option<String>,
 }
 
 /// In key order: key (base64), version, content hash (16 hexadecimal digits).
@@ -51,13 +69,18 @@ pub(crate) async fn hashes<B: Backend>(
         Some(text) => Some(key(&text)?),
         None => None,
     };
+    let demand = match request.subscriptions {
+        Some(asked) => demand(&context, asked)?,
+        None => Demand::all(),
+    };
     let runtime = tokio::runtime::Handle::current();
     let rows = shared
         .readers
         .run(move |reader| {
             runtime.block_on(async {
                 loop {
-                    let buckets = visible(&context, &identity, table, reader).await?;
+                    let mut buckets = visible(&context, &identity, table, reader).await?;
+                    buckets.retain(|bucket| demand.includes(bucket));
                     let rows = reader
                         .hashes(table, &buckets, after.as_ref(), ROWS_MAX)
                         .await?;
@@ -101,6 +124,22 @@ pub(crate) async fn visible<R: Reader>(
     buckets.sort_unstable();
     buckets.dedup();
     Ok(buckets)
+}
+
+fn demand(context: &crate::SessionContext, asked: Vec<Asked>) -> Result<Demand, ApiError> {
+    let mut wanted = Vec::with_capacity(asked.len());
+    for one in asked {
+        let key = match one.key {
+            Some(text) => Some(key(&text)?.as_bytes().to_vec()),
+            None => None,
+        };
+        wanted.push(Subscription {
+            table: TableNumber(one.table),
+            column: one.column.map(ColumnNumber),
+            key,
+        });
+    }
+    Ok(context.demand_of(&wanted).0)
 }
 
 fn key(text: &str) -> Result<RowKey, ApiError> {

@@ -154,6 +154,7 @@ pub(crate) async fn prepare<S: Storage>(
         info,
         plan: Arc::clone(&context),
         recent: Arc::new(Recent::new(head.version, head.tag)),
+        subscriptions_max: config.limits.device_subscriptions,
     });
     Ok(Prepared {
         session,

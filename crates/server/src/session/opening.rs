@@ -12,7 +12,7 @@ use syncline_core::{
 use syncline_store::{Head, Reader, StorageError, check_cursor};
 
 use super::{Action, Opened, PUSHES_MAX, Phase, Session, Timestamp, streaming::resolve};
-use crate::{sight::Sight, stream::Stream};
+use crate::{demand::Demand, sight::Sight, stream::Stream};
 
 impl Session {
     pub(super) fn hello(&mut self, hello: Hello) {
@@ -75,7 +75,11 @@ impl Session {
         let (head, grants) = reader.grants(&granted.grantees).await?;
         let signer = opened.forked_from.unwrap_or(opened.device);
         let resume = self.resume(reader, &hello, signer, head).await?;
-        let sight = Sight::new(granted, &grants, head.version);
+        let (demand, within) = match &hello.subscriptions {
+            None => (Demand::all(), true),
+            Some(wanted) => self.context.demand_of(wanted),
+        };
+        let sight = Sight::new(granted, &grants, head.version).narrowed(demand);
         self.sent = head.version;
         self.horizon = head.horizon;
         self.is_behind = match &resume {
@@ -97,30 +101,46 @@ impl Session {
             pushes_max: PUSHES_MAX,
             horizon: head.horizon,
             device_name: Some(opened.name),
+            subscriptions_max: Some(self.context.subscriptions_max),
         };
         self.acknowledged = Some(match &resume {
             Resume::Continue => hello.cursors.first().map_or(Version::ZERO, |c| c.version),
             Resume::Reload { common, .. } => common.map_or(Version::ZERO, |c| c.version),
         });
         self.send(&ServerMessage::Welcome(Box::new(welcome)));
+        if !within {
+            self.too_many_subscriptions();
+        }
         let tables: Option<BTreeSet<_>> = hello
             .tables
             .as_ref()
             .map(|tables| tables.iter().copied().collect());
         match resume {
             Resume::Reload { .. } => {
-                let stream = Stream::new(sight, tables, (head.version, head.tag), now);
+                let stream = Stream::new(
+                    sight,
+                    tables,
+                    (head.version, head.tag),
+                    hello.subscribed,
+                    now,
+                );
                 self.start_reload(stream, now);
             }
             Resume::Continue => {
                 let cursor = hello.cursors.first().copied().unwrap_or_default();
                 let anew: Vec<_> = grants
                     .iter()
-                    .filter(|(_, since)| *since > cursor.version)
+                    .filter(|(grant, since)| *since > cursor.version && sight.sees(&grant.bucket))
                     .map(|(grant, _)| grant.bucket)
                     .collect();
                 let known = (hello.buckets_count, hello.buckets_sum) == sight.summary();
-                let stream = Stream::new(sight, tables, (cursor.version, cursor.tag), now);
+                let stream = Stream::new(
+                    sight,
+                    tables,
+                    (cursor.version, cursor.tag),
+                    hello.subscribed,
+                    now,
+                );
                 if known && anew.is_empty() {
                     self.start_continue(stream, &hello.loading);
                 } else {

@@ -61,6 +61,7 @@ impl Session {
         let Phase::Streaming(_) = self.phase else {
             return Ok(false);
         };
+        self.follow_subscriptions();
         loop {
             if !self.out.has_credit() {
                 return Ok(false);
@@ -98,6 +99,7 @@ impl Session {
             Phase::Streaming(stream) => {
                 self.out.has_credit()
                     && (stream.has_pages_to_read()
+                        || !self.asked.is_empty()
                         || match self.context.recent.after(stream.position(), 1) {
                             After::TooOld => true,
                             After::UpToDate => stream.is_behind_pages(),

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
-    DeviceId, TableNumber, Version,
+    DeviceId, Schema, TableNumber, Version,
     rules::Identity,
+    schema::SyncMode,
     wire::{Refusal, SchemaInfo, code},
 };
 use syncline_server::{
@@ -21,6 +22,8 @@ use syncline_store::{
 
 /// The token that [`Bed::serve`] takes for a fresh one of the same user.
 pub const FRESH_TOKEN: &str = "fresh";
+/// Few, so that a test can have more.
+pub const SUBSCRIPTIONS_MAX: u32 = 8;
 
 /// A server and the devices that write around the sessions under test.
 pub struct Bed {
@@ -28,6 +31,7 @@ pub struct Bed {
     pub context: Arc<SessionContext>,
     pub hub: Hub,
     pub reader: MemoryReader,
+    schema: Schema,
     sessions: u64,
 }
 
@@ -38,15 +42,28 @@ impl Bed {
 
     /// With a window on the log of so many bytes.
     pub fn with_recent(bytes_max: usize) -> Self {
-        let storage = MemoryStorage::new();
-        let reader = storage.reader();
-        let mut world = World::new(storage);
-        let context = context(&mut world, bytes_max);
+        Self::with(demo_schema(), bytes_max)
+    }
+
+    /// Tasks sync on demand.
+    pub fn on_demand() -> Self {
+        let mut schema = demo_schema();
+        let mut tables = schema.tables.iter_mut();
+        let tasks = tables.find(|table| table.name == "tasks");
+        tasks.expect("the schema has tasks").sync = SyncMode::OnDemand;
+        Self::with(schema, RECENT_BYTES_MAX)
+    }
+
+    fn with(schema: Schema, bytes_max: usize) -> Self {
+        let mut world = World::with_schema(MemoryStorage::new(), &schema);
+        let reader = world.storage.reader();
+        let context = context(&mut world, &schema, bytes_max);
         Self {
             world,
             context,
             hub: Hub::default(),
             reader,
+            schema,
             sessions: 0,
         }
     }
@@ -54,7 +71,7 @@ impl Bed {
     /// Everything but the database is lost, as in a restart.
     pub fn restart(&mut self) {
         self.hub = Hub::default();
-        self.context = context(&mut self.world, RECENT_BYTES_MAX);
+        self.context = context(&mut self.world, &self.schema, RECENT_BYTES_MAX);
     }
 
     pub fn table(&self, name: &str) -> TableNumber {
@@ -184,8 +201,12 @@ pub fn identity(user: &str) -> Identity {
 }
 
 /// What a starting server makes of its storage.
-fn context(world: &mut World<MemoryStorage>, recent_max: usize) -> Arc<SessionContext> {
-    let (plan, _) = context_of(&mut world.storage, &demo_schema());
+fn context(
+    world: &mut World<MemoryStorage>,
+    schema: &Schema,
+    recent_max: usize,
+) -> Arc<SessionContext> {
+    let (plan, _) = context_of(&mut world.storage, schema);
     let group = block_on(world.storage.begin()).expect("memory has a head");
     let head = group.head();
     block_on(group.rollback());
@@ -197,6 +218,7 @@ fn context(world: &mut World<MemoryStorage>, recent_max: usize) -> Arc<SessionCo
         info,
         plan: Arc::new(plan),
         recent: Arc::new(Recent::with_limit(head.version, head.tag, recent_max)),
+        subscriptions_max: SUBSCRIPTIONS_MAX,
     })
 }
 

@@ -55,6 +55,8 @@ impl Client {
             now: bed.world.now,
             renamed: false,
             register_anew: false,
+            subscriptions: None,
+            subscribed: 0,
         };
         Self {
             user,

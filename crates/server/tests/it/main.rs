@@ -9,6 +9,7 @@
 
 mod bed;
 mod client;
+mod demand;
 mod hostile;
 #[cfg(feature = "net")]
 mod net;

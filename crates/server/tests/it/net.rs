@@ -250,6 +250,8 @@ pub fn hello(device: u8) -> Hello {
         now: now(),
         renamed: false,
         register_anew: false,
+        subscriptions: None,
+        subscribed: 0,
     }
 }
 

@@ -133,6 +133,7 @@ impl Running {
             info,
             plan,
             recent: Arc::new(Recent::new(head.version, head.tag)),
+            subscriptions_max: 1_000,
         });
         fuse.add(storage.connection())?;
         fuse.arm(true);

@@ -195,6 +195,9 @@ impl World {
             | Event::Diverged { .. }
             | Event::AccessLost { .. }
             | Event::CellsUnreadable { .. }
+            | Event::Released { .. }
+            | Event::Subscribed(_)
+            | Event::SubscriptionsRefused { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
             | Event::TablesLeftOut { .. }

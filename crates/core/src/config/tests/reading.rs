@@ -34,6 +34,7 @@ schema = "external"
 
 [limits]
 user_connections = 20
+device_subscriptions = 50
 messages_per_second = 100
 bytes_per_second = 1_000_000
 user_requests_per_second = 50
@@ -112,6 +113,7 @@ fn cf4_every_key_of_server_is_read() {
     assert_eq!(server, expected);
     let limits = LimitsConfig {
         user_connections: 20,
+        device_subscriptions: 50,
         messages_per_second: 100,
         bytes_per_second: 1_000_000,
         user_requests_per_second: 50,

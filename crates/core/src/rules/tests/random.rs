@@ -10,7 +10,7 @@ use serde_json::json;
 use super::testkit::{schema, table, user};
 use crate::{
     rules::Identity,
-    schema::{ColumnType, Schema, Table},
+    schema::{ColumnType, Schema, SyncMode, Table},
     value::Value,
 };
 
@@ -458,10 +458,16 @@ fn write_rule(at: usize) -> BoxedStrategy<Option<String>> {
 
 /// A schema with read rules.
 pub(super) fn readable_schema() -> impl Strategy<Value = Schema> {
-    let rules: Vec<_> = (0..TABLES.len()).map(read_rule).collect();
+    let rules: Vec<_> = (0..TABLES.len())
+        .map(|at| (read_rule(at), any::<bool>()))
+        .collect();
     rules.prop_map(|rules| {
-        schema(blank().into_iter().zip(rules).map(|(mut table, rule)| {
+        let tables = blank().into_iter().zip(rules);
+        schema(tables.map(|(mut table, (rule, on_demand))| {
             table.rules.read = rule;
+            if on_demand {
+                table.sync = SyncMode::OnDemand;
+            }
             table
         }))
     })

@@ -155,10 +155,28 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         now: now(),
         renamed: false,
         register_anew: false,
+        subscriptions: None,
+        subscribed: 0,
     };
     let wishes = Hello {
         renamed: true,
         register_anew: true,
+        ..hello.clone()
+    };
+    let subscription = |column, key: &[u8]| Subscription {
+        table: TableNumber(1),
+        column,
+        key: Some(key.to_vec()),
+    };
+    let row = subscription(None, key().as_bytes());
+    let value = subscription(Some(ColumnNumber(3)), key().as_bytes());
+    let whole = Subscription {
+        key: None,
+        ..row.clone()
+    };
+    let subscribed = Hello {
+        subscriptions: Some(vec![row.clone(), value, whole.clone()]),
+        subscribed: 7,
         ..hello.clone()
     };
     let first = Hello {
@@ -181,6 +199,15 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ("hello", ClientMessage::Hello(hello)),
         ("hello_first", ClientMessage::Hello(first)),
         ("hello_wishes", ClientMessage::Hello(wishes)),
+        ("hello_subscribed", ClientMessage::Hello(subscribed)),
+        (
+            "subscribe",
+            ClientMessage::Subscribe(Subscribe {
+                number: 8,
+                add: vec![row],
+                drop: vec![whole],
+            }),
+        ),
         (
             "push",
             ClientMessage::Push(Push {
@@ -331,6 +358,15 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
             })),
         ),
         (
+            "welcome_subscriptions",
+            ServerMessage::Welcome(Box::new(Welcome {
+                schema: None,
+                resume: Resume::Continue,
+                subscriptions_max: Some(1_000),
+                ..welcome()
+            })),
+        ),
+        (
             "accepted",
             result(Verdict::Accepted(version(8)), vec![lost]),
         ),
@@ -361,6 +397,19 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
                 caught_up: true,
                 now: now(),
                 loading: 2,
+                subscribed: 0,
+            }),
+        ),
+        (
+            "checkpoint_subscribed",
+            ServerMessage::Checkpoint(Checkpoint {
+                cursor: cursor(),
+                digests: Vec::new(),
+                live: Vec::new(),
+                caught_up: true,
+                now: now(),
+                loading: 0,
+                subscribed: 8,
             }),
         ),
         (
@@ -435,6 +484,7 @@ fn welcome() -> Welcome {
         pushes_max: 64,
         horizon: version(0),
         device_name: None,
+        subscriptions_max: None,
     }
 }
 

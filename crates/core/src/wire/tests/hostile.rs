@@ -210,6 +210,7 @@ fn wi5_versions_stay_below_their_limit() {
             caught_up: true,
             now: crate::Timestamp(0),
             loading: 0,
+            subscribed: 0,
         })
     };
     let largest = checkpoint(Version(Version::LIMIT - 1));

@@ -111,7 +111,26 @@ pub(super) fn client_message() -> impl Strategy<Value = ClientMessage> {
         text().prop_map(|token| ClientMessage::Token(TokenRenewal { token })),
         (timestamp(), timestamp()).prop_map(|(sent, now)| ClientMessage::Ping(Ping { sent, now })),
         vec(load_position(), 0..3).prop_map(|positions| ClientMessage::Load(Load { positions })),
+        (
+            any::<u64>(),
+            vec(subscription(), 0..3),
+            vec(subscription(), 0..3)
+        )
+            .prop_map(|(number, add, drop)| ClientMessage::Subscribe(Subscribe {
+                number,
+                add,
+                drop
+            })),
     ]
+}
+
+fn subscription() -> impl Strategy<Value = Subscription> {
+    let column = option::of(any::<u32>().prop_map(ColumnNumber));
+    (table(), column, option::of(bytes())).prop_map(|(table, column, key)| Subscription {
+        table,
+        column,
+        key,
+    })
 }
 
 fn load_position() -> impl Strategy<Value = LoadPosition> {
@@ -144,8 +163,10 @@ fn hello() -> impl Strategy<Value = Hello> {
         any::<u64>(),
         timestamp(),
     );
-    let wishes = (any::<bool>(), any::<bool>());
-    (who, what, wishes).prop_map(|(who, what, (renamed, register_anew))| {
+    let subscriptions = option::of(vec(subscription(), 0..3));
+    let wishes = (any::<bool>(), any::<bool>(), subscriptions, any::<u64>());
+    (who, what, wishes).prop_map(|(who, what, wishes)| {
+        let (renamed, register_anew, subscriptions, subscribed) = wishes;
         let (protocol, device, lease, next_lease, device_name, platform, server) = who;
         let (schema_hash, cursors, tables, buckets_count, buckets_sum, loading, credit, now) = what;
         Hello {
@@ -166,6 +187,8 @@ fn hello() -> impl Strategy<Value = Hello> {
             now,
             renamed,
             register_anew,
+            subscriptions,
+            subscribed,
         }
     })
 }
@@ -225,10 +248,12 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         any::<u32>(),
         version(),
         option::of(text()),
+        option::of(any::<u32>()),
     );
     (who, how).prop_map(|(who, how)| {
         let (protocol, server, device, lease, user, now) = who;
-        let (schema, resume, next_number, pushes_max, horizon, device_name) = how;
+        let (schema, resume, next_number, pushes_max, horizon, device_name, subscriptions_max) =
+            how;
         Welcome {
             protocol,
             server,
@@ -242,6 +267,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             pushes_max,
             horizon,
             device_name,
+            subscriptions_max,
         }
     })
 }
@@ -439,15 +465,16 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
             }
         });
     let live = (bucket(), table()).prop_map(|(bucket, table)| LiveBucket { bucket, table });
-    let end = (any::<bool>(), timestamp(), any::<u64>());
+    let end = (any::<bool>(), timestamp(), any::<u64>(), any::<u64>());
     (cursor(), vec(digest, 0..3), vec(live, 0..3), end).prop_map(
-        |(cursor, digests, live, (caught_up, now, loading))| Checkpoint {
+        |(cursor, digests, live, (caught_up, now, loading, subscribed))| Checkpoint {
             cursor,
             digests,
             live,
             caught_up,
             now,
             loading,
+            subscribed,
         },
     )
 }

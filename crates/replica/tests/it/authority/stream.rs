@@ -60,6 +60,7 @@ impl Authority {
             ClientMessage::Credit(_)
             | ClientMessage::Token(_)
             | ClientMessage::Ping(_)
+            | ClientMessage::Subscribe(_)
             | ClientMessage::Unknown(_) => {}
         }
     }
@@ -132,6 +133,7 @@ impl Authority {
             pushes_max: 16,
             horizon: self.horizon,
             device_name: None,
+            subscriptions_max: Some(1_000),
         })));
         match resume {
             Resume::Continue => {
@@ -292,6 +294,7 @@ impl Authority {
             caught_up: true,
             now: self.now,
             loading: link.loading.len() as u64,
+            subscribed: 0,
         }));
     }
 
@@ -389,6 +392,7 @@ impl Link {
             | ClientMessage::Token(_)
             | ClientMessage::Ping(_)
             | ClientMessage::Load(_)
+            | ClientMessage::Subscribe(_)
             | ClientMessage::Unknown(_) => None,
         });
         pushes.map(|body| decode_changeset(body).unwrap()).collect()

@@ -198,6 +198,8 @@ async fn open<B: Backend>(
         now: clock::now(),
         renamed: false,
         register_anew: false,
+        subscriptions: None,
+        subscribed: 0,
     };
     let (answer, answered) = oneshot::channel();
     shared

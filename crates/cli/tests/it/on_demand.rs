@@ -1,0 +1,195 @@
+//! Tables that sync on demand: over the real binary and files (docs/spec/demand.md).
+
+use serde_json::json;
+
+use crate::support::{Device, Scratch, Server, exit, open, sql, wait_until};
+
+const CONFIG: &str = r#"
+[tables.projects]
+columns = { id = "text primary key", name = "text not null" }
+read  = "_owner = auth.uid() OR id IN (SELECT project_id FROM members WHERE user_id = auth.uid())"
+write = "_owner = auth.uid() OR id IN (SELECT project_id FROM members WHERE user_id = auth.uid())"
+
+[tables.members]
+columns = { id = "text primary key", project_id = "text not null", user_id = "text not null" }
+read  = "user_id = auth.uid() OR project_id IN readable(projects)"
+write = "project_id IN writable(projects)"
+
+[tables.tasks]
+columns = { id = "text primary key", project_id = "text not null", title = "text not null" }
+read  = "project_id IN readable(projects)"
+write = "project_id IN writable(projects)"
+sync  = "on_demand"
+
+[tables.comments]
+columns = { id = "text primary key", task_id = "text not null", body = "text not null" }
+read  = "task_id IN readable(tasks)"
+write = "task_id IN readable(tasks)"
+"#;
+
+const ROWS: &str = "
+    CREATE TABLE projects (id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL);
+    CREATE TABLE members (id TEXT PRIMARY KEY NOT NULL, project_id TEXT NOT NULL, user_id TEXT NOT NULL);
+    CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, project_id TEXT NOT NULL, title TEXT NOT NULL);
+    CREATE TABLE comments (id TEXT PRIMARY KEY NOT NULL, task_id TEXT NOT NULL, body TEXT NOT NULL);
+    INSERT INTO projects VALUES ('p1', 'garden'), ('p2', 'house');
+    INSERT INTO members VALUES ('m1', 'p1', 'bob'), ('m2', 'p2', 'bob');
+    INSERT INTO tasks VALUES ('k1', 'p1', 'dig'), ('k2', 'p1', 'plant'), ('k3', 'p2', 'paint');
+    INSERT INTO comments VALUES ('c1', 'k1', 'deep'), ('c3', 'k3', 'green');";
+
+const TASKS: &str = "SELECT group_concat(id) FROM (SELECT id FROM tasks ORDER BY id)";
+const COMMENTS: &str = "SELECT group_concat(id) FROM (SELECT id FROM comments ORDER BY id)";
+
+/// Ana's two projects, which she subscribes to, and a new file of Bob's, who is in both.
+fn shared<'a>(scratch: &'a Scratch, server: &Server<'_>) -> (Device<'a>, Device<'a>) {
+    let ana = Device::new(scratch, server, "ana.db", "ana");
+    scratch.database("ana.db", ROWS);
+    ana.run("attach", &["--yes"]).expect(exit::DONE);
+    for project in ["p1", "p2"] {
+        ana.run("subscribe", &["projects", project])
+            .expect(exit::DONE);
+    }
+    ana.sync();
+    (ana, Device::hydrated(scratch, server, "bob.db", "bob"))
+}
+
+#[test]
+fn su1_rows_on_demand_come_when_they_are_asked_for_and_go_when_they_are_not() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let (ana, bob) = shared(&scratch, &server);
+    assert_eq!(ana.rows(TASKS), "k1,k2,k3", "what she subscribes to stays");
+    assert_eq!(bob.rows("SELECT count(*) FROM projects"), "2");
+    assert_eq!(bob.rows("SELECT count(*) FROM tasks"), "0");
+    assert_eq!(bob.rows("SELECT count(*) FROM comments"), "0");
+
+    let told = bob.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    assert_eq!(told.one("subscribed_to")["changed"], true);
+    let synced = bob.sync();
+    assert_eq!(synced.one("subscribed")["key"], json!(["p1"]));
+    assert_eq!(bob.rows(TASKS), "k1,k2");
+    assert_eq!(bob.rows(COMMENTS), "c1", "what inherits comes along");
+    bob.verify();
+
+    // Live changes from then on, into what is subscribed to and nothing else.
+    ana.sql("INSERT INTO tasks VALUES ('k4', 'p1', 'water'), ('k5', 'p2', 'clean')");
+    ana.sync();
+    bob.sync();
+    assert_eq!(bob.rows(TASKS), "k1,k2,k4");
+    let listed = bob.run("subscriptions", &[]).expect(exit::DONE);
+    assert_eq!(listed.one("subscription")["state"], "live");
+
+    bob.run("unsubscribe", &["projects", "p1", "--keep-for", "0s"])
+        .expect(exit::DONE);
+    let synced = bob.sync();
+    assert_eq!(synced.one("released")["rows"], 4);
+    assert_eq!(bob.rows("SELECT count(*) FROM tasks"), "0");
+    assert_eq!(bob.rows("SELECT count(*) FROM comments"), "0");
+    assert_eq!(bob.rows("SELECT count(*) FROM projects"), "2");
+    bob.verify();
+    sql(&bob.file, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let bytes = std::fs::read(&bob.file).expect("a file");
+    assert!(
+        !bytes.windows(5).any(|part| part == b"plant"),
+        "not a byte of them stays"
+    );
+}
+
+#[test]
+fn su2_an_open_connection_follows_what_another_program_subscribes_to() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let (ana, bob) = shared(&scratch, &server);
+    let mut watch = bob.watch();
+    bob.run("subscribe", &["tasks", "--where", "project_id=p2"])
+        .expect(exit::DONE);
+    watch.wait_for_type("subscribed");
+    assert_eq!(bob.rows(TASKS), "k3");
+
+    ana.sql("UPDATE tasks SET title = 'paint it' WHERE id = 'k3'");
+    ana.sync();
+    wait_until("the change is here", || {
+        bob.rows("SELECT title FROM tasks") == "paint it"
+    });
+    bob.run(
+        "unsubscribe",
+        &["tasks", "--where", "project_id=p2", "--keep-for", "0s"],
+    )
+    .expect(exit::DONE);
+    watch.wait_for_type("released");
+    assert_eq!(bob.rows("SELECT count(*) FROM tasks"), "0");
+    assert_eq!(watch.terminate(), exit::DONE);
+    drop(open(&server.database()));
+}
+
+#[test]
+fn su3_su4_subscriptions_last_and_nothing_unsent_is_lost_when_they_end() {
+    let scratch = Scratch::new();
+    let mut server = Server::with_config(&scratch, "data", CONFIG);
+    let (ana, bob) = shared(&scratch, &server);
+    bob.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    bob.sync();
+
+    // Over a restart of the server and a change made meanwhile, without loading again.
+    server.restart();
+    ana.sql("UPDATE tasks SET title = 'dig deep' WHERE id = 'k1'");
+    ana.sync();
+    let synced = bob.sync();
+    assert!(synced.all("loading").is_empty(), "{synced:?}");
+    assert_eq!(
+        bob.rows("SELECT title FROM tasks WHERE id = 'k1'"),
+        "dig deep"
+    );
+
+    // Kept for five minutes, and longer when somebody subscribes again.
+    bob.run("unsubscribe", &["projects", "p1"])
+        .expect(exit::DONE);
+    bob.sync();
+    assert_eq!(bob.rows(TASKS), "k1,k2");
+    let listed = bob.run("subscriptions", &[]).expect(exit::DONE);
+    assert_eq!(listed.one("subscription")["state"], "ending");
+    bob.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    assert!(bob.sync().all("loading").is_empty());
+
+    // Edits that wait are sent before the rows go.
+    bob.sql("UPDATE tasks SET title = 'from Bob' WHERE id = 'k2'; INSERT INTO tasks VALUES ('k6', 'p1', 'new')");
+    bob.run("unsubscribe", &["projects", "p1", "--keep-for", "0s"])
+        .expect(exit::DONE);
+    let synced = bob.sync();
+    assert_eq!(synced.one("done")["parked"], 0);
+    bob.sync();
+    assert_eq!(bob.rows("SELECT count(*) FROM tasks"), "0");
+    assert_eq!(bob.status()["parked"], 0);
+    ana.sync();
+    assert_eq!(
+        ana.rows("SELECT title FROM tasks WHERE id = 'k2'"),
+        "from Bob"
+    );
+    assert_eq!(ana.rows(TASKS), "k1,k2,k3,k6");
+    bob.verify();
+    ana.verify();
+}
+
+#[test]
+fn su5_one_more_subscription_than_allowed_is_refused_with_the_limit() {
+    let scratch = Scratch::new();
+    let config = format!("[limits]\ndevice_subscriptions = 2\n{CONFIG}");
+    let server = Server::with_config(&scratch, "data", &config);
+    let (_ana, bob) = shared(&scratch, &server);
+    for project in ["p1", "p2"] {
+        bob.run("subscribe", &["projects", project])
+            .expect(exit::DONE);
+    }
+    let refused = bob.say("subscribe", &["projects", "p3"]);
+    assert_ne!(refused.code, exit::DONE);
+    refused.says(&["may subscribe to 2 things"]);
+    bob.run("unsubscribe", &["projects", "p2"])
+        .expect(exit::DONE);
+    bob.run("subscribe", &["projects", "p3"]).expect(exit::DONE);
+    bob.sync();
+    assert_eq!(
+        bob.rows(TASKS),
+        "k1,k2",
+        "what only lasts a while gives way"
+    );
+}

@@ -1,0 +1,141 @@
+//! What this device asks for of the tables that sync on demand.
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::Timestamp;
+
+use crate::{db::Doing, error::ReplicaError};
+
+/// One subscription, by the file's names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) table: String,
+    pub(crate) column: Option<String>,
+    /// An encoded row key, or the column's value encoded like one; `None`: the whole table.
+    pub(crate) key: Option<Vec<u8>>,
+    /// What it asks for is here.
+    pub(crate) live: bool,
+    /// Nobody wants it any more: it ends then.
+    pub(crate) ends: Option<Timestamp>,
+}
+
+const READING: &str = "reading the subscriptions";
+const WRITING: &str = "writing the subscriptions";
+
+/// All of them: those that are wanted first, oldest first, then those that end last.
+pub(crate) fn list(conn: &Connection) -> Result<Vec<Stored>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT tbl, col, key, live, ends FROM syncline_subscriptions
+             ORDER BY ends IS NOT NULL, ends DESC, number, tbl, col, key",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([], |row| {
+        let (column, key): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
+        Ok(Stored {
+            table: row.get(0)?,
+            column: Some(column).filter(|column| !column.is_empty()),
+            key: Some(key).filter(|key| !key.is_empty()),
+            live: row.get::<_, i64>(3)? == 1,
+            ends: row
+                .get::<_, Option<i64>>(4)?
+                .map(|at| Timestamp(at.cast_unsigned())),
+        })
+    });
+    found.and_then(Iterator::collect).doing(READING)
+}
+
+/// How many are wanted.
+pub(crate) fn count(conn: &Connection) -> Result<u64, ReplicaError> {
+    conn.prepare_cached("SELECT count(*) FROM syncline_subscriptions WHERE ends IS NULL")
+        .and_then(|mut s| s.query_row([], |row| row.get::<_, i64>(0)))
+        .map(i64::cast_unsigned)
+        .doing(READING)
+}
+
+/// Whether it is there, and if so whether it is wanted.
+pub(crate) fn is_wanted(conn: &Connection, stored: &Stored) -> Result<Option<bool>, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT ends IS NULL FROM syncline_subscriptions WHERE tbl = ?1 AND col = ?2 AND key = ?3",
+    )
+    .and_then(|mut s| s.query_row(place(stored), |row| row.get(0)).optional())
+    .doing(READING)
+}
+
+/// Adds one as the change `number`, or keeps one that was to end.
+pub(crate) fn put(conn: &Connection, stored: &Stored, number: u64) -> Result<(), ReplicaError> {
+    let (table, column, key) = place(stored);
+    conn.prepare_cached(
+        "INSERT INTO syncline_subscriptions(tbl, col, key, number) VALUES(?1, ?2, ?3, ?4)",
+    )
+    .and_then(|mut s| s.execute((table, column, key, number.cast_signed())))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Says when it ends; `None`: it does not.
+pub(crate) fn set_end(
+    conn: &Connection,
+    stored: &Stored,
+    ends: Option<Timestamp>,
+) -> Result<(), ReplicaError> {
+    let (table, column, key) = place(stored);
+    let ends = ends.map(|at| i64::try_from(at.0).unwrap_or(i64::MAX));
+    conn.prepare_cached(
+        "UPDATE syncline_subscriptions SET ends = ?4 WHERE tbl = ?1 AND col = ?2 AND key = ?3",
+    )
+    .and_then(|mut s| s.execute((table, column, key, ends)))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// When the next one ends.
+pub(crate) fn next_end(conn: &Connection) -> Result<Option<Timestamp>, ReplicaError> {
+    conn.prepare_cached("SELECT min(ends) FROM syncline_subscriptions")
+        .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
+        .map(|at| at.map(|at| Timestamp(at.cast_unsigned())))
+        .doing(READING)
+}
+
+/// Forgets those that have ended; how many.
+pub(crate) fn end(conn: &Connection, now: Timestamp) -> Result<usize, ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_subscriptions WHERE ends <= ?1")
+        .and_then(|mut s| s.execute([now.0.cast_signed()]))
+        .doing(WRITING)
+}
+
+/// What was asked for up to the change `number` is here; those of which it was not known.
+pub(crate) fn set_live(conn: &Connection, number: u64) -> Result<Vec<Stored>, ReplicaError> {
+    let is_new = "live = 0 AND number <= ?1";
+    let number = number.cast_signed();
+    let any = conn
+        .prepare_cached(&format!(
+            "SELECT EXISTS(SELECT 1 FROM syncline_subscriptions WHERE {is_new})"
+        ))
+        .and_then(|mut s| s.query_row([number], |row| row.get::<_, bool>(0)))
+        .doing(READING)?;
+    if !any {
+        return Ok(Vec::new());
+    }
+    let before = list(conn)?;
+    conn.prepare_cached(&format!(
+        "UPDATE syncline_subscriptions SET live = 1 WHERE {is_new}"
+    ))
+    .and_then(|mut s| s.execute([number]))
+    .doing(WRITING)?;
+    let after = list(conn)?;
+    let mut new = Vec::new();
+    for (before, after) in before.into_iter().zip(after) {
+        if !before.live && after.live {
+            new.push(after);
+        }
+    }
+    Ok(new)
+}
+
+fn place(stored: &Stored) -> (&str, &str, &[u8]) {
+    (
+        &stored.table,
+        stored.column.as_deref().unwrap_or_default(),
+        stored.key.as_deref().unwrap_or_default(),
+    )
+}

@@ -1,0 +1,217 @@
+//! Tables that sync on demand: what a session sends of them (docs/spec/demand.md).
+
+use syncline_core::{
+    RowKey, TableNumber, Value,
+    wire::{ClientMessage, Subscribe, Subscription, code},
+};
+
+use crate::{
+    bed::{Bed, SUBSCRIPTIONS_MAX},
+    client::Client,
+};
+
+fn project(bed: &mut Bed, id: &str) {
+    bed.write("ada", |draw| {
+        draw.insert("projects", id, &[("name", "Garden".into())])
+    });
+}
+
+fn task(bed: &mut Bed, id: &str, project: &str) {
+    bed.write("ada", |draw| {
+        draw.insert("tasks", id, &[("project_id", project.into())])
+    });
+}
+
+fn member(bed: &mut Bed, id: &str, project: &str) {
+    bed.write("ada", |draw| {
+        let row = [
+            ("project_id", project.into()),
+            ("user_id", "bob".into()),
+            ("role", "editor".into()),
+        ];
+        draw.insert("members", id, &row)
+    });
+}
+
+fn of_project(bed: &Bed, id: &str) -> Subscription {
+    let key = RowKey::encode([&Value::from(id)]).expect("a key");
+    Subscription {
+        table: bed.table("projects"),
+        column: None,
+        key: Some(key.as_bytes().to_vec()),
+    }
+}
+
+/// Two projects with a task each; Bob is in the first.
+fn bed() -> Bed {
+    let mut bed = Bed::on_demand();
+    for (id, of) in [("t1", "p1"), ("t2", "p2")] {
+        project(&mut bed, of);
+        task(&mut bed, id, of);
+    }
+    member(&mut bed, "m1", "p1");
+    bed
+}
+
+fn bob(bed: &mut Bed, subscriptions: Option<Vec<Subscription>>) -> Client {
+    let mut bob = Client::new(bed, "bob");
+    bob.hello.subscriptions = subscriptions;
+    bob.greet(bed);
+    bob
+}
+
+fn ask(bed: &mut Bed, client: &mut Client, number: u64, add: Vec<Subscription>) {
+    let drop = Vec::new();
+    let subscribe = Subscribe { number, add, drop };
+    client.say(bed, &ClientMessage::Subscribe(subscribe));
+}
+
+/// How many rows of a table were heard of, in pages and records.
+fn rows_of(client: &Client, table: TableNumber) -> usize {
+    let pages = client.page_rows();
+    let records = client.records();
+    let records = records.iter().map(|(body, _)| body.table);
+    let tables = pages.iter().map(|body| body.table).chain(records);
+    tables.filter(|found| *found == table).count()
+}
+
+#[test]
+fn su6_what_one_may_not_see_is_answered_like_what_does_not_exist() {
+    let mut bed = bed();
+    let mut heard = Vec::new();
+    for id in ["p2", "no such project"] {
+        let mut bob = bob(&mut bed, Some(Vec::new()));
+        bob.heard.clear();
+        let asked = of_project(&bed, id);
+        ask(&mut bed, &mut bob, 1, vec![asked]);
+        let checkpoint = bob.checkpoints().last().map(|c| (c.subscribed, c.loading));
+        assert_eq!(checkpoint, Some((1, 0)), "it was heard");
+        let lengths: Vec<usize> = bob.heard.iter().map(|(_, length)| *length).collect();
+        heard.push((bob.words(), lengths));
+    }
+    assert_eq!(heard[0], heard[1]);
+}
+
+#[test]
+fn su6_rows_come_with_a_permission_and_go_with_it_although_the_subscription_stays() {
+    let mut bed = bed();
+    let tasks = bed.table("tasks");
+    let asked = of_project(&bed, "p2");
+    let mut bob = bob(&mut bed, Some(vec![asked]));
+    assert_eq!(rows_of(&bob, tasks), 0);
+
+    member(&mut bed, "m2", "p2");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, tasks), 1);
+    let gained: usize = bob.grants().iter().map(|grants| grants.add.len()).sum();
+
+    bob.heard.clear();
+    bed.write("ada", |draw| draw.delete("members", "m2"));
+    bob.listen(&mut bed);
+    let lost: usize = bob.grants().iter().map(|grants| grants.drop.len()).sum();
+    assert!(
+        lost >= 2,
+        "of the project and of its tasks: {lost} of {gained}"
+    );
+    bob.heard.clear();
+    task(&mut bed, "t3", "p2");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, tasks), 0);
+}
+
+#[test]
+fn su2_su8_changes_come_while_subscribed_and_only_of_what_is_granted() {
+    let mut bed = bed();
+    let tasks = bed.table("tasks");
+    let mut bob = bob(&mut bed, Some(Vec::new()));
+    task(&mut bed, "t3", "p1");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, tasks), 0, "nobody asked");
+
+    let (first, second) = (of_project(&bed, "p1"), of_project(&bed, "p2"));
+    ask(&mut bed, &mut bob, 1, vec![first.clone(), second]);
+    assert_eq!(rows_of(&bob, tasks), 2);
+    task(&mut bed, "t4", "p1");
+    task(&mut bed, "t5", "p2");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, tasks), 3, "the other project is not Bob's");
+
+    bob.heard.clear();
+    let subscribe = Subscribe {
+        number: 2,
+        add: Vec::new(),
+        drop: vec![first],
+    };
+    bob.say(&mut bed, &ClientMessage::Subscribe(subscribe));
+    assert_eq!(bob.grants()[0].drop.len(), 1, "the tasks, not the project");
+    task(&mut bed, "t6", "p1");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, tasks), 0);
+}
+
+#[test]
+fn su3_a_reconnect_loads_nothing_again() {
+    let mut bed = bed();
+    let asked = of_project(&bed, "p1");
+    let mut bob = bob(&mut bed, Some(vec![asked]));
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 1);
+    bob.reconnect(&mut bed);
+    assert!(bob.grants().is_empty() && bob.pages().is_empty());
+    task(&mut bed, "t3", "p1");
+    bob.listen(&mut bed);
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 1, "what is new");
+}
+
+#[test]
+fn su5_no_more_subscriptions_than_allowed() {
+    let mut bed = bed();
+    let many: Vec<Subscription> = (0..=SUBSCRIPTIONS_MAX)
+        .map(|n| of_project(&bed, &format!("p{}", SUBSCRIPTIONS_MAX + 1 - n)))
+        .collect();
+    let mut bob = bob(&mut bed, Some(many));
+    let refused = |client: &Client| {
+        let found = client.messages().find_map(|message| match message {
+            syncline_core::wire::ServerMessage::Refusal(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        found.expect("a refusal")
+    };
+    let refusal = refused(&bob);
+    assert_eq!(refusal.code, code::TOO_MANY_SUBSCRIPTIONS);
+    assert!(refusal.message.contains("8"), "{}", refusal.message);
+    assert!(!refusal.fatal && !bob.session.is_closed());
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 0, "the first are taken");
+
+    bob.heard.clear();
+    let last = of_project(&bed, "p1");
+    ask(&mut bed, &mut bob, 1, vec![last]);
+    assert_eq!(refused(&bob).code, code::TOO_MANY_SUBSCRIPTIONS);
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 0);
+}
+
+#[test]
+fn su5_who_asks_and_takes_no_answers_is_told_to_slow_down() {
+    let mut bed = bed();
+    let mut bob = Client::new(&mut bed, "bob");
+    bob.hello.subscriptions = Some(Vec::new());
+    bob.hello.credit = 1;
+    bob.greet(&mut bed);
+    let many: Vec<Subscription> = (0..5_000)
+        .map(|n| of_project(&bed, &n.to_string()))
+        .collect();
+    for number in 1..=5 {
+        assert!(!bob.session.is_closed());
+        ask(&mut bed, &mut bob, number, many.clone());
+    }
+    assert_eq!(bob.refusal().code, code::TOO_FAST);
+    assert!(bob.refusal().retry);
+}
+
+#[test]
+fn su7_a_replica_that_says_nothing_of_subscriptions_is_sent_everything() {
+    let mut bed = bed();
+    let bob = bob(&mut bed, None);
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 1);
+    let most = bob.welcome().subscriptions_max;
+    assert_eq!(most, Some(SUBSCRIPTIONS_MAX), "others are told");
+}
