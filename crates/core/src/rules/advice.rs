@@ -13,9 +13,13 @@ impl Compiled {
     pub(super) fn advise(&mut self, schema: &Schema) {
         let mut advice = Vec::new();
         for source in &self.sources {
-            let (Granted::Row(_), [row, list, ..]) = (source.bucket, &source.hops[..]) else {
+            let (Granted::Row(own), [row, list, ..]) = (source.bucket, &source.hops[..]) else {
                 continue;
             };
+            if self.on_demand.contains(&self.key.head(own)) {
+                // Of rows that are read through a parent: no rule says anything else.
+                continue;
+            }
             if let Some(sentence) = self.many_to_many(schema, row, list)
                 && !advice.contains(&sentence)
             {

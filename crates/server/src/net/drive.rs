@@ -101,7 +101,8 @@ pub(crate) async fn drive<B: Backend>(
     // Once set, nothing more is heard, and it is the end whatever is still to be done.
     let mut deadline: Option<Instant> = None;
     loop {
-        run.act(&mut session).await;
+        // What was committed before the hub knew what the session sees has woken nobody.
+        more |= run.act(&mut session).await;
         let presence = &run.registered.presence;
         presence.update(session.acknowledged(), session.is_in_step());
         if presence.is_deregistered() && !session.is_closed() {
@@ -212,8 +213,9 @@ impl Answer {
 }
 
 impl<B: Backend> Run<B> {
-    /// Does what the session asks for.
-    async fn act(&mut self, session: &mut Session) {
+    /// Does what the session asks for; whether the hub was told what it sees.
+    async fn act(&mut self, session: &mut Session) -> bool {
+        let mut is_watched_anew = false;
         while let Some(action) = session.poll_action() {
             match action {
                 Action::Open(hello) => {
@@ -222,7 +224,8 @@ impl<B: Backend> Run<B> {
                     let presence = Arc::clone(&self.registered.presence);
                     let request = Request::Open(hello, user, Some(presence), answer);
                     if self.shared.request(request).await.is_err() {
-                        return session.go_away(STOPPING, 1_000);
+                        session.go_away(STOPPING, 1_000);
+                        return false;
                     }
                     self.pending.push_back(Pending::Open(answered));
                 }
@@ -231,7 +234,8 @@ impl<B: Backend> Run<B> {
                     let submission = session.submission(*request);
                     let request = Request::Commit(Box::new(submission), answer);
                     if self.shared.request(request).await.is_err() {
-                        return session.go_away(STOPPING, 1_000);
+                        session.go_away(STOPPING, 1_000);
+                        return false;
                     }
                     self.pending.push_back(Pending::Commit(answered));
                 }
@@ -240,11 +244,13 @@ impl<B: Backend> Run<B> {
                     if let Some(sight) = session.sight() {
                         let mut hub = self.shared.hub.lock();
                         hub.watch(self.registered.id, session.device(), sight);
+                        is_watched_anew = true;
                     }
                 }
                 Action::Close => {}
             }
         }
+        is_watched_anew
     }
 
     async fn next_answer(&mut self) -> Answer {
