@@ -1,7 +1,7 @@
 //! Tables that sync on demand: what a session sends of them (docs/spec/demand.md).
 
 use syncline_core::{
-    RowKey, TableNumber, Value,
+    RowKey, TableNumber, Value, Version,
     wire::{ClientMessage, Subscribe, Subscription, code},
 };
 
@@ -22,7 +22,7 @@ fn task(bed: &mut Bed, id: &str, project: &str) {
     });
 }
 
-fn member(bed: &mut Bed, id: &str, project: &str) {
+fn member(bed: &mut Bed, id: &str, project: &str) -> Version {
     bed.write("ada", |draw| {
         let row = [
             ("project_id", project.into()),
@@ -30,7 +30,7 @@ fn member(bed: &mut Bed, id: &str, project: &str) {
             ("role", "editor".into()),
         ];
         draw.insert("members", id, &row)
-    });
+    })
 }
 
 fn of_project(bed: &Bed, id: &str) -> Subscription {
@@ -100,13 +100,13 @@ fn su6_rows_come_with_a_permission_and_go_with_it_although_the_subscription_stay
     let mut bob = bob(&mut bed, Some(vec![asked]));
     assert_eq!(rows_of(&bob, tasks), 0);
 
-    member(&mut bed, "m2", "p2");
+    let joined = member(&mut bed, "m2", "p2");
     bob.listen(&mut bed);
     assert_eq!(rows_of(&bob, tasks), 1);
     let gained: usize = bob.grants().iter().map(|grants| grants.add.len()).sum();
 
     bob.heard.clear();
-    bed.write("ada", |draw| draw.delete("members", "m2"));
+    bed.write("ada", |draw| draw.delete("members", "m2", joined));
     bob.listen(&mut bed);
     let lost: usize = bob.grants().iter().map(|grants| grants.drop.len()).sum();
     assert!(
