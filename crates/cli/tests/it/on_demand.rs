@@ -131,6 +131,7 @@ fn su3_su4_subscriptions_last_and_nothing_unsent_is_lost_when_they_end() {
     bob.sync();
 
     // Over a restart of the server and a change made meanwhile, without loading again.
+    server.kill();
     server.restart();
     ana.sql("UPDATE tasks SET title = 'dig deep' WHERE id = 'k1'");
     ana.sync();
