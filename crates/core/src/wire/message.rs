@@ -12,6 +12,10 @@ pub const PROTOCOL: u32 = 1;
 
 /// From a replica to a server.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time for each connection, never kept in numbers"
+)]
 pub enum ClientMessage {
     Hello(Hello),
     Push(Push),
