@@ -143,6 +143,7 @@ impl House {
             info,
             plan,
             recent: Arc::new(Recent::new(head.version, head.tag)),
+            subscriptions_max: 1_000,
         });
         let identity = Arc::new(Identity {
             user: Some(UserId("ana".into())),
@@ -175,8 +176,6 @@ impl House {
             renamed: false,
             platform: "hot".into(),
             register_anew: false,
-            subscriptions: None,
-            subscribed: 0,
         })?;
         let items: Vec<Item> = (0..rows).map(|n| Item::new(0, n)).collect();
         let mut spent = 0;

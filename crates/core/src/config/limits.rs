@@ -74,7 +74,11 @@ impl LimitsConfig {
     pub const KEYS: [Limit; 9] = [
         limit!(user_connections, "connections", 1..=u32::MAX),
         // What one message of a device can ask for.
-        limit!(device_subscriptions, "subscriptions", 0..=most(SUBSCRIPTIONS_MAX)),
+        limit!(
+            device_subscriptions,
+            "subscriptions",
+            0..=most(SUBSCRIPTIONS_MAX)
+        ),
         // What any client needs to say hello and to take pages.
         limit!(messages_per_second, "messages", 10..=u32::MAX),
         // Ten seconds' worth has to be more than the longest frame.

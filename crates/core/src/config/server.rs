@@ -16,9 +16,6 @@ use super::{
 /// The longest retention that can be asked for: ten years.
 const RETENTION_DAYS_MAX: u32 = 3650;
 
-/// What one message of a device can ask for.
-const SUBSCRIPTIONS_MAX: u32 = 10_000;
-
 const SYNONYMS: &[(&str, &str)] = &[
     ("port", "listen"),
     ("host", "listen"),
