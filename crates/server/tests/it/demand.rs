@@ -2,7 +2,7 @@
 
 use syncline_core::{
     RowKey, TableNumber, Value, Version,
-    wire::{ClientMessage, Subscribe, Subscription, code},
+    wire::{ClientMessage, ServerMessage, Subscribe, Subscription, code},
 };
 
 use crate::{
@@ -18,7 +18,8 @@ fn project(bed: &mut Bed, id: &str) {
 
 fn task(bed: &mut Bed, id: &str, project: &str) {
     bed.write("ada", |draw| {
-        draw.insert("tasks", id, &[("project_id", project.into())])
+        let row = [("project_id", project.into()), ("title", "dig".into())];
+        draw.insert("tasks", id, &row)
     });
 }
 
@@ -171,7 +172,7 @@ fn su5_no_more_subscriptions_than_allowed() {
     let mut bob = bob(&mut bed, Some(many));
     let refused = |client: &Client| {
         let found = client.messages().find_map(|message| match message {
-            syncline_core::wire::ServerMessage::Refusal(refusal) => Some(refusal.clone()),
+            ServerMessage::Refusal(refusal) => Some(refusal.clone()),
             _ => None,
         });
         found.expect("a refusal")
@@ -199,7 +200,7 @@ fn su5_who_asks_and_takes_no_answers_is_told_to_slow_down() {
     let many: Vec<Subscription> = (0..5_000)
         .map(|n| of_project(&bed, &n.to_string()))
         .collect();
-    for number in 1..=5 {
+    for number in 1..=4 {
         assert!(!bob.session.is_closed());
         ask(&mut bed, &mut bob, number, many.clone());
     }
