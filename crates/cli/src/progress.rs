@@ -7,7 +7,10 @@ use serde_json::json;
 use syncline::engine::Notice;
 use syncline_replica::{Event, Status, Wiped};
 
-use crate::output::{Output, counted, grouped};
+use crate::{
+    commands::subscribe,
+    output::{Output, counted, grouped},
+};
 
 const SPINNER: &str = "{spinner} {msg}";
 const BAR: &str = "{spinner} {msg} {bar:30} {percent:>3} % {eta}";
@@ -250,9 +253,8 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             )),
         ),
         Event::Subscribed(topic) => {
-            let mut line = crate::commands::subscribe::topic_json(topic);
-            line["type"] = json!("subscribed");
-            let what = crate::commands::subscribe::topic_text(topic);
+            let line = subscribe::with_topic(json!({ "type": "subscribed" }), topic);
+            let what = subscribe::topic_text(topic);
             (line, Some(format!("{what}: everything is here")))
         }
         Event::SubscriptionsRefused { code, message } => (

@@ -26,7 +26,8 @@ pub(crate) fn subscribe(args: &TopicArgs, output: &Output) -> anyhow::Result<Exi
         true => format!("{what}: subscribed; what you may see of it comes with the next sync"),
         false => format!("{what}: was subscribed to already"),
     };
-    tell(output, &sentence, &topic, "subscribed_to", is_new);
+    let line = json!({ "type": "subscribed_to", "changed": is_new });
+    output.result(&sentence, &with_topic(line, &topic));
     Ok(Exit::Done)
 }
 
@@ -46,7 +47,8 @@ pub(crate) fn unsubscribe(args: &Unsubscribe, output: &Output) -> anyhow::Result
         ),
         false => format!("{what}: was not subscribed to"),
     };
-    tell(output, &sentence, &topic, "unsubscribed", was_there);
+    let line = json!({ "type": "unsubscribed", "changed": was_there });
+    output.result(&sentence, &with_topic(line, &topic));
     Ok(Exit::Done)
 }
 
@@ -63,22 +65,14 @@ pub(crate) fn list(file: &std::path::Path, output: &Output) -> anyhow::Result<Ex
         };
         let until = ends.map(|ends| format!(", {}", moment::shown(ends)));
         let what = topic_text(&subscription.topic);
-        let mut line = topic_json(&subscription.topic);
-        line["type"] = json!("subscription");
-        line["state"] = json!(state);
-        line["ends_at_ms"] = json!(ends.map(|ends| ends.0 / 1_000));
+        let ends_at = ends.map(|ends| ends.0 / 1_000);
+        let line = json!({ "type": "subscription", "state": state, "ends_at_ms": ends_at });
+        let line = with_topic(line, &subscription.topic);
         let sentence = format!("{what}: {state}{}", until.unwrap_or_default());
         output.result(&sentence, &line);
     }
     output.line(&counted(subscriptions.len() as u64, "subscription"));
     Ok(Exit::Done)
-}
-
-fn tell(output: &Output, sentence: &str, topic: &Topic, kind: &str, changed: bool) {
-    let mut line = topic_json(topic);
-    line["type"] = json!(kind);
-    line["changed"] = json!(changed);
-    output.result(sentence, &line);
 }
 
 fn topic(replica: &Replica, args: &TopicArgs) -> anyhow::Result<Topic> {
@@ -102,13 +96,17 @@ fn topic(replica: &Replica, args: &TopicArgs) -> anyhow::Result<Topic> {
     Ok(Topic { table, what })
 }
 
-pub(crate) fn topic_json(topic: &Topic) -> serde_json::Value {
+/// The line, and what it is about.
+pub(crate) fn with_topic(mut line: serde_json::Value, topic: &Topic) -> serde_json::Value {
     let (column, key) = match &topic.what {
         Wanted::Table => (None, None),
         Wanted::Row(values) => (None, Some(values.iter().map(text).collect::<Vec<_>>())),
         Wanted::Value { column, value } => (Some(column), Some(vec![text(value)])),
     };
-    json!({ "table": topic.table, "column": column, "key": key })
+    line["table"] = json!(topic.table);
+    line["column"] = json!(column);
+    line["key"] = json!(key);
+    line
 }
 
 pub(crate) fn topic_text(topic: &Topic) -> String {

@@ -194,6 +194,19 @@ fn en4_the_later_edit_wins_and_deletes_delete() {
 }
 
 #[test]
+fn en1_nothing_is_subscribed_to_by_an_encrypted_value() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    key(&scratch, "ana.key");
+    let ana = seeded(&scratch, &server, "ana.db", "ana.key");
+    let refused = ana.say("subscribe", &["people", "--where", "notes=SECRET-NOTES"]);
+    assert_ne!(refused.code, exit::DONE);
+    refused.says(&["notes is encrypted"]);
+    ana.run("subscribe", &["people", "--where", "name=Bo"])
+        .expect(exit::DONE);
+}
+
+#[test]
 fn en5_without_the_key_nothing_is_applied_or_sent() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", CONFIG);

@@ -96,6 +96,22 @@ fn su1_rows_on_demand_come_when_they_are_asked_for_and_go_when_they_are_not() {
 }
 
 #[test]
+fn su1_rows_from_before_leave_the_file_once_the_server_has_them() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    scratch.database("ana.db", ROWS);
+    ana.run("attach", &["--yes"]).expect(exit::DONE);
+    ana.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    ana.sync();
+    ana.sync();
+    assert_eq!(ana.rows(TASKS), "k1,k2");
+    ana.run("subscribe", &["projects", "p2"]).expect(exit::DONE);
+    ana.sync();
+    assert_eq!(ana.rows(TASKS), "k1,k2,k3", "the server has them");
+}
+
+#[test]
 fn su2_an_open_connection_follows_what_another_program_subscribes_to() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", CONFIG);

@@ -15,7 +15,7 @@ use crate::{
         settings::{self, Key},
     },
     session::{ENCRYPTION_ENDED, ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG},
-    tables::Tables,
+    tables::{SyncedTable, Tables},
     work::Work,
 };
 
@@ -125,19 +125,27 @@ fn ids(keys: &Keyring) -> String {
     ids.join(", ")
 }
 
+/// Columns that a server called encrypted at any time, each as [`place`] has it.
+pub(super) fn told_encrypted(conn: &Connection) -> Result<BTreeSet<String>, ReplicaError> {
+    let known: Option<String> = settings::get(conn, Key::Encrypted)?;
+    let lines = known.iter().flat_map(|known| known.lines());
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// A column by the file's numbers.
+pub(super) fn place(table: &SyncedTable, position: usize) -> String {
+    let column = &table.table.columns[position];
+    format!("{} {}", table.number().0, column.number.0)
+}
+
 /// Remembers which columns are encrypted, by the file's numbers; the name of one that was and is
 /// not any more.
 fn remember(conn: &Connection, tables: &Tables) -> Result<Option<String>, ReplicaError> {
-    let known: Option<String> = settings::get(conn, Key::Encrypted)?;
-    let known: BTreeSet<String> = known
-        .iter()
-        .flat_map(|k| k.lines())
-        .map(str::to_owned)
-        .collect();
+    let known = told_encrypted(conn)?;
     let mut now = known.clone();
     for table in tables.iter().filter(|table| table.remote.is_some()) {
         for (position, column) in table.table.columns.iter().enumerate() {
-            let line = format!("{} {}", table.number().0, column.number.0);
+            let line = place(table, position);
             if table.is_encrypted(position) {
                 now.insert(line);
             } else if known.contains(&line) && table.server_number(position).is_some() {

@@ -1,11 +1,13 @@
 //! Asking for rows of tables that sync on demand (docs/spec/demand.md).
 
+use std::collections::BTreeSet;
+
 use syncline_core::{
     ColumnNumber, RowKey, Timestamp, Value,
     wire::{ClientMessage, SUBSCRIPTIONS_MAX, Subscribe, Subscription as Asked},
 };
 
-use super::{Replica, inspect::row_key};
+use super::{Replica, inspect::row_key, keys};
 use crate::{
     db,
     error::ReplicaError,
@@ -148,7 +150,8 @@ impl Replica {
             Wanted::Table => (None, None),
             Wanted::Row(values) => (None, Some(row_key(table, values)?)),
             Wanted::Value { column, value } => {
-                let (column, value) = value_of(table, column, value)?;
+                let sealed = keys::told_encrypted(&self.conn)?;
+                let (column, value) = value_of(table, column, value, &sealed)?;
                 let key = RowKey::encode([&value]).map_err(|error| ReplicaError::BadKey {
                     table: table.name().to_owned(),
                     reason: error.to_string(),
@@ -186,9 +189,10 @@ impl Replica {
         let max = max.and_then(|max| usize::try_from(max).ok());
         let max = max.unwrap_or(SUBSCRIPTIONS_MAX);
         let stored = subscriptions::list(conn)?;
+        let sealed = keys::told_encrypted(conn)?;
         let mut asked: Vec<Asked> = stored
             .iter()
-            .filter_map(|stored| on_the_wire(&self.tables, stored))
+            .filter_map(|stored| on_the_wire(&self.tables, stored, &sealed))
             .collect();
         if asked.len() > max {
             // What is only kept for a while gives way to what is wanted.
@@ -255,21 +259,33 @@ fn value_of(
     table: &SyncedTable,
     column: &str,
     value: &Value,
+    sealed: &BTreeSet<String>,
 ) -> Result<(String, Value), ReplicaError> {
     if column.eq_ignore_ascii_case(OWNER) {
         return Ok((OWNER.to_owned(), value.clone()));
     }
     let mut columns = table.table.columns.iter();
-    let found = columns.find(|known| known.name.eq_ignore_ascii_case(column));
-    let found = found.ok_or_else(|| ReplicaError::UnknownColumn {
+    let position = columns.position(|known| known.name.eq_ignore_ascii_case(column));
+    let position = position.ok_or_else(|| ReplicaError::UnknownColumn {
         table: table.name().to_owned(),
         column: column.to_owned(),
     })?;
+    let found = &table.table.columns[position];
+    if sealed.contains(&keys::place(table, position)) {
+        return Err(ReplicaError::BadKey {
+            table: table.name().to_owned(),
+            reason: format!(
+                "{} is encrypted, and a server would have to read it",
+                found.name
+            ),
+        });
+    }
     Ok((found.name.clone(), value.clone().canonical(found.ty)))
 }
 
-/// With the server's numbers; `None` while it does not have the table or column.
-fn on_the_wire(tables: &Tables, stored: &Stored) -> Option<Asked> {
+/// With the server's numbers; `None` while it does not have the table or column, and where it must
+/// not know the value.
+fn on_the_wire(tables: &Tables, stored: &Stored, sealed: &BTreeSet<String>) -> Option<Asked> {
     let table = tables.named(&stored.table)?;
     let number = table.remote.as_ref()?.table.number;
     let column = match stored.column.as_deref() {
@@ -278,6 +294,9 @@ fn on_the_wire(tables: &Tables, stored: &Stored) -> Option<Asked> {
         Some(name) => {
             let mut columns = table.table.columns.iter();
             let position = columns.position(|known| known.name.eq_ignore_ascii_case(name))?;
+            if sealed.contains(&keys::place(table, position)) {
+                return None;
+            }
             Some(table.server_number(position)?)
         }
     };
