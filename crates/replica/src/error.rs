@@ -72,7 +72,9 @@ pub enum ReplicaError {
     #[error("the row of {table} cannot be restored: {reason}")]
     BadRestore { table: String, reason: String },
     /// Values of encrypted columns were to be compared with the server's, without the key.
-    #[error("{table} has encrypted columns, and no key was given; give it the encryption key")]
+    #[error(
+        "{table} has encrypted columns, and no key was given: give it the key (`--encryption-key-file`, or `encryption_key` of the library)"
+    )]
     NoKey { table: String },
     #[error("table {table} has no column {column}")]
     UnknownColumn { table: String, column: String },
