@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection as Sqlite;
-use syncline_core::{RowKey, Schema, Table};
+use syncline_core::{RowKey, Schema, Table, schema::SyncMode};
 use syncline_replica::{
     AttachOptions, Keyring, Replica, ReplicaError, Seeding, Status, TableChoice,
     introspect::{self, IntrospectError, Introspection, introspect},
@@ -45,6 +45,8 @@ pub struct TablePlan {
     pub name: String,
     /// `None` without a server to compare with.
     pub comparison: Option<Comparison>,
+    /// The server sends its rows only when they are subscribed to.
+    pub on_demand: bool,
 }
 
 impl AttachPlan {
@@ -116,6 +118,7 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
             .map(|table| TablePlan {
                 name: table.name.clone(),
                 comparison: None,
+                on_demand: false,
             })
             .collect();
         return Ok(plan);
@@ -173,6 +176,7 @@ async fn compare_all(
         plan.tables.push(TablePlan {
             name: table.name.clone(),
             comparison: Some(comparison),
+            on_demand: there.sync == SyncMode::OnDemand,
         });
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! `syncline attach` and `detach`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::Path,
+};
 
 use serde_json::json;
 use syncline::engine::{self, AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
@@ -22,6 +25,7 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
     let runtime = runtime()?;
     let plan = runtime.block_on(plan_attach(&args.file, &request))?;
     show(&plan, output);
+    warn_of_leaving(&plan, &args.file, output);
     if plan.different() == 0 && !args.yes && !confirm(&plan, request.connection.is_some())? {
         output.line("nothing was changed");
         return Ok(Exit::Done);
@@ -91,6 +95,23 @@ fn show(plan: &AttachPlan, output: &Output) {
             why.trim_start_matches(&format!("{name}: "))
                 .trim_start_matches(&format!("table {name} cannot sync: "))
         ));
+    }
+}
+
+/// Rows of tables on demand do not stay in a file that asks for none of them (spec SU1).
+fn warn_of_leaving(plan: &AttachPlan, file: &Path, output: &Output) {
+    let (plans, file) = (plan.tables.iter(), file.display());
+    for table in plans.filter(|table| table.on_demand) {
+        let found = table.comparison.as_ref();
+        let rows = found.map_or(0, |found| found.equal + found.only_here + found.different);
+        if rows > 0 {
+            let (name, rows) = (&table.name, counted(rows, "row"));
+            output.note(&format!(
+                "{name} is sent on demand: of its {rows} here, those that this file does not \
+                 subscribe to leave it once the server has them; `syncline subscribe {file}` to \
+                 what is to stay before the first sync"
+            ));
+        }
     }
 }
 

@@ -101,7 +101,9 @@ fn su1_rows_from_before_leave_the_file_once_the_server_has_them() {
     let server = Server::with_config(&scratch, "data", CONFIG);
     let ana = Device::new(&scratch, &server, "ana.db", "ana");
     scratch.database("ana.db", ROWS);
-    ana.run("attach", &["--yes"]).expect(exit::DONE);
+    ana.say("attach", &["--yes"])
+        .expect(exit::DONE)
+        .says(&["tasks is sent on demand: of its 3 rows here", "subscribe "]);
     ana.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
     ana.sync();
     ana.sync();
