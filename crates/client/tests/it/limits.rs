@@ -8,27 +8,17 @@ use std::{
 
 use syncline::{Config, Event, SyncManager, Tables};
 
-use crate::support::{Bed, NOTES, open, rows, wait_for};
+use crate::support::{Bed, NOTES, NOTES_CONFIG, open, rows, wait_for};
 
 /// With 60 messages a second 640 may come at once, and the server says something from 320 on.
-const SLOW: &str = r#"
-[limits]
-messages_per_second = 60
-user_requests_per_second = 1
-[tables.notes]
-columns = { id = "text primary key", title = "text not null", status = "text" }
-read = "_owner = auth.uid()"
-write = "_owner = auth.uid()"
-"#;
+const SLOW: &str = "messages_per_second = 60\nuser_requests_per_second = 1";
 
-const SMALL: &str = r#"
-[limits]
-changeset_rows = 3
-[tables.notes]
-columns = { id = "text primary key", title = "text not null", status = "text" }
-read = "_owner = auth.uid()"
-write = "_owner = auth.uid()"
-"#;
+const SMALL: &str = "changeset_rows = 3";
+
+/// A server of notes with these limits.
+fn bed_with(limits: &str) -> Bed {
+    Bed::with(&format!("[limits]\n{limits}\n{NOTES_CONFIG}"))
+}
 
 /// Commits each of these as a transaction of its own.
 fn transactions(path: &std::path::Path, all: impl IntoIterator<Item = String>) {
@@ -42,7 +32,7 @@ fn transactions(path: &std::path::Path, all: impl IntoIterator<Item = String>) {
 
 #[tokio::test]
 async fn li4_a_device_that_sends_more_than_it_may_slows_down_and_everything_arrives_once() {
-    let bed = Bed::with(SLOW);
+    let bed = bed_with(SLOW);
     let path = bed.file("notes.db", NOTES);
     let sync = bed.open("notes.db", "ana").await;
     sync.sync(Tables::All, |_| {}).await.unwrap();
@@ -68,7 +58,7 @@ async fn li4_a_device_that_sends_more_than_it_may_slows_down_and_everything_arri
 
 #[tokio::test]
 async fn li3_requests_of_the_library_wait_as_the_server_says() {
-    let bed = Bed::with(SLOW);
+    let bed = bed_with(SLOW);
     bed.file("notes.db", NOTES);
     let sync = bed.open("notes.db", "ana").await;
     sync.sync(Tables::All, |_| {}).await.unwrap();
@@ -107,7 +97,7 @@ async fn se22_no_connection_is_made_before_who_answers_allows_it() {
         // Nobody is kept away for longer than an hour.
         (&*dated, "away", 3_600_000, 3_600_250),
     ] {
-        let bed = Bed::with(SLOW);
+        let bed = bed_with(SLOW);
         let path = bed.file("notes.db", NOTES);
         let first = bed.open("notes.db", "ana").await;
         first.sync(Tables::All, |_| {}).await.unwrap();
@@ -131,7 +121,7 @@ async fn se22_no_connection_is_made_before_who_answers_allows_it() {
 
 #[tokio::test]
 async fn li5_what_is_too_large_is_parked_with_a_sentence_and_the_rest_goes_on() {
-    let bed = Bed::with(SMALL);
+    let bed = bed_with(SMALL);
     let path = bed.file("notes.db", NOTES);
     let sync = bed.open("notes.db", "ana").await;
     sync.sync(Tables::All, |_| {}).await.unwrap();

@@ -55,7 +55,7 @@ pub(crate) struct Bed {
     folder: TempDir,
     url: String,
     auth: Arc<Auth>,
-    config: &'static str,
+    config: String,
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -66,13 +66,13 @@ impl Bed {
     }
 
     /// With this `syncline.toml`; an empty one is `--dev`.
-    pub(crate) fn with(config: &'static str) -> Self {
+    pub(crate) fn with(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut bed = Self {
             folder,
             url: String::new(),
             auth: Arc::new(Auth::new(&SECRET).unwrap()),
-            config,
+            config: config.to_owned(),
             serving: None,
         };
         bed.start("127.0.0.1:0");
@@ -87,7 +87,7 @@ impl Bed {
 
     fn start(&mut self, address: &str) {
         let dev = self.config.is_empty();
-        let config = syncline_core::config::Config::parse("syncline.toml", self.config).unwrap();
+        let config = syncline_core::config::Config::parse("syncline.toml", &self.config).unwrap();
         let options = Options {
             listen: address.parse().unwrap(),
             config,

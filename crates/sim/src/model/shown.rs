@@ -108,7 +108,8 @@ impl Model {
         self.check_file(device, version, &[device.who], false)
     }
 
-    /// As [`Model::check_device`]; `may_lack`: rows may be gone whose grants were lost since.
+    /// As [`Model::check_device`], where the rows may be what any one of `whos` may see; `may_lack`:
+    /// rows may be gone whose grants were lost since.
     pub(crate) fn check_file(
         &mut self,
         device: &Device,

@@ -149,7 +149,8 @@ impl World {
         ));
         done?;
         self.model.counts.add("migrations");
-        // The same column gone and there again between two looks is another column for nobody.
+        // The engine looks at once: a column that was dropped and added again between two looks is
+        // the same to it, and what was in it would be missed.
         self.seal(i).map(drop)
     }
 
