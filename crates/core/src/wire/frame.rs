@@ -192,19 +192,44 @@ fn deflated(payload: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(payload.len());
     out.push(DEFLATED);
     // The buffer is as long as the plain frame: a payload that does not fit is not smaller.
-    let status = DEFLATE.with_borrow_mut(|deflate| {
+    let is_smaller = DEFLATE.with_borrow_mut(|deflate| {
         deflate.reset();
-        deflate.compress_vec(payload, &mut out, FlushCompress::Finish)
+        let status = deflate.compress_vec(payload, &mut out, FlushCompress::Finish);
+        let is_smaller = matches!(status, Ok(Status::StreamEnd));
+        if !is_smaller {
+            end_stream(deflate, payload);
+        }
+        is_smaller
     });
-    matches!(status, Ok(Status::StreamEnd)).then_some(out)
+    is_smaller.then_some(out)
+}
+
+/// Compresses the rest of `payload` for nobody: a deflater that is reset with a part of its output
+/// still in its buffer panics at a later payload (zlib-rs 0.6.8 forgets where that part began).
+fn end_stream(deflate: &mut Compress, payload: &[u8]) {
+    let mut unread = [0; 4096];
+    loop {
+        let before = (deflate.total_in(), deflate.total_out());
+        let rest = usize::try_from(before.0).map_or(&[][..], |taken| &payload[taken..]);
+        let status = deflate.compress(rest, &mut unread, FlushCompress::Finish);
+        match status {
+            Ok(Status::StreamEnd) => return,
+            Ok(Status::Ok | Status::BufError)
+                if before != (deflate.total_in(), deflate.total_out()) => {}
+            Ok(Status::Ok | Status::BufError) | Err(_) => return *deflate = deflater(),
+        }
+    }
+}
+
+/// Rows are repetitive: the fastest level gets most of what the slow ones get.
+fn deflater() -> Compress {
+    Compress::new(Compression::fast(), false)
 }
 
 thread_local! {
     /// Kept, for it holds a quarter of a megabyte: one for each frame leaves holes in the heap of a
     /// server into which the little that each session keeps falls, so that the next takes more.
-    static DEFLATE: RefCell<Compress> =
-        // Rows are repetitive: the fastest level gets most of what the slow ones get.
-        RefCell::new(Compress::new(Compression::fast(), false));
+    static DEFLATE: RefCell<Compress> = RefCell::new(deflater());
     static INFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
 }
 

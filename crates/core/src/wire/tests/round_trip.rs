@@ -61,3 +61,33 @@ fn wi4_repetitive_payloads_are_compressed_and_random_ones_are_not() {
     assert!(plain.len() < 100_100, "{} bytes", plain.len());
     assert_eq!(push(vec![7; 900])[0], 0, "short payloads stay plain");
 }
+
+/// What could not be made smaller leaves nothing behind that a later payload stumbles over.
+#[test]
+fn wi4_random_payloads_of_all_sizes_are_sent_after_one_another() {
+    let mut state = 1_u64;
+    let mut random = |len: usize| -> Vec<u8> {
+        let next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()[0]
+        };
+        std::iter::repeat_with(next).take(len).collect()
+    };
+    for len in [1_100, 20_000, 300_000, 1_048_576, 1_048_576, 70_000] {
+        // Half of it compresses, so that a stream ends in the middle of another's buffer, too.
+        let mut half = random(len / 2);
+        half.resize(len, 7);
+        for bytes in [random(len), half] {
+            let message = ServerMessage::Changes(Changes {
+                buckets: Vec::new(),
+                records: vec![Record {
+                    body: bytes,
+                    buckets: Vec::new(),
+                }],
+            });
+            assert_eq!(decode_server(&encode_server(&message)), Ok(message));
+        }
+    }
+}
