@@ -261,6 +261,10 @@ pub(crate) fn describe(event: &Event) -> (serde_json::Value, Option<String>) {
             json!({ "type": "subscriptions_refused", "code": code, "message": message }),
             Some(message.clone()),
         ),
+        Event::LoadingRefused { code, message } => (
+            json!({ "type": "loading_refused", "code": code, "message": message }),
+            Some(message.clone()),
+        ),
         Event::RowUnstorable { table, key, reason } => (
             json!({ "type": "row_unstorable", "table": table, "key": key.to_string(), "reason": reason }),
             Some(format!(

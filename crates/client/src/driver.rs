@@ -89,6 +89,8 @@ pub struct Driver {
     file: FileWatch,
     progress_told: std::time::Instant,
     data_version: i64,
+    /// Code and sentence of the server, which does not send all that the user may see.
+    withheld: Option<(String, String)>,
 }
 
 /// How one attempt to have a connection ended.
@@ -168,6 +170,7 @@ impl Driver {
             file,
             progress_told: std::time::Instant::now(),
             data_version: 0,
+            withheld: None,
         })
     }
 
@@ -580,11 +583,7 @@ impl Driver {
             match goal {
                 Goal::Forever => false,
                 Goal::Sent => sent,
-                Goal::InStep => {
-                    sent && activity.accepted == 0
-                        && activity.caught_up
-                        && activity.loading.is_none()
-                }
+                Goal::InStep => sent && activity.accepted == 0 && activity.caught_up,
             }
         };
         if goal == Goal::Forever || !is(&self.check(self.replica().activity())?) {
@@ -593,7 +592,23 @@ impl Driver {
         // What was written since the file was last looked at belongs to it too.
         let woken = self.replica().wake(now());
         self.check(woken)?;
-        Ok(is(&self.check(self.replica().activity())?))
+        let activity = self.check(self.replica().activity())?;
+        if !is(&activity) {
+            return Ok(false);
+        }
+        if goal != Goal::InStep || activity.loading.is_none() {
+            return Ok(true);
+        }
+        // What is still loading comes, unless the server has said that it does not.
+        match self.withheld.clone() {
+            None => Ok(false),
+            Some((code, message)) => Err(ClientError::Refused {
+                code,
+                message,
+                retry: false,
+                retry_after: None,
+            }),
+        }
     }
 
     fn tell_progress(
@@ -620,7 +635,11 @@ impl Driver {
             self.progress.set(self.summary);
             if matches!(event, Event::Connected { .. }) {
                 self.is_token_renewed = false;
+                self.withheld = None;
                 self.remember_url()?;
+            }
+            if let Event::LoadingRefused { code, message } = &event {
+                self.withheld = Some((code.clone(), message.clone()));
             }
             let status = match &mut status {
                 Some(status) => status,
@@ -661,6 +680,7 @@ impl Driver {
             | Event::Released { .. }
             | Event::Subscribed(_)
             | Event::SubscriptionsRefused { .. }
+            | Event::LoadingRefused { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
             | Event::RowUnfit { .. }

@@ -85,6 +85,14 @@ pub enum Event {
         /// A sentence with the limit.
         message: String,
     },
+    /// The server does not send rows that this user may see: they are too many for a device. What
+    /// is here stays, and goes on.
+    LoadingRefused {
+        /// A stable name: `too_many_rows`.
+        code: String,
+        /// A sentence with the limit.
+        message: String,
+    },
     /// Tables that do not sync: name and reason.
     TablesLeftOut(Vec<(String, String)>),
     /// A row that cannot be sent as it is, or that this database cannot hold or show.
@@ -140,6 +148,7 @@ impl Event {
             Self::Subscribed(_) => "subscribed",
             Self::Released { .. } => "released",
             Self::SubscriptionsRefused { .. } => "subscriptions_refused",
+            Self::LoadingRefused { .. } => "loading_refused",
             Self::TablesLeftOut(_) => "tables_left_out",
             Self::RowUnfit { .. } => "row_unfit",
             Self::Rescanned { .. } => "rescanned",
@@ -207,6 +216,10 @@ impl Event {
             E::Subscribed(topic) => Self::Subscribed(topic.clone()),
             E::Released { rows, .. } => Self::Released { rows: *rows },
             E::SubscriptionsRefused { code, message } => Self::SubscriptionsRefused {
+                code: code.clone(),
+                message: message.clone(),
+            },
+            E::LoadingRefused { code, message } => Self::LoadingRefused {
                 code: code.clone(),
                 message: message.clone(),
             },

@@ -68,6 +68,11 @@ pub enum Event {
         code: String,
         message: String,
     },
+    /// The server does not load what the user may see: more rows than a device may hold.
+    LoadingRefused {
+        code: String,
+        message: String,
+    },
     /// The server has a row that this database cannot hold: it is kept aside and tried again.
     RowUnstorable {
         table: String,

@@ -46,6 +46,12 @@ pub(crate) struct Stream {
     /// Rows to come of what is loading; `None` before they were counted.
     remaining: Option<u64>,
     loading: BTreeMap<Part, Option<RowKey>>,
+    /// What is not loaded although it is granted, and where loading would begin: the device would
+    /// hold too many rows.
+    withheld: BTreeMap<Part, Option<RowKey>>,
+    /// How many rows the device may load until all that it holds is counted again; `None` before
+    /// it was counted.
+    room: Option<u64>,
     /// Read to the end at this version, live at the next checkpoint from there.
     ended: BTreeMap<Part, (Version, Digest)>,
     /// Digests of live parts that changed since the last checkpoint.
@@ -85,6 +91,8 @@ impl Stream {
             queue: VecDeque::new(),
             remaining: None,
             loading: BTreeMap::new(),
+            withheld: BTreeMap::new(),
+            room: None,
             ended: BTreeMap::new(),
             digests: BTreeMap::new(),
             unfinished: None,
@@ -112,6 +120,7 @@ impl Stream {
         if !self.wants(part.1) || !self.sight.sees(&part.0) {
             return;
         }
+        self.withheld.remove(&part);
         self.ended.remove(&part);
         self.digests.remove(&part);
         self.remaining = None;
@@ -151,6 +160,43 @@ impl Stream {
     /// Remembers how many rows are to come.
     pub(crate) fn count(&mut self, rows: u64) {
         self.remaining = Some(rows);
+    }
+
+    /// Takes `rows` to come out of the room that is known of; whether there was so much.
+    pub(crate) fn take_room(&mut self, rows: u64) -> bool {
+        self.room = self.room.and_then(|room| room.checked_sub(rows));
+        self.room.is_some()
+    }
+
+    /// Remembers how much room there is after what is loading now.
+    pub(crate) fn has_room(&mut self, rows: u64) {
+        self.room = Some(rows);
+    }
+
+    /// Everything that the device holds or is about to load, from the beginning.
+    pub(crate) fn held<'r>(
+        &self,
+        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
+    ) -> Vec<PageWant> {
+        let buckets = self.sight.buckets();
+        let parts = buckets.flat_map(|bucket| {
+            let tables = tables_of(bucket).iter();
+            tables.map(move |table| (bucket, *table))
+        });
+        let held = parts.filter(|part| self.wants(part.1) && !self.withheld.contains_key(part));
+        held.map(|(bucket, table)| PageWant {
+            bucket,
+            table,
+            after: None,
+        })
+        .collect()
+    }
+
+    /// Does not load what is loading, until something else goes.
+    pub(crate) fn withhold(&mut self) {
+        self.withheld.append(&mut self.loading);
+        self.queue.clear();
+        self.anything_sent = true;
     }
 
     fn wants_in_order(&self) -> impl Iterator<Item = PageWant> {
@@ -257,6 +303,13 @@ impl Stream {
             self.loading.retain(|part, _| part.0 != *bucket);
             self.ended.retain(|part, _| part.0 != *bucket);
             self.digests.retain(|part, _| part.0 != *bucket);
+            self.withheld.retain(|part, _| part.0 != *bucket);
+        }
+        if !change.lost.is_empty() {
+            // There may be room now.
+            for (part, after) in std::mem::take(&mut self.withheld) {
+                self.load(part, after);
+            }
         }
         self.queue.retain(|part| self.loading.contains_key(part));
         for bucket in &change.gained {
@@ -278,7 +331,7 @@ impl Stream {
     /// proves nothing about what the reader has: there the whole row is sent if it is at hand.
     fn record(&mut self, entry: &LogEntry, record: &LogRecord) {
         let at = entry.version;
-        let is_live = |bucket: &BucketId| !self.loading.contains_key(&(*bucket, record.table));
+        let is_live = |bucket: &BucketId| self.is_loaded(&(*bucket, record.table));
         let mut before = record
             .before
             .iter()
@@ -302,9 +355,14 @@ impl Stream {
         self.records_sent += 1;
     }
 
+    /// Whether the whole part was sent.
+    fn is_loaded(&self, part: &Part) -> bool {
+        !self.loading.contains_key(part) && !self.withheld.contains_key(part)
+    }
+
     fn note_digest(&mut self, version: Version, part: Part, digest: Digest) {
         let is_seen = self.sight.saw(&part.0, version);
-        if !is_seen || !self.wants(part.1) || self.loading.contains_key(&part) {
+        if !is_seen || !self.wants(part.1) || !self.is_loaded(&part) {
             return;
         }
         match self.ended.get_mut(&part) {
@@ -431,7 +489,7 @@ impl Stream {
         if self.owed <= position {
             self.owed = Version::ZERO;
         }
-        let loading = (self.loading.len() + self.ended.len()) as u64;
+        let loading = (self.loading.len() + self.ended.len() + self.withheld.len()) as u64;
         let checkpoint = Checkpoint {
             cursor,
             digests,

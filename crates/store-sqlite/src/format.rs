@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 5;
+pub(crate) const FORMAT: i64 = 6;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -28,7 +28,16 @@ const MIGRATIONS: &[&str] = &[
     ACCOUNTS,
     // 5: what a deregistered device synced can be removed there.
     "ALTER TABLE syncline_devices ADD COLUMN wipe INTEGER NOT NULL DEFAULT 0;",
+    // 6: what users own, where there are quotas.
+    OWNED,
 ];
+
+/// Counts of live rows and of their bytes; where everything is counted, `syncline_server` has
+/// `counted`.
+const OWNED: &str = "
+CREATE TABLE syncline_owned(
+  user TEXT PRIMARY KEY, rows INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+";
 
 /// People who sign in here, and the audit log. Times are microseconds since 1970.
 const ACCOUNTS: &str = "
@@ -56,7 +65,7 @@ CREATE TABLE syncline_audit(
   subject TEXT NOT NULL, address TEXT NOT NULL, detail TEXT NOT NULL, chain BLOB NOT NULL);
 ";
 
-/// Everything besides the apps' tables, their inboxes and triggers, and [`ACCOUNTS`].
+/// Everything besides the apps' tables, their inboxes and triggers, [`ACCOUNTS`] and [`OWNED`].
 ///
 /// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
 /// server_id, secret, horizon, rules, rules_since and history_since.
@@ -167,6 +176,7 @@ pub(crate) fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Res
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(ACCOUNTS)?;
+    transaction.execute_batch(OWNED)?;
     {
         let mut insert = transaction.prepare("INSERT INTO syncline_server VALUES (?1, ?2)")?;
         insert.execute(("format", FORMAT))?;
@@ -261,6 +271,7 @@ mod tests {
              DROP TABLE syncline_tickets;
              DROP TABLE syncline_signing_keys;
              DROP TABLE syncline_audit;
+             DROP TABLE syncline_owned;
              DROP TABLE syncline_devices;
              CREATE TABLE syncline_devices(
                id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL,

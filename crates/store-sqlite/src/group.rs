@@ -178,6 +178,17 @@ impl Group for SqliteGroup<'_> {
         self.noted(result)
     }
 
+    async fn counted(&mut self) -> Result<Option<[u8; 32]>, StorageError> {
+        let result = ledger::counted(self.conn());
+        self.noted(result)
+    }
+
+    async fn clear_owned(&mut self) -> Result<(), StorageError> {
+        self.touch();
+        let result = ledger::clear_owned(self.conn());
+        self.noted(result)
+    }
+
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
         self.touch();
         let result = ledger::write(self.conn(), &self.catalog, ledger, &self.hashes);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use syncline_core::{BucketId, RowKey, TableNumber, Tag, Version, digest::content_hash};
-use syncline_store::{DeviceState, Head, Ledger, LogEntry, RowMeta};
+use syncline_store::{Counted, DeviceState, Head, Ledger, LogEntry, Owned, RowMeta};
 
 use crate::{
     capture::sweep,
@@ -97,6 +97,7 @@ pub(crate) fn write(
     for device in &ledger.devices {
         write_device(conn, device)?;
     }
+    write_owned(conn, ledger)?;
     if let Some(rules) = &ledger.rules {
         let sql = "INSERT INTO syncline_server VALUES ('rules', ?1)
                    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
@@ -251,6 +252,49 @@ fn write_grants(conn: &Connection, ledger: &Ledger) -> Result<()> {
         conn.prepare_cached(sql)?
             .execute((ids.0, ids.1, signed(*count), since))?;
     }
+    Ok(())
+}
+
+fn write_owned(conn: &Connection, ledger: &Ledger) -> Result<()> {
+    for (user, owned) in &ledger.owned {
+        if *owned == Owned::default() {
+            let sql = "DELETE FROM syncline_owned WHERE user = ?1";
+            conn.prepare_cached(sql)?.execute([&user.0])?;
+            continue;
+        }
+        let sql = "INSERT INTO syncline_owned VALUES (?1, ?2, ?3)
+                   ON CONFLICT (user) DO UPDATE SET rows = excluded.rows, bytes = excluded.bytes";
+        let (rows, bytes) = (signed(owned.rows), signed(owned.bytes));
+        conn.prepare_cached(sql)?.execute((&user.0, rows, bytes))?;
+    }
+    match ledger.counted {
+        Counted::Same => {}
+        Counted::All(fingerprint) => {
+            let sql = "INSERT INTO syncline_server VALUES ('counted', ?1)
+                       ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+            conn.execute(sql, [&fingerprint[..]])?;
+        }
+        Counted::Doubtful => {
+            conn.execute("DELETE FROM syncline_server WHERE name = 'counted'", [])?;
+        }
+    }
+    Ok(())
+}
+
+/// The fingerprint of the tables whose rows are counted for their owners.
+pub(crate) fn counted(conn: &Connection) -> Result<Option<[u8; 32]>> {
+    let sql = "SELECT value FROM syncline_server WHERE name = 'counted'";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    rows.next()?.map(|row| bytes(row, 0)).transpose()
+}
+
+/// Forgets what users own.
+pub(crate) fn clear_owned(conn: &Connection) -> Result<()> {
+    conn.execute_batch(
+        "DELETE FROM syncline_owned;
+         DELETE FROM syncline_server WHERE name = 'counted';",
+    )?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use syncline_core::{
     rules::{Grant, RuleColumn},
     sql::quote,
 };
-use syncline_store::{DeviceState, KnownChangeset, Loaded, LoadedRow, RowMeta, Want};
+use syncline_store::{DeviceState, KnownChangeset, Loaded, LoadedRow, Owned, RowMeta, Want};
 
 use crate::{
     catalog::{Catalog, Entry},
@@ -50,6 +50,9 @@ pub(crate) fn load(
                 loaded
                     .digests
                     .insert((*bucket, *table), digest(conn, *bucket, *table)?);
+            }
+            Want::Owned(user) => {
+                loaded.owned.insert(user.clone(), user_owns(conn, user)?);
             }
         }
     }
@@ -148,6 +151,17 @@ fn matching(
     }
     loaded.put_matching(table, column, value, keys);
     Ok(())
+}
+
+fn user_owns(conn: &Connection, user: &UserId) -> Result<Owned> {
+    let sql = "SELECT rows, bytes FROM syncline_owned WHERE user = ?1";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query([&user.0])?;
+    let Some(row) = rows.next()? else {
+        return Ok(Owned::default());
+    };
+    let (rows, bytes) = (unsigned(row, 0)?, unsigned(row, 1)?);
+    Ok(Owned { rows, bytes })
 }
 
 fn owned(conn: &Connection, table: TableNumber, owner: &Value) -> Result<Vec<RowKey>> {

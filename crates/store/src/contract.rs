@@ -14,6 +14,7 @@ pub mod groups;
 pub mod history;
 pub mod ledgers;
 pub mod pipeline;
+pub mod quotas;
 pub mod reading;
 pub mod schemas;
 mod support;
@@ -112,6 +113,10 @@ macro_rules! storage_contract {
                 pl17_a_restart_keeps_everything,
                 se2_a_lease_is_exchanged_durably,
                 se2_a_copy_gets_an_id_of_its_own;
+            quotas:
+                li6_what_is_counted_is_what_is_there,
+                li6_what_goes_over_is_refused_until_there_is_room,
+                li6_counting_begins_and_ends_with_the_configuration;
         }
     };
     (@cases $bed:expr; $($module:ident: $($case:ident),* ;)*) => {

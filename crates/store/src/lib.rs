@@ -36,12 +36,14 @@ pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
 pub use inspect::{Snapshot, inspect};
 pub use log::{GrantChange, LogEntry, LogRecord};
-pub use meta::{ColumnStates, DeviceState, RowMeta};
-pub use pipeline::{GroupOutcome, Rebuilt, commit_group, drain_external, rebuild_rules};
+pub use meta::{ColumnStates, DeviceState, Owned, RowMeta};
+pub use pipeline::{
+    GroupOutcome, Rebuilt, commit_group, count_owned, drain_external, rebuild_rules,
+};
 pub use plan::{Context, Refusals, Submission};
 pub use storage::{
-    Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash, RowWrite,
-    SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
+    Counted, Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash,
+    RowWrite, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
 pub use want::{KnownChangeset, Loaded, LoadedRow, Missing, Want};
 

@@ -112,6 +112,14 @@ impl FromIterator<(ColumnNumber, ColumnState)> for ColumnStates {
     }
 }
 
+/// What a user owns: live rows that the user inserted, of tables that the configuration declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owned {
+    pub rows: u64,
+    /// Of their keys and values.
+    pub bytes: u64,
+}
+
 /// What the server remembers of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceState {

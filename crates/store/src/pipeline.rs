@@ -1,10 +1,12 @@
 //! The commit pipeline: one group of changesets in one transaction (spec PL1).
 
 mod attempt;
+mod count;
 mod rebuild;
 #[cfg(test)]
 mod tests;
 
+pub use count::count_owned;
 pub use rebuild::{Rebuilt, rebuild_rules};
 
 use std::{

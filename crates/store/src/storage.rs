@@ -20,7 +20,7 @@ use syncline_core::{
 use crate::{
     history::{HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
-    meta::{DeviceState, RowMeta},
+    meta::{DeviceState, Owned, RowMeta},
     want::{Loaded, LoadedRow, Want},
 };
 
@@ -180,6 +180,17 @@ pub trait Group {
     /// # Errors
     /// As every write.
     async fn clear_rules(&mut self) -> Result<(), StorageError>;
+    /// The fingerprint of the tables whose rows [`Ledger::owned`] counts; `None` where they are
+    /// not counted, or not all.
+    ///
+    /// # Errors
+    /// As every read.
+    async fn counted(&mut self) -> Result<Option<[u8; 32]>, StorageError>;
+    /// Forgets what users own, and that it was counted.
+    ///
+    /// # Errors
+    /// As every write.
+    async fn clear_owned(&mut self) -> Result<(), StorageError>;
     /// Writes metadata, log, digests, grants and devices. May be called again with more.
     ///
     /// # Errors
@@ -251,9 +262,25 @@ pub struct Ledger {
     /// Path counts, with the version at which a count last rose from zero.
     pub grants: Vec<(Grant, u64, Option<Version>)>,
     pub devices: Vec<DeviceState>,
+    /// What users own now, where it is counted.
+    pub owned: Vec<(UserId, Owned)>,
+    /// What is to be known of the counts in `owned` from now on.
+    pub counted: Counted,
     /// The fingerprint of the rules that buckets and grants are computed with, when it changed:
     /// [`Head::rules_since`] becomes the log's end.
     pub rules: Option<[u8; 32]>,
+}
+
+/// What becomes of [`Group::counted`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Counted {
+    /// It stays what it was.
+    #[default]
+    Same,
+    /// Every row of tables with this fingerprint is counted.
+    All([u8; 32]),
+    /// Nobody knows any more whether all are: to be counted anew at the next start.
+    Doubtful,
 }
 
 /// How far [`Storage::apply_schema`] may go.

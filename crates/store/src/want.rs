@@ -14,7 +14,7 @@ use syncline_core::{
 
 use crate::{
     log::LogEntry,
-    meta::{DeviceState, RowMeta},
+    meta::{DeviceState, Owned, RowMeta},
 };
 
 /// One thing to load.
@@ -33,6 +33,8 @@ pub enum Want {
     /// The grants that the log's entry with the change of this version took away.
     LostBy(Version),
     Digest(BucketId, TableNumber),
+    /// What the user owns, where that is counted.
+    Owned(UserId),
 }
 
 /// What has been loaded so far in this group; every answer is of the group's own transaction.
@@ -53,6 +55,8 @@ pub struct Loaded {
     pub lost_by: BTreeMap<Version, Arc<BTreeSet<Grant>>>,
     /// Zero where there is none.
     pub digests: BTreeMap<(BucketId, TableNumber), Digest>,
+    /// Zero where there is nothing.
+    pub owned: BTreeMap<UserId, Owned>,
 }
 
 /// A row as loaded: what the table has and what the ledger has of it.
@@ -161,6 +165,7 @@ impl Loaded {
             Want::GrantCount(grant) => self.grants.contains_key(grant),
             Want::LostBy(version) => self.lost_by.contains_key(version),
             Want::Digest(bucket, table) => self.digests.contains_key(&(*bucket, *table)),
+            Want::Owned(user) => self.owned.contains_key(user),
         }
     }
 }
@@ -196,6 +201,7 @@ pub(crate) fn without_doubles(mut wants: Vec<Want>) -> Vec<Want> {
             Want::Digest(bucket, table) => {
                 kept.digests.insert((*bucket, *table), Digest::default());
             }
+            Want::Owned(user) => drop(kept.owned.insert(user.clone(), Owned::default())),
         }
         is_new
     });

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use syncline::{Config, Event, SyncManager, Tables};
+use syncline::{Config, Event, QueueState, SyncManager, Tables};
 
 use crate::support::{Bed, NOTES, NOTES_CONFIG, open, rows, wait_for};
 
@@ -153,4 +153,89 @@ async fn li5_what_is_too_large_is_parked_with_a_sentence_and_the_rest_goes_on() 
         "apart",
         "as at the server"
     );
+}
+
+const FULL: &str = "user_rows = 2";
+
+#[tokio::test]
+async fn li6_what_is_over_the_quota_waits_parked_and_goes_when_there_is_room() {
+    let mut bed = bed_with(FULL);
+    let path = bed.file("notes.db", NOTES);
+    let sync = bed.open("notes.db", "ana").await;
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+    let row = |n| format!("INSERT INTO notes VALUES ('n{n}', 'note {n}', NULL)");
+    transactions(&path, (1..=3).map(row));
+    let done = sync.sync(Tables::All, |_| {}).await.unwrap();
+    let said = done.errors.first().expect("it is told").to_string();
+    assert!(
+        said.contains("you would own 3 rows; this server keeps 2 for a person"),
+        "{said}"
+    );
+    let parked = sync.queue().changesets().await.unwrap();
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert!(
+        matches!(&parked[0].state, QueueState::Parked { code, .. } if code == "over_quota"),
+        "{parked:?}"
+    );
+    let at_server = "SELECT group_concat(id, ' ') FROM (SELECT id FROM notes ORDER BY id)";
+    assert_eq!(bed.at_server(at_server), "n1 n2");
+
+    // Still full after a restart, whoever asks.
+    bed.stop();
+    bed.restart();
+    assert_eq!(sync.queue().retry_all().await.unwrap(), 1);
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(bed.at_server(at_server), "n1 n2");
+
+    transactions(&path, ["DELETE FROM notes WHERE id = 'n1'".to_owned()]);
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(sync.queue().retry_all().await.unwrap(), 1);
+    let done = sync.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(done.errors.len(), 0, "{:?}", done.errors);
+    assert_eq!(bed.at_server(at_server), "n2 n3");
+    assert_eq!(rows(&path, at_server), "n2 n3");
+    assert_eq!(sync.queue().changesets().await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn li7_a_device_is_told_when_there_is_more_than_it_may_load_and_sends_all_the_same() {
+    let bed = bed_with("device_rows = 3");
+    let path = bed.file("notes.db", NOTES);
+    let sync = bed.open("notes.db", "ana").await;
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+    let row = |n| format!("INSERT INTO notes VALUES ('n{n}', 'note {n}', NULL)");
+    transactions(&path, (1..=4).map(row));
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+
+    let phone = bed.file("phone.db", NOTES);
+    let other = bed.open("phone.db", "ana").await;
+    let mut events = other.events();
+    other.sync(Tables::All, |_| {}).await.unwrap_err();
+    transactions(&phone, [row(5)]);
+    let refused = other.sync(Tables::All, |_| {}).await.unwrap_err();
+    assert_eq!(refused.code(), "too_many_rows");
+    assert!(refused.to_string().contains("`device_rows`"), "{refused}");
+    let told = wait_for(&mut events, |event| match event {
+        Event::LoadingRefused { code, .. } => Some(code.clone()),
+        _ => None,
+    })
+    .await;
+    assert_eq!(told, "too_many_rows");
+    assert_eq!(
+        bed.at_server("SELECT count(*) FROM notes"),
+        "5",
+        "it was sent"
+    );
+    assert_eq!(
+        rows(&phone, "SELECT count(*) FROM notes WHERE id < 'n5'"),
+        "0"
+    );
+
+    transactions(
+        &path,
+        ["DELETE FROM notes WHERE id IN ('n1', 'n2')".to_owned()],
+    );
+    sync.sync(Tables::All, |_| {}).await.unwrap();
+    other.sync(Tables::All, |_| {}).await.unwrap();
+    assert_eq!(rows(&phone, "SELECT count(*) FROM notes"), "3");
 }

@@ -28,6 +28,20 @@ pub struct LimitsConfig {
     pub changeset_bytes: u32,
     /// Bytes of the key and values in one change of a row.
     pub row_bytes: u32,
+    /// Rows that one user may own; zero: as many as there is room for.
+    pub user_rows: u64,
+    /// Bytes of the keys and values in the rows that one user owns; zero: not counted.
+    pub user_bytes: u64,
+    /// Rows that one device may load; zero: as many as its user may see.
+    pub device_rows: u64,
+}
+
+impl LimitsConfig {
+    /// Whether what users own has to be counted.
+    #[must_use]
+    pub fn has_quota(&self) -> bool {
+        self.user_rows > 0 || self.user_bytes > 0
+    }
 }
 
 impl Default for LimitsConfig {
@@ -42,6 +56,9 @@ impl Default for LimitsConfig {
             changeset_rows: most(CHANGES_MAX),
             changeset_bytes: most(CHANGESET_BYTES_MAX),
             row_bytes: most(CHANGESET_BYTES_MAX),
+            user_rows: 0,
+            user_bytes: 0,
+            device_rows: 0,
         }
     }
 }
@@ -52,9 +69,9 @@ pub struct Limit {
     pub name: &'static str,
     /// What is counted, in the plural.
     pub what: &'static str,
-    pub range: RangeInclusive<u32>,
-    pub get: fn(&LimitsConfig) -> u32,
-    set: fn(&mut LimitsConfig, u32),
+    pub range: RangeInclusive<u64>,
+    pub get: fn(&LimitsConfig) -> u64,
+    set: fn(&mut LimitsConfig, u64),
 }
 
 macro_rules! limit {
@@ -63,32 +80,47 @@ macro_rules! limit {
             name: stringify!($name),
             what: $what,
             range: $range,
-            get: |limits| limits.$name,
-            set: |limits, value| limits.$name = value,
+            get: |limits| u64::from(limits.$name),
+            set: |limits, value| {
+                limits.$name = value.try_into().expect("the range is the field's");
+            },
         }
     };
 }
 
+/// Up to what a field of 32 bits holds.
+const MOST: u64 = u32::MAX as u64;
+/// More than any disk holds.
+const QUOTA_MAX: u64 = 1_000_000_000_000_000;
+
 impl LimitsConfig {
     /// Every key, in the order in which they are written.
-    pub const KEYS: [Limit; 9] = [
-        limit!(user_connections, "connections", 1..=u32::MAX),
+    pub const KEYS: [Limit; 12] = [
+        limit!(user_connections, "connections", 1..=MOST),
         // What one message of a device can ask for.
         limit!(
             device_subscriptions,
             "subscriptions",
-            0..=most(SUBSCRIPTIONS_MAX)
+            0..=wire(SUBSCRIPTIONS_MAX)
         ),
         // What any client needs to say hello and to take pages.
-        limit!(messages_per_second, "messages", 10..=u32::MAX),
+        limit!(messages_per_second, "messages", 10..=MOST),
         // Ten seconds' worth has to be more than the longest frame.
-        limit!(bytes_per_second, "bytes", 256 * 1024..=u32::MAX),
-        limit!(user_requests_per_second, "requests", 1..=u32::MAX),
-        limit!(address_requests_per_second, "requests", 1..=u32::MAX),
-        limit!(changeset_rows, "rows", 1..=most(CHANGES_MAX)),
-        limit!(changeset_bytes, "bytes", 1024..=most(CHANGESET_BYTES_MAX)),
-        limit!(row_bytes, "bytes", 1024..=most(CHANGESET_BYTES_MAX)),
+        limit!(bytes_per_second, "bytes", 256 * 1024..=MOST),
+        limit!(user_requests_per_second, "requests", 1..=MOST),
+        limit!(address_requests_per_second, "requests", 1..=MOST),
+        limit!(changeset_rows, "rows", 1..=wire(CHANGES_MAX)),
+        limit!(changeset_bytes, "bytes", 1024..=wire(CHANGESET_BYTES_MAX)),
+        limit!(row_bytes, "bytes", 1024..=wire(CHANGESET_BYTES_MAX)),
+        limit!(user_rows, "rows", 0..=QUOTA_MAX),
+        limit!(user_bytes, "bytes", 0..=QUOTA_MAX),
+        limit!(device_rows, "rows", 0..=QUOTA_MAX),
     ];
+}
+
+/// What the wire takes at most, in a range.
+const fn wire(of_wire: usize) -> u64 {
+    most(of_wire) as u64
 }
 
 /// What the wire takes at most, as a limit.
@@ -110,7 +142,11 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("requests", "user_requests_per_second"),
     ("requests_per_second", "user_requests_per_second"),
     ("changes", "changeset_rows"),
-    ("rows", "changeset_rows"),
+    ("rows", "user_rows"),
+    ("rows_per_user", "user_rows"),
+    ("quota", "user_bytes"),
+    ("storage", "user_bytes"),
+    ("rows_per_device", "device_rows"),
 ];
 
 pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> LimitsConfig {
@@ -124,7 +160,10 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> LimitsConfig {
         set,
     } in LimitsConfig::KEYS
     {
-        let example = get(&LimitsConfig::default()).to_string();
+        let example = match get(&LimitsConfig::default()) {
+            0 => "1000000".to_owned(),
+            usual => usual.to_string(),
+        };
         if let Some(value) = number(&mut keys, name, range, what, &example, m) {
             set(&mut limits, value);
         }

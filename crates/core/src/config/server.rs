@@ -72,9 +72,10 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
             ))
         });
     }
-    let mut set = |name, range, what, example, into: &mut u32| {
+    let mut set = |name, range: RangeInclusive<u32>, what, example, into: &mut u32| {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
         if let Some(value) = number(&mut keys, name, range, what, example, m) {
-            *into = value;
+            *into = u32::try_from(value).expect("the range is the field's");
         }
     };
     set(
@@ -211,11 +212,11 @@ fn checked(
 pub(super) fn number(
     keys: &mut Keys<'_, '_>,
     name: &'static str,
-    range: RangeInclusive<u32>,
+    range: RangeInclusive<u64>,
     what: &str,
     example: &str,
     m: &mut Mistakes,
-) -> Option<u32> {
+) -> Option<u64> {
     let (_, node) = keys.take(name)?;
     let path = keys.path(name);
     let expected = format!(
@@ -228,7 +229,7 @@ pub(super) fn number(
         wrong_type(node, &path, &expected, &suggestion, m);
         return None;
     };
-    let value = u32::from_str_radix(&number.as_str().replace('_', ""), number.radix());
+    let value = u64::from_str_radix(&number.as_str().replace('_', ""), number.radix());
     let value = value.ok().filter(|value| range.contains(value));
     if value.is_none() {
         let message = format!("{path} is {}", number.as_str());

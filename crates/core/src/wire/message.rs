@@ -403,6 +403,10 @@ pub mod code {
     pub const UNAVAILABLE: &str = "unavailable";
     /// More messages or bytes in a time than one connection may send.
     pub const TOO_FAST: &str = "too_fast";
+    /// The rows that a user owns would be more, or larger, than the server keeps for one.
+    pub const OVER_QUOTA: &str = "over_quota";
+    /// More rows to load than a device may hold.
+    pub const TOO_MANY_ROWS: &str = "too_many_rows";
     /// More subscriptions than a device may have.
     pub const TOO_MANY_SUBSCRIPTIONS: &str = "too_many_subscriptions";
     /// The server's disk failed or is full.

@@ -129,6 +129,11 @@ impl Replica {
             && let Some(pause) = pause
         {
             self.session.held_until = Some(now.plus_millis(pause));
+        } else if refusal.code == code::TOO_MANY_ROWS {
+            self.events.extend([Event::LoadingRefused {
+                code: refusal.code.clone(),
+                message: refusal.message.clone(),
+            }]);
         } else if refusal.code == code::TOO_MANY_SUBSCRIPTIONS {
             self.events.extend([Event::SubscriptionsRefused {
                 code: refusal.code.clone(),

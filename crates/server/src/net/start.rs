@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use syncline_core::{Version, config::Config, rules::Rules, wire::SchemaInfo};
 use syncline_store::{
-    Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore, drain_external,
-    rebuild_rules,
+    Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore, count_owned,
+    drain_external, rebuild_rules,
 };
 use tokio::sync::mpsc;
 
@@ -142,6 +142,13 @@ pub(crate) async fn prepare<S: Storage>(
     }
     if let Some(error) = drain_external(storage, &context, now).await.failure {
         return Err(error.into());
+    }
+    let counted = count_owned(storage, &context, now).await?;
+    if counted > 0 {
+        tracing::info!(
+            rows = counted,
+            "what people own was counted, for the quotas of [limits]"
+        );
     }
     storage.keep_history(config.server.history_days > 0).await?;
     let group = storage.begin().await?;

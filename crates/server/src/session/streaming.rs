@@ -187,8 +187,15 @@ impl Session {
             return Ok(true);
         };
         if let Some(wants) = stream.wants_to_count() {
-            stream.count(reader.rows_to_come(&wants).await?);
+            let rows = reader.rows_to_come(&wants).await?;
+            stream.count(rows);
+            if !self.may_load(reader, rows).await? {
+                return Ok(true);
+            }
         }
+        let Some(stream) = self.stream_mut() else {
+            return Ok(true);
+        };
         let wants: Vec<PageWant> = stream.page_wants();
         let read = reader.pages(&wants, PAGE_BYTES).await?;
         let version = read.version;
@@ -203,6 +210,37 @@ impl Session {
         self.sent = self.sent.max(version);
         self.out.stream(frames);
         Ok(true)
+    }
+
+    /// Whether the device may hold the `rows` to come besides what it has (spec LI7); tells it
+    /// if not. A row that lies in two buckets counts twice.
+    async fn may_load<R: Reader>(
+        &mut self,
+        reader: &mut R,
+        rows: u64,
+    ) -> Result<bool, StorageError> {
+        let context = Arc::clone(&self.context);
+        let most = context.plan.limits().device_rows;
+        let Some(stream) = self.stream_mut().filter(|_| most > 0) else {
+            return Ok(true);
+        };
+        if stream.take_room(rows) {
+            return Ok(true);
+        }
+        let held = stream.held(|bucket| context.plan.rules().tables_of(bucket));
+        let held = reader.rows_to_come(&held).await?;
+        if let Some(room) = most.checked_sub(held) {
+            stream.has_room(room);
+            return Ok(true);
+        }
+        stream.withhold();
+        let message = format!(
+            "this device would hold {held} rows, and the server sends it {most} at most: the \
+             {rows} that were to come now are not sent; subscribe to less, or raise `device_rows` \
+             in [limits] of the server"
+        );
+        self.tell(code::TOO_MANY_ROWS, message);
+        Ok(false)
     }
 
     /// Whether an entry up to `version` that is not handled yet takes a bucket from the reader.

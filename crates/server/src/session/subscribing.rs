@@ -77,12 +77,18 @@ impl Session {
     /// Says that some of what was asked for is not sent. The session goes on.
     pub(super) fn too_many_subscriptions(&mut self) {
         let most = self.context.subscriptions_max;
+        let message = format!(
+            "a device may subscribe to {most} things at a time: unsubscribe from what is not \
+             needed, or raise `device_subscriptions` in [limits] of the server"
+        );
+        self.tell(code::TOO_MANY_SUBSCRIPTIONS, message);
+    }
+
+    /// Says that something is not sent. The session goes on.
+    pub(super) fn tell(&mut self, code: &str, message: String) {
         let refusal = Refusal {
-            code: code::TOO_MANY_SUBSCRIPTIONS.into(),
-            message: format!(
-                "a device may subscribe to {most} things at a time: unsubscribe from what is not \
-                 needed, or raise `device_subscriptions` in [limits] of the server"
-            ),
+            code: code.into(),
+            message,
             retry: false,
             retry_after_ms: None,
             change: None,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
     DeviceId, Schema, TableNumber, Version,
+    config::LimitsConfig,
     rules::Identity,
     schema::SyncMode,
     wire::{Refusal, SchemaInfo, code},
@@ -66,6 +67,17 @@ impl Bed {
             schema,
             sessions: 0,
         }
+    }
+
+    /// A device may load so many rows; for sessions from now on.
+    pub fn limit_device_rows(&mut self, device_rows: u64) {
+        let limits = LimitsConfig {
+            device_rows,
+            ..LimitsConfig::default()
+        };
+        let plan = self.context.plan.as_ref().clone().limited(limits);
+        let context = Arc::get_mut(&mut self.context);
+        context.expect("there is no session yet").plan = Arc::new(plan);
     }
 
     /// Everything but the database is lost, as in a restart.

@@ -15,5 +15,6 @@ mod hostile;
 mod net;
 mod opening;
 mod pushing;
+mod quotas;
 mod secrecy;
 mod streaming;

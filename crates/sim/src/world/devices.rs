@@ -198,6 +198,7 @@ impl World {
             | Event::Released { .. }
             | Event::Subscribed(_)
             | Event::SubscriptionsRefused { .. }
+            | Event::LoadingRefused { .. }
             | Event::RowUnstorable { .. }
             | Event::ChangeHidden { .. }
             | Event::TablesLeftOut { .. }

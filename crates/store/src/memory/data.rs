@@ -17,8 +17,8 @@ use syncline_core::{
 use crate::{
     history::{HistoryFrom, HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
-    meta::{DeviceState, RowMeta},
-    storage::{Head, Ledger, StorageError},
+    meta::{DeviceState, Owned, RowMeta},
+    storage::{Counted, Head, Ledger, StorageError},
     want::{KnownChangeset, Loaded, LoadedRow, Want},
 };
 
@@ -47,6 +47,8 @@ pub(super) struct Data {
     pub(super) devices: BTreeMap<DeviceId, DeviceState>,
     pub(super) grants: BTreeMap<Grant, (u64, Version)>,
     pub(super) digests: BTreeMap<(BucketId, TableNumber), Digest>,
+    pub(super) owned: BTreeMap<UserId, Owned>,
+    pub(super) counted: Option<[u8; 32]>,
 }
 
 impl Data {
@@ -92,6 +94,10 @@ impl Data {
                     let place = (*bucket, *table);
                     let digest = self.digests.get(&place).copied().unwrap_or_default();
                     loaded.digests.insert(place, digest);
+                }
+                Want::Owned(user) => {
+                    let owned = self.owned.get(user).copied().unwrap_or_default();
+                    loaded.owned.insert(user.clone(), owned);
                 }
             }
         }
@@ -299,6 +305,14 @@ impl Data {
         self.grants.retain(|_, (count, _)| *count > 0);
         for device in &ledger.devices {
             self.devices.insert(device.id, device.clone());
+        }
+        for (user, owned) in &ledger.owned {
+            self.owned.insert(user.clone(), *owned);
+        }
+        match ledger.counted {
+            Counted::Same => {}
+            Counted::All(fingerprint) => self.counted = Some(fingerprint),
+            Counted::Doubtful => self.counted = None,
         }
         if let Some(rules) = ledger.rules {
             self.rules = Some(rules);

@@ -147,6 +147,16 @@ impl Group for MemoryGroup<'_> {
         Ok(())
     }
 
+    async fn counted(&mut self) -> Result<Option<[u8; 32]>, StorageError> {
+        Ok(self.working.counted)
+    }
+
+    async fn clear_owned(&mut self) -> Result<(), StorageError> {
+        self.working.owned.clear();
+        self.working.counted = None;
+        Ok(())
+    }
+
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
         self.working.write_ledger(ledger);
         Ok(())

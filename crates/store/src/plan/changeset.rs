@@ -13,6 +13,7 @@ use super::{
     effect::Effects,
     entry::Author,
     grave::could_see,
+    owned::quota,
     settle::settle,
     state::State,
     submission::{Refused, Submission},
@@ -78,7 +79,11 @@ pub(crate) fn plan_changeset(
     if !planted!(ConflictNotOpened) {
         open_conflicts(context, state, submission, &author, &mut effects)?;
     }
-    Ok(Planned::Accepted(author, settle(context, state, effects)?))
+    let draft = settle(context, state, effects)?;
+    match quota(context.limits(), state, &author, &draft.owned)? {
+        Some(refused) => Ok(Planned::Refused(refused)),
+        None => Ok(Planned::Accepted(author, draft)),
+    }
 }
 
 /// What each change does, merged with the rows as they are.

@@ -54,14 +54,16 @@ impl Context {
         }
     }
 
-    /// What a changeset and a user may take.
+    /// The same with these limits.
     #[must_use]
     pub fn limited(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
         self
     }
 
-    pub(crate) fn limits(&self) -> &LimitsConfig {
+    /// What a changeset, a user and a device may take.
+    #[must_use]
+    pub fn limits(&self) -> &LimitsConfig {
         &self.limits
     }
 

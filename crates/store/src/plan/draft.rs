@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use syncline_core::{BucketId, Row, RowKey, TableNumber, Version, rules::Grant, wire::LostEdit};
 
+use super::owned::Differences;
 use crate::meta::RowMeta;
 
 /// The outcome of planning one changeset or one observation.
@@ -13,6 +14,8 @@ pub(crate) struct Draft {
     pub(crate) rows: Vec<RowDraft>,
     /// How many paths more or less each grant has.
     pub(crate) grants: BTreeMap<Grant, i64>,
+    /// What users own more or less.
+    pub(crate) owned: Differences,
     pub(crate) lost: Vec<LostEdit>,
     /// The last version given out.
     pub(crate) last: Version,

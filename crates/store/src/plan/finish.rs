@@ -15,7 +15,7 @@ use syncline_core::{
 use super::{entry::ClosedEntry, state::State};
 use crate::{
     log::{GrantChange, LogEntry},
-    storage::{Head, Ledger, StorageError},
+    storage::{Counted, Head, Ledger, StorageError},
     want::Want,
 };
 
@@ -92,6 +92,11 @@ pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
             .map(|(g, total)| (g, total.count, total.since))
             .collect(),
         devices: state.devices.into_values().collect(),
+        owned: state.owned.into_iter().collect(),
+        counted: match state.owned_doubtful {
+            true => Counted::Doubtful,
+            false => Counted::Same,
+        },
         rules: None,
     };
     Ok((ledger, head))

@@ -14,6 +14,7 @@ use super::{
     draft::{Draft, RowDraft},
     effect::{Effect, Effects},
     facts::Layered,
+    owned::Differences,
     state::State,
 };
 use crate::{meta::RowMeta, want::Missing};
@@ -103,9 +104,11 @@ pub(crate) fn settle(
             }),
     );
     rows.extend(below);
+    let owned = Differences::of(context, state, &rows)?;
     Ok(Draft {
         rows,
         grants,
+        owned,
         lost,
         last,
     })

@@ -6,7 +6,7 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, Timestamp, Value, Version,
+    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, Timestamp, UserId, Value, Version,
     rules::{Grant, RuleColumn},
 };
 
@@ -14,10 +14,11 @@ use super::{
     context::Context,
     draft::{Draft, RowDraft},
     entry::{Author, ClosedEntry, OpenEntry},
+    owned::Differences,
     submission::Submission,
 };
 use crate::{
-    meta::{DeviceState, RowMeta},
+    meta::{DeviceState, Owned, RowMeta},
     storage::{Head, RowWrite},
     want::{KnownChangeset, Loaded, LoadedRow, Missing, Want, matching_key},
 };
@@ -33,6 +34,10 @@ pub(crate) struct State {
     matching: RefCell<OverlayIndex>,
     changesets: BTreeMap<ChangesetId, KnownChangeset>,
     pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
+    /// What the users own whose rows the group changed.
+    pub(crate) owned: BTreeMap<UserId, Owned>,
+    /// Whether a row was changed that nobody knows the size of, as it was.
+    pub(crate) owned_doubtful: bool,
     /// What this group answered to numbers; dependants of refused ones are refused too.
     pub(crate) refused: Refused,
     open: Option<OpenEntry>,
@@ -81,6 +86,8 @@ impl State {
             matching: RefCell::default(),
             changesets: BTreeMap::new(),
             devices: BTreeMap::new(),
+            owned: BTreeMap::new(),
+            owned_doubtful: false,
             refused,
             open: None,
             entries: Vec::new(),
@@ -207,6 +214,22 @@ impl State {
         }
     }
 
+    /// What the user owns at this point of the group.
+    pub(crate) fn owned(&self, user: &UserId) -> Result<Owned, Missing> {
+        let known = self.owned.get(user).or_else(|| self.loaded.owned.get(user));
+        known
+            .copied()
+            .ok_or_else(|| Missing(vec![Want::Owned(user.clone())]))
+    }
+
+    fn count(&mut self, differences: &Differences) {
+        self.owned_doubtful |= differences.doubtful;
+        for (user, difference) in &differences.users {
+            let before = self.owned(user).unwrap_or_default();
+            self.owned.insert(user.clone(), difference.added_to(before));
+        }
+    }
+
     /// Counts an answered number of a device (spec PL20), if it is the number's turn: what is
     /// answered by its id or size alone may have any. What depends on it is judged by this answer.
     /// A session whose lease is spent numbers what it sends as nobody does any more.
@@ -255,6 +278,7 @@ impl State {
             .open
             .get_or_insert_with(|| OpenEntry::new(author.clone()));
         open.take(&mut draft);
+        self.count(&draft.owned);
         for draft in draft.rows {
             let is_insert = draft.is_insert();
             let RowDraft {

@@ -42,6 +42,9 @@ address_requests_per_second = 500
 changeset_rows = 1_000
 changeset_bytes = 1_048_576
 row_bytes = 65_536
+user_rows = 20_000
+user_bytes = 5_000_000_000
+device_rows = 300_000
 
 [tables.projects]
 columns = { id = "uuid primary key", name = "text not null", tags = "json", settings = "json", budget = "integer default 0" }
@@ -121,6 +124,9 @@ fn cf4_every_key_of_server_is_read() {
         changeset_rows: 1_000,
         changeset_bytes: 1_048_576,
         row_bytes: 65_536,
+        user_rows: 20_000,
+        user_bytes: 5_000_000_000,
+        device_rows: 300_000,
     };
     assert_eq!(parse(EXAMPLE).limits, limits);
     assert_eq!(parse("").server, ServerConfig::default());
