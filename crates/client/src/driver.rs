@@ -89,8 +89,8 @@ pub struct Driver {
     file: FileWatch,
     progress_told: std::time::Instant,
     data_version: i64,
-    /// Code and sentence of the server, which does not send all that the user may see.
-    withheld: Option<(String, String)>,
+    /// Why the server does not send all that the user may see.
+    withheld: Option<Closing>,
 }
 
 /// How one attempt to have a connection ended.
@@ -600,15 +600,8 @@ impl Driver {
             return Ok(true);
         }
         // What is still loading comes, unless the server has said that it does not.
-        match self.withheld.clone() {
-            None => Ok(false),
-            Some((code, message)) => Err(ClientError::Refused {
-                code,
-                message,
-                retry: false,
-                retry_after: None,
-            }),
-        }
+        let withheld = self.withheld.clone();
+        withheld.map_or(Ok(false), |why| Err(self.closing_error(why)))
     }
 
     fn tell_progress(
@@ -639,7 +632,11 @@ impl Driver {
                 self.remember_url()?;
             }
             if let Event::LoadingRefused { code, message } = &event {
-                self.withheld = Some((code.clone(), message.clone()));
+                self.withheld = Some(Closing {
+                    code: code.clone(),
+                    message: message.clone(),
+                    retry: false,
+                });
             }
             let status = match &mut status {
                 Some(status) => status,

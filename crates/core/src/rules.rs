@@ -144,6 +144,16 @@ pub struct Grant {
     pub bucket: BucketId,
 }
 
+/// Who a grant is for, as far as it can be said in words: for the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantedTo {
+    User(UserId),
+    /// Whoever has a claim, or everybody.
+    Others,
+    /// Another grant says it: rows that sync on demand are granted with those that sync always.
+    Twin,
+}
+
 /// What an identity is granted: its buckets are `fixed` and those granted to any of `grantees`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reader {
@@ -296,10 +306,30 @@ impl Rules {
     /// # Errors
     /// What has to be loaded first (rows of the chain).
     pub fn grants<F: Facts>(&self, stored: &Stored, facts: &F) -> Result<Vec<Grant>, F::Missing> {
+        let named = self.named_grants(stored, facts)?;
+        Ok(named.into_iter().map(|(grant, _)| grant).collect())
+    }
+
+    /// As [`Rules::grants`], with who each is for.
+    ///
+    /// # Errors
+    /// What has to be loaded first (rows of the chain).
+    pub fn named_grants<F: Facts>(
+        &self,
+        stored: &Stored,
+        facts: &F,
+    ) -> Result<Vec<(Grant, GrantedTo)>, F::Missing> {
         match self.table(stored.table) {
             Some(table) => self.compiled.grants(table, stored, facts),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// The buckets that are a row's own: there for nothing else than it and what inherits from it.
+    #[must_use]
+    pub fn own_buckets(&self, table: TableNumber, key: &RowKey) -> Vec<BucketId> {
+        let table = self.table(table);
+        table.map_or_else(Vec::new, |table| self.compiled.own_buckets(table, key))
     }
 
     /// Whether two images of one row grant the same for sure: then [`Rules::grants`] need not be

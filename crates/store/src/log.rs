@@ -52,3 +52,17 @@ pub struct LogRecord {
     pub columns: Option<Arc<[u8]>>,
     pub deleted: bool,
 }
+
+/// A user's access that a changeset gave or took, as the audit log tells it: never of which row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AccessChange {
+    /// `None`: another program.
+    pub by: Option<UserId>,
+    /// `None`: whoever has a claim, or everybody.
+    pub user: Option<UserId>,
+    /// Where the row is that gives or gave it.
+    pub via: TableNumber,
+    /// Rows of these tables.
+    pub tables: Vec<TableNumber>,
+    pub granted: bool,
+}

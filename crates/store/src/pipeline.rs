@@ -21,7 +21,7 @@ use syncline_core::{
 };
 
 use crate::{
-    log::LogEntry,
+    log::{AccessChange, LogEntry},
     plan::{Context, Refused, RefusedNumbers, Submission},
     storage::{Head, Storage, StorageError},
 };
@@ -29,6 +29,8 @@ use attempt::{Abort, Attempt, Done};
 
 /// How often a group is begun anew because somebody else holds a lock.
 const BUSY_ATTEMPTS_MAX: u32 = 3;
+/// Different changes of access that are told apart.
+const ACCESS_MAX: usize = 10_000;
 
 /// What came of a group. Everything in it is durable.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct GroupOutcome {
     pub results: Vec<PushResult>,
     /// What was added to the log, oldest first: for the hub.
     pub entries: Vec<Arc<LogEntry>>,
+    /// Access of users that was given and taken by them, and how often: for the audit log.
+    pub access: BTreeMap<AccessChange, u64>,
     /// The log's end; `None` when the storage failed before it could be read. If its
     /// `rules_since` grew, another program changed so much that everything was computed anew:
     /// every session has to begin again.
@@ -67,6 +71,7 @@ pub async fn commit_group<S: Storage>(
         results: vec![None; submissions.len()],
         refused: RefusedNumbers::new(),
         entries: Vec::new(),
+        access: BTreeMap::new(),
         head: None,
         more: false,
         failure: None,
@@ -77,19 +82,32 @@ pub async fn commit_group<S: Storage>(
 
 /// Commits everything that other programs wrote, as [`commit_group`] does before its submissions.
 ///
-/// The outcome is that of the last transaction: entries of the ones before are in the log alone,
-/// so that memory does not grow with the number of rows. For a start, when nobody listens yet.
+/// The outcome is that of the last transaction, but for the access that all of them gave and took:
+/// entries of the ones before are in the log alone, so that memory does not grow with the number
+/// of rows. For a start, when nobody listens yet.
 pub async fn drain_external<S: Storage>(
     storage: &mut S,
     context: &Context,
     now: Timestamp,
 ) -> GroupOutcome {
+    let mut access = BTreeMap::new();
     loop {
-        let outcome = commit_group(storage, context, &[], now).await;
+        let mut outcome = commit_group(storage, context, &[], now).await;
+        for (change, times) in std::mem::take(&mut outcome.access) {
+            add_access(&mut access, change, times);
+        }
         if !outcome.more || outcome.failure.is_some() {
-            return outcome;
+            return GroupOutcome { access, ..outcome };
         }
     }
+}
+
+/// Counts a change of access; of very many different ones, not for whom.
+fn add_access(access: &mut BTreeMap<AccessChange, u64>, mut change: AccessChange, times: u64) {
+    if access.len() >= ACCESS_MAX && !access.contains_key(&change) {
+        change.user = None;
+    }
+    *access.entry(change).or_insert(0) += times;
 }
 
 /// A group on its way, possibly in several transactions.
@@ -100,6 +118,7 @@ struct Run<'a> {
     results: Vec<Option<PushResult>>,
     refused: RefusedNumbers,
     entries: Vec<Arc<LogEntry>>,
+    access: BTreeMap<AccessChange, u64>,
     head: Option<Head>,
     more: bool,
     failure: Option<StorageError>,
@@ -182,6 +201,9 @@ impl Run<'_> {
     /// programs' writes filled the transaction.
     fn take(&mut self, done: Done) -> bool {
         self.entries.extend(done.entries);
+        for (change, times) in done.access {
+            add_access(&mut self.access, change, times);
+        }
         self.head = Some(done.head);
         self.refused = done.refused;
         for (position, result) in done.results {
@@ -250,6 +272,7 @@ impl Run<'_> {
         GroupOutcome {
             results: results.collect(),
             entries: self.entries,
+            access: self.access,
             head: self.head,
             more: self.more,
             failure: self.failure,

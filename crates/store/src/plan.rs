@@ -36,7 +36,7 @@ pub use submission::{Refusals, Submission};
 pub(crate) use changeset::{Planned, plan_changeset};
 pub(crate) use draft::{Draft, RowDraft};
 pub(crate) use entry::Author;
-pub(crate) use finish::{finish, finish_wants};
+pub(crate) use finish::{Access, finish, finish_wants};
 pub(crate) use observe::{Observed, observe};
 pub(crate) use owned::{fingerprint, row_bytes};
 pub(crate) use state::{Refused as RefusedNumbers, State};

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Device, Scratch, Server, exit, rows, sql};
+use crate::support::{Device, Scratch, Server, exit, rows, sql, wait_until};
 
 const CONFIG: &str = r#"
 [tables.projects]
@@ -83,6 +83,24 @@ fn rows_reach_only_those_who_may_see_them_and_leave_with_the_permission() {
         "dig deep"
     );
     bob.verify();
+
+    // The operator can read who let him in.
+    let args = [
+        "audit",
+        "--data",
+        "data",
+        "--kind",
+        "access_given",
+        "--user",
+        "bob",
+    ];
+    let mut given = Vec::new();
+    wait_until("the audit log", || {
+        given = scratch.run(&args).expect(exit::DONE).all("audit_record");
+        !given.is_empty()
+    });
+    assert_eq!(given[0]["actor"], "ana");
+    assert_eq!(given[0]["subject"], "bob");
 
     // Only a reader now: his edit is refused and undone.
     ana.sql("UPDATE members SET role = 'viewer' WHERE id = 'm1'");

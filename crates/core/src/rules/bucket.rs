@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Facts, Grant, GranteeId, Identity, Reader, RuleColumn, Stored,
+    Facts, Grant, GrantedTo, GranteeId, Identity, Reader, RuleColumn, Stored,
     branch::Hop,
     compile::{Compiled, Granted, Placed, Source},
     cond::{Env, all_hold},
     hash::on_demand,
     judge::{Plain, each},
-    term::{Field, Seen},
+    term::{Field, Seen, UserSource},
 };
-use crate::ids::{BucketId, FamilyId};
+use crate::{
+    ids::{BucketId, FamilyId, UserId},
+    key::RowKey,
+};
 
 impl Compiled {
     /// The buckets that `row` lies in.
@@ -81,7 +84,7 @@ impl Compiled {
         table: usize,
         row: &Stored,
         facts: &F,
-    ) -> Result<Vec<Grant>, F::Missing> {
+    ) -> Result<Vec<(Grant, GrantedTo)>, F::Missing> {
         let mut grants = Vec::new();
         each(&self.tables[table].hops, |&(source, position)| {
             let source = &self.sources[source];
@@ -102,13 +105,30 @@ impl Compiled {
             if !grantees.is_empty() {
                 walk.to_buckets(position, row, &mut buckets)?;
             }
-            for &bucket in &buckets {
-                grants.extend(grantees.iter().map(|&grantee| Grant { grantee, bucket }));
+            for (bucket, is_twin) in buckets {
+                grants.extend(grantees.iter().map(|(grantee, to)| {
+                    let grant = Grant {
+                        grantee: *grantee,
+                        bucket,
+                    };
+                    let to = match is_twin {
+                        true => GrantedTo::Twin,
+                        false => to.clone(),
+                    };
+                    (grant, to)
+                }));
             }
             Ok(())
         })?;
-        grants.sort_unstable();
+        grants.sort_unstable_by_key(|(grant, _)| *grant);
         Ok(grants)
+    }
+
+    pub(super) fn own_buckets(&self, table: usize, key: &RowKey) -> Vec<BucketId> {
+        let own = self.tables[table].own.into_iter();
+        own.flat_map(|family| self.kinds(family))
+            .map(|family| self.key.row_bucket(family, key))
+            .collect()
     }
 
     /// What `identity` is granted for what it is, and what it is as a grantee.
@@ -159,17 +179,19 @@ impl<F: Facts> Walk<'_, '_, F> {
         &self,
         at: usize,
         row: &Stored,
-        out: &mut Vec<GranteeId>,
+        out: &mut Vec<(GranteeId, GrantedTo)>,
     ) -> Result<(), F::Missing> {
         let hop = &self.source.hops[at];
         let key = &self.rules.key;
         let Some(right) = hop.right else {
-            out.extend(key.grantee(self.source.grantee, None));
+            let everybody = key.grantee(self.source.grantee, None);
+            out.extend(everybody.map(|id| (id, GrantedTo::Others)));
             return Ok(());
         };
         let value = right.of(row);
         let Some(next) = self.source.hops.get(at + 1) else {
-            out.extend(key.grantee(self.source.grantee, Some(&value)));
+            let grantee = key.grantee(self.source.grantee, Some(&value));
+            out.extend(grantee.map(|id| (id, self.name(&value))));
             return Ok(());
         };
         let Some(left) = next.left else { return Ok(()) };
@@ -177,24 +199,40 @@ impl<F: Facts> Walk<'_, '_, F> {
         each(&rows, |row| self.to_grantees(at + 1, row, out))
     }
 
-    /// The bucket of each way from the start to `row` as hop `at`.
+    /// Who has this value at the end of the way.
+    fn name(&self, value: &Seen<'_>) -> GrantedTo {
+        let end = self.source.end.as_ref();
+        match value {
+            Seen::Text(user) if end.is_some_and(|end| end.source == UserSource::Uid) => {
+                GrantedTo::User(UserId(user.clone().into_owned()))
+            }
+            Seen::Null | Seen::Integer(_) | Seen::Real(_) | Seen::Text(_) | Seen::Blob(_) => {
+                GrantedTo::Others
+            }
+        }
+    }
+
+    /// The bucket of each way from the start to `row` as hop `at`, and whether it is the second of
+    /// two that are granted together.
     fn to_buckets(
         &self,
         at: usize,
         row: &Stored,
-        out: &mut Vec<BucketId>,
+        out: &mut Vec<(BucketId, bool)>,
     ) -> Result<(), F::Missing> {
         let Some(before) = at.checked_sub(1) else {
             let key = &self.rules.key;
-            for family in self.rules.kinds(self.source.bucket.family()) {
-                out.extend(match self.source.bucket {
+            let kinds = self.rules.kinds(self.source.bucket.family());
+            for (at, family) in kinds.enumerate() {
+                let bucket = match self.source.bucket {
                     Granted::Row(_) => Some(key.row_bucket(family, &row.key)),
                     Granted::Only(_) => Some(key.only_bucket(family)),
                     Granted::Left(_) => {
                         let left = self.source.hops[0].left.map(Field::from);
                         left.and_then(|left| key.value_bucket(family, &left.of(row)))
                     }
-                });
+                };
+                out.extend(bucket.map(|bucket| (bucket, at > 0)));
             }
             return Ok(());
         };

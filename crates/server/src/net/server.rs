@@ -41,6 +41,8 @@ pub struct Server {
     serving: tokio::task::JoinHandle<()>,
     requests: mpsc::Sender<Request>,
     committing: std::thread::JoinHandle<()>,
+    /// Their log has to be written to its end.
+    accounts: Option<Arc<Accounts>>,
 }
 
 impl Server {
@@ -80,6 +82,7 @@ impl Server {
             rules_since,
             readers,
             accounts,
+            access,
         } = is_ready.await.map_err(|_| died())??;
         let metrics_for = if admin.is_some() || options.dev {
             metrics::Readers::Everybody
@@ -97,6 +100,10 @@ impl Server {
             }
             None => None,
         };
+        if let Some(accounts) = &accounts {
+            accounts.access_changed(context.plan.schema(), &access);
+        }
+        let audited = accounts.clone();
         let shared = Arc::new(Shared::<B> {
             context: RwLock::new(context),
             config: RwLock::new(options.config),
@@ -165,6 +172,7 @@ impl Server {
             serving,
             requests,
             committing,
+            accounts: audited,
         })
     }
 
@@ -204,6 +212,7 @@ impl Server {
             mut serving,
             requests,
             committing,
+            accounts,
             ..
         } = self;
         stop.send_replace(true);
@@ -219,7 +228,15 @@ impl Server {
         }
         // Nobody is left to be answered; a committer that has stopped already is just as well.
         drop(requests.send(Request::Stop).await);
-        let joined = tokio::task::spawn_blocking(move || committing.join());
+        let joined = tokio::task::spawn_blocking(move || {
+            let joined = committing.join();
+            if let Some(accounts) = accounts
+                && let Err(error) = accounts.finish()
+            {
+                tracing::warn!(%error, "the end of the audit log could not be written");
+            }
+            joined
+        });
         match tokio::time::timeout(limits.goodbye_max, joined).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(_) => Err(stopped(&"the storage thread panicked")),

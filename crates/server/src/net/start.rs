@@ -1,11 +1,11 @@
 //! Getting the storage ready, and the thread it lives on.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{Version, config::Config, rules::Rules, wire::SchemaInfo};
 use syncline_store::{
-    Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore, count_owned,
-    drain_external, rebuild_rules,
+    AccessChange, Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore,
+    count_owned, drain_external, rebuild_rules,
 };
 use tokio::sync::mpsc;
 
@@ -23,6 +23,8 @@ pub(super) struct Started<R> {
     pub(super) publish_to: std::sync::mpsc::SyncSender<committer::Publish>,
     pub(super) rules_since: Version,
     pub(super) accounts: Option<Arc<dyn AccountStore>>,
+    /// What other programs gave and took while the server did not run.
+    pub(super) access: BTreeMap<AccessChange, u64>,
 }
 
 pub(super) type Ready<R> = tokio::sync::oneshot::Sender<Result<Started<R>, ServeError>>;
@@ -60,6 +62,7 @@ pub(super) fn spawn_committer<B: Backend>(
                 session: context,
                 notes,
                 head,
+                access,
             } = match prepared {
                 Ok(prepared) => prepared,
                 Err(error) => return drop(ready.send(Err(error))),
@@ -86,6 +89,7 @@ pub(super) fn spawn_committer<B: Backend>(
                     publish_to,
                     rules_since,
                     accounts,
+                    access,
                 }))
                 .is_err()
             {
@@ -115,6 +119,7 @@ pub(crate) struct Prepared {
     pub(crate) session: Arc<SessionContext>,
     pub(crate) notes: Vec<String>,
     pub(crate) head: Head,
+    pub(crate) access: BTreeMap<AccessChange, u64>,
 }
 
 /// Brings tables, rules, buckets and grants up to date with the configuration.
@@ -140,7 +145,8 @@ pub(crate) async fn prepare<S: Storage>(
             );
         }
     }
-    if let Some(error) = drain_external(storage, &context, now).await.failure {
+    let drained = drain_external(storage, &context, now).await;
+    if let Some(error) = drained.failure {
         return Err(error.into());
     }
     let counted = count_owned(storage, &context, now).await?;
@@ -167,5 +173,6 @@ pub(crate) async fn prepare<S: Storage>(
         session,
         notes,
         head,
+        access: drained.access,
     })
 }

@@ -12,8 +12,8 @@ use crate::{
     EXTERNAL,
     log::LogEntry,
     plan::{
-        Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft, State,
-        Submission, finish, finish_wants, observe, plan_changeset, prefetch,
+        Access, Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft,
+        State, Submission, finish, finish_wants, observe, plan_changeset, prefetch,
     },
     storage::{Group, Head, Mark, Storage, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Missing, Want, without_doubles},
@@ -40,6 +40,7 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Done {
     pub(super) results: Vec<(usize, PushResult)>,
     pub(super) entries: Vec<Arc<LogEntry>>,
+    pub(super) access: Access,
     pub(super) head: Head,
     pub(super) refused: RefusedNumbers,
     /// Only other programs' writes were committed; there are more.
@@ -88,12 +89,12 @@ impl Attempt<'_> {
         } = transaction;
         let refused = state.refused.clone();
         let finished = match outcome {
-            Ok(more) => finish(state)
+            Ok(more) => finish(self.context, state)
                 .map(|ledger| (ledger, more))
                 .map_err(Abort::Storage),
             Err(abort) => Err(abort),
         };
-        let ((ledger, head), more) = match finished {
+        let ((ledger, head, access), more) = match finished {
             Ok(finished) => finished,
             Err(abort) => {
                 group.rollback().await;
@@ -113,6 +114,7 @@ impl Attempt<'_> {
         Ok(Done {
             results,
             entries,
+            access,
             head,
             refused,
             more,

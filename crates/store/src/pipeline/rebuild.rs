@@ -115,7 +115,7 @@ async fn adopt<G: Group>(
         entry.grants.clear();
         entry.digests.clear();
     }
-    let (ledger, head) = finish(state)?;
+    let (ledger, head, _) = finish(context, state)?;
     group.write_ledger(&ledger).await?;
     Ok(Some(head))
 }

@@ -89,6 +89,7 @@ fn pl14_a_constraint_error_that_is_nobodys_ends_the_group() {
         verdicts: BTreeMap::new(),
         results: Vec::new(),
         refused: crate::plan::RefusedNumbers::new(),
+        access: BTreeMap::new(),
         entries: Vec::new(),
         head: None,
         more: false,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use syncline_core::{BucketId, Row, RowKey, TableNumber, Version, rules::Grant, wire::LostEdit};
+use syncline_core::{
+    BucketId, Row, RowKey, TableNumber, UserId, Version, rules::Grant, wire::LostEdit,
+};
 
 use super::owned::Differences;
 use crate::meta::RowMeta;
@@ -14,11 +16,21 @@ pub(crate) struct Draft {
     pub(crate) rows: Vec<RowDraft>,
     /// How many paths more or less each grant has.
     pub(crate) grants: BTreeMap<Grant, i64>,
+    /// Who a grant among them is for, and in which table the row is that gives or takes it.
+    pub(crate) named: BTreeMap<Grant, Named>,
     /// What users own more or less.
     pub(crate) owned: Differences,
     pub(crate) lost: Vec<LostEdit>,
     /// The last version given out.
     pub(crate) last: Version,
+}
+
+/// What the audit log says of a grant.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    /// `None`: whoever has a claim, or everybody.
+    pub(crate) user: Option<UserId>,
+    pub(crate) via: TableNumber,
 }
 
 /// One row after the changeset.

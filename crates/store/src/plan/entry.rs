@@ -1,6 +1,9 @@
 //! From changed rows to a log entry: records with their bodies, and what they do to digests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use syncline_core::planted;
 use syncline_core::{
@@ -8,7 +11,11 @@ use syncline_core::{
     Value, Version, digest::Digest, rules::Grant,
 };
 
-use super::{context::Context, draft::Draft, state::Touched};
+use super::{
+    context::Context,
+    draft::{Draft, Named},
+    state::Touched,
+};
 use crate::{
     body::{Body, BodyState},
     history::{HistoryChange, HistoryRecord},
@@ -33,6 +40,7 @@ pub(crate) struct OpenEntry {
     author: Author,
     rows: Vec<EntryRow>,
     grants: BTreeMap<Grant, i64>,
+    named: BTreeMap<Grant, Named>,
 }
 
 /// A row of an open entry; what it is now is in the state.
@@ -65,6 +73,11 @@ pub(crate) struct ClosedEntry {
     pub(crate) records: Vec<LogRecord>,
     pub(crate) history: Vec<HistoryRecord>,
     pub(crate) grants: BTreeMap<Grant, i64>,
+    /// What the audit log says of `grants`.
+    pub(crate) named: BTreeMap<Grant, Named>,
+    /// Own buckets of rows that begin or end with it, where it changes grants.
+    pub(crate) begun: BTreeSet<BucketId>,
+    pub(crate) ended: BTreeSet<BucketId>,
     /// Differences, mod 2^64.
     pub(crate) digests: BTreeMap<(BucketId, TableNumber), Digest>,
 }
@@ -75,6 +88,7 @@ impl OpenEntry {
             author,
             rows: Vec::new(),
             grants: BTreeMap::new(),
+            named: BTreeMap::new(),
         }
     }
 
@@ -121,6 +135,7 @@ impl OpenEntry {
         for (grant, difference) in &draft.grants {
             *self.grants.entry(*grant).or_insert(0) += difference;
         }
+        self.named.append(&mut draft.named);
     }
 
     /// Makes the records from the rows as they are now.
@@ -133,6 +148,7 @@ impl OpenEntry {
         let mut records = Vec::with_capacity(self.rows.len());
         let mut history = Vec::with_capacity(self.rows.len());
         let mut digests = BTreeMap::new();
+        let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
         for mut entry_row in self.rows {
             let now = rows
                 .get(&entry_row.table)
@@ -142,6 +158,14 @@ impl OpenEntry {
             };
             if now.row.is_none() && entry_row.before_version == Version::ZERO {
                 continue;
+            }
+            if !self.grants.is_empty() {
+                let own = || context.rules().own_buckets(entry_row.table, &entry_row.key);
+                match (&now.row, entry_row.before_version) {
+                    (None, _) => ended.extend(own()),
+                    (Some(_), Version::ZERO) => begun.extend(own()),
+                    (Some(_), _) => {}
+                }
             }
             if now.row.is_some() || !planted!(DigestNotUpdated) {
                 entry_row.count(now, &mut digests);
@@ -157,6 +181,9 @@ impl OpenEntry {
             records,
             history,
             grants: self.grants,
+            named: self.named,
+            begun,
+            ended,
             digests,
         }
     }

@@ -12,9 +12,9 @@ use syncline_core::{
     rules::Grant,
 };
 
-use super::{entry::ClosedEntry, state::State};
+use super::{context::Context, entry::ClosedEntry, state::State};
 use crate::{
-    log::{GrantChange, LogEntry},
+    log::{AccessChange, GrantChange, LogEntry},
     storage::{Counted, Head, Ledger, StorageError},
     want::Want,
 };
@@ -47,14 +47,19 @@ pub(crate) fn finish_wants(state: &State) -> Vec<Want> {
 ///
 /// # Errors
 /// [`StorageError::Corrupt`] if a count would fall below zero.
-pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
+pub(crate) fn finish(
+    context: &Context,
+    mut state: State,
+) -> Result<(Ledger, Head, Access), StorageError> {
     let mut totals = Totals::default();
     let mut head = state.head;
     let mut entries = Vec::with_capacity(state.entries.len());
     let mut history = Vec::new();
+    let mut access = Access::new();
     for entry in std::mem::take(&mut state.entries) {
         let grants = totals.grant(&state, &entry)?;
         let digests = totals.digest(&state, &entry);
+        note_access(context, &entry, &grants, &mut access);
         head.version = entry.version;
         head.tag = next_tag(head.tag, entry.author.changeset);
         history.extend(entry.history);
@@ -99,7 +104,43 @@ pub(crate) fn finish(mut state: State) -> Result<(Ledger, Head), StorageError> {
         },
         rules: None,
     };
-    Ok((ledger, head))
+    Ok((ledger, head, access))
+}
+
+/// Access that was given and taken, and for how many buckets.
+pub(crate) type Access = BTreeMap<AccessChange, u64>;
+
+/// Tells what `changes` mean to people. Not told is what goes with the row that it is access to:
+/// its author may see what is made, and nobody what is deleted.
+fn note_access(
+    context: &Context,
+    entry: &ClosedEntry,
+    changes: &[GrantChange],
+    access: &mut Access,
+) {
+    for change in changes {
+        let (grantee, bucket) = (change.grantee, change.bucket);
+        let Some(named) = entry.named.get(&Grant { grantee, bucket }) else {
+            continue;
+        };
+        let by = entry.author.user.clone();
+        let is_own = by.is_some() && by == named.user;
+        let goes_with_its_row = match change.granted {
+            true => is_own && entry.begun.contains(&bucket),
+            false => entry.ended.contains(&bucket),
+        };
+        if goes_with_its_row {
+            continue;
+        }
+        let change = AccessChange {
+            by,
+            user: named.user.clone(),
+            via: named.via,
+            tables: context.rules().tables_of(bucket).to_vec(),
+            granted: change.granted,
+        };
+        *access.entry(change).or_insert(0) += 1;
+    }
 }
 
 /// Absolute values after the entries so far.

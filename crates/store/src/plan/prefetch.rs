@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syncline_core::{ChangesetId, DeviceId, Op, RowKey, TableNumber};
+use syncline_core::{ChangesetId, DeviceId, Op, RowKey, TableNumber, UserId};
 
 use super::{context::Context, submission::Submission};
 use crate::want::Want;
@@ -14,6 +14,7 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
     let mut changesets: BTreeSet<ChangesetId> = BTreeSet::new();
     let mut devices: BTreeSet<DeviceId> = BTreeSet::new();
     let mut rows: BTreeSet<(TableNumber, &RowKey)> = BTreeSet::new();
+    let mut users: BTreeSet<&UserId> = BTreeSet::new();
     for submission in submissions {
         if changesets.insert(submission.changeset.id) {
             wants.push(Want::Changeset(submission.changeset.id));
@@ -21,6 +22,14 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
         if devices.insert(submission.device) {
             wants.push(Want::Device(submission.device));
         }
+        let user = submission.identity.user.as_ref();
+        let counted = user.filter(|_| context.limits().has_quota());
+        wants.extend(
+            counted
+                .filter(|user| users.insert(user))
+                .cloned()
+                .map(Want::Owned),
+        );
         for change in &submission.changeset.changes {
             let Some(table) = context.table(change.table) else {
                 continue;

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use syncline_core::planted;
 use syncline_core::{
     BucketId, RowKey, TableNumber, Version,
-    rules::{Facts, Grant, Stored},
+    rules::{Facts, Grant, GrantedTo, Stored},
 };
 
 use super::{
     context::Context,
-    draft::{Draft, RowDraft},
+    draft::{Draft, Named, RowDraft},
     effect::{Effect, Effects},
     facts::Layered,
     owned::Differences,
@@ -34,7 +34,7 @@ pub(crate) fn settle(
     }
     let mut wants = Vec::new();
     let layered = Layered::new(state, &proposed);
-    let mut grants = BTreeMap::new();
+    let (mut grants, mut named) = (BTreeMap::new(), BTreeMap::new());
     for (i, change) in proposed.iter().enumerate() {
         match grant_differences(
             context,
@@ -43,7 +43,12 @@ pub(crate) fn settle(
             change.before.as_ref(),
             change.after.as_ref(),
         ) {
-            Ok(differences) => add_all(&mut grants, differences),
+            Ok(differences) => {
+                for (grant, difference, to) in differences {
+                    *grants.entry(grant).or_insert(0) += difference;
+                    named.extend(to.map(|to| (grant, to)));
+                }
+            }
             Err(missing) => wants.extend(missing.0),
         }
     }
@@ -108,26 +113,22 @@ pub(crate) fn settle(
     Ok(Draft {
         rows,
         grants,
+        named,
         owned,
         lost,
         last,
     })
 }
 
-fn add_all(grants: &mut BTreeMap<Grant, i64>, differences: Vec<(Grant, i64)>) {
-    for (grant, difference) in differences {
-        *grants.entry(grant).or_insert(0) += difference;
-    }
-}
-
-/// What change `i` adds to the paths of each grant, with the changes before it applied.
+/// What change `i` adds to the paths of each grant, with the changes before it applied, and what
+/// the audit log is to say of it.
 fn grant_differences(
     context: &Context,
     layered: &Layered<'_>,
     i: usize,
     before: Option<&Stored>,
     after: Option<&Stored>,
-) -> Result<Vec<(Grant, i64)>, Missing> {
+) -> Result<Vec<(Grant, i64, Option<Named>)>, Missing> {
     let rules = context.rules();
     if let (Some(before), Some(after)) = (before, after)
         && rules.same_grants(before, after)
@@ -139,8 +140,16 @@ fn grant_differences(
     for (stored, applied, sign) in [(before, i, -1), (after, i + 1, 1)] {
         let Some(stored) = stored else { continue };
         layered.apply(applied);
-        match rules.grants(stored, layered) {
-            Ok(grants) => differences.extend(grants.into_iter().map(|grant| (grant, sign))),
+        match rules.named_grants(stored, layered) {
+            Ok(grants) => differences.extend(grants.into_iter().map(|(grant, to)| {
+                let user = match to {
+                    GrantedTo::User(user) => Some(Some(user)),
+                    GrantedTo::Others => Some(None),
+                    GrantedTo::Twin => None,
+                };
+                let via = stored.table;
+                (grant, sign, user.map(|user| Named { user, via }))
+            })),
             Err(missing) => wants.extend(missing.0),
         }
     }

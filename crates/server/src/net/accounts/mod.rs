@@ -3,6 +3,7 @@
 //! Everything here is the same work for an account that is there and one that is not: what
 //! differs is in the answer to its owner's mailbox alone.
 
+mod access;
 pub mod admin;
 pub mod audit;
 pub(crate) mod http;
@@ -12,6 +13,7 @@ pub mod password;
 mod recovery;
 mod refresh;
 mod refusals;
+mod repeats;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -33,18 +35,19 @@ use syncline_store::{
 use tokio::sync::Notify;
 
 pub(crate) use self::refusals::Refused;
-pub(crate) use self::{
-    keys::{ACCESS_TTL, login_of},
-    watch::watch,
-};
 use self::{
+    access::Access,
     keys::{Keys, Subject},
     mail::{Letter, Mailer},
     password::{Busy, Hasher},
     refresh::Renewed,
-    refusals::Refusals,
+    repeats::Repeats,
     throttle::Throttle,
     watch::{Ended, Told},
+};
+pub(crate) use self::{
+    keys::{ACCESS_TTL, login_of},
+    watch::watch,
 };
 use super::clock;
 use crate::session::Proof;
@@ -105,7 +108,8 @@ pub(crate) struct Accounts {
     ended: Mutex<Ended>,
     /// What the committer told of devices, to be written down at the next look.
     told: Mutex<Vec<Told>>,
-    refusals: Mutex<Refusals>,
+    refusals: Mutex<Repeats<Refused>>,
+    access: Mutex<Repeats<Access>>,
     look: Notify,
     hasher: Hasher,
     throttle: Throttle,
@@ -142,6 +146,7 @@ impl Accounts {
             ended: Mutex::default(),
             told: Mutex::default(),
             refusals: Mutex::default(),
+            access: Mutex::default(),
             look: Notify::new(),
             hasher: Hasher::new()?,
             throttle: Throttle::default(),

@@ -8,7 +8,7 @@ use syncline_store::{
     accounts::{AccountRecords, AuditEvent, LoginId, look, transact},
 };
 
-use super::{ACCESS_TTL, Accounts, audit, clock, keys::Keys, refresh::later};
+use super::{ACCESS_TTL, Accounts, audit, clock, keys::Keys, refresh::later, repeats};
 use crate::net::{Backend, Shared};
 
 /// How soon a login that was ended elsewhere is noticed.
@@ -68,6 +68,22 @@ impl Accounts {
         written
     }
 
+    /// Writes down what may have happened often; at the end, what waits for its minute, too.
+    pub(super) fn write_repeats(&self, now: Timestamp, is_end: bool) -> Result<(), StorageError> {
+        repeats::write(&self.refusals, &*self.store, now, is_end)?;
+        repeats::write(&self.access, &*self.store, now, is_end)
+    }
+
+    /// Writes down all that is left to be written: the server stops.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub(crate) fn finish(&self) -> Result<(), StorageError> {
+        let now = clock::now();
+        self.write_told(now)?;
+        self.write_repeats(now, true)
+    }
+
     /// Logins that were ended since the last look, here or by another program.
     pub(super) fn look_for_ended(&self, now: Timestamp) -> Result<Vec<LoginId>, StorageError> {
         let place = self.ended.lock().place;
@@ -112,7 +128,7 @@ pub(crate) async fn watch<B: Backend>(shared: Weak<Shared<B>>) {
                 accounts.upkeep(now)?;
             }
             accounts.write_told(now)?;
-            accounts.write_refusals(now)?;
+            accounts.write_repeats(now, false)?;
             accounts.look_for_ended(now)
         });
         let Some(shared) = shared.upgrade() else {

@@ -10,7 +10,7 @@ use syncline_server::net::accounts::{
     admin::{self, Change},
     audit::{self, Verified},
 };
-use syncline_store::accounts::{AuditWant, transact};
+use syncline_store::accounts::{AuditRecord, AuditWant, transact};
 use syncline_store_sqlite::SqliteAccounts;
 use tokio_tungstenite::tungstenite::{Error as WsError, client::IntoClientRequest};
 
@@ -540,4 +540,107 @@ async fn ac15_what_rules_refuse_is_in_the_audit_log_without_the_row() {
     assert!(!format!("{event:?}").contains("canary"), "{event:?}");
     let whole = transact(&net.store(), audit::verify).expect("it reads");
     assert!(matches!(whole, Verified::Whole(_)));
+}
+
+#[tokio::test]
+async fn ac16_access_that_is_given_and_taken_is_in_the_audit_log_without_the_row() {
+    let net = Net::start().await;
+    let push = async |user: &str, key: u128, changes: Value| {
+        let request = net.post("/v1/push", user);
+        let request = request.header("Idempotency-Key", format!("{key:032x}"));
+        let answer = request.json(&json!({ "changes": changes })).send().await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{changes}");
+    };
+    let insert = |table: &str, row: Value| json!({ "op": "insert", "table": table, "row": row });
+    let project = |id: &str| insert("projects", json!({ "id": id, "name": "canary-name" }));
+    let member = |id: &str, project: &str, user: &str| {
+        let row = json!({ "id": id, "project_id": project, "user_id": user, "role": "editor" });
+        insert("members", row)
+    };
+    let delete =
+        |table: &str, id: &str| json!({ "op": "delete", "table": table, "key": { "id": id } });
+    // What somebody makes is theirs without a word; whom they let in is told.
+    let made = [
+        project("canary-p"),
+        member("m1", "canary-p", "ana"),
+        member("m2", "canary-p", "bob"),
+    ];
+    push("ana", 1, json!(made)).await;
+    push(
+        "ana",
+        2,
+        json!([project("canary-q"), member("m3", "canary-q", "bob")]),
+    )
+    .await;
+    // He leaves one by himself, and the other is deleted with all that is in it.
+    push("bob", 3, json!([delete("members", "m2")])).await;
+    push(
+        "ana",
+        4,
+        json!([delete("members", "m3"), delete("projects", "canary-q")]),
+    )
+    .await;
+    // Another program lets somebody in.
+    net.elsewhere("INSERT INTO members VALUES ('m4', 'canary-p', 'eve', 'viewer')");
+    let records = || {
+        let want = AuditWant {
+            max: 100,
+            ..Default::default()
+        };
+        let all = transact(&net.store(), |records| records.audit(&want)).expect("it reads");
+        let access = |record: &AuditRecord| record.event.kind.starts_with("access_");
+        all.into_iter()
+            .filter(access)
+            .map(|record| record.event)
+            .collect::<Vec<_>>()
+    };
+    let told = tokio::time::timeout(SOON, async {
+        loop {
+            let found = records();
+            if found.iter().any(|event| event.subject == "eve") {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let mut told = told.await.expect("it is written");
+    told.reverse();
+    let whole = transact(&net.store(), audit::verify).expect("it reads");
+    assert!(matches!(whole, Verified::Whole(_)));
+    let texts: Vec<_> = told
+        .iter()
+        .map(|event| {
+            let (kind, by, user) = (&event.kind, &event.actor, &event.subject);
+            format!("{kind} {by} {user}: {}", event.detail)
+        })
+        .collect();
+    let all = texts.join("\n");
+    assert!(!all.contains("canary"), "{all}");
+    let has = |kind: &str, by: &str, user: &str| {
+        let tables = "projects, members, tasks";
+        let text = format!("{kind} {by} {user}: access to rows of {tables} by a row of members");
+        assert!(
+            texts.iter().any(|found| found.starts_with(&text)),
+            "{text} in\n{all}"
+        );
+    };
+    has("access_given", "ana", "bob");
+    has("access_taken", "bob", "bob");
+    has("access_given", "", "eve");
+    assert!(
+        texts
+            .iter()
+            .any(|found| found.ends_with("by another program")),
+        "{all}"
+    );
+    assert!(
+        !texts.iter().any(|found| found.contains("ana ana")),
+        "{all}"
+    );
+    assert!(
+        !texts
+            .iter()
+            .any(|found| found.starts_with("access_taken ana bob")),
+        "{all}"
+    );
 }

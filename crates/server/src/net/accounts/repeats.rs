@@ -1,0 +1,147 @@
+//! What may happen very often, for the audit log: the first time at once, repetitions once a
+//! minute with their number.
+
+use std::collections::BTreeMap;
+
+use syncline_core::Timestamp;
+use syncline_store::{
+    StorageError,
+    accounts::{AccountStore, AuditEvent, transact},
+};
+
+use super::audit;
+
+/// Between two records of the same.
+pub(super) const PAUSE_MILLIS: u64 = 60_000;
+/// Different ones that are told apart at once.
+pub(super) const KINDS_MAX: usize = 200;
+
+/// Something that is told in words.
+pub(super) trait Repeated: Ord + Clone {
+    /// What is told in its place, where too many are to be told apart: there are few of these.
+    fn others(&self) -> Self;
+    fn event(&self, times: u64, now: Timestamp) -> AuditEvent;
+}
+
+/// What is not written down yet, and what was a short time ago.
+#[derive(Debug)]
+pub(super) struct Repeats<K> {
+    waiting: BTreeMap<K, u64>,
+    noted: BTreeMap<K, Timestamp>,
+}
+
+impl<K> Default for Repeats<K> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            noted: BTreeMap::new(),
+        }
+    }
+}
+
+impl<K: Repeated> Repeats<K> {
+    pub(super) fn add(&mut self, what: K, times: u64) {
+        let is_known = self.waiting.contains_key(&what) || self.noted.contains_key(&what);
+        let has_room = self.waiting.len() + self.noted.len() < KINDS_MAX;
+        let key = if is_known || has_room {
+            what
+        } else {
+            what.others()
+        };
+        *self.waiting.entry(key).or_insert(0) += times;
+    }
+
+    /// Takes what is to be written now; at the end, all there is.
+    pub(super) fn due(&mut self, now: Timestamp, is_end: bool) -> BTreeMap<K, u64> {
+        self.noted
+            .retain(|_, at| at.plus_millis(PAUSE_MILLIS) > now);
+        let waiting = std::mem::take(&mut self.waiting);
+        let (later, due) = waiting
+            .into_iter()
+            .partition(|(what, _)| !is_end && self.noted.contains_key(what));
+        self.waiting = later;
+        for what in BTreeMap::keys(&due) {
+            self.noted.insert(K::clone(what), now);
+        }
+        due
+    }
+
+    /// Puts back what could not be written.
+    pub(super) fn put_back(&mut self, due: BTreeMap<K, u64>) {
+        for (what, times) in due {
+            self.noted.remove(&what);
+            self.add(what, times);
+        }
+    }
+}
+
+/// Writes down what is due.
+pub(super) fn write<K: Repeated>(
+    repeats: &parking_lot::Mutex<Repeats<K>>,
+    store: &dyn AccountStore,
+    now: Timestamp,
+    is_end: bool,
+) -> Result<(), StorageError> {
+    let due = repeats.lock().due(now, is_end);
+    if due.is_empty() {
+        return Ok(());
+    }
+    let written = transact(store, |records| {
+        for (what, times) in &due {
+            audit::note(records, what.event(*times, now))?;
+        }
+        Ok(())
+    });
+    if written.is_err() {
+        repeats.lock().put_back(due);
+    }
+    written
+}
+
+/// How often, where it is more than once.
+pub(super) fn times(times: u64) -> String {
+    match times {
+        1 => String::new(),
+        times => format!(", {times} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Refused, *};
+
+    fn refused(user: usize) -> Refused {
+        Refused {
+            user: user.to_string(),
+            table: "notes".into(),
+            action: "update",
+        }
+    }
+
+    #[test]
+    fn ac15_repetitions_are_counted_and_a_flood_takes_no_room() {
+        let mut repeats = Repeats::default();
+        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        repeats.add(refused(1), 1);
+        assert_eq!(repeats.due(at(0), false), [(refused(1), 1)].into());
+        for _ in 0..1_000 {
+            repeats.add(refused(1), 1);
+        }
+        assert_eq!(repeats.due(at(PAUSE_MILLIS - 1), false), BTreeMap::new());
+        let due = repeats.due(at(PAUSE_MILLIS), false);
+        assert_eq!(due, [(refused(1), 1_000)].into());
+        repeats.add(refused(1), 1);
+        let last = repeats.due(at(PAUSE_MILLIS + 1), true);
+        assert_eq!(last, [(refused(1), 1)].into(), "the server stops");
+
+        for user in 0..10_000 {
+            repeats.add(refused(user), 1);
+        }
+        let due = repeats.due(at(3 * PAUSE_MILLIS), false);
+        assert!(due.len() <= KINDS_MAX + 1, "{}", due.len());
+        assert_eq!(due.values().sum::<u64>(), 10_000, "none is forgotten");
+        repeats.put_back(due);
+        let again = repeats.due(at(3 * PAUSE_MILLIS), false);
+        assert_eq!(again.values().sum::<u64>(), 10_000);
+    }
+}
