@@ -443,6 +443,9 @@ pub(crate) struct Attach {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Subscribe to nothing: rows of tables on demand leave the file once the server has them.
+    #[arg(long)]
+    pub no_subscribe: bool,
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -473,6 +476,10 @@ pub(crate) struct Sync {
     /// Stay connected: pass on every change at once, until interrupted.
     #[arg(long, short)]
     pub watch: bool,
+    /// If the file is not attached yet, or meets its first server, subscribe to nothing: rows of
+    /// tables on demand leave the file once the server has them.
+    #[arg(long)]
+    pub no_subscribe: bool,
     /// Say what would be sent and received, and change nothing, here or there.
     #[arg(long, conflicts_with = "watch")]
     pub dry_run: bool,

@@ -16,6 +16,7 @@ use crate::{
     credentials::{Connection, Token},
     devices::DevicesAnswer,
     error::ClientError,
+    held::TopicsAnswer,
     system::now,
     trust::Trust,
 };
@@ -28,6 +29,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(40);
 const ANSWER_BYTES_MAX: usize = 112 * 1024 * 1024;
 const SCHEMA_BYTES_MAX: usize = 16 * 1024 * 1024;
 const ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// The code of a server that does not know what it is asked.
+const NOT_FOUND: &str = "not_found";
 
 /// A request that came too soon is made so often, with pauses of at most this in between.
 const ASKED_MAX: u32 = 5;
@@ -187,6 +191,15 @@ impl Api {
             rows.collect::<Result<_, ClientError>>()?,
             answer.next.is_some(),
         ))
+    }
+
+    /// How rows of tables on demand are asked for; `None` from a server that does not say.
+    pub(crate) async fn topics(&self) -> Result<Option<TopicsAnswer>, ClientError> {
+        match self.get("/v1/topics", &[]).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ClientError::Refused { code, .. }) if code == NOT_FOUND => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Who the token is.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection as Sqlite;
 use syncline_core::{RowKey, Schema, Table, schema::SyncMode};
 use syncline_replica::{
-    AttachOptions, Keyring, Replica, ReplicaError, Seeding, Status, TableChoice,
+    AttachOptions, Keyring, Replica, ReplicaError, Seeding, Status, TableChoice, Topic,
     introspect::{self, IntrospectError, Introspection, introspect},
 };
 
@@ -15,6 +15,7 @@ use crate::{
     credentials::Connection,
     database,
     error::ClientError,
+    held::Held,
     system, there,
 };
 
@@ -27,6 +28,8 @@ pub struct AttachRequest {
     pub tables: Vec<String>,
     /// Of encrypted columns.
     pub keys: Keyring,
+    /// Subscribes to nothing: rows of tables on demand leave the file once the server has them.
+    pub let_go: bool,
 }
 
 /// What attaching would do. Nothing was changed to find out.
@@ -35,6 +38,8 @@ pub struct AttachPlan {
     pub tables: Vec<TablePlan>,
     /// Tables that cannot sync or that the server does not have: name and reason.
     pub left_out: Vec<(String, String)>,
+    /// What is subscribed to, so that rows of tables on demand stay in the file.
+    pub held: Held,
     /// Tables the server does not have and adds when the file is attached (`serve --dev`).
     pub(crate) to_add: Vec<Table>,
 }
@@ -179,6 +184,15 @@ async fn compare_all(
             on_demand: there.sync == SyncMode::OnDemand,
         });
     }
+    if remote
+        .tables
+        .iter()
+        .any(|table| table.sync == SyncMode::OnDemand)
+    {
+        let is_planned = |table: &&Table| plan.tables.iter().any(|known| known.name == table.name);
+        let planned: Vec<&Table> = local.iter().copied().filter(is_planned).collect();
+        plan.held = Held::find(conn, path, &planned, &api).await?;
+    }
     Ok(())
 }
 
@@ -207,6 +221,7 @@ pub(crate) async fn attach_unremembered(
     plan: &AttachPlan,
 ) -> Result<Replica, ClientError> {
     in_no_doubt(path, plan)?;
+    let subscriptions = stays(path, plan, request.let_go)?;
     if let Some(connection) = &request.connection {
         there::add(&Api::new(connection)?, plan).await?;
     }
@@ -215,6 +230,7 @@ pub(crate) async fn attach_unremembered(
     let options = AttachOptions {
         tables: TableChoice::Only(plan.tables.iter().map(|table| table.name.clone()).collect()),
         create_missing: false,
+        subscriptions,
         seeding: if nothing_to_send {
             Seeding::Skip
         } else {
@@ -241,6 +257,32 @@ fn in_no_doubt(path: &Path, plan: &AttachPlan) -> Result<(), ClientError> {
         if different == 1 { "row" } else { "rows" },
         path.display(),
         if different == 1 { "has" } else { "have" },
+    )))
+}
+
+/// What is subscribed to so that the file's rows of tables on demand stay in it.
+fn stays(path: &Path, plan: &AttachPlan, let_go: bool) -> Result<Vec<Topic>, ClientError> {
+    let held = &plan.held;
+    if let_go {
+        return Ok(Vec::new());
+    }
+    if held.fits() {
+        return Ok(held.topics.clone());
+    }
+    let by_table = held.by_table.iter();
+    let by_table: Vec<String> = by_table
+        .map(|(name, count)| format!("{name}: {count}"))
+        .collect();
+    Err(ClientError::Doubt(format!(
+        "the rows of {} in tables on demand stay there only while it subscribes to {} things ({}), \
+         and the server allows a device {}; nothing was changed. Raise `device_subscriptions` in \
+         [limits] of the server, leave tables out, or subscribe to nothing (`--no-subscribe`, or \
+         `subscribe_at_attach` of the library): then rows that nobody subscribes to leave the file \
+         once the server has them",
+        path.display(),
+        held.count(),
+        by_table.join(", "),
+        held.max,
     )))
 }
 
@@ -297,10 +339,20 @@ pub(crate) async fn hydrate_unremembered(
         .map_err(|error| ClientError::replica(path, error))
 }
 
+/// What came of meeting a server for the first time.
+#[derive(Debug, Default)]
+pub struct Met {
+    /// Tables that the server added.
+    pub added: Vec<String>,
+    /// To be subscribed to before the first session ([`Replica::subscribe_all`]), so that rows of
+    /// tables on demand stay in the file.
+    pub subscriptions: Vec<Topic>,
+}
+
 /// What attaching leaves undone when no server is known: compares the rows with the server's, and
 /// offers it tables that it lacks. To be called before the first session of a file; does nothing
 /// later. Rows that were made since the file was attached are in no doubt: `is_another`
-/// ([`Replica::waits_to_be_inserted`]). Returns the tables that the server added.
+/// ([`Replica::waits_to_be_inserted`]). `let_go`: as [`AttachRequest::let_go`].
 ///
 /// # Errors
 /// [`ClientError::Doubt`] if rows differ; the server's.
@@ -309,11 +361,12 @@ pub async fn meet(
     status: &Status,
     connection: &Connection,
     keys: &Keyring,
+    let_go: bool,
     is_another: impl Fn(&str, &RowKey) -> Result<bool, ReplicaError>,
-) -> Result<Vec<String>, ClientError> {
+) -> Result<Met, ClientError> {
     let is_compared = status.url.as_deref() == Some(connection.url.as_str());
     if status.server.is_some() || status.tables.is_empty() || is_compared {
-        return Ok(Vec::new());
+        return Ok(Met::default());
     }
     let conn = database::open(path)?;
     let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
@@ -332,12 +385,16 @@ pub async fn meet(
     let mut plan = AttachPlan::default();
     compare_all(&conn, path, &local, connection, keys, &mut plan, is_another).await?;
     in_no_doubt(path, &plan)?;
+    let subscriptions = stays(path, &plan, let_go)?;
     there::add(&Api::new(connection)?, &plan).await?;
-    Ok(plan.added_there())
+    Ok(Met {
+        added: plan.added_there(),
+        subscriptions,
+    })
 }
 
 /// Compares tables that are to sync from now on, besides those `chosen` already; `names`: these,
-/// or all that can.
+/// or all that can. What is to be subscribed to with that, unless `let_go`.
 ///
 /// # Errors
 /// [`ClientError::Doubt`] if rows differ; the server's.
@@ -347,7 +404,8 @@ pub(crate) async fn compare_more(
     chosen: &[String],
     connection: &Connection,
     keys: &Keyring,
-) -> Result<(), ClientError> {
+    let_go: bool,
+) -> Result<Vec<Topic>, ClientError> {
     let conn = database::open(path)?;
     let found = introspect(&conn).map_err(|error| ClientError::TableUnfit {
         message: error.to_string(),
@@ -361,13 +419,15 @@ pub(crate) async fn compare_more(
         .filter(|table| !is_in(chosen, &table.name))
         .collect();
     if local.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut plan = AttachPlan::default();
     let is_another = |_: &str, _: &RowKey| Ok(false);
     compare_all(&conn, path, &local, connection, keys, &mut plan, is_another).await?;
     in_no_doubt(path, &plan)?;
-    there::add(&Api::new(connection)?, &plan).await
+    let subscriptions = stays(path, &plan, let_go)?;
+    there::add(&Api::new(connection)?, &plan).await?;
+    Ok(subscriptions)
 }
 
 /// Takes everything of Syncline out of the file again, and forgets its credentials.

@@ -37,6 +37,7 @@ pub struct Config {
     pub(crate) device_name: Option<String>,
     /// The one that seals comes first.
     pub(crate) encryption_keys: Vec<EncryptionKey>,
+    pub(crate) subscribe_at_attach: bool,
 }
 
 impl Default for Config {
@@ -53,6 +54,7 @@ impl Default for Config {
             tables: Tables::All,
             device_name: None,
             encryption_keys: Vec::new(),
+            subscribe_at_attach: true,
         }
     }
 }
@@ -246,6 +248,15 @@ impl Config {
     #[must_use]
     pub fn older_encryption_key(mut self, key: EncryptionKey) -> Self {
         self.encryption_keys.push(key);
+        self
+    }
+
+    /// Whether a file that is attached, or meets its first server, subscribes to what its rows of
+    /// tables on demand hang below, so that they stay: it does unless this says otherwise. Else
+    /// they leave the file once the server has them.
+    #[must_use]
+    pub fn subscribe_at_attach(mut self, subscribes: bool) -> Self {
+        self.subscribe_at_attach = subscribes;
         self
     }
 

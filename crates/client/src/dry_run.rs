@@ -33,6 +33,7 @@ pub(crate) async fn dry_run(core: &Rc<Core>, mut report: SyncReport) -> Result<S
             connection: Some(connection),
             tables: tables.names().to_vec(),
             keys: core.keys(),
+            ..AttachRequest::default()
         };
         let plan = attach::plan_attach(core.path(), &request).await?;
         for (name, why) in &plan.left_out {

@@ -247,6 +247,7 @@ impl ClientError {
             | ReplicaError::UnknownConflict { .. }
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }
+            | ReplicaError::BadTopic { .. }
             | ReplicaError::BadRestore { .. }
             | ReplicaError::NoKey { .. }
             | ReplicaError::UnknownColumn { .. }

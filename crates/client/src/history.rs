@@ -322,7 +322,9 @@ async fn row_at(
     let body = api.get_row("/v1/history/row", &query).await?;
     match body.state {
         RowState::Columns(columns) | RowState::Whole { columns, .. } => Ok(columns),
-        RowState::Deleted | RowState::Removed => Err(api.strange("a row without columns")),
+        RowState::Deleted | RowState::Removed | RowState::Released => {
+            Err(api.strange("a row without columns"))
+        }
     }
 }
 

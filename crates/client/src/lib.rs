@@ -51,6 +51,7 @@ mod event;
 mod exchange;
 mod executor;
 mod file_watch;
+mod held;
 mod history;
 mod key_file;
 mod manager;
@@ -111,7 +112,7 @@ pub mod engine {
         accounts::{last_login, login_at},
         api::{Api, Probe},
         attach::{
-            AttachPlan, AttachRequest, TablePlan, attach, detach, hydrate, meet, plan_attach,
+            AttachPlan, AttachRequest, Met, TablePlan, attach, detach, hydrate, meet, plan_attach,
         },
         compare::{Comparison, Difference, DifferenceKind, compare_table},
         config::connected,
@@ -119,6 +120,7 @@ pub mod engine {
         database::{is_attached, open_replica, open_replica_with, rows_to_seed},
         driver::{Driver, Goal, Interrupt, Notice, Summary},
         error::ClientError,
+        held::Held,
         history::{PAGE_MAX as HISTORY_PAGE_MAX, history, restore_row},
         key_file::{make as make_key_file, read as read_key_file},
         system::{new_id, now},

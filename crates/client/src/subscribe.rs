@@ -13,6 +13,10 @@ pub(crate) const KEEP_FOR: Duration = Duration::from_secs(300);
 /// Tables with `sync = "on_demand"`: their rows, and those of tables that inherit from them, are on
 /// this device only while it subscribes to what they hang below.
 ///
+/// A subscription belongs to the file, not to a value in the program: it is there after a restart,
+/// and offline. So nothing unsubscribes when it is dropped: a process that ends would take its rows
+/// along, and of two screens the first one closed those of the other.
+///
 /// ```no_run
 /// # async fn example(sync: syncline::SyncManager, project: syncline::Value) -> Result<(), syncline::Error> {
 /// sync.subscribe("projects", vec![project.clone()]).await?;    // its tasks come

@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 
 pub use admit::ADMISSION_ROUNDS_MAX;
 pub use branch::HOPS_MAX;
-pub use demand::Wanted;
+pub use demand::{Wanted, Way};
 pub use explain::{Action, PEOPLE_MAX, Permitted, Reason, Through, Verdict};
 pub use given::Given;
 pub use inherit::INHERITANCE_MAX;

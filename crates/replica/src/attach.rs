@@ -1,11 +1,16 @@
 //! What attaching a file is told.
 
+use crate::replica::Topic;
+
 /// How a file becomes a replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttachOptions {
     pub tables: TableChoice,
     /// Creates tables that the server has and this file does not (`hydrate`).
     pub create_missing: bool,
+    /// What is subscribed to from the start, so that rows of tables on demand stay in the file. The
+    /// caller knows how many the server allows.
+    pub subscriptions: Vec<Topic>,
     /// Whether the rows that are in the file already are sent to the server.
     pub seeding: Seeding,
     /// For the user's device list.
@@ -21,6 +26,7 @@ impl Default for AttachOptions {
         Self {
             tables: TableChoice::All,
             create_missing: false,
+            subscriptions: Vec::new(),
             seeding: Seeding::Send,
             device_name: String::new(),
             platform: String::new(),

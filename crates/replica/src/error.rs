@@ -68,6 +68,9 @@ pub enum ReplicaError {
     /// The caller passed values that are no key of the table.
     #[error("not a key of table {table}: {reason}")]
     BadKey { table: String, reason: String },
+    /// Nobody can subscribe to this.
+    #[error("nothing of {table} can be subscribed to by this: {reason}")]
+    BadTopic { table: String, reason: String },
     /// A row cannot be made what it was.
     #[error("the row of {table} cannot be restored: {reason}")]
     BadRestore { table: String, reason: String },
@@ -109,6 +112,7 @@ impl ReplicaError {
             Self::UnknownConflict { .. } => "unknown_conflict",
             Self::BadResolution { .. } => "bad_resolution",
             Self::BadKey { .. } => "bad_key",
+            Self::BadTopic { .. } => "bad_topic",
             Self::BadRestore { .. } => "bad_restore",
             Self::NoKey { .. } => crate::session::ENCRYPTION_KEY_MISSING,
             Self::UnknownColumn { .. } => "unknown_column",

@@ -56,6 +56,7 @@ impl Found {
             | ReplicaError::UnknownConflict { .. }
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }
+            | ReplicaError::BadTopic { .. }
             | ReplicaError::BadRestore { .. }
             | ReplicaError::NoKey { .. }
             | ReplicaError::UnknownColumn { .. }

@@ -107,6 +107,7 @@ impl Replica {
             load::create_inbox(&conn)?;
             let tables = load::build(&conn)?;
             options.check(&tables)?;
+            subscribe::subscribe_all(&conn, &tables, &options.subscriptions)?;
             capture::install(&conn, &tables.structures())?;
             Ok((tables, Some(capture::schema_version(&conn)?)))
         })?;
@@ -381,12 +382,14 @@ impl Replica {
     /// `names` is `None`. The rows that are in them are sent. Whether that changed anything.
     ///
     /// Whether their rows may be sent is the caller's to find out: nothing is compared here.
+    /// `subscriptions` begin with it, as [`AttachOptions::subscriptions`].
     ///
     /// # Errors
-    /// The database's.
+    /// Of [`Replica::subscribe`], or the database's.
     pub fn choose_more(
         &mut self,
         names: Option<&[String]>,
+        subscriptions: &[Topic],
         now: Timestamp,
     ) -> Result<bool, ReplicaError> {
         let Some(chosen) = load::chosen(&self.conn)? else {
@@ -403,12 +406,16 @@ impl Replica {
         self.adopt_schema(now, |conn| {
             settings::put(conn, Key::Seeding, true)?;
             match more {
-                None => settings::remove(conn, Key::Tables),
+                None => settings::remove(conn, Key::Tables)?,
                 Some(more) => {
                     let all: Vec<String> = chosen.into_iter().chain(more).collect();
-                    settings::put(conn, Key::Tables, all.join("\n"))
+                    settings::put(conn, Key::Tables, all.join("\n"))?;
                 }
             }
+            if subscriptions.is_empty() {
+                return Ok(());
+            }
+            subscribe::subscribe_all(conn, &load::build(conn)?, subscriptions)
         })?;
         Ok(true)
     }

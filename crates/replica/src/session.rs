@@ -14,7 +14,11 @@ use syncline_core::{
     },
 };
 
-use crate::{apply::Kept, event::Event, meta::outbox::Seq};
+use crate::{
+    apply::Kept,
+    event::Event,
+    meta::{outbox::Seq, subscriptions::Stored},
+};
 
 pub(crate) use timers::Reconnect;
 
@@ -128,7 +132,7 @@ pub(crate) struct Session {
 pub(crate) struct Subscriptions {
     /// Whether it knows them.
     pub(crate) are_known_there: bool,
-    /// Sorted.
+    /// Sorted, from the Welcome on.
     pub(crate) told: Vec<Subscription>,
     pub(crate) told_number: u64,
     /// The last change that was looked at.
@@ -137,6 +141,31 @@ pub(crate) struct Subscriptions {
     pub(crate) next_end: Option<Timestamp>,
     /// It is due, and waits for what has to be sent before.
     pub(crate) ends_later: bool,
+    /// Those that the server was told to end, and by which change: they stay in the file until it
+    /// has heard that, so that it is told again if this connection ends before.
+    pub(crate) ended: BTreeMap<Stored, u64>,
+}
+
+impl Subscriptions {
+    /// The server takes so many of what Hello asked for, and the first ones; `None`: it knows none.
+    fn welcomed(&mut self, max: Option<u32>) {
+        self.are_known_there = max.is_some();
+        self.told.truncate(max.unwrap_or_default() as usize);
+        self.told.sort_unstable();
+    }
+
+    /// What has ended up to the change `heard`.
+    fn ended_by(&self, heard: u64) -> Vec<Stored> {
+        let ended = self.ended.iter();
+        let ended = ended.filter(|(_, number)| **number <= heard);
+        ended.map(|(stored, _)| stored.clone()).collect()
+    }
+
+    fn forget_ended(&mut self, ended: &[Stored]) {
+        for stored in ended {
+            self.ended.remove(stored);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

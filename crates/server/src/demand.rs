@@ -84,6 +84,12 @@ impl Demand {
         anew
     }
 
+    /// The buckets of a subscription, whether it is one of these or not.
+    pub(crate) fn buckets_of(&self, subscription: &Subscription) -> Vec<BucketId> {
+        let asked = self.0.as_ref();
+        asked.map_or_else(Vec::new, |asked| asked.buckets_of(subscription))
+    }
+
     /// Takes a subscription away; the buckets that are not included any more.
     pub(crate) fn remove(&mut self, subscription: &Subscription) -> Vec<BucketId> {
         let Some(asked) = &mut self.0 else {

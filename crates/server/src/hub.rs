@@ -79,6 +79,14 @@ impl Hub {
         found
     }
 
+    /// The devices that are sent rows of any of these buckets.
+    #[must_use]
+    pub fn devices_with(&self, buckets: &[BucketId]) -> BTreeSet<DeviceId> {
+        let sessions = buckets.iter().filter_map(|bucket| self.buckets.get(bucket));
+        let interests = sessions.flatten().filter_map(|id| self.sessions.get(id));
+        interests.map(|interest| interest.device).collect()
+    }
+
     /// Number of registered sessions.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,7 +6,7 @@ use syncline_core::planted;
 use syncline_core::{
     BucketId, Version,
     rules::{Grant, GranteeId, Reader},
-    wire::Subscription,
+    wire::{Subscribe, Subscription},
 };
 use syncline_store::{LogEntry, LogRecord};
 
@@ -34,6 +34,8 @@ pub struct Sight {
 pub struct SightChange {
     pub gained: Vec<BucketId>,
     pub lost: Vec<BucketId>,
+    /// Of the lost ones those that are granted still, but not asked for.
+    pub released: Vec<BucketId>,
 }
 
 impl Sight {
@@ -85,24 +87,46 @@ impl Sight {
         self.demand.len()
     }
 
-    /// Follows a change of what is asked for, and says what became visible or invisible by it.
-    pub(crate) fn subscribe(&mut self, add: Subscription) -> SightChange {
-        let mut gained = self.demand.add(add);
-        gained.retain(|bucket| self.buckets.contains_key(bucket));
-        self.changed(SightChange {
-            gained,
-            lost: Vec::new(),
-        })
+    /// Follows a change of what is asked for, as far as there are at most `most` subscriptions,
+    /// and says what became visible or invisible by it, and whether all of it was followed.
+    pub(crate) fn subscribe(&mut self, subscribe: Subscribe, most: usize) -> (SightChange, bool) {
+        let (mut dropped, mut added) = (BTreeSet::new(), BTreeSet::new());
+        for drop in &subscribe.drop {
+            dropped.extend(self.demand.remove(drop));
+        }
+        let mut all = true;
+        for add in subscribe.add {
+            if self.demand.len() >= most {
+                all = false;
+                break;
+            }
+            added.extend(self.demand.add(add));
+        }
+        // What one subscription loses and another has in the same breath stays.
+        let is_granted = |bucket: &&BucketId| self.buckets.contains_key(*bucket);
+        let lost = dropped.difference(&added).filter(is_granted);
+        let gained = added.difference(&dropped).filter(is_granted);
+        let mut change = SightChange {
+            gained: gained.copied().collect(),
+            lost: lost.copied().collect(),
+            released: Vec::new(),
+        };
+        change.released.clone_from(&change.lost);
+        (self.changed(change), all)
     }
 
-    /// As [`Sight::subscribe`], for what is not wanted any more.
-    pub(crate) fn unsubscribe(&mut self, drop: &Subscription) -> SightChange {
-        let mut lost = self.demand.remove(drop);
-        lost.retain(|bucket| self.buckets.contains_key(bucket));
-        self.changed(SightChange {
-            gained: Vec::new(),
-            lost,
-        })
+    /// Of the buckets that these subscriptions ask for those that are granted, and not asked for
+    /// by the ones that count.
+    pub(crate) fn beyond(&self, subscriptions: &[Subscription]) -> Vec<BucketId> {
+        let buckets = subscriptions
+            .iter()
+            .flat_map(|one| self.demand.buckets_of(one));
+        let mut found: Vec<BucketId> = buckets
+            .filter(|bucket| self.buckets.contains_key(bucket) && !self.demand.includes(bucket))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     fn changed(&mut self, change: SightChange) -> SightChange {
@@ -117,6 +141,14 @@ impl Sight {
         self.grantees.iter().copied()
     }
 
+    /// Whether what happened to rows of `bucket` in the entry that ends at `version` is the
+    /// reader's, be it asked for or not.
+    #[must_use]
+    pub fn may_see(&self, bucket: &BucketId, version: Version) -> bool {
+        let is_later = |since: &Version| *since > version;
+        self.buckets.contains_key(bucket) && !self.since.get(bucket).is_some_and(is_later)
+    }
+
     /// Whether rows of `bucket` may be seen.
     #[must_use]
     pub fn sees(&self, bucket: &BucketId) -> bool {
@@ -127,7 +159,7 @@ impl Sight {
     /// the bucket is granted now and was granted then.
     #[must_use]
     pub fn saw(&self, bucket: &BucketId, version: Version) -> bool {
-        self.sees(bucket) && self.since.get(bucket).is_none_or(|since| *since <= version)
+        self.may_see(bucket, version) && self.demand.includes(bucket)
     }
 
     /// Whether the reader could see rows of `bucket` before the entry that ends at `version`.

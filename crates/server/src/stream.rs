@@ -271,21 +271,10 @@ impl Stream {
         tables_of: impl Fn(BucketId) -> &'r [TableNumber],
         out: &mut Vec<Vec<u8>>,
     ) -> bool {
-        for subscription in &subscribe.drop {
-            let change = self.sight.unsubscribe(subscription);
-            self.sight_changed(change, &tables_of, out);
-        }
-        let mut all = true;
-        for subscription in subscribe.add {
-            if self.sight.subscriptions() >= subscriptions_max {
-                all = false;
-                break;
-            }
-            let change = self.sight.subscribe(subscription);
-            self.sight_changed(change, &tables_of, out);
-        }
         self.subscribed = subscribe.number;
         self.anything_sent = true;
+        let (change, all) = self.sight.subscribe(subscribe, subscriptions_max);
+        self.sight_changed(change, tables_of, out);
         all
     }
 
@@ -299,13 +288,12 @@ impl Stream {
             return;
         }
         self.flush_changes(out);
-        for bucket in &change.lost {
-            self.loading.retain(|part, _| part.0 != *bucket);
-            self.ended.retain(|part, _| part.0 != *bucket);
-            self.digests.retain(|part, _| part.0 != *bucket);
-            self.withheld.retain(|part, _| part.0 != *bucket);
-        }
-        if !change.lost.is_empty() {
+        let lost: BTreeSet<BucketId> = change.lost.iter().copied().collect();
+        self.loading.retain(|part, _| !lost.contains(&part.0));
+        self.ended.retain(|part, _| !lost.contains(&part.0));
+        self.digests.retain(|part, _| !lost.contains(&part.0));
+        self.withheld.retain(|part, _| !lost.contains(&part.0));
+        if !lost.is_empty() {
             // There may be room now.
             for (part, after) in std::mem::take(&mut self.withheld) {
                 self.load(part, after);
@@ -322,6 +310,7 @@ impl Stream {
             add: change.gained,
             drop: change.lost,
             reload: Vec::new(),
+            released: change.released,
         };
         self.emit(&ServerMessage::Grants(grants), out);
     }
@@ -342,7 +331,10 @@ impl Stream {
         let after: Vec<BucketId> = record.after.iter().filter(sees).copied().collect();
         let body: Arc<[u8]> = match (after.is_empty(), &record.whole, &record.columns) {
             (true, ..) if !saw_before => return,
-            (true, ..) => gone(entry, record).into(),
+            (true, ..) => {
+                let is_theirs = record.after.iter().any(|b| self.sight.may_see(b, at));
+                gone(entry, record, is_theirs).into()
+            }
             (false, whole, Some(columns))
                 if has_before || whole.is_none() || planted!(NewcomerSentColumns) =>
             {
@@ -521,18 +513,19 @@ impl Stream {
     }
 }
 
-/// The body for a reader who loses sight of a row: nothing but that.
-fn gone(entry: &LogEntry, record: &LogRecord) -> Vec<u8> {
+/// The body for a reader who loses sight of a row: nothing but that, and whether it is theirs to
+/// see all the same (spec SU4).
+fn gone(entry: &LogEntry, record: &LogRecord, is_theirs: bool) -> Vec<u8> {
     let deleted = record.deleted;
     let author = entry.user.as_ref().filter(|_| deleted);
     RowBody {
         table: record.table,
         key: record.key.clone(),
         version: record.version,
-        state: if deleted {
-            RowState::Deleted
-        } else {
-            RowState::Removed
+        state: match (deleted, is_theirs) {
+            (true, _) => RowState::Deleted,
+            (false, true) => RowState::Released,
+            (false, false) => RowState::Removed,
         },
         author: author.map(ToString::to_string).unwrap_or_default(),
         changeset: if deleted {

@@ -128,6 +128,7 @@ fn bodies(bytes: &[u8], numbers: &Numbers) -> Vec<String> {
             RowState::Columns(_) => "columns",
             RowState::Deleted => "deleted",
             RowState::Removed => "removed",
+            RowState::Released => "released",
         };
         format!(
             "{table} {} {state} {}",

@@ -333,7 +333,7 @@ impl Model {
     ) -> anyhow::Result<()> {
         let says_something = match body.state {
             RowState::Whole { .. } | RowState::Columns(_) => true,
-            RowState::Deleted | RowState::Removed => false,
+            RowState::Deleted | RowState::Removed | RowState::Released => false,
         };
         let Some(table) = self.numbers.get(&body.table).filter(|_| says_something) else {
             return Ok(());

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use syncline::engine::{self, AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
 
-use super::{connection_if_given, keys, log, runtime};
+use super::{connection_if_given, keys, log, runtime, subscribe};
 use crate::{
     args::{Attach, FileArgs},
     exit::{Exit, Failure},
@@ -21,16 +21,21 @@ pub(crate) fn attach(args: Attach, verbose: u8, output: &Output) -> anyhow::Resu
         connection: connection_if_given(&args.server, output)?,
         tables: args.tables,
         keys: keys(&args.server.encryption_key_file)?,
+        let_go: args.no_subscribe,
     };
     let runtime = runtime()?;
     let plan = runtime.block_on(plan_attach(&args.file, &request))?;
     show(&plan, output);
-    warn_of_leaving(&plan, &args.file, output);
-    if plan.different() == 0 && !args.yes && !confirm(&plan, request.connection.is_some())? {
+    warn_of_leaving(&plan, request.let_go, &args.file, output);
+    let is_refused = plan.different() > 0 || !request.let_go && !plan.held.fits();
+    if !is_refused && !args.yes && !confirm(&plan, request.connection.is_some())? {
         output.line("nothing was changed");
         return Ok(Exit::Done);
     }
     runtime.block_on(engine::attach(&args.file, &request, &plan))?;
+    if !request.let_go {
+        subscribe::held(&plan.held.topics, output);
+    }
     let file = args.file.display();
     output.result(
         &match &request.connection {
@@ -99,12 +104,13 @@ fn show(plan: &AttachPlan, output: &Output) {
 }
 
 /// Rows of tables on demand do not stay in a file that asks for none of them (spec SU1).
-fn warn_of_leaving(plan: &AttachPlan, file: &Path, output: &Output) {
+fn warn_of_leaving(plan: &AttachPlan, let_go: bool, file: &Path, output: &Output) {
     let (plans, file) = (plan.tables.iter(), file.display());
     for table in plans.filter(|table| table.on_demand) {
         let found = table.comparison.as_ref();
         let rows = found.map_or(0, |found| found.equal + found.only_here + found.different);
-        if rows > 0 {
+        let mut by_table = plan.held.by_table.iter();
+        if rows > 0 && (let_go || !by_table.any(|(name, _)| *name == table.name)) {
             let (name, rows) = (&table.name, counted(rows, "row"));
             output.note(&format!(
                 "{name} is sent on demand: of its {rows} here, those that this file does not \

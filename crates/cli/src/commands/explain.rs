@@ -65,6 +65,9 @@ pub(crate) fn run(args: &Explain, output: &Output) -> anyhow::Result<Exit> {
                 for (action, verdict) in &access.verdicts {
                     output.line(&sentence(&who, *action, &name, verdict));
                 }
+                if let Some(on_demand) = &access.on_demand {
+                    output.line(&format!("    on demand: {}", on_demand.says()));
+                }
                 let head = json!({ "type": "row_access", "user": user(&identity) });
                 output.object(&joined(head, access.to_json(table)));
             }

@@ -75,6 +75,20 @@ pub(crate) fn list(file: &std::path::Path, output: &Output) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
+/// Says what attaching subscribed to (spec SU9).
+pub(crate) fn held(topics: &[Topic], output: &Output) {
+    for topic in topics {
+        let line = json!({ "type": "subscribed_to", "changed": true });
+        output.object(&with_topic(line, topic));
+    }
+    if !topics.is_empty() {
+        let things = counted(topics.len() as u64, "thing");
+        output.note(&format!(
+            "subscribed to {things}, so that rows of tables on demand stay in this file"
+        ));
+    }
+}
+
 fn topic(replica: &Replica, args: &TopicArgs) -> anyhow::Result<Topic> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
     let what = match &args.column {

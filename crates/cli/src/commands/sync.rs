@@ -13,6 +13,7 @@ use syncline_replica::{Event, Status};
 
 use super::{
     connection, dry_run::dry_run, interrupt_on_signals, interrupt_when_unread, keys, log, runtime,
+    subscribe,
 };
 use crate::{
     args::{Hydrate, Sync},
@@ -101,11 +102,15 @@ async fn ready(args: &Sync, output: &Output) -> anyhow::Result<(Driver, Connecti
     if is_attached {
         are_attached(args, &status)?;
     }
-    let added = engine::meet(&args.file, &status, &connection, &keys, |table, key| {
+    let (file, let_go) = (&args.file, args.no_subscribe);
+    let met = engine::meet(file, &status, &connection, &keys, let_go, |table, key| {
         replica.waits_to_be_inserted(table, key)
-    })
-    .await?;
-    output.added_there(&added);
+    });
+    let met = met.await?;
+    let subscribed = replica.subscribe_all(&met.subscriptions, engine::now());
+    subscribed.map_err(|source| ClientError::replica(file, source))?;
+    output.added_there(&met.added);
+    subscribe::held(&met.subscriptions, output);
     let driver = Driver::new(replica, args.file.clone(), connection.clone())?;
     Ok((driver, connection))
 }
@@ -140,10 +145,14 @@ async fn attach_first(
         keys: keys.clone(),
         connection: Some(connection.clone()),
         tables: args.tables.clone(),
+        let_go: args.no_subscribe,
     };
     let plan = engine::plan_attach(&args.file, &request).await?;
     engine::attach(&args.file, &request, &plan).await?;
     output.added_there(&plan.added_there());
+    if !request.let_go {
+        subscribe::held(&plan.held.topics, output);
+    }
     output.note(&format!(
         "attached {}: {} to send",
         args.file.display(),

@@ -40,15 +40,11 @@ const ROWS: &str = "
 const TASKS: &str = "SELECT group_concat(id) FROM (SELECT id FROM tasks ORDER BY id)";
 const COMMENTS: &str = "SELECT group_concat(id) FROM (SELECT id FROM comments ORDER BY id)";
 
-/// Ana's two projects, which she subscribes to, and a new file of Bob's, who is in both.
+/// Ana's two projects, which attaching subscribes to, and a new file of Bob's, who is in both.
 fn shared<'a>(scratch: &'a Scratch, server: &Server<'_>) -> (Device<'a>, Device<'a>) {
     let ana = Device::new(scratch, server, "ana.db", "ana");
     scratch.database("ana.db", ROWS);
     ana.run("attach", &["--yes"]).expect(exit::DONE);
-    for project in ["p1", "p2"] {
-        ana.run("subscribe", &["projects", project])
-            .expect(exit::DONE);
-    }
     ana.sync();
     (ana, Device::hydrated(scratch, server, "bob.db", "bob"))
 }
@@ -96,12 +92,12 @@ fn su1_rows_on_demand_come_when_they_are_asked_for_and_go_when_they_are_not() {
 }
 
 #[test]
-fn su1_rows_from_before_leave_the_file_once_the_server_has_them() {
+fn su1_rows_from_before_leave_a_file_that_subscribes_to_nothing() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", CONFIG);
     let ana = Device::new(&scratch, &server, "ana.db", "ana");
     scratch.database("ana.db", ROWS);
-    ana.say("attach", &["--yes"])
+    ana.say("attach", &["--yes", "--no-subscribe"])
         .expect(exit::DONE)
         .says(&["tasks is sent on demand: of its 3 rows here", "subscribe "]);
     ana.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
@@ -111,6 +107,86 @@ fn su1_rows_from_before_leave_the_file_once_the_server_has_them() {
     ana.run("subscribe", &["projects", "p2"]).expect(exit::DONE);
     ana.sync();
     assert_eq!(ana.rows(TASKS), "k1,k2,k3", "the server has them");
+}
+
+#[test]
+fn su9_attaching_subscribes_to_what_the_file_holds() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    scratch.database("ana.db", ROWS);
+    // A comment whose task is not in the file is asked for by that task.
+    ana.sql("INSERT INTO comments VALUES ('c9', 'elsewhere', 'lost')");
+    let attached = ana.run("attach", &["--yes"]).expect(exit::DONE);
+    let mut keys: Vec<_> = attached
+        .all("subscribed_to")
+        .iter()
+        .map(|line| json!([line["table"], line["column"], line["key"]]))
+        .collect();
+    keys.sort_by_key(ToString::to_string);
+    assert_eq!(
+        keys,
+        [
+            json!(["comments", "task_id", ["elsewhere"]]),
+            json!(["tasks", "project_id", ["p1"]]),
+            json!(["tasks", "project_id", ["p2"]]),
+        ]
+    );
+    ana.sql("DELETE FROM comments WHERE id = 'c9'");
+    for _ in 0..2 {
+        ana.sync();
+        assert_eq!(ana.rows(TASKS), "k1,k2,k3");
+        assert_eq!(ana.rows(COMMENTS), "c1,c3");
+    }
+    ana.verify();
+    // What the server has already stays in a file that is attached to it, too.
+    let again = Device::new(&scratch, &server, "again.db", "ana");
+    scratch.database("again.db", ROWS);
+    let synced = again.sync();
+    assert_eq!(synced.all("subscribed_to").len(), 2);
+    again.sync();
+    assert_eq!(again.rows(TASKS), "k1,k2,k3");
+}
+
+#[test]
+fn su9_a_file_that_meets_its_first_server_later_keeps_its_rows() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    scratch.database("ana.db", ROWS);
+    let offline = ["attach", "--yes", "ana.db"];
+    scratch.run(&offline).expect(exit::DONE);
+    ana.sql(
+        "INSERT INTO projects VALUES ('p3', 'boat'); INSERT INTO tasks VALUES ('k9', 'p3', 'row')",
+    );
+    assert_eq!(ana.sync().all("subscribed_to").len(), 3);
+    ana.sync();
+    assert_eq!(ana.rows(TASKS), "k1,k2,k3,k9");
+}
+
+#[test]
+fn su9_more_than_a_device_may_subscribe_to_is_refused_with_the_numbers() {
+    let scratch = Scratch::new();
+    let config = format!("[limits]\ndevice_subscriptions = 1\n{CONFIG}");
+    let server = Server::with_config(&scratch, "data", &config);
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    scratch.database("ana.db", ROWS);
+    for command in ["attach", "sync"] {
+        let refused = ana.say(command, if command == "attach" { &["--yes"] } else { &[] });
+        assert_eq!(refused.code, exit::DOUBT);
+        refused.says(&[
+            "subscribes to 2 things (tasks: 2)",
+            "allows a device 1",
+            "--no-subscribe",
+        ]);
+    }
+    assert_eq!(
+        ana.rows("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'syncline%'"),
+        "0"
+    );
+    ana.run("sync", &["--no-subscribe"]).expect(exit::DONE);
+    ana.sync();
+    assert_eq!(ana.rows("SELECT count(*) FROM tasks"), "0", "as was said");
 }
 
 #[test]
@@ -211,4 +287,51 @@ fn su5_one_more_subscription_than_allowed_is_refused_with_the_limit() {
         "k1,k2",
         "what only lasts a while gives way"
     );
+}
+
+#[test]
+fn ru27_explain_says_which_devices_asked_for_a_row() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let (_ana, bob) = shared(&scratch, &server);
+    let explain = ["explain", "tasks", "k1", "--user", "bob"];
+    let data = ["--data", "data", "--config", "data.toml"];
+    let said = scratch
+        .say(&[&explain[..], &data].concat())
+        .expect(exit::DONE);
+    let on_demand = "on demand: sent only to devices that subscribe to tasks with project_id = p1";
+    assert!(said.stdout.contains(on_demand), "{}", said.stdout);
+    let row = [&["explain", "projects", "p1", "--user", "bob"], &data[..]].concat();
+    let unasked = scratch.run(&row).expect(exit::DONE).one("row_access");
+    assert!(unasked["on_demand"].is_null(), "projects come unasked");
+
+    let admin = server.token_with(&["--user", "ops", "--claim", "syncline_admin=true"]);
+    let asked = || {
+        let url = format!("{}/v1/admin/explain?table=tasks&id=k1&user=bob", server.url);
+        let output = std::process::Command::new("curl")
+            .args(["--fail-with-body", "-sS", &url, "-H"])
+            .arg(format!("Authorization: Bearer {admin}"))
+            .output()
+            .expect("curl runs");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let answer: serde_json::Value = serde_json::from_str(&text).expect(&text);
+        answer["on_demand"].clone()
+    };
+    let away = asked();
+    assert_eq!(away["devices"][0]["asks"], json!(null));
+    let says = away["says"].as_str().expect("a sentence");
+    assert!(
+        says.starts_with("may see it, but nobody asked for it"),
+        "{says}"
+    );
+
+    let mut watch = bob.watch();
+    assert_eq!(asked()["devices"][0]["asks"], false);
+    bob.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    watch.wait_for_type("subscribed");
+    let there = asked();
+    assert_eq!(there["devices"][0]["asks"], true);
+    let says = there["says"].as_str().expect("a sentence");
+    assert!(says.contains("which asked for it"), "{says}");
+    assert_eq!(watch.terminate(), exit::DONE);
 }

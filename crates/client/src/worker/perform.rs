@@ -202,6 +202,7 @@ async fn attached(
     meter: &mut Meter,
 ) -> Result<Rc<RefCell<Replica>>, Error> {
     let tables = core.shared.config().tables.narrowed(tables)?;
+    let let_go = !core.shared.config().subscribe_at_attach;
     let path = core.path();
     if core.replica().is_none() && database::is_attached(path)? {
         // Another program was quicker.
@@ -217,7 +218,12 @@ async fn attached(
         };
         let is_another =
             |table: &str, key: &RowKey| replica.borrow().waits_to_be_inserted(table, key);
-        attach::meet(path, &status, connection, &core.keys(), is_another).await?;
+        let keys = core.keys();
+        let met = attach::meet(path, &status, connection, &keys, let_go, is_another).await?;
+        let subscribed = replica
+            .borrow_mut()
+            .subscribe_all(&met.subscriptions, system::now());
+        subscribed.map_err(|error| core.failed(error))?;
         widen(core, &replica, &tables, connection).await?;
         return Ok(replica);
     }
@@ -233,6 +239,7 @@ async fn attached(
             connection: Some(connection.clone()),
             tables: names,
             keys: core.keys(),
+            let_go,
         };
         let plan = attach::plan_attach(path, &request).await?;
         if let Some((name, why)) = plan.left_out.iter().find(|(name, _)| tables.names_it(name)) {
@@ -258,6 +265,7 @@ pub(crate) async fn attach_offline(core: &Rc<Core>) -> Result<bool, Error> {
         connection: None,
         tables,
         keys: core.keys(),
+        ..AttachRequest::default()
     };
     let plan = attach::plan_attach(path, &request).await?;
     let replica = attach::attach_unremembered(path, &request, &plan).await?;
@@ -293,19 +301,23 @@ async fn widen(
     {
         return Ok(());
     }
-    attach::compare_more(
+    let let_go = !core.shared.config().subscribe_at_attach;
+    let subscriptions = attach::compare_more(
         core.path(),
         tables.names(),
         &chosen,
         connection,
         &core.keys(),
+        let_go,
     )
     .await?;
     let names = match tables {
         Tables::All => None,
         Tables::Only(names) => Some(names.as_slice()),
     };
-    let widened = replica.borrow_mut().choose_more(names, system::now());
+    let widened = replica
+        .borrow_mut()
+        .choose_more(names, &subscriptions, system::now());
     widened.map(drop).map_err(|error| core.failed(error))
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    RuleColumn,
-    branch::Hop,
+    Identity, RuleColumn, Stored,
+    branch::{Chain, Hop, Link, ReadBranch},
     compile::{Compiled, Granted, Placed, Source},
+    cond::{Env, all_hold},
     hash::{BucketHead, on_demand},
     term::{Field, Seen},
 };
@@ -26,7 +27,89 @@ pub enum Wanted {
     Table,
 }
 
+/// One of the ways in which somebody asks for rows of a table on demand. Whoever asks in all of
+/// them has every row that they may see.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Way {
+    /// As [`Wanted::Table`].
+    Table,
+    /// As [`Wanted::Row`], by the keys of the table's own rows.
+    Row,
+    /// As [`Wanted::Value`], with the one value of the column that stands for the asker.
+    Own(RuleColumn, Value),
+    /// As [`Wanted::Value`], with the values that the rows have, which name rows of `parent` where
+    /// the rule goes by one.
+    Value {
+        column: RuleColumn,
+        parent: Option<TableNumber>,
+    },
+}
+
 impl Compiled {
+    /// How `identity` asks for rows of a table; none where they come unasked.
+    pub(super) fn ways(&self, table: usize, identity: &Identity) -> Vec<Way> {
+        let rules = &self.tables[table];
+        let mut ways = Vec::new();
+        for branch in &rules.read {
+            if !all_hold(&branch.user, Env::user(identity)) {
+                continue;
+            }
+            let way = match &branch.link {
+                Link::Parent(column, parent) => {
+                    let comes_asked = rules.on_demand || self.comes_asked(*parent);
+                    comes_asked.then(|| Way::Value {
+                        column: *column,
+                        parent: Some(self.tables[*parent].number),
+                    })
+                }
+                Link::Everybody | Link::User(..) | Link::Chain(_) if !rules.on_demand => None,
+                Link::Chain(Chain { start: None, .. }) => Some(Way::Table),
+                // Its rows lie in buckets of their own.
+                Link::Everybody | Link::User(..) | Link::Chain(_) if rules.own.is_some() => {
+                    Some(Way::Row)
+                }
+                Link::Everybody => Some(Way::Table),
+                Link::User(field, term) => {
+                    let value = term.of(identity).into_value();
+                    let column = field.lookup().filter(|_| value != Value::Null);
+                    column.map(|column| Way::Own(column, value))
+                }
+                Link::Chain(Chain {
+                    start: Some((_, column)),
+                    ..
+                }) => Some(Way::Value {
+                    column: *column,
+                    parent: None,
+                }),
+            };
+            ways.extend(way.filter(|way| !ways.contains(way)));
+        }
+        ways
+    }
+
+    /// Whether rows of the table, or of one that it inherits from, come only when asked for.
+    fn comes_asked(&self, table: usize) -> bool {
+        let rules = &self.tables[table];
+        rules.on_demand
+            || rules
+                .placements
+                .iter()
+                .any(|placement| match placement.place {
+                    Placed::Parent(_, parent) => self.comes_asked(parent),
+                    Placed::Family(..) => false,
+                })
+    }
+
+    /// Whether no row of the table comes unasked.
+    fn comes_only_asked(&self, table: usize) -> bool {
+        let rules = &self.tables[table];
+        let by_parent = |branch: &ReadBranch| match branch.link {
+            Link::Parent(_, parent) => self.comes_only_asked(parent),
+            Link::Everybody | Link::User(..) | Link::Chain(_) => false,
+        };
+        rules.on_demand || (!rules.read.is_empty() && rules.read.iter().all(by_parent))
+    }
+
     /// The buckets on demand that are asked for with `wanted` of the table. Whether there is
     /// anything in them, and whether the asker may see it, plays no part.
     pub(super) fn demanded(&self, table: usize, wanted: &Wanted) -> Vec<BucketId> {
@@ -142,5 +225,36 @@ impl super::Rules {
     pub fn demanded(&self, table: TableNumber, wanted: &Wanted) -> Vec<BucketId> {
         self.table(table)
             .map_or_else(Vec::new, |table| self.compiled.demanded(table, wanted))
+    }
+
+    /// Whether no row of `table` comes to a device that does not ask for it.
+    #[must_use]
+    pub fn comes_only_asked(&self, table: TableNumber) -> bool {
+        self.table(table)
+            .is_some_and(|table| self.compiled.comes_only_asked(table))
+    }
+
+    /// How `identity` asks for rows of `table`; none where they come unasked.
+    #[must_use]
+    pub fn ways(&self, table: TableNumber, identity: &Identity) -> Vec<Way> {
+        self.table(table)
+            .map_or_else(Vec::new, |table| self.compiled.ways(table, identity))
+    }
+
+    /// What `identity` can ask for to be sent this row, as far as it may see it; nothing where rows
+    /// of its table come unasked.
+    #[must_use]
+    pub fn wanted_for(&self, row: &Stored, identity: &Identity) -> Vec<Wanted> {
+        let wanted = |way| match way {
+            Way::Table => Wanted::Table,
+            Way::Row => Wanted::Row(row.key.clone()),
+            Way::Own(column, value) => Wanted::Value(column, value),
+            Way::Value { column, .. } => {
+                Wanted::Value(column, Field::from(column).of(row).into_value())
+            }
+        };
+        let all = self.ways(row.table, identity).into_iter().map(wanted);
+        all.filter(|wanted| !matches!(wanted, Wanted::Value(_, Value::Null)))
+            .collect()
     }
 }

@@ -44,6 +44,8 @@ pub enum RowState {
     Deleted,
     /// The row is not the reader's any more; whether it still exists is not said.
     Removed,
+    /// The row is the reader's still, and not what they subscribe to any more.
+    Released,
 }
 
 const WHOLE: u32 = 0;
@@ -79,6 +81,7 @@ pub enum LentState<'a> {
     Columns(&'a [(ColumnNumber, &'a Value)]),
     Deleted,
     Removed,
+    Released,
 }
 
 impl LentBody<'_> {
@@ -93,6 +96,7 @@ impl LentBody<'_> {
             LentState::Columns(_) => (COLUMNS, 1),
             LentState::Deleted => (DELETED, 0),
             LentState::Removed => (REMOVED, 0),
+            LentState::Released => (REMOVED, 1),
         };
         e.array(COMMON_FIELDS + extra)?;
         e.u32(self.table.0)?
@@ -115,6 +119,7 @@ impl LentBody<'_> {
                 e.str(owner)?.u64(created.0)?;
             }
             LentState::Columns(columns) => encode_columns(e, columns)?,
+            LentState::Released => e.bool(true).map(drop)?,
             LentState::Deleted | LentState::Removed => {}
         }
         Ok(())
@@ -137,7 +142,7 @@ impl RowBody {
                 .iter()
                 .map(|(number, value)| (*number, value))
                 .collect(),
-            RowState::Deleted | RowState::Removed => Vec::new(),
+            RowState::Deleted | RowState::Removed | RowState::Released => Vec::new(),
         };
         let state = match &self.state {
             RowState::Whole { owner, created, .. } => LentState::Whole {
@@ -148,6 +153,7 @@ impl RowBody {
             RowState::Columns(_) => LentState::Columns(&columns),
             RowState::Deleted => LentState::Deleted,
             RowState::Removed => LentState::Removed,
+            RowState::Released => LentState::Released,
         };
         LentBody {
             table: self.table,
@@ -220,6 +226,11 @@ impl RowBody {
             }
             COLUMNS => (RowState::Columns(decode_columns(d)?), 1),
             DELETED => (RowState::Deleted, 0),
+            // Who does not know the flag takes the row for removed, which it is.
+            REMOVED if length > COMMON_FIELDS && d.datatype()? == Type::Bool => match d.bool()? {
+                true => (RowState::Released, 1),
+                false => (RowState::Removed, 1),
+            },
             REMOVED => (RowState::Removed, 0),
             unknown => return Err(BodyError(format!("state {unknown} is unknown"))),
         };

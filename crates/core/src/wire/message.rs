@@ -464,6 +464,11 @@ pub struct Grants {
     /// Buckets lost and granted again since the cursor: load again from the start.
     #[n(3)]
     pub reload: Vec<BucketId>,
+    /// Those of the lost ones that are granted still: only the subscriptions to them have ended, or
+    /// were too many.
+    #[n(4)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub released: Vec<BucketId>,
 }
 
 /// Rows of loading buckets, read at one version. Applied in a transaction of its own.

@@ -132,6 +132,7 @@ fn body(bench: &mut Bench, u: &mut Unstructured<'_>, whole: bool) -> arbitrary::
             },
             1 | 2 => RowState::Columns(values),
             3 => RowState::Deleted,
+            4 => RowState::Released,
             _ => RowState::Removed,
         },
         author: "ben".into(),
@@ -186,6 +187,11 @@ pub(super) fn message(
                 Vec::new()
             },
             reload: if bool::arbitrary(u)? {
+                vec![bucket(u)?]
+            } else {
+                Vec::new()
+            },
+            released: if bool::arbitrary(u)? {
                 vec![bucket(u)?]
             } else {
                 Vec::new()

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use syncline_core::{BucketId, TableNumber, wire::LoadPosition};
+use syncline_core::{
+    BucketId, TableNumber,
+    wire::{Grants, LoadPosition},
+};
 
 use super::record::{Stream, release, unsee};
 use crate::{
@@ -12,7 +15,6 @@ use crate::{
     meta::{
         buckets::{self, BucketState},
         ledger, members, names,
-        settings::{self, Key},
     },
     tables::Tables,
     work::Work,
@@ -31,49 +33,50 @@ pub(crate) fn add_grants(conn: &Connection, add: &[BucketId]) -> Result<(), Repl
     Ok(())
 }
 
-/// Buckets that are lost. They lose their names at once, their rows with the next checkpoint.
-pub(crate) fn drop_grants(conn: &Connection, drop: &[BucketId]) -> Result<(), ReplicaError> {
-    let lost = lost_state(conn)?;
+/// Buckets that are lost; `released`: those of them that the user may see all the same. They lose
+/// their names at once, their rows with the next checkpoint.
+pub(crate) fn drop_grants(
+    conn: &Connection,
+    drop: &[BucketId],
+    released: &[BucketId],
+) -> Result<(), ReplicaError> {
+    let released: BTreeSet<BucketId> = released.iter().copied().collect();
     for bucket in drop {
         if let Some(b) = buckets::number(conn, *bucket)? {
-            buckets::lose(conn, b, lost)?;
+            buckets::lose(conn, b, lost_state(&released, bucket))?;
         }
     }
     Ok(())
 }
 
-/// What becomes of lost buckets. While the end of a subscription is on its way they may be lost by
-/// that: should it be a permission after all, the server refuses what waits to be sent.
-fn lost_state(conn: &Connection) -> Result<BucketState, ReplicaError> {
-    let releasing: Option<i64> = settings::get(conn, Key::Releasing)?;
-    Ok(match releasing {
-        Some(_) => BucketState::Released,
-        None => BucketState::Gone,
-    })
+fn lost_state(released: &BTreeSet<BucketId>, bucket: &BucketId) -> BucketState {
+    match released.contains(bucket) {
+        true => BucketState::Released,
+        false => BucketState::Gone,
+    }
 }
 
 /// Takes a full list: what is not in it is lost, or stale where the rules renamed everything.
 pub(crate) fn full_grants(
     conn: &Connection,
-    granted: &[BucketId],
-    reload: &[BucketId],
+    grants: &Grants,
     renamed: bool,
 ) -> Result<(), ReplicaError> {
-    let granted: BTreeSet<BucketId> = granted.iter().copied().collect();
-    let lost = if renamed {
-        BucketState::Stale
-    } else {
-        lost_state(conn)?
-    };
+    let granted: BTreeSet<BucketId> = grants.add.iter().copied().collect();
+    let released: BTreeSet<BucketId> = grants.released.iter().copied().collect();
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
+            let lost = match renamed {
+                true => BucketState::Stale,
+                false => lost_state(&released, &bucket),
+            };
             buckets::lose(conn, b, lost)?;
         }
     }
     for bucket in granted {
         buckets::add(conn, bucket)?;
     }
-    for bucket in reload {
+    for bucket in &grants.reload {
         if let Some(b) = buckets::number(conn, *bucket)? {
             buckets::reload(conn, b)?;
         }

@@ -98,7 +98,7 @@ pub(crate) fn apply_record(
         return work.set_known(table, &body.key, Some(known), Some(&next));
     }
     match (body.state, known) {
-        (RowState::Deleted | RowState::Removed, None) => Ok(()),
+        (RowState::Deleted | RowState::Removed | RowState::Released, None) => Ok(()),
         (_, Some(known)) if known.version > body.version => Ok(()),
         (RowState::Whole { .. } | RowState::Columns(_), Some(known))
             if known.version == body.version =>
@@ -107,6 +107,7 @@ pub(crate) fn apply_record(
         }
         (RowState::Deleted, Some(known)) => delete(work, table, &body.key, &known, &body.author),
         (RowState::Removed, Some(known)) => unsee(work, stream, table, &body.key, &known),
+        (RowState::Released, Some(known)) => release(work, table, &body.key, &known),
         (RowState::Whole { .. } | RowState::Columns(_), Some(known)) if buckets.is_empty() => {
             unsee(work, stream, table, &body.key, &known)
         }

@@ -71,9 +71,6 @@ pub(crate) enum Key {
     Subscribed,
     /// How many subscriptions the server allows, plus one; absent where it does not know them.
     SubscriptionsMax,
-    /// The change of subscriptions by which buckets are lost that the user may see all the same,
-    /// until the server has heard it.
-    Releasing,
 }
 
 impl Key {
@@ -112,7 +109,6 @@ impl Key {
             Self::Encrypted => "encrypted",
             Self::Subscribed => "subscribed",
             Self::SubscriptionsMax => "subscriptions_max",
-            Self::Releasing => "releasing",
         }
     }
 }

@@ -6,7 +6,7 @@ use syncline_core::Timestamp;
 use crate::{db::Doing, error::ReplicaError};
 
 /// One subscription, by the file's names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stored {
     pub(crate) table: String,
     pub(crate) column: Option<String>,
@@ -44,6 +44,18 @@ pub(crate) fn list(conn: &Connection) -> Result<Vec<Stored>, ReplicaError> {
     found.and_then(Iterator::collect).doing(READING)
 }
 
+/// How many there are, and the bytes of what they name.
+pub(crate) fn size(conn: &Connection) -> Result<(u64, u64), ReplicaError> {
+    conn.prepare_cached("SELECT count(*), ifnull(sum(length(key)), 0) FROM syncline_subscriptions")
+        .and_then(|mut s| {
+            s.query_row([], |row| {
+                let (count, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok((count.cast_unsigned(), bytes.cast_unsigned()))
+            })
+        })
+        .doing(READING)
+}
+
 /// How many are wanted.
 pub(crate) fn count(conn: &Connection) -> Result<u64, ReplicaError> {
     conn.prepare_cached("SELECT count(*) FROM syncline_subscriptions WHERE ends IS NULL")
@@ -61,7 +73,7 @@ pub(crate) fn is_wanted(conn: &Connection, stored: &Stored) -> Result<Option<boo
     .doing(READING)
 }
 
-/// Adds one as the change `number`, or keeps one that was to end.
+/// Adds one as the change `number`.
 pub(crate) fn put(conn: &Connection, stored: &Stored, number: u64) -> Result<(), ReplicaError> {
     let (table, column, key) = place(stored);
     conn.prepare_cached(
@@ -72,14 +84,27 @@ pub(crate) fn put(conn: &Connection, stored: &Stored, number: u64) -> Result<(),
     .doing(WRITING)
 }
 
-/// Says when it ends; `None`: it does not.
+/// Keeps one that was to end. What the server was told to end is asked for again, as the change
+/// `number`.
+pub(crate) fn keep(conn: &Connection, stored: &Stored, number: u64) -> Result<(), ReplicaError> {
+    let (table, column, key) = place(stored);
+    conn.prepare_cached(
+        "UPDATE syncline_subscriptions SET ends = NULL, number = CASE live WHEN 1 THEN number ELSE ?4 END
+         WHERE tbl = ?1 AND col = ?2 AND key = ?3",
+    )
+    .and_then(|mut s| s.execute((table, column, key, number.cast_signed())))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Says when it ends.
 pub(crate) fn set_end(
     conn: &Connection,
     stored: &Stored,
-    ends: Option<Timestamp>,
+    ends: Timestamp,
 ) -> Result<(), ReplicaError> {
     let (table, column, key) = place(stored);
-    let ends = ends.map(|at| i64::try_from(at.0).unwrap_or(i64::MAX));
+    let ends = i64::try_from(ends.0).unwrap_or(i64::MAX);
     conn.prepare_cached(
         "UPDATE syncline_subscriptions SET ends = ?4 WHERE tbl = ?1 AND col = ?2 AND key = ?3",
     )
@@ -88,24 +113,32 @@ pub(crate) fn set_end(
     .doing(WRITING)
 }
 
-/// When the next one ends.
-pub(crate) fn next_end(conn: &Connection) -> Result<Option<Timestamp>, ReplicaError> {
-    conn.prepare_cached("SELECT min(ends) FROM syncline_subscriptions")
-        .and_then(|mut s| s.query_row([], |row| row.get::<_, Option<i64>>(0)))
-        .map(|at| at.map(|at| Timestamp(at.cast_unsigned())))
-        .doing(READING)
+/// The server is told to end it.
+pub(crate) fn set_ending(conn: &Connection, stored: &Stored) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "UPDATE syncline_subscriptions SET live = 0 WHERE tbl = ?1 AND col = ?2 AND key = ?3",
+    )
+    .and_then(|mut s| s.execute(place(stored)))
+    .map(drop)
+    .doing(WRITING)
 }
 
-/// Forgets those that have ended; how many.
-pub(crate) fn end(conn: &Connection, now: Timestamp) -> Result<usize, ReplicaError> {
-    conn.prepare_cached("DELETE FROM syncline_subscriptions WHERE ends <= ?1")
-        .and_then(|mut s| s.execute([now.0.cast_signed()]))
-        .doing(WRITING)
+/// Forgets one that has ended, unless it was subscribed to again since it was read.
+pub(crate) fn forget(conn: &Connection, stored: &Stored) -> Result<(), ReplicaError> {
+    let (table, column, key) = place(stored);
+    let ends = stored.ends.map(|ends| ends.0.cast_signed());
+    conn.prepare_cached(
+        "DELETE FROM syncline_subscriptions
+         WHERE tbl = ?1 AND col = ?2 AND key = ?3 AND ends = ?4",
+    )
+    .and_then(|mut s| s.execute((table, column, key, ends)))
+    .map(drop)
+    .doing(WRITING)
 }
 
 /// What was asked for up to the change `number` is here; those of which it was not known.
 pub(crate) fn set_live(conn: &Connection, number: u64) -> Result<Vec<Stored>, ReplicaError> {
-    let is_new = "live = 0 AND number <= ?1";
+    let is_new = "live = 0 AND ends IS NULL AND number <= ?1";
     let number = number.cast_signed();
     let any = conn
         .prepare_cached(&format!(

@@ -1,6 +1,6 @@
 //! Asking for rows of tables that sync on demand (docs/spec/demand.md).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::{
     ColumnNumber, RowKey, Timestamp, Value,
@@ -22,6 +22,11 @@ use crate::{
 
 /// How many subscriptions a device may have before a server said so.
 const MAX_BEFORE_CONTACT: u64 = 1_000;
+/// Most subscriptions in a file, those that end included: longer than they are kept nobody counts
+/// on them.
+const STORED_MAX: u64 = 2 * SUBSCRIPTIONS_MAX as u64;
+/// Most bytes of all their keys: a Hello has to hold them.
+const KEYS_BYTES_MAX: u64 = 1024 * 1024;
 /// The column of whoever inserted a row, which no table has.
 pub(super) const OWNER: &str = "_owner";
 
@@ -70,29 +75,33 @@ impl Replica {
     ///
     /// # Errors
     /// [`ReplicaError::UnknownTable`], [`ReplicaError::UnknownColumn`], [`ReplicaError::BadKey`],
-    /// [`ReplicaError::TooManySubscriptions`], or the database's.
+    /// [`ReplicaError::BadTopic`], [`ReplicaError::TooManySubscriptions`], or the database's.
     pub fn subscribe(&mut self, topic: &Topic, now: Timestamp) -> Result<bool, ReplicaError> {
-        let stored = self.stored(topic)?;
+        let stored = stored(&self.conn, &self.tables, topic)?;
         let is_new = db::immediate(&self.conn, || {
-            match subscriptions::is_wanted(&self.conn, &stored)? {
-                Some(true) => return Ok::<_, ReplicaError>(false),
-                Some(false) => subscriptions::set_end(&self.conn, &stored, None)?,
-                None => {
-                    let max = settings::get_count(&self.conn, Key::SubscriptionsMax)?;
-                    let max = max.checked_sub(1).unwrap_or(MAX_BEFORE_CONTACT);
-                    if subscriptions::count(&self.conn)? >= max {
-                        return Err(ReplicaError::TooManySubscriptions { max });
-                    }
-                    let number = next_number(&self.conn)?;
-                    subscriptions::put(&self.conn, &stored, number)?;
-                    return Ok(true);
-                }
+            let conn = &self.conn;
+            let max = settings::get_count(conn, Key::SubscriptionsMax)?;
+            let max = max.checked_sub(1).unwrap_or(MAX_BEFORE_CONTACT);
+            let is_one_more = subscriptions::is_wanted(conn, &stored)? != Some(true);
+            if is_one_more && subscriptions::count(conn)? >= max {
+                return Err(ReplicaError::TooManySubscriptions { max });
             }
-            next_number(&self.conn)?;
-            Ok(true)
+            begin(conn, &stored)
         })?;
         self.pump(now)?;
         Ok(is_new)
+    }
+
+    /// As [`Replica::subscribe`], to all of `topics` or, on an error, to none. The caller knows how
+    /// many the server allows.
+    ///
+    /// # Errors
+    /// As [`Replica::subscribe`].
+    pub fn subscribe_all(&mut self, topics: &[Topic], now: Timestamp) -> Result<(), ReplicaError> {
+        db::immediate(&self.conn, || {
+            subscribe_all(&self.conn, &self.tables, topics)
+        })?;
+        self.pump(now)
     }
 
     /// Ends a subscription after `keep_for_ms`, and once nothing waits to be sent: then its rows go
@@ -106,12 +115,12 @@ impl Replica {
         keep_for_ms: u64,
         now: Timestamp,
     ) -> Result<bool, ReplicaError> {
-        let stored = self.stored(topic)?;
+        let stored = stored(&self.conn, &self.tables, topic)?;
         let was_wanted = db::immediate(&self.conn, || {
             if subscriptions::is_wanted(&self.conn, &stored)? != Some(true) {
                 return Ok::<_, ReplicaError>(false);
             }
-            subscriptions::set_end(&self.conn, &stored, Some(now.plus_millis(keep_for_ms)))?;
+            subscriptions::set_end(&self.conn, &stored, now.plus_millis(keep_for_ms))?;
             next_number(&self.conn)?;
             Ok(true)
         })?;
@@ -134,75 +143,26 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn asked_for(&self) -> Result<Option<Vec<Asked>>, ReplicaError> {
-        let max: Option<i64> = settings::get(&self.conn, Key::SubscriptionsMax)?;
-        match max {
-            Some(_) => Ok(Some(db::immediate(&self.conn, || self.asked())?.1)),
+        match subscriptions_max(&self.conn)? {
+            Some(max) => self.asked(max).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Finds the file's names and encodes the key.
-    fn stored(&self, topic: &Topic) -> Result<Stored, ReplicaError> {
-        let name = &topic.table;
-        let table = self.tables.named(name);
-        let table = table.ok_or_else(|| ReplicaError::UnknownTable { name: name.clone() })?;
-        let (column, key) = match &topic.what {
-            Wanted::Table => (None, None),
-            Wanted::Row(values) => (None, Some(row_key(table, values)?)),
-            Wanted::Value { column, value } => {
-                let sealed = keys::told_encrypted(&self.conn)?;
-                let (column, value) = value_of(table, column, value, &sealed)?;
-                let key = RowKey::encode([&value]).map_err(|error| ReplicaError::BadKey {
-                    table: table.name().to_owned(),
-                    reason: error.to_string(),
-                })?;
-                (Some(column), Some(key))
+    /// What the server is to send of the tables that sync on demand, at most this much: what is
+    /// wanted first, then what is only kept for a while.
+    pub(crate) fn asked(&self, max: usize) -> Result<Vec<Asked>, ReplicaError> {
+        let sealed = keys::told_encrypted(&self.conn)?;
+        let (mut asked, mut known) = (Vec::new(), BTreeSet::new());
+        for stored in subscriptions::list(&self.conn)? {
+            if let Some(one) = on_the_wire(&self.tables, &stored, &sealed)
+                && asked.len() < max
+                && known.insert(one.clone())
+            {
+                asked.push(one);
             }
-        };
-        Ok(Stored {
-            table: table.name().to_owned(),
-            column,
-            key: key.map(|key| key.as_bytes().to_vec()),
-            live: false,
-            ends: None,
-        })
-    }
-
-    /// Forgets what has ended, unless an edit still waits to be sent: it may be of a row that would
-    /// go. Inside the caller's transaction.
-    pub(crate) fn end_subscriptions(&self, now: Timestamp) -> Result<(), ReplicaError> {
-        let conn = &self.conn;
-        let is_due = subscriptions::next_end(conn)?.is_some_and(|ends| ends <= now);
-        if !is_due || outbox::count(conn, State::Sealed)? > 0 {
-            return Ok(());
         }
-        subscriptions::end(conn, now)?;
-        let number = next_number(conn)?;
-        settings::put(conn, Key::Releasing, number.cast_signed())
-    }
-
-    /// What the server is to send of the tables that sync on demand, and the number of the last
-    /// change of it. Inside the caller's transaction.
-    pub(crate) fn asked(&self) -> Result<(u64, Vec<Asked>), ReplicaError> {
-        let conn = &self.conn;
-        let max = settings::get_count(conn, Key::SubscriptionsMax)?.checked_sub(1);
-        let max = max.and_then(|max| usize::try_from(max).ok());
-        let max = max.unwrap_or(SUBSCRIPTIONS_MAX);
-        let stored = subscriptions::list(conn)?;
-        let sealed = keys::told_encrypted(conn)?;
-        let mut asked: Vec<Asked> = stored
-            .iter()
-            .filter_map(|stored| on_the_wire(&self.tables, stored, &sealed))
-            .collect();
-        if asked.len() > max {
-            // What is only kept for a while gives way to what is wanted.
-            asked.truncate(max);
-            let number = settings::get_count(conn, Key::Subscribed)?;
-            settings::put(conn, Key::Releasing, number.cast_signed())?;
-        }
-        asked.sort_unstable();
-        asked.dedup();
-        Ok((settings::get_count(conn, Key::Subscribed)?, asked))
+        Ok(asked)
     }
 
     /// Tells the server what changed about the subscriptions, if it knows them.
@@ -219,15 +179,13 @@ impl Replica {
                 return Ok(());
             }
         }
-        let (number, asked, next_end) = db::immediate(&self.conn, || {
-            self.end_subscriptions(now)?;
-            let (number, asked) = self.asked()?;
-            Ok::<_, ReplicaError>((number, asked, subscriptions::next_end(&self.conn)?))
-        })?;
+        let next = db::immediate(&self.conn, || self.next_asked(now))?;
         let session = &mut self.session.subscriptions;
-        session.known = Some(number);
-        session.next_end = next_end;
-        if !session.are_known_there || session.told == asked {
+        session.known = Some(next.number);
+        session.next_end = next.next_end;
+        session.ended = next.ended;
+        let (number, asked) = (next.number, next.asked);
+        if !session.are_known_there || (session.told == asked && session.told_number == number) {
             return Ok(());
         }
         let is_in = |list: &[Asked], one: &Asked| list.binary_search(one).is_ok();
@@ -245,6 +203,144 @@ impl Replica {
         self.session.send(&ClientMessage::Subscribe(subscribe));
         Ok(())
     }
+}
+
+/// What is asked for now.
+struct Next {
+    number: u64,
+    /// Sorted.
+    asked: Vec<Asked>,
+    next_end: Option<Timestamp>,
+    ended: BTreeMap<Stored, u64>,
+}
+
+impl Replica {
+    /// What the server is to be asked for from now on. What is due has ended, unless an edit still
+    /// waits to be sent: it may be of a row that would go. Inside the caller's transaction.
+    fn next_asked(&self, now: Timestamp) -> Result<Next, ReplicaError> {
+        let (conn, session) = (&self.conn, &self.session.subscriptions);
+        let max = subscriptions_max(conn)?.unwrap_or(SUBSCRIPTIONS_MAX);
+        let sealed = keys::told_encrypted(conn)?;
+        let may_end = outbox::count(conn, State::Sealed)? == 0;
+        let mut asked = BTreeSet::new();
+        let (mut over, mut next_end) = (Vec::new(), None);
+        for stored in subscriptions::list(conn)? {
+            let one = on_the_wire(&self.tables, &stored, &sealed);
+            let is_due = stored.ends.is_some_and(|ends| ends <= now);
+            let has_room = |one: &Asked| asked.len() < max || asked.contains(one);
+            let is_asked = one.as_ref().is_none_or(has_room) && !(is_due && may_end);
+            if is_asked {
+                asked.extend(one);
+                next_end = next_end.into_iter().chain(stored.ends).min();
+            } else if stored.ends.is_some() {
+                over.push((stored, one));
+            }
+        }
+        let (mut ended, mut anew) = (BTreeMap::new(), Vec::new());
+        for (stored, one) in over {
+            let is_there = |one: &Asked| session.told.binary_search(one).is_ok();
+            if let Some(number) = session.ended.get(&stored) {
+                ended.insert(stored, *number);
+            } else if session.are_known_there
+                && one.is_some_and(|one| is_there(&one) && !asked.contains(&one))
+            {
+                anew.push(stored);
+            } else {
+                subscriptions::forget(conn, &stored)?;
+            }
+        }
+        let mut number = settings::get_count(conn, Key::Subscribed)?;
+        if !anew.is_empty() {
+            number = next_number(conn)?;
+        }
+        for stored in anew {
+            subscriptions::set_ending(conn, &stored)?;
+            let live = false;
+            ended.insert(Stored { live, ..stored }, number);
+        }
+        let asked = asked.into_iter().collect();
+        Ok(Next {
+            number,
+            asked,
+            next_end,
+            ended,
+        })
+    }
+}
+
+/// How many subscriptions the server takes; `None` where it knows none, or was not met.
+fn subscriptions_max(conn: &rusqlite::Connection) -> Result<Option<usize>, ReplicaError> {
+    let max = settings::get_count(conn, Key::SubscriptionsMax)?.checked_sub(1);
+    Ok(max.map(|max| usize::try_from(max).unwrap_or(SUBSCRIPTIONS_MAX)))
+}
+
+/// As [`Replica::subscribe_all`], inside the caller's transaction.
+pub(crate) fn subscribe_all(
+    conn: &rusqlite::Connection,
+    tables: &Tables,
+    topics: &[Topic],
+) -> Result<(), ReplicaError> {
+    for topic in topics {
+        begin(conn, &stored(conn, tables, topic)?)?;
+    }
+    Ok(())
+}
+
+/// Begins a subscription, or keeps one that was to end. Whether it was not wanted.
+fn begin(conn: &rusqlite::Connection, stored: &Stored) -> Result<bool, ReplicaError> {
+    match subscriptions::is_wanted(conn, stored)? {
+        Some(true) => return Ok(false),
+        Some(false) => subscriptions::keep(conn, stored, next_number(conn)?)?,
+        None => {
+            let (count, bytes) = subscriptions::size(conn)?;
+            if count >= STORED_MAX {
+                return Err(ReplicaError::TooManySubscriptions { max: STORED_MAX });
+            }
+            let key = stored.key.as_ref().map_or(0, Vec::len) as u64;
+            if bytes + key > KEYS_BYTES_MAX {
+                return Err(ReplicaError::BadTopic {
+                    table: stored.table.clone(),
+                    reason: format!(
+                        "what a device subscribes to has keys of at most {KEYS_BYTES_MAX} bytes \
+                         together; unsubscribe from what is not needed"
+                    ),
+                });
+            }
+            subscriptions::put(conn, stored, next_number(conn)?)?;
+        }
+    }
+    Ok(true)
+}
+
+/// Finds the file's names and encodes the key.
+fn stored(
+    conn: &rusqlite::Connection,
+    tables: &Tables,
+    topic: &Topic,
+) -> Result<Stored, ReplicaError> {
+    let name = &topic.table;
+    let table = tables.named(name);
+    let table = table.ok_or_else(|| ReplicaError::UnknownTable { name: name.clone() })?;
+    let (column, key) = match &topic.what {
+        Wanted::Table => (None, None),
+        Wanted::Row(values) => (None, Some(row_key(table, values)?)),
+        Wanted::Value { column, value } => {
+            let sealed = keys::told_encrypted(conn)?;
+            let (column, value) = value_of(table, column, value, &sealed)?;
+            let key = RowKey::encode([&value]).map_err(|error| ReplicaError::BadTopic {
+                table: table.name().to_owned(),
+                reason: error.to_string(),
+            })?;
+            (Some(column), Some(key))
+        }
+    };
+    Ok(Stored {
+        table: table.name().to_owned(),
+        column,
+        key: key.map(|key| key.as_bytes().to_vec()),
+        live: false,
+        ends: None,
+    })
 }
 
 /// Counts a change of the subscriptions; its number.
@@ -272,7 +368,7 @@ fn value_of(
     })?;
     let found = &table.table.columns[position];
     if sealed.contains(&keys::place(table, position)) {
-        return Err(ReplicaError::BadKey {
+        return Err(ReplicaError::BadTopic {
             table: table.name().to_owned(),
             reason: format!(
                 "{} is encrypted, and a server would have to read it",

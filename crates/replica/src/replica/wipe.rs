@@ -157,6 +157,7 @@ impl Replica {
         Ok(AttachOptions {
             tables,
             create_missing: settings::get(&self.conn, Key::CreateMissing)?.unwrap_or(false),
+            subscriptions: Vec::new(),
             seeding: Seeding::Skip,
             device_name: text(Key::DeviceName)?.unwrap_or_default(),
             platform: text(Key::Platform)?.unwrap_or_default(),

@@ -3,7 +3,9 @@
 use syncline_core::planted;
 use syncline_core::{
     BucketId, DeviceId, Lease, TableNumber, Timestamp, Version,
-    wire::{ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, Welcome, code},
+    wire::{
+        ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, SUBSCRIPTIONS_MAX, Welcome, code,
+    },
 };
 
 use super::{BEGIN_ANEW, CREDIT_WINDOW, OLD_COPY, Phase};
@@ -60,7 +62,6 @@ impl Replica {
                 None => fresh,
             };
             settings::put(&self.conn, Key::NextLease, next_lease.0)?;
-            self.end_subscriptions(now)?;
             self.hello(next_lease, anew, now)
         })?;
         let told = hello.subscriptions.clone().unwrap_or_default();
@@ -85,7 +86,8 @@ impl Replica {
             true => Vec::new(),
             false => cursors::list(conn)?,
         };
-        let (subscribed, subscriptions) = self.asked()?;
+        let subscriptions = self.asked(SUBSCRIPTIONS_MAX)?;
+        let subscribed = settings::get_count(conn, Key::Subscribed)?;
         let text = |key| settings::get::<String>(conn, key);
         let flag = |key| Ok::<_, ReplicaError>(settings::get(conn, key)?.unwrap_or(false));
         Ok(Hello {
@@ -156,7 +158,9 @@ impl Replica {
             return Ok(());
         }
         self.session.phase = Phase::Streaming;
-        self.session.subscriptions.are_known_there = welcome.subscriptions_max.is_some();
+        self.session
+            .subscriptions
+            .welcomed(welcome.subscriptions_max);
         if let Some(token) = self.session.token.take() {
             self.session.renew_token(token);
         }

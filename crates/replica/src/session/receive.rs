@@ -194,7 +194,7 @@ impl Replica {
         self.transact(now, |work, entropy| {
             if is_full {
                 let renamed = settings::get(work.conn, Key::Renamed)?.unwrap_or(false);
-                full_grants(work.conn, &grants.add, &grants.reload, renamed)?;
+                full_grants(work.conn, grants, renamed)?;
                 let stream = Stream {
                     now,
                     entropy,
@@ -203,7 +203,7 @@ impl Replica {
                 };
                 erase_gone(work, &stream)?;
             } else {
-                drop_grants(work.conn, &grants.drop)?;
+                drop_grants(work.conn, &grants.drop, &grants.released)?;
                 add_grants(work.conn, &grants.add)?;
             }
             Ok(())
@@ -239,8 +239,12 @@ impl Replica {
             reloaded: &reloaded,
         };
         let are_known_there = self.session.subscriptions.are_known_there;
+        let ended = self.session.subscriptions.ended_by(checkpoint.subscribed);
         let applied = self.transact(now, |work, entropy| {
             let applied = apply_checkpoint(work, &input, entropy, now)?;
+            for stored in &ended {
+                subscriptions::forget(work.conn, stored)?;
+            }
             if applied.is_live {
                 // A server that does not know subscriptions sends everything.
                 let heard = match are_known_there {
@@ -263,6 +267,7 @@ impl Replica {
         let Some(applied) = applied else {
             return Ok(());
         };
+        self.session.subscriptions.forget_ended(&ended);
         self.session.reloads = false;
         self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
         if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
@@ -361,13 +366,8 @@ fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError>
     Ok(())
 }
 
-/// What was asked for up to this change of the subscriptions is here, and what nobody asks for any
-/// more is gone.
+/// What was asked for up to this change of the subscriptions is here.
 fn note_subscribed(work: &mut Work<'_>, heard: u64) -> Result<(), ReplicaError> {
-    let releasing: Option<i64> = settings::get(work.conn, Key::Releasing)?;
-    if releasing.is_some_and(|number| number.cast_unsigned() <= heard) {
-        settings::remove(work.conn, Key::Releasing)?;
-    }
     let new = subscriptions::set_live(work.conn, heard)?;
     let topics = new.iter().filter_map(subscription_of);
     let events = topics.map(|subscription| Event::Subscribed(subscription.topic));

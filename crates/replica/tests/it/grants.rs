@@ -47,6 +47,7 @@ fn drop_away(server: &mut Authority, device: &mut Device) {
         add: Vec::new(),
         drop: vec![AWAY],
         reload: Vec::new(),
+        released: Vec::new(),
     }));
 }
 

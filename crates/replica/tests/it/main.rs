@@ -17,6 +17,7 @@ mod capture_schema;
 mod capture_traps;
 mod chance;
 mod damage;
+mod demand;
 mod detach;
 mod device;
 mod echo;

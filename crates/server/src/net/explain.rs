@@ -14,17 +14,18 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Map, Value as JsonValue, json};
 use syncline_core::{
-    ColumnType, RowKey, Schema, Table, UserId, Value,
+    BucketId, ColumnType, RowKey, Schema, Table, UserId, Value,
     builtin::FIRST_OWN,
     rules::{Action, Facts as _, Identity, Permitted, Proposed, Rules, Stored, Verdict},
     wire::code,
 };
-use syncline_store::{Missing, Reader, Snapshot, StorageError, inspect};
+use syncline_store::{DeviceState, Missing, Reader, Snapshot, StorageError, inspect};
 
 use super::{
     Backend, Shared,
+    devices::DEVICES_MAX,
     error::ApiError,
-    json::{columns_from_json, key_to_json},
+    json::{columns_from_json, device_of, key_to_json},
 };
 
 pub use answer::{named, verdict_json};
@@ -57,6 +58,26 @@ pub struct RowAccess {
     pub table: String,
     pub key: RowKey,
     pub verdicts: Vec<(Action, Verdict)>,
+    /// `None` where it may not be read, or comes unasked.
+    pub on_demand: Option<OnDemand>,
+}
+
+/// How a row of which nothing comes unasked reaches the devices of somebody who may read it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnDemand {
+    /// What to subscribe to for it, in words.
+    pub ask: Vec<String>,
+    /// Which of their devices do; `None` where no running server was asked.
+    pub devices: Option<Vec<Asking>>,
+    buckets: Vec<BucketId>,
+}
+
+/// Whether one device is sent a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    pub device: String,
+    /// `None` while it is not connected: it tells when it connects.
+    pub asks: Option<bool>,
 }
 
 /// What somebody may see of a table.
@@ -118,12 +139,41 @@ impl Asked<'_> {
                 return Ok(None);
             };
             let of = |action| Ok((action, self.verdict(identity, action, &row, facts)?));
-            all(OF_A_ROW.map(of)).map(Some)
+            let verdicts = all(OF_A_ROW.map(of))?;
+            let is_read =
+                |(action, verdict): &(Action, Verdict)| *action == Action::Read && verdict.allowed;
+            let on_demand = match verdicts.iter().any(is_read) {
+                true => self.on_demand(identity, table, &row, facts)?,
+                false => None,
+            };
+            Ok(Some((verdicts, on_demand)))
         });
-        Ok(verdicts.await?.map(|verdicts| RowAccess {
+        Ok(verdicts.await?.map(|(verdicts, on_demand)| RowAccess {
             table: table.name.clone(),
             key: key.clone(),
             verdicts,
+            on_demand,
+        }))
+    }
+
+    fn on_demand(
+        &self,
+        identity: &Identity,
+        table: &Table,
+        row: &Stored,
+        facts: &Snapshot,
+    ) -> Result<Option<OnDemand>, Missing> {
+        if !self.rules.comes_only_asked(table.number) {
+            return Ok(None);
+        }
+        let wanted = self.rules.wanted_for(row, identity);
+        Ok(Some(OnDemand {
+            ask: wanted
+                .iter()
+                .map(|one| answer::wanted(table, one))
+                .collect(),
+            devices: None,
+            buckets: self.rules.buckets(row, facts)?,
         }))
     }
 
@@ -308,7 +358,8 @@ pub(crate) async fn explain<B: Backend>(
         return Err(malformed(sentence.to_owned()));
     }
     let runtime = tokio::runtime::Handle::current();
-    let answer = shared.readers.run(move |reader| {
+    let readers = Arc::clone(&shared);
+    let answer = readers.readers.run(move |reader| {
         let asked = Asked {
             schema: context.schema(),
             rules: context.rules(),
@@ -320,7 +371,12 @@ pub(crate) async fn explain<B: Backend>(
                     people.map(|people| people.to_json(table))
                 }
                 (Some(table), Some(key), Some(identity)) => {
-                    let access = asked.access(reader, identity, table, key).await?;
+                    let mut access = asked.access(reader, identity, table, key).await?;
+                    let on_demand = access.as_mut().and_then(|access| access.on_demand.as_mut());
+                    if let (Some(on_demand), Some(user)) = (on_demand, &identity.user) {
+                        let devices = reader.devices(user, DEVICES_MAX).await?;
+                        on_demand.devices = Some(asking(&shared, user, &devices, on_demand));
+                    }
                     access.map(|access| access.to_json(table))
                 }
                 (table, _, identity) => {
@@ -349,6 +405,26 @@ pub(crate) async fn explain<B: Backend>(
         }
         None => Err(not_found("there is no such row".to_owned())),
     }
+}
+
+/// Which of a user's devices are sent the row, as far as sessions are open.
+fn asking<B: Backend>(
+    shared: &Shared<B>,
+    user: &UserId,
+    devices: &[DeviceState],
+    on_demand: &OnDemand,
+) -> Vec<Asking> {
+    let hidden = device_of(&shared.context(), user);
+    let sent = shared.hub.lock().devices_with(&on_demand.buckets);
+    let devices = devices.iter().filter(|device| device.id != hidden);
+    let asking = devices.map(|device| Asking {
+        device: device.name.clone(),
+        asks: shared
+            .presences
+            .connected(device.id)
+            .map(|_| sent.contains(&device.id)),
+    });
+    asking.collect()
 }
 
 fn identity_of(query: &ExplainQuery) -> Result<Option<Identity>, ApiError> {

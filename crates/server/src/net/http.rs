@@ -24,7 +24,7 @@ use tower_http::{
 
 use super::{
     Backend, Limits, Shared, accounts, audit, clock, devices, error::ApiError, exchange, explain,
-    hashes, json, listen, peer::From, presence, schema, tls::Tls, ws,
+    hashes, json, listen, peer::From, presence, schema, tls::Tls, topics, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -94,6 +94,7 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
         .route("/v1/history/row", get(json::history::row::<B>))
         .route("/v1/push", post(json::push::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
+        .route("/v1/topics", get(topics::topics::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
         .route("/v1/devices", get(devices::list::<B>))
         .route(
@@ -251,6 +252,7 @@ async fn hello() -> &'static str {
         "/v1/pull      rows as JSON          /v1/push  changes as JSON\n",
         "/v1/history   changes of one row, newest first\n",
         "/v1/schema    tables                /v1/hashes  row hashes, for verify\n",
+        "/v1/topics    what to subscribe to, for attach\n",
         "/v1/devices   your devices          /v1/auth/…  accounts\n",
         "/healthz /readyz /metrics\n",
     )

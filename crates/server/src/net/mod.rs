@@ -29,6 +29,7 @@ mod shared;
 mod start;
 mod taken;
 mod tls;
+mod topics;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -75,11 +75,14 @@ impl Session {
         let (head, grants) = reader.grants(&granted.grantees).await?;
         let signer = opened.forked_from.unwrap_or(opened.device);
         let resume = self.resume(reader, &hello, signer, head).await?;
-        let (demand, within) = match &hello.subscriptions {
-            None => (Demand::all(), true),
+        let wanted = hello.subscriptions.as_deref();
+        let (demand, beyond) = match wanted {
+            None => (Demand::all(), &[][..]),
             Some(wanted) => self.context.demand_of(wanted),
         };
         let sight = Sight::new(granted, &grants, head.version).narrowed(demand);
+        let released = sight.beyond(beyond);
+        let is_within = beyond.is_empty();
         self.sent = head.version;
         self.horizon = head.horizon;
         self.is_behind = match &resume {
@@ -108,7 +111,7 @@ impl Session {
             Resume::Reload { common, .. } => common.map_or(Version::ZERO, |c| c.version),
         });
         self.send(&ServerMessage::Welcome(Box::new(welcome)));
-        if !within {
+        if !is_within {
             self.too_many_subscriptions();
         }
         let tables: Option<BTreeSet<_>> = hello
@@ -124,7 +127,7 @@ impl Session {
                     hello.subscribed,
                     now,
                 );
-                self.start_reload(stream, now);
+                self.start_reload(stream, released, now);
             }
             Resume::Continue => {
                 let cursor = hello.cursors.first().copied().unwrap_or_default();
@@ -144,7 +147,7 @@ impl Session {
                 if known && anew.is_empty() {
                     self.start_continue(stream, &hello.loading);
                 } else {
-                    self.send_full_grants(&stream.sight, anew);
+                    self.send_full_grants(&stream.sight, anew, released);
                     self.phase = Phase::AwaitLoad(Box::new(stream));
                 }
             }
@@ -153,8 +156,8 @@ impl Session {
         Ok(())
     }
 
-    fn start_reload(&mut self, mut stream: Stream, now: Timestamp) {
-        self.send_full_grants(&stream.sight, Vec::new());
+    fn start_reload(&mut self, mut stream: Stream, released: Vec<BucketId>, now: Timestamp) {
+        self.send_full_grants(&stream.sight, Vec::new(), released);
         let buckets: Vec<_> = stream.sight.buckets().collect();
         for bucket in buckets {
             for table in self.context.plan.rules().tables_of(bucket) {
@@ -177,12 +180,13 @@ impl Session {
         }
     }
 
-    fn send_full_grants(&mut self, sight: &Sight, reload: Vec<BucketId>) {
+    fn send_full_grants(&mut self, sight: &Sight, reload: Vec<BucketId>, released: Vec<BucketId>) {
         let grants = Grants {
             full: true,
             add: sight.buckets().collect(),
             drop: Vec::new(),
             reload,
+            released,
         };
         self.out
             .stream(vec![encode_server(&ServerMessage::Grants(grants))]);

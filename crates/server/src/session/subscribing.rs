@@ -13,14 +13,15 @@ use crate::demand::Demand;
 const ASKED_MAX: usize = 2 * SUBSCRIPTIONS_MAX;
 
 impl SessionContext {
-    /// What a Hello asks for, and whether it is no more than a device may have.
-    pub(crate) fn demand_of(&self, wanted: &[Subscription]) -> (Demand, bool) {
+    /// What a Hello asks for, as far as a device may have it, and what it asks for beyond that.
+    pub(crate) fn demand_of<'w>(&self, wanted: &'w [Subscription]) -> (Demand, &'w [Subscription]) {
         let mut demand = Demand::none(Arc::clone(&self.plan));
-        let most = self.subscriptions_max as usize;
-        for subscription in wanted.iter().take(most) {
+        let most = (self.subscriptions_max as usize).min(wanted.len());
+        let (within, beyond) = wanted.split_at(most);
+        for subscription in within {
             demand.add(subscription.clone());
         }
-        (demand, wanted.len() <= most)
+        (demand, beyond)
     }
 }
 

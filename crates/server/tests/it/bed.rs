@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
-    DeviceId, Schema, TableNumber, Version,
+    ColumnNumber, DeviceId, Schema, TableNumber, Version,
     config::LimitsConfig,
     rules::Identity,
     schema::SyncMode,
@@ -84,6 +84,12 @@ impl Bed {
     pub fn restart(&mut self) {
         self.hub = Hub::default();
         self.context = context(&mut self.world, &self.schema, RECENT_BYTES_MAX);
+    }
+
+    pub fn column(&self, table: &str, name: &str) -> ColumnNumber {
+        let table = self.context.plan.schema().table(table);
+        let table = table.expect("the table is declared");
+        table.columns[table.position(name).expect("a column")].number
     }
 
     pub fn table(&self, name: &str) -> TableNumber {

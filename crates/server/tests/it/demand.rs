@@ -2,7 +2,7 @@
 
 use syncline_core::{
     RowKey, TableNumber, Value, Version,
-    wire::{ClientMessage, ServerMessage, Subscribe, Subscription, code},
+    wire::{ClientMessage, RowState, ServerMessage, Subscribe, Subscription, code},
 };
 
 use crate::{
@@ -16,11 +16,11 @@ fn project(bed: &mut Bed, id: &str) {
     });
 }
 
-fn task(bed: &mut Bed, id: &str, project: &str) {
+fn task(bed: &mut Bed, id: &str, project: &str) -> Version {
     bed.write("ada", |draw| {
         let row = [("project_id", project.into()), ("title", "dig".into())];
         draw.insert("tasks", id, &row)
-    });
+    })
 }
 
 fn member(bed: &mut Bed, id: &str, project: &str) -> Version {
@@ -215,4 +215,97 @@ fn su7_a_replica_that_says_nothing_of_subscriptions_is_sent_everything() {
     assert_eq!(rows_of(&bob, bed.table("tasks")), 1);
     let most = bob.welcome().subscriptions_max;
     assert_eq!(most, Some(SUBSCRIPTIONS_MAX), "others are told");
+}
+
+#[test]
+fn su4_the_end_of_a_subscription_is_told_apart_from_that_of_a_permission() {
+    let mut bed = bed();
+    let joined = member(&mut bed, "m2", "p2");
+    let (first, second) = (of_project(&bed, "p1"), of_project(&bed, "p2"));
+    let mut bob = bob(&mut bed, Some(vec![first.clone(), second]));
+    bob.heard.clear();
+    let subscribe = Subscribe {
+        number: 1,
+        add: Vec::new(),
+        drop: vec![first],
+    };
+    bob.say(&mut bed, &ClientMessage::Subscribe(subscribe));
+    let grants = bob.grants();
+    assert_eq!(grants[0].drop.len(), 1);
+    assert_eq!(grants[0].released, grants[0].drop);
+
+    bob.heard.clear();
+    bed.write("ada", |draw| draw.delete("members", "m2", joined));
+    bob.listen(&mut bed);
+    let grants = bob.grants();
+    assert_eq!((grants[0].drop.len(), grants[0].released.len()), (2, 0));
+}
+
+#[test]
+fn su4_a_row_that_only_leaves_what_is_subscribed_to_is_told_apart_from_one_that_is_taken_away() {
+    let mut bed = bed();
+    project(&mut bed, "p3");
+    member(&mut bed, "m3", "p3");
+    let asked = of_project(&bed, "p1");
+    let mut bob = bob(&mut bed, Some(vec![asked]));
+    for (id, to, state) in [
+        ("t8", "p3", RowState::Released),
+        ("t9", "p2", RowState::Removed),
+    ] {
+        let there = task(&mut bed, id, "p1");
+        bob.listen(&mut bed);
+        bob.heard.clear();
+        bed.write("ada", |draw| {
+            draw.set("tasks", id, there, &[("project_id", to.into())])
+        });
+        bob.listen(&mut bed);
+        let (body, buckets) = bob.records().remove(0);
+        assert_eq!((&body.state, buckets.len()), (&state, 0), "to {to}");
+        assert_eq!(body.author, "");
+    }
+}
+
+#[test]
+fn su2_what_is_asked_for_at_once_is_granted_at_once() {
+    let mut bed = bed();
+    member(&mut bed, "m2", "p2");
+    let (first, second) = (of_project(&bed, "p1"), of_project(&bed, "p2"));
+    let mut bob = bob(&mut bed, Some(Vec::new()));
+    bob.heard.clear();
+    ask(&mut bed, &mut bob, 1, vec![first.clone(), second]);
+    assert_eq!(bob.grants().len(), 1, "however many they are");
+    assert_eq!(bob.grants()[0].add.len(), 2);
+
+    // What another subscription has in the same breath is neither lost nor loaded again.
+    let by_value = Subscription {
+        table: bed.table("tasks"),
+        column: Some(bed.column("tasks", "project_id")),
+        key: first.key.clone(),
+    };
+    bob.heard.clear();
+    let subscribe = Subscribe {
+        number: 2,
+        add: vec![by_value],
+        drop: vec![first],
+    };
+    bob.say(&mut bed, &ClientMessage::Subscribe(subscribe));
+    assert!(bob.grants().is_empty() && bob.pages().is_empty());
+    task(&mut bed, "t7", "p1");
+    bob.listen(&mut bed);
+    assert_eq!(bob.records().len(), 1);
+}
+
+#[test]
+fn su5_what_is_beyond_the_limit_is_told_as_released() {
+    let mut bed = bed();
+    let mut many: Vec<Subscription> = (0..SUBSCRIPTIONS_MAX)
+        .map(|n| of_project(&bed, &format!("x{n}")))
+        .collect();
+    many.push(of_project(&bed, "p1"));
+    many.push(of_project(&bed, "p2"));
+    let bob = bob(&mut bed, Some(many));
+    let grants = bob.grants();
+    assert!(grants[0].full);
+    assert_eq!(grants[0].released.len(), 1, "p2 is not Bob's");
+    assert!(!grants[0].add.contains(&grants[0].released[0]));
 }

@@ -34,7 +34,7 @@ fn told<S: crate::Storage>(world: &World<S>, record: &LogRecord) -> Vec<(String,
     let (body, _) = RowBody::decode(bytes).expect("a body");
     let columns = match body.state {
         RowState::Whole { columns, .. } | RowState::Columns(columns) => columns,
-        RowState::Deleted | RowState::Removed => Vec::new(),
+        RowState::Deleted | RowState::Removed | RowState::Released => Vec::new(),
     };
     let table = world
         .context

@@ -102,7 +102,9 @@ fn next(image: Option<Option<Image>>, record: &LogRecord) -> Option<Option<Image
     }
     let columns = |body: &Arc<[u8]>| match RowBody::decode(body).expect("a body").0.state {
         RowState::Whole { columns, .. } | RowState::Columns(columns) => columns,
-        RowState::Deleted | RowState::Removed => panic!("a row without columns"),
+        RowState::Deleted | RowState::Removed | RowState::Released => {
+            panic!("a row without columns")
+        }
     };
     match (&record.whole, &record.columns) {
         (Some(whole), _) => Some(Some(columns(whole).into_iter().collect())),

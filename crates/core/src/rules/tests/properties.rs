@@ -93,6 +93,18 @@ fn grants(db: &Db, row: &Stored) -> Vec<Grant> {
     grants
 }
 
+/// What is asked for in all ways, by the values that the rows have.
+fn asked_in_all_ways(db: &Db, identity: &Identity) -> BTreeSet<BucketId> {
+    let rows = db.rows.values();
+    let wanted = rows.flat_map(|row| {
+        let wanted = db.rules.wanted_for(row, identity);
+        wanted.into_iter().map(move |wanted| (row.table, wanted))
+    });
+    wanted
+        .flat_map(|(table, wanted)| db.rules.demanded(table, &wanted))
+        .collect()
+}
+
 fn run(db: &mut Db, kept: &mut Kept, steps: &[Step]) {
     for step in steps {
         match step {
@@ -247,6 +259,31 @@ proptest! {
             some.push(changes[i].clone());
             prop_assert!(db.admit(&identity, &some).is_err());
             some.pop();
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn su9_whoever_asks_in_all_ways_is_sent_all_that_they_may_see(
+        schema in readable_schema(),
+        steps in steps(40),
+        people in vec(identity(), 1..4),
+    ) {
+        let mut db = Db::new(schema);
+        run(&mut db, &mut Kept::default(), &steps);
+        for identity in &people {
+            let granted: BTreeSet<BucketId> =
+                db.granted(identity, &db.all_grants()).into_iter().collect();
+            let asked = asked_in_all_ways(&db, identity);
+            for row in db.rows.values() {
+                let Ok(buckets) = db.rules.buckets(row, &db);
+                let (mut seen, mut sent) = (buckets.iter(), buckets.iter());
+                if seen.any(|bucket| granted.contains(bucket)) {
+                    let is_sent = |bucket| !db.rules.is_on_demand(bucket) || asked.contains(&bucket);
+                    prop_assert!(sent.any(|b| granted.contains(b) && is_sent(*b)), "{row:?}");
+                }
+            }
         }
     }
 }

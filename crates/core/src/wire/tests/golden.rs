@@ -378,6 +378,17 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
                 add: vec![bucket(1)],
                 drop: vec![bucket(2)],
                 reload: vec![bucket(3)],
+                released: Vec::new(),
+            }),
+        ),
+        (
+            "grants_released",
+            ServerMessage::Grants(Grants {
+                full: false,
+                add: Vec::new(),
+                drop: vec![bucket(2)],
+                reload: Vec::new(),
+                released: vec![bucket(2)],
             }),
         ),
         ("page", ServerMessage::Page(page)),
@@ -615,6 +626,13 @@ pub(super) fn row_bodies() -> Vec<(&'static str, RowBody)> {
             RowBody {
                 author: String::new(),
                 ..in_log(RowState::Removed)
+            },
+        ),
+        (
+            "released",
+            RowBody {
+                author: String::new(),
+                ..in_log(RowState::Released)
             },
         ),
     ]

@@ -197,12 +197,14 @@ pub(super) fn server_message() -> impl Strategy<Value = ServerMessage> {
     prop_oneof![
         welcome().prop_map(|welcome| ServerMessage::Welcome(Box::new(welcome))),
         push_result().prop_map(ServerMessage::PushResult),
-        (any::<bool>(), buckets(), buckets(), buckets()).prop_map(|(full, add, drop, reload)| {
+        (any::<bool>(), [(); 4].map(|()| buckets())).prop_map(|(full, lists)| {
+            let [add, drop, reload, released] = lists;
             ServerMessage::Grants(Grants {
                 full,
                 add,
                 drop,
                 reload,
+                released,
             })
         }),
         page().prop_map(ServerMessage::Page),
@@ -575,6 +577,7 @@ pub(super) fn row_body() -> impl Strategy<Value = RowBody> {
         columns().prop_map(RowState::Columns),
         Just(RowState::Deleted),
         Just(RowState::Removed),
+        Just(RowState::Released),
     ];
     (
         table(),

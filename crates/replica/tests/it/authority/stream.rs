@@ -34,6 +34,10 @@ pub(crate) struct Link {
     is_open: bool,
     waits_for_load: bool,
     parts: BTreeMap<ChangesetId, Vec<u8>>,
+    /// The last change of subscriptions that was heard.
+    subscribed: u64,
+    /// Rows that leave what is granted are the reader's still.
+    pub(crate) releases: bool,
 }
 
 impl Authority {
@@ -60,8 +64,8 @@ impl Authority {
             ClientMessage::Credit(_)
             | ClientMessage::Token(_)
             | ClientMessage::Ping(_)
-            | ClientMessage::Subscribe(_)
             | ClientMessage::Unknown(_) => {}
+            ClientMessage::Subscribe(subscribe) => link.subscribed = subscribe.number,
         }
     }
 
@@ -98,6 +102,7 @@ impl Authority {
         link.tables.clone_from(&hello.tables);
         link.granted.clone_from(&self.granted);
         link.is_open = true;
+        link.subscribed = hello.subscribed;
         let info = SchemaInfo::from_schema(&self.schema);
         let reload = self.reload.take();
         let in_log = |cursor: &&Cursor| self.cursor(cursor.version) == **cursor;
@@ -294,7 +299,7 @@ impl Authority {
             caught_up: true,
             now: self.now,
             loading: link.loading.len() as u64,
-            subscribed: 0,
+            subscribed: link.subscribed,
         }));
     }
 
@@ -378,6 +383,7 @@ impl Link {
             add,
             drop,
             reload: Vec::new(),
+            released: Vec::new(),
         }));
     }
 
@@ -434,6 +440,7 @@ impl Link {
             }
             (false, false, Some(whole)) => whole,
             (true, true, None) => gone(RowState::Deleted),
+            (true, true, Some(_)) if self.releases => gone(RowState::Released),
             (true, true, Some(_)) => gone(RowState::Removed),
             _ => return,
         };

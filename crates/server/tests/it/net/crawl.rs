@@ -139,6 +139,7 @@ fn plain(net: &Net) -> Vec<(&'static str, RequestBuilder)> {
         "/",
         "/v1/pull",
         "/v1/schema",
+        "/v1/topics",
         "/v1/devices",
         "/v1/audit",
         "/v1/auth/user",
