@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, path::Path};
 
 use rusqlite::Connection as Sqlite;
-use syncline_core::{RowKey, Table, digest::content_hash, key::KeyError, wire::Subscription};
+use syncline_core::{Row, RowKey, Table, digest::content_hash, key::KeyError, wire::Subscription};
 use syncline_replica::{
     Keyring, ReplicaError,
     rows::{RowError, TableSql},
@@ -79,7 +79,32 @@ pub async fn compare_table(
     is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut here = Local::read(conn, path, table, keys)?;
-    merge(|| here.next(), (&table.name, None), api, is_another).await
+    let plain = table.clone().opened();
+    let has_older = keys.ids().count() > 1;
+    let is_older = |key: &RowKey, hash: u64| {
+        if !has_older
+            || table
+                .columns
+                .iter()
+                .all(|column| column.encrypted.is_none())
+        {
+            return Ok(false);
+        }
+        let row = TableSql::new(&plain).read(conn, key).map_err(|error| {
+            let message = format!("{} in {}: {error}", table.name, path.display());
+            ClientError::TableUnfit { message }
+        })?;
+        let is = |row: &Row| content_hash(table, row) == hash;
+        Ok(row.is_some_and(|row| keys.is_any_sealed(table, key, row, is)))
+    };
+    merge(
+        || here.next(),
+        (&table.name, None),
+        api,
+        is_older,
+        is_another,
+    )
+    .await
 }
 
 /// Compares the rows of a table that the server gave with the server's, what the file has no
@@ -114,14 +139,16 @@ pub(crate) async fn compare_known(
         }
         Ok(next)
     };
-    merge(next, (there, asked), api, |_| Ok(false)).await
+    merge(next, (there, asked), api, |_, _| Ok(false), |_| Ok(false)).await
 }
 
-/// Walks both sides in key order.
+/// Walks both sides in key order. `is_older`: whether the row of this key is the one with this hash
+/// after all, sealed with older keys.
 async fn merge(
     mut here: impl FnMut() -> Result<Option<(RowKey, u64)>, ClientError>,
     (table, asked): (&str, Option<&[Subscription]>),
     api: &Api,
+    is_older: impl Fn(&RowKey, u64) -> Result<bool, ClientError>,
     mut is_another: impl FnMut(&RowKey) -> Result<bool, ClientError>,
 ) -> Result<Comparison, ClientError> {
     let mut there = Remote {
@@ -158,7 +185,7 @@ async fn merge(
                     remote = there.next().await?;
                 }
                 std::cmp::Ordering::Equal => {
-                    if hash == row.hash {
+                    if hash == row.hash || is_older(&key, row.hash)? {
                         found.equal += 1;
                     } else if is_another(&key)? {
                         found.note(key.clone(), DifferenceKind::OnlyHere);

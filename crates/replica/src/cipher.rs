@@ -101,6 +101,10 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
+/// Ways to seal a row that are tried, to find out whether the server has it so: seven values with
+/// each of three keys, and then some.
+const SEALINGS_MAX: usize = 4_096;
+
 /// The keys of a device: one that seals, and older ones that open what was sealed before.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring {
@@ -200,19 +204,47 @@ impl Keyring {
         Some(row)
     }
 
+    /// Whether `is` holds for the row with each encrypted value sealed with one of the keys: after
+    /// a change of keys the server has values of all of them. At most [`SEALINGS_MAX`] are tried.
+    pub fn is_any_sealed(
+        &self,
+        table: &Table,
+        key: &RowKey,
+        mut row: Row,
+        is: impl Fn(&Row) -> bool,
+    ) -> bool {
+        let mut sealings: Vec<(usize, Vec<Value>)> = Vec::new();
+        for (position, column) in table.columns.iter().enumerate() {
+            let value = &row.0[position];
+            if column.encrypted.is_some() && !value.is_null() {
+                let (table, column) = (&table.name, &column.name);
+                let cell = Cell { table, column, key };
+                let sealed = self.keys.iter().filter_map(|key| key.seal(&cell, value));
+                sealings.push((position, sealed.map(Value::Blob).collect()));
+            }
+        }
+        if sealings.iter().any(|(_, values)| values.is_empty()) {
+            return false;
+        }
+        // Counts through all of them as a number with a digit for each value.
+        for mut number in 0..SEALINGS_MAX {
+            for (position, values) in &sealings {
+                row.0[*position] = values[number % values.len()].clone();
+                number /= values.len();
+            }
+            if number > 0 {
+                return false;
+            }
+            if is(&row) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The envelope of a value; `None` without a key, or for NULL, which is not hidden.
     pub(crate) fn seal(&self, cell: &Cell<'_>, value: &Value) -> Option<Vec<u8>> {
-        let key = self.keys.first()?;
-        let plain = Zeroizing::new(padded(value)?);
-        let sealed = key.cipher().encrypt(cell.associated(), &plain);
-        let sealed = &sealed.expect("four associated data are fewer than 127");
-        Some(
-            Envelope {
-                key: key.id,
-                sealed,
-            }
-            .to_bytes(),
-        )
+        self.keys.first()?.seal(cell, value)
     }
 
     /// The value in an envelope, and whether the key that seals now sealed it.
@@ -231,6 +263,15 @@ impl Keyring {
 }
 
 impl Derived {
+    /// `None` for NULL.
+    fn seal(&self, cell: &Cell<'_>, value: &Value) -> Option<Vec<u8>> {
+        let plain = Zeroizing::new(padded(value)?);
+        let sealed = self.cipher().encrypt(cell.associated(), &plain);
+        let sealed = &sealed.expect("four associated data are fewer than 127");
+        let key = self.id;
+        Some(Envelope { key, sealed }.to_bytes())
+    }
+
     fn cipher(&self) -> Aes256Siv {
         Aes256Siv::new_from_slice(&self.siv[..]).expect("the key has 64 bytes")
     }

@@ -469,6 +469,72 @@ fn en4_a_file_with_the_same_rows_is_attached_without_sending_any() {
 }
 
 #[test]
+fn en7_a_file_is_attached_after_a_change_of_keys() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    key(&scratch, "old");
+    key(&scratch, "new");
+    let laptop = seeded(&scratch, &server, "laptop.db", "old");
+    let edit = "UPDATE people SET notes = 'under the new key' WHERE id = 'p1'";
+    laptop.sql(edit);
+    laptop.with("sync", &["new", "old"]).expect(exit::DONE);
+
+    let copy = Device::new(&scratch, &server, "copy.db", "ana");
+    scratch.database("copy.db", PEOPLE);
+    copy.sql(edit);
+    copy.sql("UPDATE people SET salary = 1 WHERE id = 'p3'");
+    let refused = copy.with("attach", &["new", "old"]);
+    assert_eq!(refused.code, exit::DOUBT, "one is different indeed");
+    copy.sql("UPDATE people SET salary = 0 WHERE id = 'p3'");
+    let attached = copy.with("attach", &["new", "old"]).expect(exit::DONE);
+    assert_eq!(attached.one("attached")["equal"], 3);
+    copy.with("sync", &["new", "old"]).expect(exit::DONE);
+    assert_eq!(copy.rows(ALL), laptop.rows(ALL));
+    assert_verified(&copy, &["new", "old"]);
+}
+
+#[test]
+fn en6_a_row_that_a_stranger_sealed_stops_no_new_device() {
+    let scratch = Scratch::new();
+    let shared = CONFIG.replace(
+        "_owner = auth.uid()",
+        "_owner = auth.uid() OR name = 'for all'",
+    );
+    let server = Server::with_config(&scratch, "data", &shared);
+    key(&scratch, "stranger");
+    key(&scratch, "mine");
+    let stranger = Device::new(&scratch, &server, "stranger.db", "eve");
+    scratch.database(
+        "stranger.db",
+        "CREATE TABLE people (id TEXT PRIMARY KEY, name TEXT, notes TEXT, salary INTEGER, photo BLOB,
+                              height REAL, extra);
+         INSERT INTO people(id, name, notes) VALUES ('e1', 'for all', 'from Eve')",
+    );
+    stranger.with("attach", &["stranger"]).expect(exit::DONE);
+    stranger.with("sync", &["stranger"]).expect(exit::DONE);
+
+    let phone = Device::new(&scratch, &server, "phone.db", "ana");
+    let told = phone.with("hydrate", &["mine"]).expect(exit::DONE);
+    assert_eq!(told.one("cells_unreadable")["column"], "notes");
+    assert_eq!(phone.rows("SELECT name, notes FROM people"), "for all|NULL");
+    phone.sql("INSERT INTO people(id, notes) VALUES ('a1', 'from Ana')");
+    phone.with("sync", &["mine"]).expect(exit::DONE);
+    assert_verified(&phone, &["mine"]);
+    let other = hydrated(&scratch, &server, "other.db", "mine");
+    assert_eq!(
+        other.rows("SELECT notes FROM people WHERE id = 'a1'"),
+        "from Ana"
+    );
+    // Should Eve give her the key, it is readable.
+    phone.with("sync", &["mine", "stranger"]).expect(exit::DONE);
+    assert_eq!(
+        phone.rows("SELECT notes FROM people WHERE id = 'e1'"),
+        "from Eve"
+    );
+    assert_verified(&phone, &["mine", "stranger"]);
+}
+
+#[test]
 fn en8_a_key_file_that_others_may_read_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     let scratch = Scratch::new();

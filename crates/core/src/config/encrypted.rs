@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{column::ColumnText, error::Mistakes, merge::Chosen, place::Source};
 use crate::{
+    config::Renamed,
     schema::{Column, MergeStrategy, Table},
     sql,
 };
@@ -33,6 +34,28 @@ pub(super) fn check(
             );
         }
     }
+}
+
+/// A rename makes what was sealed unreadable: names are part of what is sealed (spec EN2).
+pub(super) fn check_rename(table: &Table, renamed: &Renamed, at: usize, m: &mut Mistakes) {
+    let is_renamed = |column: &&Column| {
+        let is_it = |name: &String| column.name.eq_ignore_ascii_case(name);
+        column.encrypted.is_some() && renamed.column.as_ref().is_none_or(is_it)
+    };
+    let Some(column) = table.columns.iter().find(is_renamed) else {
+        return;
+    };
+    let path = format!("tables.{}", table.name);
+    let what = match &renamed.column {
+        Some(_) => format!("{path}.renamed.{}", column.name),
+        None => format!("{path}.renamed_from"),
+    };
+    m.add(
+        at,
+        format!("{what}: {} is encrypted", column.name),
+        "the name that its values were sealed under, which is a part of what is sealed",
+        "keep the old name; or add another column, and let the app copy the values",
+    );
 }
 
 fn obstacles(table: &Table, position: usize, text: &ColumnText) -> Vec<&'static str> {

@@ -99,6 +99,9 @@ pub(super) fn parse(
         merge::apply(&mut out, &chosen, &path, false, m);
     }
     let renamed = renames(&out, &mut keys, m);
+    for (renamed, at) in &renamed {
+        encrypted::check_rename(&out, renamed, *at, m);
+    }
     keys.finish(SYNONYMS, m);
     let text = TableText {
         name: name.to_owned(),

@@ -166,7 +166,6 @@ impl PartOf<'_> {
             return Ok(());
         };
         let received = self.table.receive(&body.key, columns);
-        work.note_cells(self.table, &body.key, &received);
         let known = Known {
             version: body.version,
             hash: self.table.hash(&received.row, &received.extra),
@@ -176,6 +175,7 @@ impl PartOf<'_> {
             author: work.user(&body.author)?,
             extra: pack_extra(&received.extra),
         };
+        work.note_cells_of(self.table, &body.key, &received, known.owner)?;
         work.set_known(self.table, &body.key, None, Some(&known))?;
         work.note(
             self.table.number(),

@@ -131,7 +131,7 @@ pub(crate) fn apply_record(
                 ..Known::default()
             };
             let received = table.receive(&body.key, columns);
-            work.note_cells(table, &body.key, &received);
+            work.note_cells_of(table, &body.key, &received, next.owner)?;
             write(
                 work,
                 stream,
@@ -163,7 +163,7 @@ pub(crate) fn apply_record(
                 cells: Vec::new(),
             };
             table.receive_onto(&mut received, &body.key, columns);
-            work.note_cells(table, &body.key, &received);
+            work.note_cells_of(table, &body.key, &received, known.owner)?;
             let next = Known {
                 version: body.version,
                 buckets,
@@ -216,7 +216,6 @@ pub(crate) fn apply_page_row(
         return Ok(());
     }
     let received = table.receive(&body.key, columns);
-    work.note_cells(table, &body.key, &received);
     let mut next = Known {
         version: body.version,
         buckets,
@@ -225,6 +224,7 @@ pub(crate) fn apply_page_row(
         author: work.user(&body.author)?,
         ..Known::default()
     };
+    work.note_cells_of(table, &body.key, &received, next.owner)?;
     match known {
         Some(known) if known.version == body.version => {
             next.hash = table.hash(&received.row, &received.extra);

@@ -7,7 +7,12 @@ use syncline_core::{RowKey, envelope::KeyId};
 use super::Work;
 use crate::{
     cipher::Unreadable,
+    error::ReplicaError,
     event::Event,
+    meta::{
+        ledger::User,
+        settings::{self, Key},
+    },
     tables::{Received, SyncedTable},
 };
 
@@ -15,7 +20,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     pub(crate) opened: u64,
-    /// Column and key of one that was sealed with a key that is not here.
+    /// Column and key of one, in a row of this user's own, that was sealed with a key that is not
+    /// here. Somebody else's row says nothing about the keys that this device should have.
     pub(crate) foreign: Option<(String, KeyId)>,
     /// By table, column and reason: the first row, and how many. One event each, so that a
     /// thousand bad values are no thousand events.
@@ -52,10 +58,6 @@ impl Work<'_> {
                 }
                 Err(reason) => *reason,
             };
-            if let Unreadable::UnknownKey(id) = reason {
-                let name = format!("{}.{column}", table.name());
-                self.cells.foreign.get_or_insert((name, id));
-            }
             let kind = (table.name().to_owned(), column.clone(), reason);
             if let Some((_, rows)) = self.cells.unreadable.get_mut(&kind) {
                 *rows += 1;
@@ -63,5 +65,33 @@ impl Work<'_> {
                 self.cells.unreadable.insert(kind, (key.clone(), 1));
             }
         }
+    }
+
+    /// As [`Work::note_cells`], for a row that was received with its owner.
+    pub(crate) fn note_cells_of(
+        &mut self,
+        table: &SyncedTable,
+        key: &RowKey,
+        received: &Received,
+        owner: Option<User>,
+    ) -> Result<(), ReplicaError> {
+        self.note_cells(table, key, received);
+        let unknown = received
+            .cells
+            .iter()
+            .find_map(|(position, outcome)| match outcome {
+                Err(Unreadable::UnknownKey(id)) => Some((*position, *id)),
+                Ok(()) | Err(Unreadable::NotSealed | Unreadable::Forged(_)) => None,
+            });
+        let Some((position, id)) = unknown.filter(|_| self.cells.foreign.is_none()) else {
+            return Ok(());
+        };
+        let me: Option<String> = settings::get(self.conn, Key::User)?;
+        let me = me.map(|me| self.user(&me)).transpose()?.flatten();
+        if owner.is_some() && owner == me {
+            let column = &table.table.columns[position].name;
+            self.cells.foreign = Some((format!("{}.{column}", table.name()), id));
+        }
+        Ok(())
     }
 }

@@ -442,6 +442,14 @@ fn en3_an_encrypted_column_is_nothing_that_the_server_has_to_read() {
             "is `manual`, and s is encrypted",
         ),
         (
+            "renamed = { s = \"r\" }",
+            "tables.t.renamed.s: s is encrypted",
+        ),
+        (
+            "renamed_from = \"u\"",
+            "tables.t.renamed_from: s is encrypted",
+        ),
+        (
             "merge = { s = \"counter\" }",
             "is `counter`, and s is encrypted",
         ),
