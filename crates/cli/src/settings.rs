@@ -95,6 +95,23 @@ pub(crate) struct Settings {
     /// A file with its private key (PEM).
     #[arg(long, value_name = "FILE", env = "SYNCLINE_TLS_KEY")]
     pub tls_key: Option<String>,
+    /// A name that the server gets a certificate for by itself, from Let's Encrypt; may be repeated.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "SYNCLINE_ACME_DOMAINS",
+        value_delimiter = ','
+    )]
+    pub acme_domains: Vec<String>,
+    /// A mail address that the authority may write to.
+    #[arg(long, value_name = "ADDRESS", env = "SYNCLINE_ACME_CONTACT")]
+    pub acme_contact: Option<String>,
+    /// Another authority than Let's Encrypt: the address of its ACME directory.
+    #[arg(long, value_name = "URL", env = "SYNCLINE_ACME_DIRECTORY")]
+    pub acme_directory: Option<String>,
+    /// A file with the certificate that vouches for the directory (PEM).
+    #[arg(long, value_name = "FILE", env = "SYNCLINE_ACME_CA_FILE")]
+    pub acme_ca_file: Option<String>,
     /// How long the audit log is kept.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_AUDIT_DAYS")]
     pub audit_days: Option<String>,
@@ -134,7 +151,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 26] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -159,6 +176,10 @@ const KEYS: [Key; 22] = [
     )),
     key!(tls_cert, |s| text(s.tls_cert.as_deref())),
     key!(tls_key, |s| text(s.tls_key.as_deref())),
+    key!(acme_domains, |s| list(&s.acme_domains)),
+    key!(acme_contact, |s| text(s.acme_contact.as_deref())),
+    key!(acme_directory, |s| text(s.acme_directory.as_deref())),
+    key!(acme_ca_file, |s| text(s.acme_ca_file.as_deref())),
     key!(audit_days, |s| number(s.audit_days.as_deref())),
     Key {
         name: "schema",

@@ -100,11 +100,23 @@ pub struct ServerConfig {
     /// Files with a certificate and its private key, in PEM: then everything is TLS.
     pub tls_cert: Option<String>,
     pub tls_key: Option<String>,
+    /// Names that the server gets a certificate for by itself, by ACME: then everything is TLS.
+    pub acme_domains: Vec<String>,
+    /// A mail address that the authority may write to.
+    pub acme_contact: Option<String>,
+    /// Where the authority tells how to ask it.
+    pub acme_directory: String,
+    /// A file with the certificate that vouches for the directory itself, in place of those that
+    /// the system trusts.
+    pub acme_ca_file: Option<String>,
     /// For how long the audit log is kept.
     pub audit_days: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
     pub managed: bool,
 }
+
+/// Whose certificates every device trusts.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -129,6 +141,10 @@ impl Default for ServerConfig {
             provider_secret_file: None,
             tls_cert: None,
             tls_key: None,
+            acme_domains: Vec::new(),
+            acme_contact: None,
+            acme_directory: LETS_ENCRYPT.into(),
+            acme_ca_file: None,
             audit_days: 365,
             managed: true,
         }

@@ -26,6 +26,7 @@ mod migrations;
 mod on_demand;
 mod operations;
 mod oracle;
+mod quotas;
 mod refused;
 mod settings;
 mod sharing;

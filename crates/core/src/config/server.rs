@@ -35,6 +35,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("cert", "tls_cert"),
     ("certificate", "tls_cert"),
     ("key", "tls_key"),
+    ("acme", "acme_domains"),
+    ("domain", "acme_domains"),
+    ("domains", "acme_domains"),
     ("mail", "smtp"),
     ("from", "mail_from"),
     ("audit", "audit_days"),
@@ -118,6 +121,20 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
     let mut some = |name, expected| path(&mut keys, name, expected, m).map(|(text, _)| text);
     server.tls_cert = some("tls_cert", "a file with the certificate, in PEM");
     server.tls_key = some("tls_key", "a file with its private key, in PEM");
+    if let Some(domains) = keys.texts("acme_domains", m) {
+        server.acme_domains = checked(domains, m, |text| {
+            is_domain(text).then_some(()).ok_or((
+                "a name that leads to this server, in small letters",
+                "write for example \"sync.example.com\"",
+            ))
+        });
+    }
+    let mut some = |name, expected| path(&mut keys, name, expected, m).map(|(text, _)| text);
+    server.acme_contact = some("acme_contact", "a mail address, as ops@example.com");
+    if let Some(directory) = some("acme_directory", "the address of an ACME directory") {
+        server.acme_directory = directory;
+    }
+    server.acme_ca_file = some("acme_ca_file", "a file with a certificate, in PEM");
     if let Some(managed) = managed(&mut keys, m) {
         server.managed = managed;
     }
@@ -206,6 +223,18 @@ fn checked(
         }
     }
     good
+}
+
+/// A name as a certificate has it: no wildcards, whose proof needs more than an open port.
+fn is_domain(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (1..=63).contains(&label.len())
+            && label.chars().all(is_inside)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.parse::<IpAddr>().is_err() && text.split('.').all(is_label)
 }
 
 /// A whole number of `what` in this range.

@@ -166,6 +166,10 @@ fn server(out: &mut String, server: &ServerConfig) {
         provider_secret_file,
         tls_cert,
         tls_key,
+        acme_domains,
+        acme_contact,
+        acme_directory,
+        acme_ca_file,
         managed,
     } = server;
     out.push_str(SERVER);
@@ -177,7 +181,11 @@ fn server(out: &mut String, server: &ServerConfig) {
     if let Some(database) = database {
         pair(out, "database", &text(database));
     }
-    for (name, list) in [("origins", origins), ("trusted_proxies", trusted_proxies)] {
+    for (name, list) in [
+        ("origins", origins),
+        ("trusted_proxies", trusted_proxies),
+        ("acme_domains", acme_domains),
+    ] {
         if !list.is_empty() {
             let items: Vec<_> = list.iter().map(|item| text(item)).collect();
             pair(out, name, &format!("[{}]", items.join(", ")));
@@ -212,10 +220,15 @@ fn server(out: &mut String, server: &ServerConfig) {
         ("provider_secret_file", provider_secret_file),
         ("tls_cert", tls_cert),
         ("tls_key", tls_key),
+        ("acme_contact", acme_contact),
+        ("acme_ca_file", acme_ca_file),
     ] {
         if let Some(value) = value {
             pair(out, name, &text(value));
         }
+    }
+    if *acme_directory != usual.acme_directory {
+        pair(out, "acme_directory", &text(acme_directory));
     }
     pair(
         out,

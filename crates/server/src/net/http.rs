@@ -55,7 +55,13 @@ pub(crate) async fn serve<B: Backend>(
     } else {
         router.merge(operators(&shared))
     };
-    let router = dressed(router, &shared);
+    let mut router = dressed(router, &shared);
+    if tls.is_some() {
+        // A browser that was here once asks no more in clear.
+        let value = HeaderValue::from_static("max-age=31536000");
+        let name = header::STRICT_TRANSPORT_SECURITY;
+        router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
+    }
     listen::serve(listener, router, tls, limits, stopped).await;
     sweeper.abort();
     watcher.abort();

@@ -172,7 +172,7 @@ async fn encrypted(
             return tls::refuse(socket).await.map_err(told).map(|()| None);
         }
         let socket = Taken::new(socket, limits.unread_max);
-        tls.acceptor().accept(socket).await.map_err(told).map(Some)
+        tls.accept(socket).await.map_err(told)
     };
     let greeted = tokio::time::timeout(limits.head_max, greeting).await;
     match greeted.map_err(|_| "no handshake within its time".to_owned())?? {

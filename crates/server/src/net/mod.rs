@@ -1,6 +1,7 @@
 //! The network front: HTTP and WebSocket around sessions, one committer, a few readers.
 
 pub mod accounts;
+mod acme;
 mod audit;
 mod auth;
 mod body;

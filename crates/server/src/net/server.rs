@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Backend, Limits, Options, ServeError, Shared,
     accounts::Accounts,
+    acme::Acme,
     committer::{self, Request},
     exchange::Exchanges,
     http, listen, metrics,
@@ -63,7 +64,11 @@ impl Server {
         options: Options,
         limits: Limits,
     ) -> Result<Self, ServeError> {
-        let tls = open_tls(&options.config.server)?;
+        let acme = Acme::new(&options.config.server).map_err(ServeError::Tls)?;
+        let tls = match &acme {
+            Some(acme) => Some(Tls::awaited(&acme.certificate())),
+            None => open_tls(&options.config.server)?,
+        };
         let (listener, address) = bind(options.listen, options.dev).await?;
         let admin = match &options.config.server.admin_listen {
             Some(admin) => Some(bind_admin(admin, options.dev).await?),
@@ -152,6 +157,9 @@ impl Server {
         let is_encrypted = tls.is_some();
         if let Some(tls) = &tls {
             tokio::spawn(tls::watch(Arc::downgrade(tls)));
+            if let Some(acme) = acme {
+                tokio::spawn(acme.keep(Arc::downgrade(tls)));
+            }
         }
         let public = http::serve(listener, shared, tls, limits.clone(), stopped);
         let serving = tokio::spawn(async move {

@@ -1,6 +1,8 @@
-//! TLS by certificate files, read anew when they change (spec SE26).
+//! TLS by certificate files, read anew when they change (spec SE26), or by one that the server got
+//! by itself (spec SE27).
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
@@ -15,10 +17,12 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::acme;
 
 /// How often it is looked whether the files are others.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -33,8 +37,11 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024;
 pub(crate) struct Tls {
     cert: PathBuf,
     key: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
+    /// `None` until the first one is here.
+    current: RwLock<Option<Arc<ServerConfig>>>,
     seen: Mutex<[Seen; 2]>,
+    /// What an authority is to see that asks whether a name is this server's.
+    proofs: RwLock<BTreeMap<String, Arc<ServerConfig>>>,
 }
 
 /// What tells that a file is another one: that of whichever file a link leads to.
@@ -50,16 +57,70 @@ impl Tls {
         // Looked at before: what changes while they are read is read again.
         let seen = Mutex::new(look(cert, key));
         Ok(Arc::new(Self {
-            current: RwLock::new(load(cert, key)?),
+            current: RwLock::new(Some(load(cert, key)?)),
             cert: cert.to_owned(),
             key: key.to_owned(),
             seen,
+            proofs: RwLock::default(),
         }))
     }
 
-    /// For one connection: those that are open keep theirs.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.read()))
+    /// As [`Tls::open`], with a file that has both, and that may not be there or usable yet.
+    pub(crate) fn awaited(file: &Path) -> Arc<Self> {
+        let seen = Mutex::new(look(file, file));
+        let current = match file.exists().then(|| load(file, file)) {
+            None => None,
+            Some(Ok(config)) => Some(config),
+            Some(Err(reason)) => {
+                tracing::warn!(%reason, "the certificate that is here cannot be used");
+                None
+            }
+        };
+        Arc::new(Self {
+            current: RwLock::new(current),
+            cert: file.to_owned(),
+            key: file.to_owned(),
+            seen,
+            proofs: RwLock::default(),
+        })
+    }
+
+    /// Shows `proof` to who asks for this name by [`acme::PROTOCOL`].
+    pub(crate) fn put_proof(&self, name: &str, proof: Arc<ServerConfig>) {
+        self.proofs.write().insert(name.to_owned(), proof);
+    }
+
+    pub(crate) fn forget_proofs(&self) {
+        self.proofs.write().clear();
+    }
+
+    /// Greets one connection; `None` where an authority has seen what it came for. Connections
+    /// that are open keep the certificate that they began with.
+    ///
+    /// # Errors
+    /// The handshake's.
+    pub(crate) async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        socket: IO,
+    ) -> io::Result<Option<TlsStream<IO>>> {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+        let (asks, name) = {
+            let hello = start.client_hello();
+            let asks = hello
+                .alpn()
+                .is_some_and(|mut offered| offered.all(|protocol| protocol == acme::PROTOCOL));
+            (asks, hello.server_name().unwrap_or_default().to_owned())
+        };
+        if asks {
+            let proof = self.proofs.read().get(&name).cloned();
+            let proof = proof.ok_or_else(|| io::Error::other("nobody is to prove this name"))?;
+            let mut shown = start.into_stream(proof).await?;
+            shown.shutdown().await?;
+            return Ok(None);
+        }
+        let current = self.current.read().clone();
+        let current = current.ok_or_else(|| io::Error::other("there is no certificate yet"))?;
+        start.into_stream(current).await.map(Some)
     }
 
     fn reload_if_changed(&self) {
@@ -73,7 +134,7 @@ impl Tls {
         let (cert, key) = (self.cert.display(), self.key.display());
         match load(&self.cert, &self.key) {
             Ok(config) => {
-                *self.current.write() = config;
+                *self.current.write() = Some(config);
                 tracing::info!(%cert, %key, "the certificate was read anew");
             }
             // Two files are not written at once: the other one may follow.
@@ -118,20 +179,26 @@ fn load(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
     let text = read(key).map_err(|error| told(key, "tls_key", &error))?;
     let secret = PrivateKeyDer::from_pem_slice(&text)
         .map_err(|error| told(key, "tls_key", &format!("has no private key: {error}")))?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(certs, secret);
-    let mut config = config.map_err(|error| {
+    server_config(certs, secret).map_err(|error| {
         let reason = if matches!(error, rustls::Error::InconsistentKeys(_)) {
             format!("is not the key of the certificate in {}", cert.display())
         } else {
             format!("and {} cannot be used: {error}", cert.display())
         };
         told(key, "tls_key", &reason)
-    })?;
+    })
+}
+
+/// With this certificate.
+pub(crate) fn server_config(
+    certs: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certs, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

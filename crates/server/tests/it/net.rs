@@ -1,6 +1,7 @@
 //! A real server on a real socket with a real SQLite file.
 
 mod accounts;
+mod acme;
 mod admin;
 mod crawl;
 mod devices;

@@ -30,6 +30,10 @@ provider_jwks = "https://id.example.com/jwks.json"
 provider_secret_file = "/run/secrets/jwt"
 tls_cert = "/etc/tls/cert.pem"
 tls_key = "/etc/tls/key.pem"
+acme_domains = ["sync.example.com", "localhost"]
+acme_contact = "ops@example.com"
+acme_directory = "https://ca.example.com/acme"
+acme_ca_file = "/etc/tls/ca.pem"
 schema = "external"
 
 [limits]
@@ -111,6 +115,10 @@ fn cf4_every_key_of_server_is_read() {
         provider_secret_file: Some("/run/secrets/jwt".into()),
         tls_cert: Some("/etc/tls/cert.pem".into()),
         tls_key: Some("/etc/tls/key.pem".into()),
+        acme_domains: vec!["sync.example.com".into(), "localhost".into()],
+        acme_contact: Some("ops@example.com".into()),
+        acme_directory: "https://ca.example.com/acme".into(),
+        acme_ca_file: Some("/etc/tls/ca.pem".into()),
         managed: false,
     };
     assert_eq!(server, expected);

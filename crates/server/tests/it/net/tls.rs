@@ -124,6 +124,10 @@ async fn se26_requests_and_sessions_are_encrypted_and_nothing_else_is_taken() {
     );
     let answer = asked(&mut authority.connect(&net).await).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        answer.contains("strict-transport-security: max-age="),
+        "{answer}"
+    );
 
     let url = format!("wss://localhost:{}/v1/sync", net.server.address().port());
     let mut request = url.into_client_request().expect("a request");

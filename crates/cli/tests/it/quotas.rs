@@ -1,0 +1,64 @@
+//! Quotas of `[limits]`, seen from the command line (docs/limits.md).
+
+use crate::support::{Device, Scratch, Server, exit};
+
+const CONFIG: &str = r#"
+[limits]
+user_rows   = 3
+user_bytes  = 10_000
+device_rows = 2
+
+[tables.notes]
+columns = { id = "text primary key", title = "text not null" }
+read  = "_owner = auth.uid()"
+write = "_owner = auth.uid()"
+"#;
+
+const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, title TEXT NOT NULL);
+                     INSERT INTO notes VALUES ('n1', 'one'), ('n2', 'two');";
+
+const IDS: &str = "SELECT group_concat(id, ' ') FROM (SELECT id FROM notes ORDER BY id)";
+
+#[test]
+fn li6_who_is_full_is_told_keeps_what_was_written_and_sends_it_when_there_is_room() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::seeded(&scratch, &server, "ana.db", "ana", NOTES);
+    ana.sql("INSERT INTO notes VALUES ('n3', 'three'), ('n4', 'four')");
+    let refused = ana.sync().one("change_refused");
+    assert_eq!(refused["code"], "over_quota");
+    let said = refused["message"].as_str().expect("a sentence");
+    assert!(said.contains("you would own 4 rows"), "{said}");
+    assert_eq!(ana.rows(IDS), "n1 n2", "as at the server");
+    // As large as a quota allows, and not larger.
+    ana.sql("UPDATE notes SET title = printf('%.*c', 20000, 'x') WHERE id = 'n1'");
+    assert_eq!(ana.sync().one("change_refused")["code"], "over_quota");
+
+    let parked = ana.run("queue", &["list"]).expect(exit::DONE);
+    let parked = parked.all("changeset");
+    assert_eq!(parked.len(), 2, "{parked:?}");
+    ana.sql("DELETE FROM notes WHERE id = 'n1'");
+    ana.sync();
+    let id = parked[0]["id"].as_str().expect("an id").to_owned();
+    ana.run("queue", &["retry", &id]).expect(exit::DONE);
+    ana.sync();
+    assert_eq!(ana.rows(IDS), "n2 n3 n4");
+    // Bob has room of his own.
+    let bob = Device::seeded(
+        &scratch,
+        &server,
+        "bob.db",
+        "bob",
+        NOTES.replace("n1", "b1").replace("n2", "b2").as_str(),
+    );
+    assert_eq!(bob.verify(), 2);
+
+    // A new device of hers would hold three rows.
+    let phone = Device::new(&scratch, &server, "phone.db", "ana");
+    let told = phone.run("hydrate", &[]).expect(exit::REFUSED);
+    assert_eq!(told.one("error")["code"], "too_many_rows");
+    ana.sql("DELETE FROM notes WHERE id = 'n4'");
+    ana.sync();
+    phone.run("sync", &[]).expect(exit::DONE);
+    assert_eq!(phone.rows(IDS), "n2 n3");
+}
