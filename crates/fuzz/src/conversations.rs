@@ -77,6 +77,7 @@ pub fn seeds() -> Vec<Seed> {
         "key",
         "inflate",
         "stored",
+        "envelope",
     ] {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
         for length in [16_usize, 200, 800, 2_000] {

@@ -53,6 +53,7 @@ pub const TARGETS: &[Target] = &[
     target("key", values::key),
     target("merge", values::merge),
     target("token", values::token),
+    target("envelope", values::envelope),
     target("config", parsers::config),
     target("rule", parsers::rule),
     target("server_session", server_session::server_session),

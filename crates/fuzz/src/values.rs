@@ -7,8 +7,10 @@ use syncline_core::{
     BucketId, ChangesetId, Column, ColumnType, Cursor, DeviceId, DeviceName, Hlc, MergeStrategy,
     Row, RowKey, Tag, Timestamp, UserId, Value, Version,
     digest::content_hash,
+    envelope::{Envelope, is_sealed},
     merge::{self, ColumnState, Incoming},
 };
+use syncline_replica::{EncryptionKey, Keyring};
 use syncline_server::net::Auth;
 use syncline_store::{check_cursor, testkit};
 
@@ -183,5 +185,54 @@ pub(crate) fn token(bytes: &[u8]) {
     if let Ok(cursor) = forged {
         let user = UserId("ada".into());
         assert!(!check_cursor(&[7; 32], &user, DeviceId([1; 16]), &cursor));
+    }
+}
+
+/// A value in an encrypted column, and bytes that somebody put there: what is sealed opens as what it
+/// was, and in its own cell alone; of one value in one cell there is one envelope.
+pub(crate) fn envelope(bytes: &[u8]) {
+    if let Some(envelope) = Envelope::parse(bytes) {
+        assert_eq!(envelope.to_bytes(), bytes);
+    }
+    let mut u = Unstructured::new(bytes);
+    let (Ok(value), Ok(place), Ok(bit)) =
+        (value(&mut u), u8::arbitrary(&mut u), u8::arbitrary(&mut u))
+    else {
+        return;
+    };
+    let column = Column {
+        encrypted: Some(ColumnType::Any),
+        ..testkit::column("c", ColumnType::Blob)
+    };
+    let id = testkit::column("id", ColumnType::Integer);
+    let table = testkit::table("t", vec![id, column]);
+    let keys = [1, 2].map(|byte| EncryptionKey::new([byte; 32]));
+    let key = |n: u8| RowKey::encode([&Value::from(i64::from(n))]).expect("a key");
+    for ring in [
+        Keyring::new(&keys[0], &keys[1..]),
+        Keyring::new(&keys[1], &keys[..1]),
+    ] {
+        let open = |n: u8, value: Value| ring.opened(("t", "c"), ColumnType::Any, &key(n), value);
+        // Nobody without the key made this.
+        let stranger = Value::Blob(bytes.to_vec());
+        assert_eq!(open(place, stranger.clone()), stranger);
+        let plain = value.clone().canonical(ColumnType::Any);
+        let row = Row(vec![Value::from(i64::from(place)), plain.clone()]);
+        let sealed = ring
+            .seal_row(&table, &key(place), row.clone())
+            .expect("there is a key");
+        let sealed = sealed.0[1].clone();
+        assert!(is_sealed(&sealed));
+        assert_eq!(open(place, sealed.clone()), plain);
+        let same = |row: &Row| row.0[1] == sealed;
+        assert!(ring.is_any_sealed(&table, &key(place), row, same));
+        let Value::Blob(mut envelope) = sealed.clone() else {
+            continue;
+        };
+        assert_eq!(open(place ^ 1, sealed.clone()), sealed, "in another row");
+        let at = usize::from(bit) % envelope.len();
+        envelope[at] ^= 1 << (bit & 7);
+        let changed = Value::Blob(envelope);
+        assert_eq!(open(place, changed.clone()), changed, "a bit was changed");
     }
 }

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use aes_siv::{KeyInit as _, siv::Aes256Siv};
 use syncline_core::{
-    Row, RowKey, Table, Value,
+    ColumnType, Row, RowKey, Table, Value,
     envelope::{Envelope, KeyId},
 };
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -240,6 +240,25 @@ impl Keyring {
             }
         }
         false
+    }
+
+    /// A value that a server has in an encrypted column of this type, as the app has it. What cannot
+    /// be opened stays as it is.
+    #[must_use]
+    pub fn opened(
+        &self,
+        (table, column): (&str, &str),
+        ty: ColumnType,
+        key: &RowKey,
+        value: Value,
+    ) -> Value {
+        let Value::Blob(bytes) = &value else {
+            return value;
+        };
+        match self.open(&Cell { table, column, key }, bytes) {
+            Ok((opened, _)) => opened.canonical(ty),
+            Err(_) => value,
+        }
     }
 
     /// The envelope of a value; `None` without a key, or for NULL, which is not hidden.

@@ -54,6 +54,7 @@ corpora! {
     corpus_of_key "key"
     corpus_of_merge "merge"
     corpus_of_token "token"
+    corpus_of_envelope "envelope"
     corpus_of_config "config"
     corpus_of_rule "rule"
     corpus_of_server_session "server_session"

@@ -5,7 +5,7 @@ use syncline_core::{ColumnNumber, ColumnType, RowKey, Timestamp, Value, Version}
 
 use super::{Replica, inspect::row_key};
 use crate::{
-    cipher::{Cell, Keyring},
+    cipher::Keyring,
     db::Doing as _,
     error::ReplicaError,
     meta::{cursors, outbox},
@@ -31,21 +31,11 @@ impl RowThere {
     /// it is sealed. An envelope that cannot be opened stays as it is.
     #[must_use]
     pub fn opened(&self, column: &ColumnThere, value: Value) -> Value {
-        let (Some(ty), Value::Blob(bytes)) = (column.encrypted, &value) else {
+        let (Some(ty), Ok(key)) = (column.encrypted, RowKey::encode(&self.key)) else {
             return value;
         };
-        let Ok(key) = RowKey::encode(&self.key) else {
-            return value;
-        };
-        let cell = Cell {
-            table: &self.table,
-            column: &column.name,
-            key: &key,
-        };
-        match self.keys.open(&cell, bytes) {
-            Ok((opened, _)) => opened.canonical(ty),
-            Err(_) => value,
-        }
+        self.keys
+            .opened((&self.table, &column.name), ty, &key, value)
     }
 }
 
