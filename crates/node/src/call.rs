@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use syncline::{
-    ChangesetId, DeviceId, LocalDevice, RowRestored, RowState, SyncManager, Timestamp, Value,
-    Version,
+    ChangesetId, DeviceId, LocalDevice, RowRestored, RowState, SyncManager, Timestamp, Topic,
+    Value, Version, Wanted,
 };
 
 use crate::{cell, conflict, failure::Failure, told};
@@ -50,6 +50,14 @@ pub(crate) enum Call {
         key: Vec<Json>,
         version: u64,
     },
+    Subscribe {
+        topic: Json,
+    },
+    Unsubscribe {
+        topic: Json,
+        keep_for_ms: u64,
+    },
+    Subscriptions,
     Conflicts {
         open_only: bool,
     },
@@ -165,6 +173,19 @@ impl Call {
                     RowRestored::Unchanged => "unchanged",
                 })
             }
+            Self::Subscribe { topic } => json!(manager.subscribe_to(topic_of(&topic)?).await?),
+            Self::Unsubscribe { topic, keep_for_ms } => {
+                let keep_for = Duration::from_millis(keep_for_ms);
+                json!(
+                    manager
+                        .unsubscribe_from(topic_of(&topic)?, keep_for)
+                        .await?
+                )
+            }
+            Self::Subscriptions => {
+                let found = manager.subscriptions().await?;
+                found.iter().map(told::subscription).collect()
+            }
             Self::Conflicts { open_only } => {
                 let found = manager.conflicts(open_only).await?;
                 found.iter().map(conflict::to_json).collect()
@@ -218,6 +239,20 @@ fn changeset(id: &str) -> Result<ChangesetId, Failure> {
         let message = format!("{id:?} is no id of a changeset: RetryQueue.changesets() lists them");
         Failure::new("invalid", "invalid", message)
     })
+}
+
+fn topic_of(json: &Json) -> Result<Topic, Failure> {
+    let unreadable = || Failure::call(&format!("{json} is nothing to subscribe to"));
+    let table = json["table"].as_str().ok_or_else(unreadable)?.to_owned();
+    let what = match (json["key"].as_array(), json["column"].as_str()) {
+        (Some(key), _) => Wanted::Row(values(key)?),
+        (None, Some(column)) => Wanted::Value {
+            column: column.to_owned(),
+            value: cell::from_json(&json["value"])?,
+        },
+        (None, None) => Wanted::Table,
+    };
+    Ok(Topic { table, what })
 }
 
 fn values(key: &[Json]) -> Result<Vec<Value>, Failure> {

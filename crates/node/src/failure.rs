@@ -4,7 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt as _;
 use serde_json::json;
-use syncline::{Error, ErrorKind};
+use syncline::{AccountError, Error, ErrorKind};
 
 /// An error with everything that JavaScript is told of it.
 ///
@@ -79,6 +79,30 @@ impl From<&Error> for Failure {
             code: error.code().to_owned(),
             kind: kind_name(error.kind()),
             message,
+            retryable: error.is_retryable(),
+        }
+    }
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Self {
+        let kind = match &error {
+            AccountError::Credentials | AccountError::SignedOut(_) => "authentication",
+            AccountError::Unreachable(_) => "not_connected",
+            AccountError::WeakPassword(_) | AccountError::Malformed(_) => "invalid",
+            AccountError::Kept { .. } => "file",
+            AccountError::TooFast { .. }
+            | AccountError::Stale(_)
+            | AccountError::EmailTaken
+            | AccountError::SignUpClosed
+            | AccountError::NoAccounts
+            | AccountError::Refused { .. }
+            | _ => "refused",
+        };
+        Self {
+            code: error.code().to_owned(),
+            kind,
+            message: error.to_string(),
             retryable: error.is_retryable(),
         }
     }

@@ -5,6 +5,7 @@
 //! panic that goes further, callbacks that do not keep a process alive, and file locks that hold
 //! beside another copy of SQLite.
 
+mod accounts;
 mod call;
 mod cell;
 mod claim;

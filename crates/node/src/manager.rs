@@ -41,12 +41,18 @@ impl Manager {
     }
 }
 
-/// Opens the file at `path`; `on_event` is told of everything that happens.
+/// Opens the file at `path`; `on_event` is told of everything that happens, `tokens` asked for
+/// tokens where the settings have none.
 #[napi]
-pub(crate) async fn open(path: String, settings: String, on_event: Tell) -> napi::Result<Manager> {
+pub(crate) async fn open(
+    path: String,
+    settings: String,
+    on_event: Tell,
+    tokens: Option<Ask>,
+) -> napi::Result<Manager> {
     guarded(async {
         locks::keep_apart()?;
-        let config = Settings::read(&settings)?.config()?;
+        let config = Settings::read(&settings)?.config(tokens)?;
         let claim = Claim::of(&path)?;
         let manager = SyncManager::open(path, config).await?;
         let pump = Pump::start(manager.events(), on_event);
@@ -87,11 +93,11 @@ impl Manager {
         guarded_now(|| Run::new(self.manager.clone(), &request, on_progress, resolver))
     }
 
-    /// Takes another configuration.
+    /// Takes another configuration; `tokens` as in [`open`].
     #[napi]
-    pub fn update_config(&self, settings: String) -> napi::Result<()> {
+    pub fn update_config(&self, settings: String, tokens: Option<Ask>) -> napi::Result<()> {
         guarded_now(|| {
-            let config = Settings::read(&settings)?.config()?;
+            let config = Settings::read(&settings)?.config(tokens)?;
             Ok(self.manager.update_config(|_| config)?)
         })
     }

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 use syncline::{
     ConflictNotice, Device, Event, OperationState, Phase, Progress, QueueState, QueueStats,
-    QueuedChangeset, QueuedOperation, RowCounts, RowHistory, RowKey, Status, SyncReport, SyncStats,
-    TableState, Tables, Timestamp, Value,
+    QueuedChangeset, QueuedOperation, RowCounts, RowHistory, RowKey, Status, Subscription,
+    SubscriptionState, SyncReport, SyncStats, TableState, Tables, Timestamp, Topic, Value, Wanted,
 };
 
 use crate::{cell, failure::Failure};
@@ -218,6 +218,31 @@ pub(crate) fn operation(operation: &QueuedOperation) -> Json {
     })
 }
 
+/// What is subscribed to: values as cells.
+fn topic(topic: &Topic) -> Json {
+    let table = &topic.table;
+    match &topic.what {
+        Wanted::Table => json!({ "table": table }),
+        Wanted::Row(key) => json!({ "table": table, "key": cell::list(key) }),
+        Wanted::Value { column, value } => {
+            json!({ "table": table, "column": column, "value": cell::to_json(value) })
+        }
+    }
+}
+
+pub(crate) fn subscription(subscription: &Subscription) -> Json {
+    let (state, ends) = match subscription.state {
+        SubscriptionState::Waiting => ("waiting", None),
+        SubscriptionState::Live => ("live", None),
+        SubscriptionState::Ending(ends) => ("ending", Some(ends)),
+    };
+    json!({
+        "topic": topic(&subscription.topic),
+        "state": state,
+        "endsAt": millis_if_any(ends),
+    })
+}
+
 /// An event as `{ type, data }`.
 pub(crate) fn event(event: &Event) -> Json {
     json!({ "type": event.name(), "data": data(event) })
@@ -258,7 +283,13 @@ fn data(event: &Event) -> Json {
             "from": from.to_string(),
             "to": to.to_string(),
         }),
-        Event::AccessLost { rows } | Event::Rescanned { rows } => json!({ "rows": rows }),
+        Event::AccessLost { rows } | Event::Released { rows } | Event::Rescanned { rows } => {
+            json!({ "rows": rows })
+        }
+        Event::Subscribed(told) => json!({ "topic": topic(told) }),
+        Event::SubscriptionsRefused { code, message } => {
+            json!({ "code": code, "reason": message })
+        }
         Event::TablesLeftOut(tables) => {
             let tables = tables
                 .iter()

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { SyncError, messageOf } from './errors.js';
+import type { Ask } from './native.js';
 
 /** How a manager behaves. What is left out keeps its default, or what the environment says. */
 export interface SyncConfig {
@@ -7,6 +8,13 @@ export interface SyncConfig {
   url?: string | undefined;
   /** Says as whom. */
   token?: string | undefined;
+  /** Instead of a token: as who signed in at `url` on this machine (`Accounts`). */
+  login?: boolean | undefined;
+  /**
+   * Instead of a token: is asked for one when it is needed and before the last one ends, for an app
+   * with an identity provider of its own. An open connection goes on with it.
+   */
+  tokenProvider?: TokenProvider | undefined;
   /** Whether auto-sync runs as soon as the manager is open. Off by default. */
   autoSyncEnabled?: boolean | undefined;
   /** Minutes between rounds when nothing seems to have happened: 30; 0 for never. */
@@ -23,11 +31,30 @@ export interface SyncConfig {
   tables?: string[] | undefined;
   /** What the user's device list calls this device: the machine's name. */
   deviceName?: string | undefined;
+  /** Keys of encrypted columns, as `syncline encryption-key` makes them: the first one seals, all open. */
+  encryptionKeys?: string[] | undefined;
+  /** Files with such keys, after `encryptionKeys`; readable by their owner alone. */
+  encryptionKeyFiles?: string[] | undefined;
+  /**
+   * Whether a file that meets its first server subscribes to what its rows of tables on demand hang
+   * below, so that they stay in it: true.
+   */
+  subscribeAtAttach?: boolean | undefined;
 }
 
-/** The configuration as it is. The token is not shown. */
+/**
+ * Gives a token: another one than before, if that ends soon. `expiresIn`: seconds, where the token
+ * does not say it. `signedOut`: nobody is signed in any more, with the reason. When it throws it is
+ * asked again later.
+ */
+export type TokenProvider = () => Promise<
+  string | { token: string; expiresIn?: number | undefined } | { signedOut: string }
+>;
+
+/** The configuration as it is. Neither token nor keys are shown. */
 export interface EffectiveConfig {
   url: string | null;
+  login: boolean;
   autoSyncEnabled: boolean;
   autoSyncInterval: number;
   batchSize: number;
@@ -36,16 +63,22 @@ export interface EffectiveConfig {
   debounce: number;
   tables: string[] | null;
   deviceName: string | null;
+  encryptionKeyFiles: string[];
+  subscribeAtAttach: boolean;
 }
 
 /** @internal */
 export interface Settings extends EffectiveConfig {
   token: string | null;
+  tokenProvider: TokenProvider | null;
+  encryptionKeys: string[];
 }
 
 const DEFAULTS: Settings = {
   url: null,
   token: null,
+  login: false,
+  tokenProvider: null,
   autoSyncEnabled: false,
   autoSyncInterval: 30,
   batchSize: 50,
@@ -54,6 +87,9 @@ const DEFAULTS: Settings = {
   debounce: 500,
   tables: null,
   deviceName: null,
+  encryptionKeys: [],
+  encryptionKeyFiles: [],
+  subscribeAtAttach: true,
 };
 
 type Environment = Record<string, string | undefined>;
@@ -102,6 +138,8 @@ export function fromEnvironment(env: Environment): Settings {
   settings.batchSize = number('SYNC_BATCH_SIZE', settings.batchSize);
   settings.maxRetries = number('SYNC_MAX_RETRIES', settings.maxRetries);
   settings.deviceName = get('SYNCLINE_DEVICE_NAME') ?? null;
+  const keys = get('SYNCLINE_ENCRYPTION_KEY_FILE')?.split(',').map((path) => path.trim());
+  settings.encryptionKeyFiles = keys ?? [];
   return checked(settings);
 }
 
@@ -150,10 +188,26 @@ function checked(settings: Settings): Settings {
  * @internal
  */
 export function toNative(settings: Settings): string {
-  const { autoSyncInterval, debounce, ...same } = settings;
+  const { autoSyncInterval, debounce, tokenProvider: _, ...same } = settings;
   return JSON.stringify({
     ...same,
     autoSyncIntervalMs: Math.round(autoSyncInterval * 60_000),
     debounceMs: debounce,
   });
+}
+
+/**
+ * The token provider as the addon asks it: it always answers.
+ * @internal
+ */
+export function toAsk({ tokenProvider }: Settings): Ask | null {
+  if (!tokenProvider) return null;
+  return async () => {
+    try {
+      const given = await tokenProvider();
+      return JSON.stringify(typeof given === 'string' ? { token: given } : given);
+    } catch (error) {
+      return JSON.stringify({ later: messageOf(error) });
+    }
+  };
 }

@@ -1,3 +1,4 @@
+import { fromCell, listFromCells, type Cell } from './cells.js';
 import { SyncError, type SyncFailure } from './errors.js';
 import {
   dated,
@@ -5,6 +6,7 @@ import {
   type Operation,
   type SyncProgress,
   type SyncResult,
+  type Topic,
 } from './types.js';
 
 /** What each event carries, by name. */
@@ -44,6 +46,12 @@ export interface SyncEventData {
   rekeyed: { table: string; from: string; to: string };
   /** A permission ended; its rows were removed here. */
   access_lost: { rows: number };
+  /** What was subscribed to is here. */
+  subscribed: { topic: Topic };
+  /** Nobody subscribes to these rows any more; they were removed here. */
+  released: { rows: number };
+  /** The server does not send all that is subscribed to. */
+  subscriptions_refused: { code: string; reason: string };
   /** Tables that do not sync. */
   tables_left_out: { tables: { name: string; reason: string }[] };
   /** A row that cannot be sent as it is, or that this database cannot hold. */
@@ -82,6 +90,17 @@ export function readEvent(json: string): SyncEvent {
   const event = JSON.parse(json) as { type: SyncEventType; data: Record<string, unknown> };
   const { data } = event;
   if ('result' in data) data.result = dated(data.result as object);
+  if ('topic' in data) data.topic = fromTopic(data.topic as NativeTopic);
   if ('error' in data) data.error = SyncError.of(data.error as SyncFailure);
   return event as unknown as SyncEvent;
+}
+
+/** @internal */
+export type NativeTopic = { table: string } & Partial<{ key: Cell[]; column: string; value: Cell }>;
+
+/** @internal */
+export function fromTopic({ table, key, column, value }: NativeTopic): Topic {
+  if (key) return { table, key: listFromCells(key) };
+  if (column !== undefined) return { table, column, value: fromCell(value ?? null) };
+  return { table };
 }

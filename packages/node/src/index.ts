@@ -2,7 +2,13 @@
 import { native } from './native.js';
 
 export { createSyncManager, SyncManager } from './manager.js';
-export { isSyncAvailable, type EffectiveConfig, type SyncConfig } from './config.js';
+export { Accounts, type User } from './accounts.js';
+export {
+  isSyncAvailable,
+  type EffectiveConfig,
+  type SyncConfig,
+  type TokenProvider,
+} from './config.js';
 export { SyncProvider } from './provider.js';
 export { ConflictResolvers, ConflictResolverFactory } from './resolvers.js';
 export {
@@ -34,11 +40,13 @@ export type {
   RowStatus,
   RunOptions,
   Status,
+  Subscription,
   SyncHistoryEntry,
   SyncProgress,
   SyncResult,
   SyncStats,
   TableStatus,
+  Topic,
 } from './types.js';
 
 /** A new row id: a UUID of version 7, so that rows made later sort later. */

@@ -2,6 +2,7 @@ import { fromCell, fromCells, listFromCells, toCell, type Cell, type Row, type V
 import {
   changed,
   fromEnvironment,
+  toAsk,
   toNative,
   type EffectiveConfig,
   type Settings,
@@ -9,7 +10,11 @@ import {
 } from './config.js';
 import { fileOf, type Database } from './database.js';
 import { SyncError, called, fromNative, messageOf } from './errors.js';
-import { readEvent, type SyncEvent, type SyncEventListener, type SyncEventType } from './events.js';
+import {
+  fromTopic,
+  readEvent,
+  type NativeTopic,
+  type SyncEvent, type SyncEventListener, type SyncEventType } from './events.js';
 import { native, type Ask, type NativeManager, type Tell } from './native.js';
 import { SyncProvider } from './provider.js';
 import {
@@ -27,9 +32,11 @@ import {
   type RowStatus,
   type RunOptions,
   type Status,
+  type Subscription,
   type SyncProgress,
   type SyncResult,
   type SyncStats,
+  type Topic,
 } from './types.js';
 
 /**
@@ -59,7 +66,9 @@ export async function createSyncManager(
   // Events may come before there is a manager to hear of them.
   const early: string[] = [];
   let hear: Tell = (event) => early.push(event);
-  const opened = await called(native().open(path, toNative(settings), (event) => hear(event)));
+  const opened = await called(
+    native().open(path, toNative(settings), (event) => hear(event), toAsk(settings)),
+  );
   const manager = new SyncManager(opened, path, settings, (listener) => (hear = listener));
   managers.set(path, manager);
   early.forEach((event) => hear(event));
@@ -105,10 +114,11 @@ export class SyncManager {
    */
   async connect(url: string, token: string): Promise<SyncProvider> {
     const before = this.#settings;
-    this.#configure(changed(before, { url, token }));
+    this.#configure({ ...changed(before, { url, token, login: false }), tokenProvider: null });
     const health = await this.getHealth();
     if (health.status === 'invalid') {
-      this.#configure({ ...this.#settings, url: before.url, token: before.token });
+      const { url, token, login, tokenProvider } = before;
+      this.#configure({ ...this.#settings, url, token, login, tokenProvider });
       throw health.error ? SyncError.of(health.error) : new SyncError('refused', 'refused', health.message);
     }
     return this.#provider!;
@@ -126,7 +136,8 @@ export class SyncManager {
 
   /** Forgets the server: everything stays on this device until there is one again. */
   disconnect(): void {
-    this.#configure({ ...this.#settings, url: null, token: null });
+    const none = { url: null, token: null, login: false, tokenProvider: null };
+    this.#configure({ ...this.#settings, ...none });
   }
 
   // Runs. One at a time; others wait for their turn.
@@ -164,7 +175,7 @@ export class SyncManager {
 
   /** The configuration as it is; without the token. */
   getConfig(): EffectiveConfig {
-    const { token: _, ...shown } = this.#settings;
+    const { token: _, tokenProvider: _p, encryptionKeys: _k, ...shown } = this.#settings;
     return shown;
   }
 
@@ -275,6 +286,32 @@ export class SyncManager {
     version: number,
   ): Promise<'inserted' | 'updated' | 'unchanged'> {
     return this.ask('restoreRow', { table, key: key.map(toCell), version });
+  }
+
+  // Rows that come when they are asked for.
+
+  /**
+   * Has rows of tables with `sync = "on_demand"` sent from now on, as far as this user may see them:
+   * what hangs below a row, a value of a column or a whole table. Kept in the file, across restarts,
+   * until `unsubscribe`; the event `subscribed` says when all are here. Whether it is new.
+   */
+  subscribe(topic: Topic): Promise<boolean> {
+    return this.ask('subscribe', { topic: toTopic(topic) });
+  }
+
+  /**
+   * Ends a subscription: its rows are removed from this device after `keepFor` milliseconds (five
+   * minutes), and once nothing waits to be sent. Subscribing again before keeps them. Whether there
+   * was one.
+   */
+  unsubscribe(topic: Topic, { keepFor = 300_000 } = {}): Promise<boolean> {
+    return this.ask('unsubscribe', { topic: toTopic(topic), keepForMs: Math.round(keepFor) });
+  }
+
+  /** What this device subscribes to, and what it keeps for a while. */
+  async getSubscriptions(): Promise<Subscription[]> {
+    const found = await this.ask<{ topic: NativeTopic }[]>('subscriptions');
+    return found.map((one) => dated({ ...one, topic: fromTopic(one.topic) }));
   }
 
   // Conflicts.
@@ -442,7 +479,7 @@ export class SyncManager {
 
   #configure(settings: Settings): void {
     try {
-      this.#native.updateConfig(toNative(settings));
+      this.#native.updateConfig(toNative(settings), toAsk(settings));
     } catch (error) {
       throw fromNative(error);
     }
@@ -451,8 +488,8 @@ export class SyncManager {
   }
 
   #configured(): void {
-    const { url, token, autoSyncEnabled } = this.#settings;
-    if (!url || !token) {
+    const { url, token, login, tokenProvider, autoSyncEnabled } = this.#settings;
+    if (!url || !(token || login || tokenProvider)) {
       this.#provider = null;
     } else if (this.#provider?.url !== url) {
       const provider: SyncProvider = new SyncProvider(
@@ -481,6 +518,12 @@ export class SyncManager {
       }
     }
   }
+}
+
+function toTopic(topic: Topic): NativeTopic {
+  if ('key' in topic) return { table: topic.table, key: topic.key.map(toCell) };
+  if ('column' in topic) return { ...topic, value: toCell(topic.value) };
+  return { table: topic.table };
 }
 
 interface NativeHistory {

@@ -23,7 +23,7 @@ export type Ask = (json: string) => Promise<string>;
 export interface NativeManager {
   call(json: string): Promise<string>;
   run(json: string, onProgress: Tell | null, resolver: Ask | null): NativeRun;
-  updateConfig(json: string): void;
+  updateConfig(json: string, tokens: Ask | null): void;
   foreground(): void;
   told(): Promise<void>;
   setResolver(table: string, resolver: Ask): Promise<void>;
@@ -34,7 +34,8 @@ export interface NativeManager {
 
 /** @internal */
 export interface Native {
-  open(path: string, settings: string, onEvent: Tell): Promise<NativeManager>;
+  open(path: string, settings: string, onEvent: Tell, tokens: Ask | null): Promise<NativeManager>;
+  account(url: string, call: string): Promise<string>;
   decide(name: string, conflict: string): Promise<string>;
   newId(): string;
 }

@@ -238,6 +238,23 @@ export interface Status {
   isDeregistered: boolean;
 }
 
+/**
+ * What to subscribe to: what hangs below the row of a table with this key, below this value of a
+ * column by which a read rule finds people or a parent, or what a table shows to all alike.
+ */
+export type Topic =
+  | { table: string; key: Value[] }
+  | { table: string; column: string; value: Value }
+  | { table: string };
+
+/** A subscription of this device. */
+export interface Subscription {
+  topic: Topic;
+  /** `live`: what there is for this user is here. `ending`: its rows stay until `endsAt`. */
+  state: 'waiting' | 'live' | 'ending';
+  endsAt: Date | null;
+}
+
 /** What is known of one row. */
 export interface RowStatus {
   state: 'synced' | 'pending' | 'conflict' | 'unknown';
@@ -264,6 +281,7 @@ const DATES = new Set([
   'openedAt',
   'createdAt',
   'dueAt',
+  'endsAt',
   'modifiedAt',
   'localTimestamp',
   'remoteTimestamp',

@@ -44,10 +44,10 @@ export function scratch() {
 
 /** A server with the tables of the guide. */
 export class Server {
-  constructor(path) {
+  constructor(path, rules = RULES) {
     this.data = path('server');
     this.cwd = path('.');
-    writeFileSync(path('syncline.toml'), RULES);
+    writeFileSync(path('syncline.toml'), rules);
   }
 
   async start(listen = '127.0.0.1:0') {
