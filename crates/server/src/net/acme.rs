@@ -88,7 +88,13 @@ impl Acme {
                 let Some(tls) = tls.upgrade() else { return };
                 let ordered = tokio::time::timeout(ORDER_MAX, self.obtain(&tls)).await;
                 tls.forget_proofs();
-                match ordered.unwrap_or_else(|_| Err("it took too long".to_owned())) {
+                let ordered = ordered.unwrap_or_else(|_| Err("it took too long".to_owned()));
+                // Else it would be ordered again at once, and for ever.
+                let ordered = ordered.and_then(|()| match self.wait(SystemTime::now()) {
+                    Some(_) => Ok(()),
+                    None => Err("what was issued is over by the clock of this machine".to_owned()),
+                });
+                match ordered {
                     // The file is looked at like any other.
                     Ok(()) => pause = PAUSE,
                     Err(reason) => {
