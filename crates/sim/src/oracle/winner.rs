@@ -111,20 +111,22 @@ impl Winners {
                                 if stays { "nothing" } else { "something" }
                             );
                         }
-                        match version {
-                            Some(version) if stays => {
-                                let mut next = write(version);
-                                if stamp <= rival.stamp {
-                                    next.stamp.0 = rival.stamp.0 + 1;
-                                }
-                                known.insert(edit.column, next);
-                            }
-                            // It was written, and nothing changed.
-                            None if stays => {
-                                known.remove(&edit.column);
-                            }
-                            Some(_) | None => {}
+                        if !stays {
+                            continue;
                         }
+                        let Some(version) = version else {
+                            bail!(
+                                "{} wrote column {} of {} over {rival:?}, and nobody knows of it",
+                                changeset.id,
+                                edit.column.0,
+                                change.key
+                            );
+                        };
+                        let mut next = write(version);
+                        if stamp <= rival.stamp {
+                            next.stamp.0 = rival.stamp.0 + 1;
+                        }
+                        known.insert(edit.column, next);
                     }
                 }
                 (Op::Insert(_), (false, true), Some(version)) => {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use syncline_core::{
     Change, ColumnEdit, Op, Row, Value, Version,
     merge::{self, ColumnState, Incoming, Lost},
+    planted,
     rules::Proposed,
     wire::code,
 };
@@ -207,22 +208,26 @@ impl<'a> Incident<'a> {
             ..live.meta.clone()
         };
         let mut columns = Vec::with_capacity(merged.changed.len());
-        let mut effective = false;
+        let is_insert = matches!(self.change.op, Op::Insert(_));
+        let mut is_written = false;
         for (position, state) in merged.changed {
             let differs = row.0[position] != live.row.0[position];
-            // An equal value takes effect only where it is remembered who wrote which part.
-            if differs || !state.members.is_empty() {
-                effective = true;
-                let number = self.table.table.columns[position].number;
-                meta.set_column(number, state.at(meta.version));
+            // An equal value is a write, too: an older one that arrives later has to find its
+            // clock. What an insert finds there already is no news (spec ME19).
+            let is_news = !is_insert && !planted!(EqualWriteForgotten);
+            if !differs && !is_news && state.members.is_empty() {
+                continue;
             }
+            is_written = true;
+            let number = self.table.table.columns[position].number;
+            meta.set_column(number, state.at(meta.version));
             if differs {
                 columns.push(position);
             }
         }
         // A conflict shows the author the server's value, a merged insert that there is a row.
-        let must_see = is_contested || matches!(self.change.op, Op::Insert(_));
-        if !effective {
+        let must_see = is_contested || is_insert;
+        if !is_written {
             self.ask(live, Some(live.row), must_see, effects);
             return Ok(());
         }

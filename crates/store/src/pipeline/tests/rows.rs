@@ -18,6 +18,68 @@ fn push_at(
     world.commit(&[submission]).results.remove(0)
 }
 
+/// Two write the same, and a third, whose write is between theirs, something else.
+#[test]
+fn me6_writing_what_is_there_already_counts_in_every_order() {
+    let writes = [
+        ("ada", 10_000, "dig"),
+        ("ben", 20_000, "dig"),
+        ("cyd", 15_000, "sow"),
+    ];
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let mut world = garden();
+        world
+            .push("ada", |draw| {
+                draw.insert(
+                    "members",
+                    "cyd-p",
+                    &[
+                        ("project_id", "p".into()),
+                        ("user_id", "cyd".into()),
+                        ("role", "editor".into()),
+                    ],
+                )
+            })
+            .accepted();
+        world
+            .push("ada", |draw| {
+                draw.set("tasks", "t", Version::ZERO, &[("title", "weed".into())])
+            })
+            .accepted();
+        let seen = row(&world, "tasks", "t").unwrap().1.version;
+        for (device, ahead_ms, title) in order.map(|n| writes[n]) {
+            let result = push_at(&mut world, device, ahead_ms, |draw| {
+                draw.set("tasks", "t", seen, &[("title", title.into())])
+            });
+            assert_eq!(verdict(&result), "accepted");
+        }
+        assert_eq!(
+            value(&world, "tasks", "t", "title"),
+            "dig".into(),
+            "{order:?}"
+        );
+    }
+}
+
+/// Devices that bring the same rows along do not write each other's rows anew.
+#[test]
+fn me19_an_insert_of_what_is_there_already_changes_nothing() {
+    let mut world = garden();
+    let before = row(&world, "tasks", "t").unwrap();
+    let values = [("project_id", "p".into()), ("title", "dig".into())];
+    let again = world.push("ben", |draw| draw.insert("tasks", "t", &values));
+    again.accepted();
+    assert_eq!(again.outcome.entries[0].records, []);
+    assert_eq!(row(&world, "tasks", "t").unwrap(), before);
+}
+
 #[test]
 fn pl18_a_delete_wins_over_an_update_its_author_did_not_see() {
     let mut world = garden();
