@@ -9,7 +9,7 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, RowKey, Value,
+    BucketId, RowKey, Value, planted,
     rules::{RuleColumn, Wanted},
     wire::Subscription,
 };
@@ -48,7 +48,9 @@ impl Demand {
     #[must_use]
     pub fn includes(&self, bucket: &BucketId) -> bool {
         self.0.as_ref().is_none_or(|asked| {
-            asked.buckets.contains_key(bucket) || !asked.plan.rules().is_on_demand(*bucket)
+            asked.buckets.contains_key(bucket)
+                || planted!(DemandNotNarrowed)
+                || !asked.plan.rules().is_on_demand(*bucket)
         })
     }
 

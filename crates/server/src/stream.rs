@@ -129,6 +129,11 @@ impl Stream {
         }
     }
 
+    /// Remembers that the device waits for a checkpoint, whatever is in it.
+    pub(crate) fn owe_answer(&mut self) {
+        self.anything_sent = true;
+    }
+
     /// Remembers that the device has to be sent a checkpoint of at least `version`.
     pub(crate) fn owe(&mut self, version: Version) {
         self.owed = self.owed.max(version);

@@ -38,6 +38,8 @@ impl Session {
             for (part, after) in parts {
                 stream.load(*part, after.clone());
             }
+            // Also where there is nothing to load: the replica waits to hear just that.
+            stream.owe_answer();
         }
         self.phase = Phase::Streaming(stream);
         if let Err(sentence) = parts {

@@ -2,7 +2,7 @@
 
 use syncline_core::{
     BucketId, Cursor, DeviceId, Lease, Tag, Value, Version,
-    wire::{ClientMessage, LoadPosition, ReloadReason, Resume, code},
+    wire::{ClientMessage, LoadPosition, ReloadReason, Resume, ServerMessage, code},
 };
 use syncline_store::{rebuild_rules, testkit::block_on};
 
@@ -287,6 +287,33 @@ fn se5a_load_starts_a_part_again_at_any_time() {
     );
     assert_eq!(client.page_rows().len(), 2);
     assert!(client.live().iter().any(|live| live.table == notes));
+}
+
+#[test]
+fn se5a_who_asks_for_what_has_no_bucket_hears_that_there_is_nothing() {
+    let mut bed = Bed::new();
+    let mut client = Client::synced(&mut bed, "ben");
+    client.heard.clear();
+    let tasks = bed.table("tasks");
+    client.load(
+        &mut bed,
+        vec![LoadPosition {
+            bucket: None,
+            table: tasks,
+            after: None,
+        }],
+    );
+    assert_eq!(client.pages().len(), 0, "ben is in no project");
+    let answers = client
+        .heard
+        .iter()
+        .filter_map(|(message, _)| match message {
+            ServerMessage::Checkpoint(checkpoint) => {
+                Some((checkpoint.loading, checkpoint.caught_up))
+            }
+            _ => None,
+        });
+    assert_eq!(answers.collect::<Vec<_>>(), [(0, true)]);
 }
 
 #[test]
