@@ -46,6 +46,8 @@ bugs! {
     HlcTieNotBroken,
     /// The server ignores what an edit takes out of a set.
     SetRemovalIgnored,
+    /// An edit that leaves the value as it is leaves no clock either.
+    EqualWriteForgotten,
     /// A counter travels as what it became instead of by how much it changed.
     CounterResultSent,
     /// Of two joined steps of a counter only the last one travels.
@@ -94,6 +96,8 @@ bugs! {
     CursorOffByOne,
     /// The last checkpoint never says that there is no more.
     CaughtUpNeverSaid,
+    /// Rows on demand are sent to whoever may see them.
+    DemandNotNarrowed,
     /// A checkpoint is written in two transactions.
     HalfCheckpointShown,
     /// Triggers stay on while the server's rows are written.
@@ -122,6 +126,12 @@ bugs! {
     AbsenceIgnored,
     /// Rows of a lost grant take their children with them, whoever may see those.
     CascadeOnLostGrant,
+    /// What a device asks for while it is connected is not told.
+    SubscribeNotTold,
+    /// The same with what it asks for no more.
+    UnsubscribeNotTold,
+    /// A subscription is live with the next checkpoint, whether its rows came or not.
+    LiveTooEarly,
     /// Every pause before connecting again is as short as the first one.
     BackoffNeverGrows,
 }

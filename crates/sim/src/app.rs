@@ -1,5 +1,7 @@
 //! What apps and other programs do to the rows, in SQL.
 
+pub(crate) mod demand;
+
 use rusqlite::Connection;
 
 use crate::{rng::Rng, schema::has_effort};
@@ -30,8 +32,23 @@ pub(crate) struct Author<'a> {
 }
 
 impl Author<'_> {
-    /// What somebody does next.
-    pub(crate) fn script(&mut self) -> rusqlite::Result<Script> {
+    /// What somebody does next. `on_demand`: there are tables on demand.
+    pub(crate) fn script(&mut self, on_demand: bool) -> rusqlite::Result<Script> {
+        let mut script = self.any_script()?;
+        if !on_demand {
+            return Ok(script);
+        }
+        // Who reads the news misses no step.
+        if let Some(step) = &script.step {
+            let news = format!("INSERT INTO news VALUES ('{step}', '{}')", self.name);
+            script.statements.push(news);
+        } else if !script.is_whole && self.rng.percent(40) {
+            script.statements.push(self.edit_on_demand()?);
+        }
+        Ok(script)
+    }
+
+    fn any_script(&mut self) -> rusqlite::Result<Script> {
         match self.rng.below(10) {
             0 | 1 => self.tally(),
             2 => self.pair(),

@@ -5,13 +5,15 @@ use anyhow::{Context as _, bail};
 use rusqlite::Connection;
 use syncline_core::{Timestamp, Version};
 use syncline_replica::{
-    AttachOptions, Event, QueueState, QueuedChangeset, Replica, ReplicaError, Seeding,
+    AttachOptions, Event, Keyring, QueueState, QueuedChangeset, Replica, ReplicaError, Seeding,
+    SubscriptionState,
 };
 
 use crate::{
     checker::{liveness::Patience, waiting::Sent},
     database::{Clock, Disk, Fuse, Place, open, transfer},
     link::Link,
+    model::sealed::keyring,
     rng::Rng,
     schema::Who,
 };
@@ -32,6 +34,8 @@ pub(crate) struct Device {
     drift: (i64, Timestamp),
     clock: Clock,
     fuse: Fuse,
+    /// For encrypted columns.
+    pub(crate) keys: Keyring,
     /// When to connect, or to start again after a kill.
     pub(crate) next_try: Timestamp,
     /// When the engine looks at what the app wrote.
@@ -100,7 +104,10 @@ impl Device {
             ..AttachOptions::default()
         };
         let (conn, fuse) = connection(&database, &clock)?;
-        let replica = Replica::attach(conn, options, entropy(&mut rng))?;
+        let mut replica = Replica::attach(conn, options, entropy(&mut rng))?;
+        // Not all have the same key first.
+        let keys = keyring(name.ends_with(['1', '3']));
+        replica.use_keys(keys.clone())?;
         if rng.percent(30) {
             app.pragma_update(None, "foreign_keys", true)?;
         }
@@ -120,6 +127,7 @@ impl Device {
             drift: (0, now),
             clock,
             fuse,
+            keys,
             next_try: now,
             wake_at: None,
             checkpoint: Version::ZERO,
@@ -154,6 +162,7 @@ impl Device {
             drift: self.drift,
             clock: self.clock.clone(),
             fuse,
+            keys: self.keys.clone(),
             next_try: now,
             wake_at: None,
             checkpoint: Version::ZERO,
@@ -228,7 +237,8 @@ impl Device {
         let local = self.local(now);
         let (conn, fuse) = connection(&self.database, &self.clock)?;
         self.fuse = fuse;
-        let opened = Replica::open(conn, entropy(&mut self.rng), local);
+        let entropy = entropy(&mut self.rng);
+        let opened = Replica::open_with_keys(conn, entropy, local, self.keys.clone());
         self.replica = Some(opened.with_context(|| format!("{} opens its file", self.name))?);
         Ok(())
     }
@@ -365,6 +375,8 @@ impl Device {
             return Ok(Some(format!("{} is offline", self.name)));
         };
         let status = replica.status()?;
+        let mut subscriptions = replica.subscriptions()?.into_iter();
+        let is_awaited = subscriptions.any(|known| known.state == SubscriptionState::Waiting);
         let quiet = status.connected
             && link.is_empty()
             && status.waiting == 0
@@ -373,6 +385,7 @@ impl Device {
             && status.checkpoint.is_some()
             && status.tables.iter().all(|table| !table.seeding)
             && status.caught_up
+            && !is_awaited
             && self.wake_at.is_none();
         Ok((!quiet).then(|| {
             let queue = replica.queue(None, 5);

@@ -1,5 +1,7 @@
 //! What the checks remember of a run, to judge devices and server by.
 
+mod demand;
+pub(crate) mod sealed;
 mod shown;
 
 use std::{
@@ -10,7 +12,7 @@ use std::{
 
 use anyhow::bail;
 use syncline_core::{
-    ChangesetId, TableNumber, Timestamp, Version,
+    ChangesetId, Table, TableNumber, Timestamp, Version,
     wire::{PushResult, RowBody, RowState, ServerMessage, Verdict, code, decode_server},
 };
 use syncline_replica::{QueueState, QueuedChangeset};
@@ -57,6 +59,8 @@ pub(crate) struct Model {
     /// Steps that were refused somewhere.
     excused: BTreeSet<String>,
     pub(crate) tables: BTreeMap<&'static str, TableSeen>,
+    /// The server's table with an encrypted column.
+    pub(crate) sealed: Option<Table>,
 }
 
 /// One table at the rests of a run, all added up.
@@ -121,6 +125,7 @@ impl Model {
             causal: History::default(),
             excused: BTreeSet::new(),
             tables: BTreeMap::new(),
+            sealed: None,
         }
     }
 
@@ -392,6 +397,15 @@ impl Model {
         self.counts
             .0
             .insert("steps arrived".into(), arrived.len() as u64);
+        if self.app.has_on_demand() {
+            let lacks_news = |id: &&&String| {
+                let news = ("news", format!("'{id}'"));
+                !truth.rows.contains_key(&news)
+            };
+            if let Some(id) = arrived.iter().find(lacks_news) {
+                bail!("{id} arrived without its row of news, which is of the same transaction");
+            }
+        }
         for ((table, key), values) in &truth.rows {
             if *table == "tallies" {
                 let steps = of_tally.get(key).cloned().unwrap_or_default();

@@ -201,7 +201,9 @@ impl Oracle {
             }
             let projects: Vec<&String> = match name.0 {
                 "projects" => vec![&name.1],
-                "members" | "tasks" => [was, is].into_iter().flatten().map(|row| &row[0]).collect(),
+                "members" | "tasks" | "files" => {
+                    [was, is].into_iter().flatten().map(|row| &row[0]).collect()
+                }
                 _ => Vec::new(),
             };
             for id in projects {

@@ -72,6 +72,8 @@ pub(crate) enum Fault {
     Claims,
     /// A column more on the server, or an app's own migration of its tables.
     Schema,
+    /// There are tables on demand, and a device subscribes to some of their rows or to some no more.
+    Demand,
 }
 
 /// A kind of trouble that people ask for by name.
@@ -160,7 +162,7 @@ impl fmt::Display for Scenario {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Cut,
         Self::Silence,
         Self::Clog,
@@ -184,6 +186,7 @@ impl Fault {
         Self::Rules,
         Self::Claims,
         Self::Schema,
+        Self::Demand,
     ];
 
     /// What happened so often, for reports.
@@ -212,6 +215,7 @@ impl Fault {
             Self::Rules => "restarts with other rules",
             Self::Claims => "claims of users changed",
             Self::Schema => "tables changed",
+            Self::Demand => "subscriptions changed",
         }
     }
 
@@ -242,6 +246,7 @@ impl Fault {
             Self::Rules => (20, 2, Scenario::Permissions),
             Self::Claims => (20, 3, Scenario::Permissions),
             Self::Schema => (20, 3, Scenario::Everything),
+            Self::Demand => (25, 10, Scenario::Permissions),
         }
     }
 

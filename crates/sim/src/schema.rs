@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use rusqlite::Connection;
@@ -110,6 +110,27 @@ read = "auth.uid() IS NOT NULL"
 write = "auth.uid() IS NOT NULL"
 "#;
 
+/// Tables on demand, where there are such. A row of `news` is inserted with each row of `steps`.
+const CONFIG_ON_DEMAND: &str = r#"
+[tables.files]
+columns = { id = "text primary key", project_id = "text not null references projects on delete cascade", name = "text" }
+sync = "on_demand"
+read = "project_id IN readable(projects)"
+write = "project_id IN writable(projects)"
+
+[tables.letters]
+columns = { id = "text primary key", receiver = "text", body = "text encrypted" }
+sync = "on_demand"
+read = "_owner = auth.uid() OR receiver = auth.uid()"
+write = "_owner = auth.uid() OR receiver = auth.uid()"
+
+[tables.news]
+columns = { id = "text primary key", body = "text" }
+sync = "on_demand"
+read = "auth.uid() IS NOT NULL"
+write = "auth.uid() IS NOT NULL"
+"#;
+
 /// The same tables as an app would have created them before it met a server.
 pub(crate) const LOCAL: &str = "
 CREATE TABLE projects(id TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, notes TEXT,
@@ -130,6 +151,16 @@ CREATE TABLE steps(id TEXT PRIMARY KEY NOT NULL, tally TEXT NOT NULL);
 CREATE TABLE places(id TEXT PRIMARY KEY NOT NULL, place INTEGER UNIQUE);
 CREATE TABLE boards(id TEXT PRIMARY KEY NOT NULL, title TEXT, stage TEXT, colour TEXT, tags TEXT,
   votes INTEGER NOT NULL DEFAULT 0);";
+
+/// With those on demand.
+pub(crate) static LOCAL_ON_DEMAND: LazyLock<String> = LazyLock::new(|| {
+    let more = "
+CREATE TABLE files(id TEXT PRIMARY KEY NOT NULL,
+  project_id TEXT NOT NULL REFERENCES projects ON DELETE CASCADE, name TEXT);
+CREATE TABLE letters(id TEXT PRIMARY KEY NOT NULL, receiver TEXT, body TEXT);
+CREATE TABLE news(id TEXT PRIMARY KEY NOT NULL, body TEXT);";
+    [LOCAL, more].concat()
+});
 
 /// The app's table anew, as tools for migrations make it.
 pub(crate) const REBUILD_BOARDS: &str = "
@@ -164,7 +195,11 @@ const fn shape(
     TableShape { name, key, columns }
 }
 
-pub(crate) const TABLES: &[TableShape] = &[
+/// The tables that are always there.
+pub(crate) const TABLES: &[TableShape] = TABLES_ON_DEMAND.split_at(11).0;
+
+/// With those on demand, at the end.
+pub(crate) const TABLES_ON_DEMAND: &[TableShape] = &[
     shape("projects", &["id"], &["name", "notes", "points", "budget"]),
     shape("members", &["id"], &["project_id", "user_id"]),
     shape(
@@ -184,6 +219,9 @@ pub(crate) const TABLES: &[TableShape] = &[
         &["id"],
         &["title", "stage", "colour", "tags", "votes", "effort"],
     ),
+    shape("files", &["id"], &["project_id", "name"]),
+    shape("letters", &["id"], &["receiver", "body"]),
+    shape("news", &["id"], &["body"]),
 ];
 
 /// Which of the two rule sets the server was started with.
@@ -215,7 +253,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// The configuration's text.
-    pub(crate) fn config(self) -> String {
+    pub(crate) fn config(self, on_demand: bool) -> String {
         let read = match self.rules {
             RuleSet::Open => "auth.uid() IS NOT NULL",
             RuleSet::Closed => "_owner = auth.uid() OR open",
@@ -224,9 +262,12 @@ impl Setup {
             true => r#", effort = "integer""#,
             false => "",
         };
-        CONFIG
-            .replace("DOCS_READ", read)
-            .replace("BOARDS_EFFORT", effort)
+        let more = match on_demand {
+            true => CONFIG_ON_DEMAND,
+            false => "",
+        };
+        let config = CONFIG.replace("DOCS_READ", read);
+        config.replace("BOARDS_EFFORT", effort) + more
     }
 }
 
@@ -359,6 +400,11 @@ impl Truth {
             })
     }
 
+    /// Who inserted the row.
+    pub(crate) fn owner(&self, name: &RowName) -> Option<&str> {
+        self.owners.get(name).map(String::as_str)
+    }
+
     pub(crate) fn live(&self) -> Option<(&Live, &Context)> {
         let (live, context) = &**self.live.as_ref()?;
         Some((live, context))
@@ -398,6 +444,8 @@ impl Truth {
                 .1
                 .split_once(',')
                 .is_some_and(|(note, _)| sees_note(note)),
+            "files" => sees_project(&values[0]),
+            "letters" => owns(name) || values[0] == me,
             "docs" => self.setup.rules == RuleSet::Open || owns(name) || values[3] == "1",
             _ => true,
         };

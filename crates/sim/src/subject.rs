@@ -11,7 +11,11 @@ use serde_json::Value;
 use crate::{
     app::{Author, Script, USERS},
     given::Given,
-    schema::{LOCAL, ROWS_BEFORE, RowName, Setup, TABLES, TableShape, Truth, Who},
+    plan::{Fault, Plan},
+    schema::{
+        LOCAL, LOCAL_ON_DEMAND, ROWS_BEFORE, RowName, Setup, TABLES, TABLES_ON_DEMAND, TableShape,
+        Truth, Who,
+    },
 };
 
 /// Tables, rules, people and what they do.
@@ -20,7 +24,10 @@ pub struct App(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Own,
+    Own {
+        /// With tables on demand.
+        on_demand: bool,
+    },
     Given(Given),
 }
 
@@ -28,7 +35,20 @@ impl App {
     /// The simulator's own: every kind of key, rule and merging, and a model beside the engine.
     #[must_use]
     pub fn own() -> Rc<Self> {
-        Rc::new(Self(Kind::Own))
+        Rc::new(Self(Kind::Own { on_demand: false }))
+    }
+
+    /// With the tables that a run of this plan needs.
+    pub(crate) fn for_plan(self: &Rc<Self>, plan: &Plan) -> Rc<Self> {
+        match self.is_own() && plan.has(Fault::Demand) {
+            true => Rc::new(Self(Kind::Own { on_demand: true })),
+            false => Rc::clone(self),
+        }
+    }
+
+    /// Whether some of its tables sync on demand.
+    pub(crate) fn has_on_demand(&self) -> bool {
+        matches!(self.0, Kind::Own { on_demand: true })
     }
 
     /// The app of a configuration; `users` are the people who write in it.
@@ -43,27 +63,28 @@ impl App {
 
     /// Whether more is known of it than its configuration says.
     pub(crate) fn is_own(&self) -> bool {
-        matches!(self.0, Kind::Own)
+        matches!(self.0, Kind::Own { .. })
     }
 
     /// The configuration's name and text.
     pub(crate) fn config(&self, setup: Setup) -> (String, String) {
         match &self.0 {
-            Kind::Own => ("syncline.toml".into(), setup.config()),
+            Kind::Own { on_demand } => ("syncline.toml".into(), setup.config(*on_demand)),
             Kind::Given(given) => (given.file.clone(), given.config.clone()),
         }
     }
 
     pub(crate) fn tables(&self) -> &[TableShape] {
         match &self.0 {
-            Kind::Own => TABLES,
+            Kind::Own { on_demand: true } => TABLES_ON_DEMAND,
+            Kind::Own { on_demand: false } => TABLES,
             Kind::Given(given) => &given.shapes,
         }
     }
 
     pub(crate) fn users(&self) -> &[&'static str] {
         match &self.0 {
-            Kind::Own => USERS,
+            Kind::Own { .. } => USERS,
             Kind::Given(given) => &given.users,
         }
     }
@@ -78,13 +99,17 @@ impl App {
 
     /// The tables and rows of a file from before it met a server, where there are such files.
     pub(crate) fn before(&self) -> Option<(&'static str, &'static str)> {
-        self.is_own().then_some((LOCAL, ROWS_BEFORE))
+        let tables = match self.has_on_demand() {
+            true => &LOCAL_ON_DEMAND,
+            false => LOCAL,
+        };
+        self.is_own().then_some((tables, ROWS_BEFORE))
     }
 
     /// What somebody does next.
     pub(crate) fn script(&self, author: &mut Author<'_>) -> rusqlite::Result<Script> {
         match &self.0 {
-            Kind::Own => author.script(),
+            Kind::Own { on_demand } => author.script(*on_demand),
             Kind::Given(given) => given.script(author),
         }
     }
@@ -97,7 +122,7 @@ impl App {
                     truth.name(stored.table, &stored.key)
                 })
                 .collect(),
-            (Kind::Own | Kind::Given(_), _) => truth.visible(who),
+            (Kind::Own { .. } | Kind::Given(_), _) => truth.visible(who),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One run: devices, a server, time, and what goes wrong.
 
+mod demand;
 mod devices;
 mod faults;
 mod people;
@@ -183,6 +184,7 @@ impl World {
     fn new(app: &Rc<App>, script: &Script, trace: bool) -> anyhow::Result<Self> {
         let mut rng = Rng::new(script.seed);
         let plan = script.plan.clone();
+        let app = &app.for_plan(&plan);
         let disk = Disk::new(plan.files)?;
         let server = Server::start(Rc::clone(app), rng.fork(), &disk, START)?;
         let numbers = Rc::new(server.numbers());
@@ -214,6 +216,7 @@ impl World {
         let plan = world.plan.clone();
         world.say(format!("{plan:?}"));
         world.model.numbers = numbers;
+        world.model.sealed = world.server.plan.schema().table("letters").cloned();
         world.oracle.tables = (*world.model.numbers).clone();
         world.oracle.columns = world.server.columns();
         world.oracle.winners.strategies = world.server.strategies();

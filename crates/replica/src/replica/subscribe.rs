@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::{
-    ColumnNumber, RowKey, Timestamp, Value,
+    ColumnNumber, RowKey, Timestamp, Value, planted,
     wire::{ClientMessage, SUBSCRIPTIONS_MAX, Subscribe, Subscription as Asked},
 };
 
@@ -189,8 +189,10 @@ impl Replica {
             return Ok(());
         }
         let is_in = |list: &[Asked], one: &Asked| list.binary_search(one).is_ok();
-        let add = asked.iter().filter(|one| !is_in(&session.told, one));
-        let drop = session.told.iter().filter(|one| !is_in(&asked, one));
+        let is_new = |one: &&Asked| !is_in(&session.told, one) && !planted!(SubscribeNotTold);
+        let is_over = |one: &&Asked| !is_in(&asked, one) && !planted!(UnsubscribeNotTold);
+        let add = asked.iter().filter(is_new);
+        let drop = session.told.iter().filter(is_over);
         let subscribe = Subscribe {
             number,
             add: add.cloned().collect(),

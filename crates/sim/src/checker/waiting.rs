@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::bail;
 use syncline_core::{
     Change, ChangesetId, Edit, Op, Value,
+    envelope::Envelope,
     wire::{ClientMessage, decode_changeset, decode_client},
 };
 use syncline_replica::{QueueState, QueuedChangeset};
 
-use crate::schema::{RowName, Rows, literal_key};
+use crate::{
+    app::demand::SECRET,
+    schema::{RowName, Rows, literal_key},
+};
 
 /// Columns that add up: table, column, and its place among the columns of a row.
 const COUNTERS: [(&str, &str, usize); 2] = [("boards", "votes", 4), ("projects", "points", 2)];
@@ -119,13 +123,22 @@ fn content<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Content> {
             Op::Update(edits) => ("update", &edits[..]),
             Op::Delete => ("delete", &[][..]),
         };
-        let mut edits: Vec<_> = edits.iter().map(|e| format!("{:?}", e.edit)).collect();
+        let mut edits: Vec<_> = edits.iter().map(|e| told(&e.edit)).collect();
         edits.sort();
         (format!("{kind} {}", literal_key(&change.key)), edits)
     };
     let mut content: Vec<_> = changes.map(of_change).collect();
     content.sort();
     content
+}
+
+/// An edit in words; of what is sealed on its way nothing but that.
+fn told(edit: &Edit) -> String {
+    match edit {
+        Edit::Set(Value::Blob(bytes)) if Envelope::parse(bytes).is_some() => "sealed".into(),
+        Edit::Set(Value::Text(text)) if text.starts_with(SECRET) => "sealed".into(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Counters show what the server has and what waits here beside it; a changeset that does not fit

@@ -6,7 +6,13 @@ use anyhow::{Context as _, anyhow, bail};
 use syncline_core::{ChangesetId, Version};
 use syncline_replica::{QueueState, QueuedChangeset};
 
-use super::{Model, Step, rows_of, steps_of};
+use super::{
+    Model, Step,
+    demand::{Demand, Presence},
+    rows_of,
+    sealed::sealed_as,
+    steps_of,
+};
 use crate::{
     checker::{atomic, waiting},
     device::Device,
@@ -30,6 +36,9 @@ struct Comparison<'a> {
     version: Version,
     is_caught_up: bool,
     may_lack: bool,
+    demand: Demand,
+    /// Nothing is under way any more.
+    at_rest: bool,
 }
 
 impl Model {
@@ -105,7 +114,7 @@ impl Model {
         device: &Device,
         version: Version,
     ) -> anyhow::Result<bool> {
-        self.check_file(device, version, &[device.who], false)
+        self.check(device, version, &[device.who], false, true)
     }
 
     /// As [`Model::check_device`], where the rows may be what any one of `whos` may see; `may_lack`:
@@ -116,6 +125,17 @@ impl Model {
         version: Version,
         whos: &[Who<'_>],
         may_lack: bool,
+    ) -> anyhow::Result<bool> {
+        self.check(device, version, whos, may_lack, false)
+    }
+
+    fn check(
+        &mut self,
+        device: &Device,
+        version: Version,
+        whos: &[Who<'_>],
+        may_lack: bool,
+        at_rest: bool,
     ) -> anyhow::Result<bool> {
         let Some(replica) = &device.replica else {
             return Ok(false);
@@ -154,6 +174,8 @@ impl Model {
             version,
             is_caught_up: status.caught_up,
             may_lack,
+            demand: Demand::new(replica.subscriptions()?),
+            at_rest,
         };
         let mut found = Err(anyhow!("nobody is asked for"));
         for who in whos {
@@ -199,8 +221,22 @@ impl Model {
                 .get(name)
                 .and_then(|name| moment.truth.rows.get(name));
             let found = here.get(name);
+            let presence = expected.map_or(Presence::Must, |values| {
+                let demand = &comparison.demand;
+                demand.presence(&moment.truth, who, name, values)
+            });
+            match (found, presence) {
+                (Some(_), Presence::MustNot) if comparison.at_rest => {
+                    bail!("{name:?} is here, and nobody asks for it")
+                }
+                (None, Presence::May | Presence::MustNot) => continue,
+                _ => {}
+            }
             let is_equal = match (found, expected) {
-                (Some(found), Some(expected)) => agree(found, expected),
+                (Some(found), Some(expected)) => agree(
+                    &sealed_as(self.sealed.as_ref(), name, found, expected),
+                    expected,
+                ),
                 (found, expected) => found == expected,
             };
             if is_equal || (comparison.may_lack && found.is_none()) {

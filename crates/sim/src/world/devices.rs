@@ -5,7 +5,7 @@ use syncline_core::{Timestamp, wire::code};
 use syncline_replica::{Event, QueuedChangeset, Replica, ReplicaError};
 
 use super::World;
-use crate::{link::Link, plan::Fault, schema::Who, trace::Way};
+use crate::{link::Link, model::sealed::tells_secret, plan::Fault, schema::Who, trace::Way};
 
 /// Code of what is parked because its rows may not be seen any more.
 const NO_ACCESS: &str = "no_access";
@@ -49,6 +49,9 @@ impl World {
         {
             let session = link.session;
             self.say_frame(i, Way::ToServer, &frame);
+            if self.model.app.has_on_demand() && tells_secret(&frame) {
+                bail!("{} tells the server a secret", self.devices[i].name);
+            }
             self.server.receive(session, &frame, now)?;
             self.bury_server()?;
             if self.server.has_waiting() && self.commit_at.is_none() {

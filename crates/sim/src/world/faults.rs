@@ -120,6 +120,7 @@ impl World {
             }
             Fault::Claims => self.change_claims(i),
             Fault::Schema => self.change_tables(i),
+            Fault::Demand => self.change_demand(i),
         }
     }
 
