@@ -1,7 +1,7 @@
 //! Grants, changes, pages and checkpoints in one order.
 
 use syncline_core::{
-    Edit, Value, Version,
+    Value, Version,
     wire::{ClientMessage, RowState, ServerMessage},
 };
 
@@ -450,14 +450,9 @@ fn se14_a_changeset_without_a_visible_row_has_its_checkpoint() {
         draw.insert("notes", Value::Integer(1), &[("body", "one".into())])
     });
     client.heard.clear();
-    // It says what is there already: nothing becomes a record.
+    // There is no such row: nothing becomes a record.
     let second = client.write(&mut bed, |draw| {
-        draw.edit(
-            "notes",
-            Value::Integer(1),
-            first,
-            &[("body", Edit::Set("one".into()))],
-        )
+        draw.delete("notes", Value::Integer(2), first)
     });
     assert!(bed.last_entry().records.is_empty());
     assert_eq!(client.words(), ["PushResult", "Checkpoint"]);

@@ -134,10 +134,22 @@ fn content<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<Content> {
 
 /// An edit in words; of what is sealed on its way nothing but that.
 fn told(edit: &Edit) -> String {
-    match edit {
-        Edit::Set(Value::Blob(bytes)) if Envelope::parse(bytes).is_some() => "sealed".into(),
-        Edit::Set(Value::Text(text)) if text.starts_with(SECRET) => "sealed".into(),
-        other => format!("{other:?}"),
+    let value = match edit {
+        Edit::Set(value) => Some(value),
+        Edit::Add(_)
+        | Edit::Items { .. }
+        | Edit::Append(_)
+        | Edit::Decide { .. }
+        | Edit::Members(_) => None,
+    };
+    let is_sealed = match value {
+        Some(Value::Blob(bytes)) => Envelope::parse(bytes).is_some(),
+        Some(Value::Text(text)) => text.starts_with(SECRET),
+        Some(Value::Null | Value::Integer(_) | Value::Real(_)) | None => false,
+    };
+    match is_sealed {
+        true => "sealed".to_owned(),
+        false => format!("{edit:?}"),
     }
 }
 

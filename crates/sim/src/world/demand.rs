@@ -16,8 +16,8 @@ impl World {
         let Some(replica) = &device.replica else {
             return Ok(());
         };
-        // Before it knows the tables there is nothing to name.
-        if !self.model.app.has_on_demand() || device.checkpoint == Version::ZERO {
+        // Before its file knows the tables there is nothing to name.
+        if !self.model.app.has_on_demand() || device.shown()?.is_none_or(|at| at == Version::ZERO) {
             return Ok(());
         }
         let name = device.name.clone();
