@@ -366,7 +366,7 @@ fn se6_a_resumed_load_goes_on_where_it_stopped() {
         let mut loading = Client::connected(&mut bed, "ada/2");
         loading
             .heard
-            .retain(|(message, _)| matches!(message, syncline_core::wire::ServerMessage::Page(_)));
+            .retain(|(message, _)| matches!(message, ServerMessage::Page(_)));
         loading.page_rows()
     };
     let own_bucket = bed.last_entry().records[0].after[0];
