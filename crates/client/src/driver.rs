@@ -23,7 +23,7 @@ use crate::{
     exchange::Exchange,
     file_watch::{FileWatch, LOOK_NEAR},
     system::{now, until},
-    transport::{Broken, Transport, WebSocketError},
+    transport::{Broken, Transport, WebSocketError, bytes_of},
 };
 
 /// WebSocket failures in a row, while HTTP works, before the exchange is taken (spec SE22).
@@ -463,6 +463,7 @@ impl Driver {
         self.data_version = self.read_data_version()?;
         let connected = self.replica().connect(now());
         self.check(connected)?;
+        let mut lost = None;
         loop {
             while let Some(frame) = self.next_frame() {
                 let bytes = frame.len() as u64;
@@ -492,6 +493,9 @@ impl Driver {
                 return Ok(End::Goal);
             }
             self.tell_progress(on_notice)?;
+            if let Some(broken) = lost {
+                return Ok(End::Lost(broken));
+            }
             let timeout = self
                 .replica()
                 .poll_timeout()
@@ -508,9 +512,12 @@ impl Driver {
             match woken {
                 Woken::Received(Ok(frame)) => {
                     self.attempts = 0;
-                    self.summary.frames += 1;
-                    self.summary.bytes_received += frame.len() as u64;
-                    let handled = self.replica().handle(&frame, now());
+                    let (frames, end) = transport.with_others(frame);
+                    lost = end;
+                    self.summary.frames += frames.len() as u64;
+                    self.summary.bytes_received += bytes_of(&frames) as u64;
+                    let frames = frames.iter().map(Vec::as_slice);
+                    let handled = self.replica().handle_all(frames, now());
                     self.check(handled)?;
                 }
                 Woken::Received(Err(broken)) => return Ok(End::Lost(broken)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{
-    SinkExt, StreamExt,
+    FutureExt, SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
 use tokio::net::TcpStream;
@@ -26,6 +26,10 @@ use crate::{
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// Largest frame taken from the server: a row may be large.
 const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
+
+/// What is taken at once of what has arrived: pages one by one.
+const FRAMES_AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 64 * 1024;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -154,7 +158,7 @@ impl Transport {
         match self {
             Self::WebSocket { stream, .. } => loop {
                 match stream.next().await {
-                    Some(Ok(Message::Binary(frame))) => return Ok(frame.to_vec()),
+                    Some(Ok(Message::Binary(frame))) => return Ok(frame.into()),
                     Some(Ok(Message::Close(_))) | None => return Err(Broken::Closed),
                     Some(Ok(
                         Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
@@ -164,6 +168,20 @@ impl Transport {
             },
             Self::Exchange(exchange) => exchange.receive().await,
         }
+    }
+
+    /// `frame` and those after it that are here already: what left together, as an answer and its
+    /// checkpoint, is taken together. Also why there are no more, if that is known by then.
+    pub(crate) fn with_others(&mut self, frame: Vec<u8>) -> (Vec<Vec<u8>>, Option<Broken>) {
+        let mut frames = vec![frame];
+        while frames.len() < FRAMES_AT_ONCE && bytes_of(&frames) < BYTES_AT_ONCE {
+            match self.receive().now_or_never() {
+                Some(Ok(frame)) => frames.push(frame),
+                Some(Err(broken)) => return (frames, Some(broken)),
+                None => break,
+            }
+        }
+        (frames, None)
     }
 
     /// Whether an open session has to be told of another token: requests have one each.
@@ -178,4 +196,8 @@ impl Transport {
             let _said = tokio::time::timeout(Duration::from_secs(1), closing).await;
         }
     }
+}
+
+pub(crate) fn bytes_of(frames: &[Vec<u8>]) -> usize {
+    frames.iter().map(Vec::len).sum()
 }

@@ -156,7 +156,7 @@ fn conversation(seeds: &mut Vec<Seed>) {
         while block_on(session.pump(&mut reader, now)).expect("memory is read") {}
         while let Some(frame) = session.poll_frame() {
             replica.handle(&frame, now).expect("handles");
-            down.push(frame);
+            down.push(frame.into());
         }
         while replica.poll_event().is_some() {}
         if replica.closing().is_some() {

@@ -33,11 +33,11 @@ use crate::{
     introspect,
     meta::{
         self,
-        outbox::{self, State},
+        outbox::{self, Seq, State},
         settings::{self, Key},
     },
     repeat, seal,
-    session::{Closing, Events, Phase, Session},
+    session::{Closing, Events, Phase, Session, number_next},
     shared::Shared,
     tables::{Tables, load},
     tally::{Counted, RowCounts, TableTally},
@@ -223,15 +223,30 @@ impl Replica {
     /// # Errors
     /// The database's.
     pub fn seal(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
-        self.mending(now, |replica| replica.try_seal(now))
+        self.mending(now, |replica| replica.try_seal(false, now))
     }
 
-    fn try_seal(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
+    /// As [`Replica::seal`], where what is sealed is sent next.
+    pub(crate) fn seal_to_send(&mut self, now: Timestamp) -> Result<usize, ReplicaError> {
+        self.mending(now, |replica| replica.try_seal(true, now))
+    }
+
+    fn try_seal(&mut self, to_send: bool, now: Timestamp) -> Result<usize, ReplicaError> {
         self.heed_schema(now)?;
         if !capture::has_marks(&self.conn)? {
             return Ok(0);
         }
-        let sealed = self.transact_sealing(now, |_, _, sealed| Ok(sealed))?;
+        let after = match to_send {
+            true => self.sends_after()?,
+            false => None,
+        };
+        let sealed = self.transact_sealing(now, |work, entropy, sealed| {
+            if let (Some(after), [only]) = (after, sealed) {
+                work.settle(entropy, now)?;
+                number_next(work, after, *only)?;
+            }
+            Ok(sealed.len())
+        })?;
         Ok(sealed.unwrap_or(0))
     }
 }
@@ -251,7 +266,7 @@ impl Replica {
     fn transact_sealing<T>(
         &mut self,
         now: Timestamp,
-        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>,
+        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, &[Seq]) -> Result<T, Fault>,
     ) -> Result<Option<T>, ReplicaError> {
         let mut work = Some(work);
         loop {
@@ -267,7 +282,7 @@ impl Replica {
     fn transact_once<T>(
         &mut self,
         now: Timestamp,
-        work: &mut Option<impl FnOnce(&mut Work<'_>, &mut dyn Entropy, usize) -> Result<T, Fault>>,
+        work: &mut Option<impl FnOnce(&mut Work<'_>, &mut dyn Entropy, &[Seq]) -> Result<T, Fault>>,
     ) -> Option<Result<Option<T>, ReplicaError>> {
         let Self {
             conn,
@@ -284,7 +299,7 @@ impl Replica {
                     return Ok(None);
                 };
                 let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
-                let done = work(&mut transaction, &mut **entropy, sealed.len())?;
+                let done = work(&mut transaction, &mut **entropy, &sealed)?;
                 transaction.settle(&mut **entropy, now)?;
                 transaction.reload_distrusted()?;
                 Ok(Some(done))
@@ -497,7 +512,7 @@ impl Replica {
         db::immediate(&self.conn, || outbox::remove(&self.conn, seq))
     }
 
-    fn parked(&self, id: ChangesetId) -> Result<outbox::Seq, ReplicaError> {
+    fn parked(&self, id: ChangesetId) -> Result<Seq, ReplicaError> {
         let entry = outbox::by_id(&self.conn, id)?;
         entry
             .filter(|entry| entry.state == State::Parked)

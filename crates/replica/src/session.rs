@@ -20,6 +20,7 @@ use crate::{
     meta::{outbox::Seq, subscriptions::Stored},
 };
 
+pub(crate) use push::number_next;
 pub(crate) use timers::Reconnect;
 
 /// Code of a session that ends because another set of tables syncs now: connect again at once.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 pub mod demand;
 #[cfg(feature = "net")]
 mod history;

@@ -9,6 +9,8 @@ use syncline_core::planted;
 use syncline_core::{Tag, Version};
 use syncline_store::LogEntry;
 
+use crate::changes::Encoded;
+
 /// Most encoded bytes of bodies that are kept.
 pub const RECENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -17,6 +19,8 @@ pub const RECENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Recent {
     window: RwLock<Window>,
+    /// What was made of it.
+    encoded: Encoded,
 }
 
 #[derive(Debug)]
@@ -59,7 +63,12 @@ impl Recent {
         };
         Self {
             window: RwLock::new(window),
+            encoded: Encoded::default(),
         }
+    }
+
+    pub(crate) fn encoded(&self) -> &Encoded {
+        &self.encoded
     }
 
     /// Adds committed entries, in log order, and forgets the oldest beyond the limit.

@@ -14,6 +14,7 @@ mod subscribing;
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use syncline_core::{
     Changeset, DeviceId, Lease, Timestamp, UserId, Version,
     rules::Identity,
@@ -332,7 +333,7 @@ impl Session {
     }
 
     /// The next frame to send; fewer waiting frames make room for more.
-    pub fn poll_frame(&mut self) -> Option<Vec<u8>> {
+    pub fn poll_frame(&mut self) -> Option<Bytes> {
         self.out.pop()
     }
 
@@ -500,6 +501,6 @@ impl Session {
 
     /// Sends a message that costs no credit.
     fn send(&mut self, message: &ServerMessage) {
-        self.out.answer(encode_server(message));
+        self.out.answer(encode_server(message).into());
     }
 }

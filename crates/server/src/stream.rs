@@ -3,18 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, Cursor, Hlc, RowKey, TableNumber, Tag, Timestamp, Version,
     digest::Digest,
     wire::{
-        BucketDigest, Changes, Checkpoint, Grants, LiveBucket, Page, PagePart, Record, RowBody,
-        RowState, ServerMessage, Subscribe, encode_server,
+        BucketDigest, Checkpoint, Grants, LiveBucket, Page, PagePart, RowBody, RowState,
+        ServerMessage, Subscribe, encode_server,
     },
 };
 use syncline_store::{LogEntry, LogRecord, PageRead, PageWant};
 
-use crate::sight::{Sight, SightChange};
+use crate::{
+    changes::ChangesBuilder,
+    recent::Recent,
+    sight::{Sight, SightChange},
+};
 
 /// A (bucket, table): the unit of loading.
 type Part = (BucketId, TableNumber);
@@ -35,6 +40,8 @@ pub(crate) const PAGE_BYTES: usize = 256 * 1024;
 /// Turns log entries and pages into one reader's frames.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    /// Where frames are that other sessions send as well.
+    recent: Arc<Recent>,
     pub(crate) sight: Sight,
     /// `None`: every table.
     tables: Option<BTreeSet<TableNumber>>,
@@ -76,6 +83,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// A stream that goes on after `cursor`.
     pub(crate) fn new(
+        recent: Arc<Recent>,
         sight: Sight,
         tables: Option<BTreeSet<TableNumber>>,
         (position, tag): (Version, Tag),
@@ -83,6 +91,7 @@ impl Stream {
         now: Timestamp,
     ) -> Self {
         Self {
+            recent,
             subscribed,
             sight,
             tables,
@@ -223,7 +232,7 @@ impl Stream {
         &mut self,
         entry: &Arc<LogEntry>,
         tables_of: impl Fn(BucketId) -> &'r [TableNumber],
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Bytes>,
     ) -> bool {
         let start = match self.unfinished.take() {
             Some((unfinished, next)) => {
@@ -236,7 +245,7 @@ impl Stream {
             }
         };
         for (i, record) in entry.records.iter().enumerate().skip(start) {
-            if self.changes.bytes >= FRAME_BYTES {
+            if self.changes.bytes() >= FRAME_BYTES {
                 self.flush_changes(out);
                 self.unfinished = Some((Arc::clone(entry), i));
                 return false;
@@ -262,7 +271,7 @@ impl Stream {
         &mut self,
         entry: &LogEntry,
         tables_of: impl Fn(BucketId) -> &'r [TableNumber],
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Bytes>,
     ) {
         let change = self.sight.follow(entry);
         self.sight_changed(change, tables_of, out);
@@ -274,7 +283,7 @@ impl Stream {
         subscribe: Subscribe,
         subscriptions_max: usize,
         tables_of: impl Fn(BucketId) -> &'r [TableNumber],
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Bytes>,
     ) -> bool {
         self.subscribed = subscribe.number;
         self.anything_sent = true;
@@ -287,7 +296,7 @@ impl Stream {
         &mut self,
         change: SightChange,
         tables_of: impl Fn(BucketId) -> &'r [TableNumber],
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Bytes>,
     ) {
         if change.gained.is_empty() && change.lost.is_empty() {
             return;
@@ -348,7 +357,7 @@ impl Stream {
             (false, Some(whole), _) => Arc::clone(whole),
             (false, None, _) => return,
         };
-        self.changes.push(&body, &after);
+        self.changes.push(body, &after);
         self.records_sent += 1;
     }
 
@@ -373,7 +382,7 @@ impl Stream {
     }
 
     /// Sends a page that was read after everything up to the position was handled (SE11).
-    pub(crate) fn page(&mut self, read: PageRead, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn page(&mut self, read: PageRead, out: &mut Vec<Bytes>) {
         debug_assert!(
             read.version >= self.position,
             "a page is never older than the stream"
@@ -452,7 +461,7 @@ impl Stream {
         cursor: Cursor,
         caught_up: bool,
         now: Timestamp,
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Bytes>,
     ) {
         debug_assert!(
             self.unfinished.is_none(),
@@ -504,14 +513,18 @@ impl Stream {
         self.last_checkpoint = now;
     }
 
-    fn flush_changes(&mut self, out: &mut Vec<Vec<u8>>) {
-        if let Some(changes) = self.changes.take() {
-            self.emit(&ServerMessage::Changes(changes), out);
+    fn flush_changes(&mut self, out: &mut Vec<Bytes>) {
+        if let Some(said) = self.changes.take() {
+            let frame = self.recent.encoded().frame(said);
+            self.emit_frame(frame, out);
         }
     }
 
-    fn emit(&mut self, message: &ServerMessage, out: &mut Vec<Vec<u8>>) {
-        let frame = encode_server(message);
+    fn emit(&mut self, message: &ServerMessage, out: &mut Vec<Bytes>) {
+        self.emit_frame(encode_server(message).into(), out);
+    }
+
+    fn emit_frame(&mut self, frame: Bytes, out: &mut Vec<Bytes>) {
         self.bytes_sent += frame.len();
         self.anything_sent = true;
         out.push(frame);
@@ -541,44 +554,4 @@ fn gone(entry: &LogEntry, record: &LogRecord, is_theirs: bool) -> Vec<u8> {
         hlc: if deleted { entry.hlc } else { Hlc::default() },
     }
     .encode()
-}
-
-/// Gathers records into one Changes message, naming each bucket once.
-#[derive(Debug, Default)]
-struct ChangesBuilder {
-    buckets: BTreeMap<BucketId, u32>,
-    order: Vec<BucketId>,
-    records: Vec<Record>,
-    bytes: usize,
-}
-
-impl ChangesBuilder {
-    fn push(&mut self, body: &[u8], buckets: &[BucketId]) {
-        let mut positions = Vec::with_capacity(buckets.len());
-        for bucket in buckets {
-            let next = u32::try_from(self.order.len()).expect("bounded by the frame's size");
-            let position = *self.buckets.entry(*bucket).or_insert(next);
-            if position == next {
-                self.order.push(*bucket);
-                self.bytes += 16;
-            }
-            positions.push(position);
-        }
-        self.bytes += body.len() + 4 + positions.len();
-        self.records.push(Record {
-            body: body.to_vec(),
-            buckets: positions,
-        });
-    }
-
-    fn take(&mut self) -> Option<Changes> {
-        if self.records.is_empty() {
-            return None;
-        }
-        let done = std::mem::take(self);
-        Some(Changes {
-            buckets: done.order,
-            records: done.records,
-        })
-    }
 }

@@ -232,7 +232,8 @@ impl Server {
     }
 
     pub(crate) fn poll_frame(&mut self, id: SessionId) -> Option<Vec<u8>> {
-        self.running.as_mut()?.sessions.get_mut(&id)?.poll_frame()
+        let session = self.running.as_mut()?.sessions.get_mut(&id)?;
+        session.poll_frame().map(Vec::from)
     }
 
     /// Lets a session go on whose frames have left.

@@ -29,6 +29,9 @@ pub struct SqliteGroup<'s> {
     /// keeping even when the group comes to nothing too.
     has_only_tidied: bool,
     is_untouched: bool,
+    /// Whether tables may have rows that the ledger does not know: there were marks, or we wrote
+    /// some. `None`: nobody has looked for marks yet.
+    has_unknown: Option<bool>,
     /// Whether our own writes are marked now.
     pub(crate) captures: bool,
     /// References between rows are judged at the end.
@@ -47,6 +50,7 @@ impl<'s> SqliteGroup<'s> {
             is_open: true,
             has_only_tidied: false,
             is_untouched: true,
+            has_unknown: None,
             captures: true,
             defers: Cell::new(false),
             hashes: BTreeMap::new(),
@@ -137,7 +141,13 @@ impl Group for SqliteGroup<'_> {
     }
 
     async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
-        let result = load::load(self.conn(), &self.catalog, wants, loaded);
+        let result = load::load(
+            self.conn(),
+            &self.catalog,
+            wants,
+            self.has_unknown.unwrap_or(true),
+            loaded,
+        );
         self.noted(result)
     }
 
@@ -153,12 +163,14 @@ impl Group for SqliteGroup<'_> {
 
     async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
         self.touch();
+        self.has_unknown = Some(true);
         self.write_all(writes)
     }
 
     async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
         let result = marks::take(self.conn(), &self.catalog, max);
         let marks::Taken { marks, tidied } = self.noted(result)?;
+        self.has_unknown = Some(self.has_unknown == Some(true) || !marks.is_empty());
         if !marks.is_empty() {
             self.touch();
         } else if tidied && self.is_untouched {

@@ -19,17 +19,25 @@ use crate::{
     value::{self, Bind, bytes, unsigned, version},
 };
 
+/// `has_unknown`: tables may have rows that the ledger does not know yet.
 pub(crate) fn load(
     conn: &Connection,
     catalog: &Catalog,
     wants: &[Want],
+    has_unknown: bool,
     loaded: &mut Loaded,
 ) -> Result<()> {
     let mut lost_by = Vec::new();
     for want in wants {
         match want {
             Want::Row(table, key) => {
-                let row = row(conn, catalog.entry(*table)?, key)?;
+                let entry = catalog.entry(*table)?;
+                let row = match meta(conn, *table, key)? {
+                    // Most keys that are asked for are new ones: nobody has to look for them in
+                    // all the spellings that another program may have given them.
+                    None if !has_unknown => None,
+                    meta => with_row(conn, entry, key, meta)?,
+                };
                 loaded.put_row(*table, key.clone(), row);
             }
             Want::Matching(table, column, value) => {
@@ -79,8 +87,17 @@ fn lost_by(conn: &Connection, mut versions: Vec<Version>, loaded: &mut Loaded) -
 
 /// What table and ledger have of a row; `None` when neither knows it.
 pub(crate) fn row(conn: &Connection, entry: &Entry, key: &RowKey) -> Result<Option<LoadedRow>> {
-    let row = entry.read(conn, key)?;
     let meta = meta(conn, entry.table.number, key)?;
+    with_row(conn, entry, key, meta)
+}
+
+fn with_row(
+    conn: &Connection,
+    entry: &Entry,
+    key: &RowKey,
+    meta: Option<RowMeta>,
+) -> Result<Option<LoadedRow>> {
+    let row = entry.read(conn, key)?;
     if row.is_none() && meta.is_none() {
         return Ok(None);
     }

@@ -191,7 +191,7 @@ impl Reader for SqliteReader {
     }
 
     async fn look(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
-        self.snapshot(|conn, catalog| load::load(conn, catalog, wants, loaded))
+        self.snapshot(|conn, catalog| load::load(conn, catalog, wants, true, loaded))
     }
 
     async fn keys(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rusqlite::Connection;
 use syncline_core::{
     Changeset, Timestamp, Version,
     wire::{
@@ -16,12 +17,12 @@ use crate::{
     error::ReplicaError,
     meta::{
         ledger,
-        outbox::{self, Doubt, Entry, State, StoredChange},
+        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
         settings::{self, Key},
     },
     replica::Replica,
     seal, seed,
-    tables::Unsealable,
+    tables::{Tables, Unsealable},
     work::Work,
 };
 use syncline_core::planted;
@@ -275,94 +276,32 @@ impl Replica {
     /// more, because another program parked it. Only one that can travel takes a number, on disk:
     /// the server would wait for the number of any other (spec SE16).
     fn translated(&self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
-        let read = || {
-            let found = outbox::whole(&self.conn, listed.seq)?;
-            Ok::<_, ReplicaError>(found.filter(|(entry, _)| entry.state == State::Sealed))
-        };
         if listed.number.is_some() {
-            let Some((entry, changes)) = read()? else {
+            let Some((entry, changes)) = sealed(&self.conn, listed.seq)? else {
                 return Ok(None);
             };
             if let Some(number) = entry.number {
-                let translated = self.with_number(&entry, changes, number)?;
+                let translated = with_number(&self.conn, &self.tables, &entry, changes, number)?;
                 return Ok(Some((entry, translated)));
             }
         }
-        // Read and numbered in one transaction: another program on the same file may join more
-        // with what was never sent, until it has a number.
         db::immediate(&self.conn, || {
-            let Some((entry, changes)) = read()? else {
-                return Ok(None);
-            };
-            let next = settings::get_count(&self.conn, Key::NextNumber)?;
-            let number = entry.number.unwrap_or(next);
-            let translated = self.with_number(&entry, changes, number)?;
-            if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
-                outbox::set_number(&self.conn, entry.seq, Some(next))?;
-                settings::put(&self.conn, Key::NextNumber, (next + 1).cast_signed())?;
-            }
-            Ok(Some((entry, translated)))
+            numbered(&self.conn, &self.tables, listed.seq)
         })
     }
 
-    fn with_number(
-        &self,
-        entry: &Entry,
-        stored: Vec<StoredChange>,
-        number: u64,
-    ) -> Result<Translated, ReplicaError> {
-        let mut changes = Vec::new();
-        for stored in stored {
-            let Some(table) = self.tables.local(stored.change.table) else {
-                continue;
-            };
-            let mut extra = Vec::new();
-            if seal::is_insert(&stored.change.op) {
-                let known = ledger::get(&self.conn, table.number(), &stored.change.key)?;
-                if let Some(known) = known {
-                    extra = record_extra(&known)?;
-                }
-            }
-            match table.translate(&stored.change, &extra) {
-                Ok(change) => changes.extend(change),
-                Err(Unsealable { table, column }) => {
-                    let message = format!(
-                        "{table}.{column} is encrypted, and this edit of it cannot be: it was made \
-                         while the column merged in another way; write the value anew"
-                    );
-                    return Ok(Translated::Unfit(code::SCHEMA, message));
-                }
-            }
-        }
-        if changes.is_empty() {
-            return Ok(Translated::Nothing);
-        }
-        let depends = outbox::depends(&self.conn, entry.seq)?;
-        Ok(Translated::of(&Changeset {
-            id: entry.id,
-            number,
-            depends: depends
-                .into_iter()
-                .filter(|(_, state, _)| *state == State::Sealed)
-                .filter_map(|(_, _, on)| on.filter(|on| *on < number))
-                .collect(),
-            hlc: entry.hlc,
-            changes,
-            require_unchanged: entry.require_unchanged,
-            may_be_applied_already: self.may_be_applied(entry)?,
-        }))
-    }
-
-    /// Whether the server is told that it may have forgotten this one (spec OB8).
-    fn may_be_applied(&self, entry: &Entry) -> Result<bool, ReplicaError> {
-        match entry.doubt {
-            Doubt::None => Ok(false),
-            Doubt::Old => Ok(true),
-            Doubt::IfOld => {
-                let horizon = Version(settings::get_count(&self.conn, Key::Horizon)?);
-                Ok(horizon > Version::ZERO && entry.hlc <= outbox::sealed_by(horizon))
-            }
-        }
+    /// After which changeset of the outbox one that is sealed now can be sent at once; `None` where
+    /// it would have to wait for anything.
+    pub(crate) fn sends_after(&mut self) -> Result<Option<Seq>, ReplicaError> {
+        let session = &self.session;
+        let is_open = session.phase == Phase::Streaming && session.closing.is_none();
+        let has_room = session.held_until.is_none()
+            && session.in_flight.len() < session.pushes_max
+            && session.queued_bytes() < QUEUED_BYTES;
+        let nothing_waits = session.again.is_empty() && !session.passed_over;
+        let after = session.pushed_to;
+        let goes = is_open && has_room && nothing_waits && !self.holds_sealed()?;
+        Ok(goes.then_some(after))
     }
 
     /// A changeset that cannot travel, as it was read: forgotten if it says nothing, else parked.
@@ -396,7 +335,7 @@ impl Replica {
     }
 
     /// Waits before a changeset is sent again: as long as the server asks, or longer and longer.
-    pub(super) fn push_again(&mut self, seq: outbox::Seq, refusal: &Refusal, now: Timestamp) {
+    pub(super) fn push_again(&mut self, seq: Seq, refusal: &Refusal, now: Timestamp) {
         if refusal.code == code::GAP {
             // Numbers are agreed on at Welcome.
             self.session.close(
@@ -412,5 +351,110 @@ impl Replica {
         };
         self.session.push_failures = self.session.push_failures.saturating_add(1);
         self.session.again.insert(seq, now.plus_millis(pause));
+    }
+}
+
+/// Gives the changeset that was sealed in this transaction its number, if it is the next one to be
+/// sent: on its way there it then waits for the disk once and not twice.
+pub(crate) fn number_next(work: &Work<'_>, after: Seq, sealed: Seq) -> Result<(), ReplicaError> {
+    // What references rows from before attaching may have to wait for them.
+    if work.tables.iter().any(|table| table.seeding) {
+        return Ok(());
+    }
+    let waiting = outbox::in_state(work.conn, State::Sealed, after, 2)?;
+    if let [next] = &waiting[..]
+        && next.seq == sealed
+        && next.number.is_none()
+    {
+        numbered(work.conn, work.tables, sealed)?;
+    }
+    Ok(())
+}
+
+/// The changeset, which gets its number if it has none and can travel. Read and numbered in one
+/// transaction, the caller's: another program on the same file may join more with what was never
+/// sent, until it has a number.
+fn numbered(
+    conn: &Connection,
+    tables: &Tables,
+    seq: Seq,
+) -> Result<Option<(Entry, Translated)>, ReplicaError> {
+    let Some((entry, changes)) = sealed(conn, seq)? else {
+        return Ok(None);
+    };
+    let next = settings::get_count(conn, Key::NextNumber)?;
+    let number = entry.number.unwrap_or(next);
+    let translated = with_number(conn, tables, &entry, changes, number)?;
+    if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
+        outbox::set_number(conn, entry.seq, Some(next))?;
+        settings::put(conn, Key::NextNumber, (next + 1).cast_signed())?;
+    }
+    Ok(Some((entry, translated)))
+}
+
+/// A changeset with its changes, if it waits to be sent.
+fn sealed(conn: &Connection, seq: Seq) -> Result<Option<(Entry, Vec<StoredChange>)>, ReplicaError> {
+    let found = outbox::whole(conn, seq)?;
+    Ok(found.filter(|(entry, _)| entry.state == State::Sealed))
+}
+
+fn with_number(
+    conn: &Connection,
+    tables: &Tables,
+    entry: &Entry,
+    stored: Vec<StoredChange>,
+    number: u64,
+) -> Result<Translated, ReplicaError> {
+    let mut changes = Vec::new();
+    for stored in stored {
+        let Some(table) = tables.local(stored.change.table) else {
+            continue;
+        };
+        let mut extra = Vec::new();
+        if seal::is_insert(&stored.change.op) {
+            let known = ledger::get(conn, table.number(), &stored.change.key)?;
+            if let Some(known) = known {
+                extra = record_extra(&known)?;
+            }
+        }
+        match table.translate(&stored.change, &extra) {
+            Ok(change) => changes.extend(change),
+            Err(Unsealable { table, column }) => {
+                let message = format!(
+                    "{table}.{column} is encrypted, and this edit of it cannot be: it was made \
+                     while the column merged in another way; write the value anew"
+                );
+                return Ok(Translated::Unfit(code::SCHEMA, message));
+            }
+        }
+    }
+    if changes.is_empty() {
+        return Ok(Translated::Nothing);
+    }
+    let depends = outbox::depends(conn, entry.seq)?;
+    Ok(Translated::of(&Changeset {
+        id: entry.id,
+        number,
+        depends: depends
+            .into_iter()
+            .filter(|(_, state, _)| *state == State::Sealed)
+            .filter_map(|(_, _, on)| on.filter(|on| *on < number))
+            .collect(),
+        hlc: entry.hlc,
+        changes,
+        require_unchanged: entry.require_unchanged,
+        may_be_applied_already: may_be_applied(conn, entry)?,
+    }))
+}
+
+/// Whether the server is told that it may have forgotten this one (spec OB8).
+fn may_be_applied(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
+    match entry.doubt {
+        Doubt::None => Ok(false),
+        Doubt::Old => Ok(true),
+        Doubt::IfOld => {
+            let horizon = Version(settings::get_count(conn, Key::Horizon)?);
+            Ok(horizon > Version::ZERO && entry.hlc <= outbox::sealed_by(horizon))
+        }
     }
 }

@@ -8,18 +8,19 @@ use syncline_core::{
     },
 };
 
-use super::{CHANGES_BYTES_MAX, CREDIT_STEP, Phase};
+use super::{CHANGES_BYTES_MAX, CREDIT_STEP, InFlight, Phase};
 use crate::{
     apply::{
-        CheckpointInput, Kept, Stream, add_grants, apply_checkpoint, apply_page, drop_grants,
-        erase_gone, full_grants, load_positions,
+        CheckpointInput, Fault, Kept, Stream, add_grants, apply_checkpoint, apply_page,
+        drop_grants, erase_gone, full_grants, load_positions,
     },
     db,
+    entropy::Entropy,
     error::ReplicaError,
     event::{Event, LoadProgress},
     meta::{
         acknowledged, buckets,
-        outbox::{self, Doubt, State},
+        outbox::{self, Doubt, Seq, State},
         settings::{self, Key},
         subscriptions,
     },
@@ -35,7 +36,7 @@ enum Answered {
     Void,
     Settled,
     /// To be sent again.
-    Again(outbox::Seq, Refusal),
+    Again(Seq, Refusal),
 }
 
 /// Checkpoints after which acknowledged changesets that need not be kept any more go: a session
@@ -45,6 +46,13 @@ const EXPIRE_EVERY: u32 = 64;
 /// No server keeps a device away for longer than an hour, whatever it says.
 const PAUSE_MAX_MS: u64 = 3_600_000;
 
+/// An answer to a push that is not written down yet.
+struct Answer {
+    result: PushResult,
+    /// The changeset that was sent.
+    seq: Seq,
+}
+
 impl Replica {
     /// Takes one frame of the server.
     ///
@@ -52,10 +60,33 @@ impl Replica {
     /// The database's only. The frame counts as not received: call again with it, or disconnect.
     /// A frame that no server should send closes the session instead.
     pub fn handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
-        self.mending(now, |replica| replica.try_handle(frame, now))
+        self.handle_all([frame], now)
     }
 
-    fn try_handle(&mut self, frame: &[u8], now: Timestamp) -> Result<(), ReplicaError> {
+    /// Takes frames of the server that arrived together, in order. Answers to pushes are written
+    /// down with one another and with the checkpoint that follows them, so that they wait for the
+    /// disk once.
+    ///
+    /// # Errors
+    /// As [`Replica::handle`], but that nobody knows which frames count as received: disconnect.
+    pub fn handle_all<'f>(
+        &mut self,
+        frames: impl IntoIterator<Item = &'f [u8]>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let mut answers = Vec::new();
+        for frame in frames {
+            self.mending(now, |replica| replica.try_handle(frame, &mut answers, now))?;
+        }
+        self.mending(now, |replica| replica.answered(&mut answers, now))
+    }
+
+    fn try_handle(
+        &mut self,
+        frame: &[u8],
+        answers: &mut Vec<Answer>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
         if self.session.phase == Phase::Closed || self.session.closing.is_some() {
             return Ok(());
         }
@@ -69,11 +100,28 @@ impl Replica {
         let bytes = frame.len() as u64;
         self.session.last_heard = now;
         self.session.pinged = None;
+        let is_joined = matches!(
+            message,
+            ServerMessage::PushResult(_) | ServerMessage::Changes(_) | ServerMessage::Checkpoint(_)
+        );
+        if !is_joined {
+            self.answered(answers, now)?;
+        }
         match (self.session.phase, message) {
             (Phase::Greeting, ServerMessage::Welcome(welcome)) => self.welcome(*welcome, now),
             (_, ServerMessage::Refusal(refusal)) => self.refusal(&refusal, now),
             (_, ServerMessage::Pong(_) | ServerMessage::Unknown(_)) => Ok(()),
-            (Phase::Streaming, ServerMessage::PushResult(result)) => self.answered(&result, now),
+            (Phase::Streaming, ServerMessage::PushResult(result)) => {
+                let is_new = answers.iter().all(|other| other.result.id != result.id);
+                match self.session.in_flight.get(&result.id).filter(|_| is_new) {
+                    Some(&InFlight { seq }) => answers.push(Answer { result, seq }),
+                    None => {
+                        let message = "an answer to nothing that was sent";
+                        self.session.fault(code::MALFORMED, message);
+                    }
+                }
+                Ok(())
+            }
             (Phase::Streaming, ServerMessage::Grants(grants)) => {
                 self.grants(&grants, now)?;
                 self.give_back(bytes);
@@ -90,7 +138,7 @@ impl Replica {
                 Ok(())
             }
             (Phase::Streaming, ServerMessage::Checkpoint(checkpoint)) => {
-                self.checkpoint_reached(&checkpoint, now)?;
+                self.checkpoint_reached(&checkpoint, answers, now)?;
                 self.give_back(bytes);
                 self.pump(now)
             }
@@ -227,6 +275,7 @@ impl Replica {
     fn checkpoint_reached(
         &mut self,
         checkpoint: &Checkpoint,
+        answers: &mut Vec<Answer>,
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
         // Taken only once the transaction is through: an error leaves them for another try.
@@ -241,6 +290,7 @@ impl Replica {
         let are_known_there = self.session.subscriptions.are_known_there;
         let ended = self.session.subscriptions.ended_by(checkpoint.subscribed);
         let applied = self.transact(now, |work, entropy| {
+            let answered = settle_answers(work, answers, entropy, now)?;
             let applied = apply_checkpoint(work, &input, entropy, now)?;
             for stored in &ended {
                 subscriptions::forget(work.conn, stored)?;
@@ -253,7 +303,7 @@ impl Replica {
                 };
                 note_subscribed(work, heard)?;
             }
-            Ok(applied)
+            Ok((answered, applied))
         });
         self.session.reloaded = reloaded;
         let applied = match applied {
@@ -264,10 +314,13 @@ impl Replica {
             }
         };
         self.session.changes_bytes = 0;
-        let Some(applied) = applied else {
+        let Some((answered, applied)) = applied else {
+            // The session ends: what was answered is asked again.
+            answers.clear();
             return Ok(());
         };
         self.session.subscriptions.forget_ended(&ended);
+        self.follow_answers(answers, answered, now);
         self.session.reloads = false;
         self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
         if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
@@ -307,47 +360,74 @@ impl Replica {
         }
     }
 
-    fn answered(&mut self, result: &PushResult, now: Timestamp) -> Result<(), ReplicaError> {
-        let Some(flight) = self.session.in_flight.get(&result.id).copied() else {
-            self.session
-                .fault(code::MALFORMED, "an answer to nothing that was sent");
+    /// Writes answers down that no checkpoint followed.
+    fn answered(&mut self, answers: &mut Vec<Answer>, now: Timestamp) -> Result<(), ReplicaError> {
+        if answers.is_empty() {
             return Ok(());
-        };
-        let outcome = self.transact(now, |work, entropy| {
-            let entry = outbox::by_id(work.conn, result.id)?.filter(|entry| {
-                // What was parked meanwhile because its rows went away is in the log all
-                // the same: it must not be offered for sending again (spec OB11).
-                let was_parked =
-                    entry.state == State::Parked && matches!(result.verdict, Verdict::Accepted(_));
-                entry.seq == flight.seq && (entry.state == State::Sealed || was_parked)
-            });
-            let Some(entry) = entry else {
-                note_answer(work, result)?;
-                return Ok(Answered::Void);
-            };
-            let outcome = match &result.verdict {
-                Verdict::Accepted(version) => {
-                    work.accept(entry, *version, now)?;
-                    Answered::Settled
-                }
-                Verdict::Refused(refusal) => match work.refuse(&entry, refusal, entropy, now)? {
-                    Refused::Again => Answered::Again(entry.seq, refusal.clone()),
-                    Refused::Settled => Answered::Settled,
-                },
-            };
-            work.settle(entropy, now)?;
-            Ok(outcome)
-        })?;
-        self.session.in_flight.remove(&result.id);
-        match outcome {
-            Some(Answered::Again(seq, refusal)) => self.push_again(seq, &refusal, now),
-            Some(Answered::Settled) | None => self.session.push_failures = 0,
-            // It may have been passed over while this answer was awaited.
-            Some(Answered::Void) => self.session.look_again(),
         }
-        self.events.extend(lost(&self.tables, result));
+        let answered = self.transact(now, |work, entropy| {
+            settle_answers(work, answers, entropy, now)
+        })?;
+        self.follow_answers(answers, answered.unwrap_or_default(), now);
         self.pump(now)
     }
+
+    /// Does what answers, which are written down now, mean to the session.
+    fn follow_answers(
+        &mut self,
+        answers: &mut Vec<Answer>,
+        outcomes: Vec<Answered>,
+        now: Timestamp,
+    ) {
+        for outcome in outcomes {
+            match outcome {
+                Answered::Again(seq, refusal) => self.push_again(seq, &refusal, now),
+                Answered::Settled => self.session.push_failures = 0,
+                // It may have been passed over while this answer was awaited.
+                Answered::Void => self.session.look_again(),
+            }
+        }
+        for Answer { result, .. } in answers.drain(..) {
+            self.session.in_flight.remove(&result.id);
+            self.events.extend(lost(&self.tables, &result));
+        }
+    }
+}
+
+/// Says of each answer what it came to.
+fn settle_answers(
+    work: &mut Work<'_>,
+    answers: &[Answer],
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<Vec<Answered>, Fault> {
+    let mut outcomes = Vec::with_capacity(answers.len());
+    for Answer { result, seq } in answers {
+        let entry = outbox::by_id(work.conn, result.id)?.filter(|entry| {
+            // What was parked meanwhile because its rows went away is in the log all
+            // the same: it must not be offered for sending again (spec OB11).
+            let was_parked =
+                entry.state == State::Parked && matches!(result.verdict, Verdict::Accepted(_));
+            entry.seq == *seq && (entry.state == State::Sealed || was_parked)
+        });
+        let Some(entry) = entry else {
+            note_answer(work, result)?;
+            outcomes.push(Answered::Void);
+            continue;
+        };
+        outcomes.push(match &result.verdict {
+            Verdict::Accepted(version) => {
+                work.accept(entry, *version, now)?;
+                Answered::Settled
+            }
+            Verdict::Refused(refusal) => match work.refuse(&entry, refusal, entropy, now)? {
+                Refused::Again => Answered::Again(entry.seq, refusal.clone()),
+                Refused::Settled => Answered::Settled,
+            },
+        });
+        work.settle(entropy, now)?;
+    }
+    Ok(outcomes)
 }
 
 /// What was parked while its refusal was on the way is known not to be in the log.

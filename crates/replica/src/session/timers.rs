@@ -178,7 +178,7 @@ impl Replica {
     /// The database's. [`Replica::poll_timeout`] then asks for another try.
     pub fn wake(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         self.session.wake_at = None;
-        if let Err(error) = self.seal(now) {
+        if let Err(error) = self.seal_to_send(now) {
             // Nobody else would look again: what woke us is told once.
             self.wake_within(now, WAKE_AGAIN_MS);
             return Err(error);

@@ -175,6 +175,22 @@ impl Device {
         Ok(true)
     }
 
+    /// Hands what has arrived to the device at once, as a driver does; whether there was anything.
+    fn try_download_all(&mut self) -> Result<bool, ReplicaError> {
+        self.tick();
+        let frames: Vec<_> = match &mut self.link {
+            Some(link) => link.out.drain(..).collect(),
+            None => Vec::new(),
+        };
+        let together = frames.iter().map(Vec::as_slice);
+        if let Err(error) = self.replica.handle_all(together, self.now) {
+            self.disconnect();
+            return Err(error);
+        }
+        self.collect();
+        Ok(!frames.is_empty())
+    }
+
     pub(crate) fn collect(&mut self) {
         while let Some(event) = self.replica.poll_event() {
             self.events.push(event);
@@ -213,7 +229,7 @@ impl Device {
             self.collect();
             let mut moved = self.upload(authority) > 0;
             let mut frames = 0;
-            while self.try_download()? {
+            while self.try_download_all()? {
                 moved = true;
                 self.upload(authority);
                 frames += 1;

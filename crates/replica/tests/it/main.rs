@@ -22,6 +22,7 @@ mod detach;
 mod device;
 mod echo;
 mod fixture;
+mod flushes;
 mod grants;
 mod identities;
 mod introspect;

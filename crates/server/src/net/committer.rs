@@ -72,8 +72,10 @@ pub(crate) enum DeviceChange {
 
 /// What the committer tells the rest of the server, before it goes on.
 pub(crate) enum News<'a> {
-    /// A group, durably committed.
+    /// A group, durably committed: it can be read.
     Group(&'a GroupOutcome),
+    /// Its authors are answered: others are to hear of it.
+    Answered(&'a GroupOutcome),
     /// Tables or rules changed: later groups are of this context, whose window on the log starts
     /// here.
     Context(&'a Arc<SessionContext>),
@@ -158,14 +160,14 @@ impl<B: Backend> Committer<B> {
             }
         }
         let count = submissions.len();
-        if let Ok(results) = self.commit(&submissions).await {
-            answer_all(results, answers);
+        if let Ok(outcome) = self.commit(&submissions).await {
+            self.tell(outcome, answers);
             return flow;
         }
         // One of them is poison: the others go on without it.
         for (submission, answer) in submissions.iter().zip(answers) {
             match self.commit(std::slice::from_ref(submission)).await {
-                Ok(results) => answer_all(results, vec![answer]),
+                Ok(outcome) => self.tell(outcome, vec![answer]),
                 Err(Panicked) => {
                     let (device, id) = (submission.device, submission.changeset.id);
                     tracing::error!(?device, ?id, count, "a changeset made the planner panic");
@@ -181,9 +183,17 @@ impl<B: Backend> Committer<B> {
         flow
     }
 
-    /// Commits as one group and publishes it. A panic leaves nothing behind: the transaction is
-    /// rolled back when it is dropped.
-    async fn commit(&mut self, submissions: &[Submission]) -> Result<Vec<PushResult>, Panicked> {
+    /// Makes a group readable first, then answers its authors, whose checkpoint so leaves with the
+    /// answer, and wakes the others, who may be many, at last.
+    fn tell(&self, mut outcome: GroupOutcome, answers: Vec<oneshot::Sender<PushResult>>) {
+        (self.publish)(News::Group(&outcome));
+        answer_all(std::mem::take(&mut outcome.results), answers);
+        (self.publish)(News::Answered(&outcome));
+    }
+
+    /// Commits as one group. A panic leaves nothing behind: the transaction is rolled back when it
+    /// is dropped.
+    async fn commit(&mut self, submissions: &[Submission]) -> Result<GroupOutcome, Panicked> {
         let started = std::time::Instant::now();
         let group = commit_group(&mut self.storage, &self.context, submissions, clock::now());
         let outcome = AssertUnwindSafe(group)
@@ -198,13 +208,11 @@ impl<B: Backend> Committer<B> {
         let refused = outcome.results.iter().filter(|r| is_refused(r)).count();
         let took = started.elapsed();
         metrics::committed(submissions.len(), refused, &outcome.entries, took);
-        // Published first: a checkpoint for the acknowledged version can follow at once.
-        (self.publish)(News::Group(&outcome));
         let refused = self.refused_by_rules(submissions, &outcome.results);
         if !refused.is_empty() {
             (self.publish)(News::Refused(refused));
         }
-        Ok(outcome.results)
+        Ok(outcome)
     }
 
     fn refused_by_rules(&self, submissions: &[Submission], results: &[PushResult]) -> Vec<Refused> {

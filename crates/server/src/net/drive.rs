@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use syncline_core::wire::{PushResult, Refusal};
 use syncline_store::StorageError;
@@ -31,8 +33,10 @@ use crate::{
     session::{Opened, Proof},
 };
 
-/// Frames that may wait between session and socket: the socket's own buffers come on top.
-pub(crate) const FRAMES_OUT_MAX: usize = 2;
+/// Batches of frames that may wait between session and socket: the socket's own buffers come on top.
+pub(crate) const BATCHES_OUT_MAX: usize = 2;
+/// A batch ends with the frame that makes it so long: small frames leave together.
+pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// Frames that may wait to be heard.
 pub(crate) const FRAMES_IN_MAX: usize = 1;
 /// When the server stops, changesets that were taken are answered within this.
@@ -49,7 +53,8 @@ const HELD_BYTES_SHARE: usize = 1024 * 1024;
 /// The two ends of a transport.
 pub(crate) struct Frames {
     pub(crate) incoming: mpsc::Receiver<Incoming>,
-    pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
+    /// Frames that leave together.
+    pub(crate) outgoing: mpsc::Sender<Vec<Bytes>>,
 }
 
 /// What a transport hands over.
@@ -96,6 +101,10 @@ pub(crate) async fn drive<B: Backend>(
         .until(proof.expires)
         .paced(shared.rates());
     drop(shared);
+    // What rarely happens is waited for all the time, and not anew whenever something else happens.
+    let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
+    let mut changed = pin!(generation.changed());
+    let mut alarm = pin!(tokio::time::sleep(clock::until(session.poll_timeout())));
     let mut end = End::Left;
     let mut more = false;
     // Once set, nothing more is heard, and it is the end whatever is still to be done.
@@ -123,13 +132,22 @@ pub(crate) async fn drive<B: Backend>(
         if deadline.is_some() && run.pending.is_empty() && !session.is_closed() {
             session.go_away(STOPPING, 1_000);
         }
+        while session.has_frames()
+            && let Ok(permit) = frames.outgoing.try_reserve()
+        {
+            permit.send(batch(&mut session));
+        }
         if session.is_closed() {
             if !session.has_frames() {
                 break;
             }
             deadline.get_or_insert_with(|| Instant::now() + FAREWELL_MAX);
         }
-        let timeout = clock::until(session.poll_timeout());
+        // One that is too early costs less than setting it each time.
+        let due = Instant::now() + clock::until(session.poll_timeout());
+        if due < alarm.deadline() || alarm.is_elapsed() {
+            alarm.as_mut().reset(due);
+        }
         let has_frame = session.has_frames();
         let is_listening = session.is_listening() && deadline.is_none();
         let is_open = !session.is_closed();
@@ -137,10 +155,7 @@ pub(crate) async fn drive<B: Backend>(
         tokio::select! {
             permit = frames.outgoing.reserve(), if has_frame => {
                 let Ok(permit) = permit else { break };
-                if let Some(frame) = session.poll_frame() {
-                    metrics::frame_out(frame.len());
-                    permit.send(frame);
-                }
+                permit.send(batch(&mut session));
                 if session.has_frames() { continue }
             }
             frame = frames.incoming.recv(), if is_listening => match frame {
@@ -154,15 +169,15 @@ pub(crate) async fn drive<B: Backend>(
             answered = run.next_answer(), if !run.pending.is_empty() => answered.give(&mut session),
             () = wake.notified(), if is_open => {}
             () = std::future::ready(()), if more && !has_frame && is_open => {}
-            _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
+            () = &mut stopping, if deadline.is_none() => {
                 end = End::GoneAway;
                 deadline = Some(Instant::now() + ANSWERS_MAX);
             }
-            _ = generation.changed(), if is_open => {
+            _ = &mut changed, if is_open => {
                 end = End::GoneAway;
                 session.go_away("tables or rules have changed", 1);
             }
-            () = tokio::time::sleep(timeout), if is_open => session.timeout(clock::now()),
+            () = &mut alarm, if is_open => session.timeout(clock::now()),
             () = tokio::time::sleep_until(at_last), if deadline.is_some() => {
                 if session.is_closed() { break }
                 session.go_away(STOPPING, 1_000);
@@ -186,6 +201,19 @@ pub(crate) async fn drive<B: Backend>(
         }
     }
     end
+}
+
+/// What is ready, as far as it leaves at once.
+fn batch(session: &mut Session) -> Vec<Bytes> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && let Some(frame) = session.poll_frame()
+    {
+        metrics::frame_out(frame.len());
+        bytes += frame.len();
+        batch.push(frame);
+    }
+    batch
 }
 
 struct Run<B: Backend> {

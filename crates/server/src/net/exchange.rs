@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use syncline_core::{rules::Identity, wire::code};
@@ -17,7 +18,7 @@ use super::{
     Backend, Shared,
     body::Body,
     caller::Caller,
-    drive::{FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
+    drive::{BATCHES_OUT_MAX, FRAMES_IN_MAX, Frames, Incoming, drive},
     error::ApiError,
     ws::FRAME_BYTES_MAX,
 };
@@ -63,7 +64,7 @@ struct Exchange {
 
 struct Ends {
     to_session: mpsc::Sender<Incoming>,
-    from_session: mpsc::Receiver<Vec<u8>>,
+    from_session: mpsc::Receiver<Vec<Bytes>>,
 }
 
 pub(crate) async fn exchange<B: Backend>(
@@ -107,7 +108,7 @@ pub(crate) async fn exchange<B: Backend>(
             tokio::select! {
                 // A session that has ended says why below.
                 _ = &mut taken => break,
-                Some(frame) = from_session.recv() => frames.push(frame),
+                Some(batch) = from_session.recv() => frames.extend(batch),
             }
         }
     }
@@ -149,11 +150,11 @@ fn decoded(frames: &[String]) -> Result<Vec<Vec<u8>>, ApiError> {
 
 /// Takes frames until `wait` is over or there is enough; `true` when the session has ended.
 async fn collect(
-    from_session: &mut mpsc::Receiver<Vec<u8>>,
-    frames: &mut Vec<Vec<u8>>,
+    from_session: &mut mpsc::Receiver<Vec<Bytes>>,
+    frames: &mut Vec<Bytes>,
     wait: Duration,
 ) -> bool {
-    let mut bytes: usize = frames.iter().map(Vec::len).sum();
+    let mut bytes: usize = frames.iter().map(Bytes::len).sum();
     let mut deadline = tokio::time::Instant::now()
         + if frames.is_empty() {
             wait.max(LINGER)
@@ -162,9 +163,9 @@ async fn collect(
         };
     while bytes < ANSWER_BYTES {
         match tokio::time::timeout_at(deadline, from_session.recv()).await {
-            Ok(Some(frame)) => {
-                bytes += frame.len();
-                frames.push(frame);
+            Ok(Some(batch)) => {
+                bytes += batch.iter().map(Bytes::len).sum::<usize>();
+                frames.extend(batch);
                 deadline = deadline.min(tokio::time::Instant::now() + LINGER);
             }
             Ok(None) => return true,
@@ -189,7 +190,7 @@ fn open<B: Backend>(
     })?;
     let name = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(random);
     let (to_session, incoming) = mpsc::channel(FRAMES_IN_MAX);
-    let (outgoing, from_session) = mpsc::channel(FRAMES_OUT_MAX);
+    let (outgoing, from_session) = mpsc::channel(BATCHES_OUT_MAX);
     let session = Arc::new(Exchange {
         identity: Arc::clone(&identity),
         ends: AsyncMutex::new(Ends {

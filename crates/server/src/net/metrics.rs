@@ -1,12 +1,14 @@
 //! Counters for Prometheus. Labels are few and fixed: never a user, a row or a table.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
     time::Duration,
 };
 
 use axum::http::HeaderMap;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use syncline_store::LogEntry;
 
@@ -111,12 +113,35 @@ pub(crate) fn session_opened() {
     counter!("syncline_sessions_total").increment(1);
 }
 
+/// Frames and bytes of one direction. Looked up once: by name for each frame they would cost more
+/// than the frame's encoding.
+struct Flow {
+    frames: Counter,
+    bytes: Counter,
+}
+
+impl Flow {
+    fn new(direction: &'static str) -> Self {
+        Self {
+            frames: counter!("syncline_frames_total", "direction" => direction),
+            bytes: counter!("syncline_bytes_total", "direction" => direction),
+        }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.frames.increment(1);
+        self.bytes.increment(bytes as u64);
+    }
+}
+
+/// First used by a session, so after [`Metrics::install`].
+static IN: LazyLock<Flow> = LazyLock::new(|| Flow::new("in"));
+static OUT: LazyLock<Flow> = LazyLock::new(|| Flow::new("out"));
+
 pub(crate) fn frame_in(bytes: usize) {
-    counter!("syncline_frames_total", "direction" => "in").increment(1);
-    counter!("syncline_bytes_total", "direction" => "in").increment(bytes as u64);
+    IN.count(bytes);
 }
 
 pub(crate) fn frame_out(bytes: usize) {
-    counter!("syncline_frames_total", "direction" => "out").increment(1);
-    counter!("syncline_bytes_total", "direction" => "out").increment(bytes as u64);
+    OUT.count(bytes);
 }

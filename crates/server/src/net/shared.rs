@@ -17,7 +17,7 @@ use syncline_core::{
     rules::Identity,
     wire::{Refusal, code},
 };
-use syncline_store::GroupOutcome;
+use syncline_store::{GroupOutcome, LogEntry};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
 
 use super::{
@@ -248,6 +248,7 @@ impl<B: Backend> Shared<B> {
     pub(super) fn publish(&self, news: News<'_>) {
         match news {
             News::Group(outcome) => self.publish_group(outcome),
+            News::Answered(outcome) => self.wake_for(&outcome.entries),
             News::Opened(presence, device) => {
                 self.presences.opened(presence, device);
                 if let (Some(accounts), Some(login)) = (&self.accounts, presence.login) {
@@ -277,7 +278,7 @@ impl<B: Backend> Shared<B> {
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// Makes committed entries readable and wakes those they concern.
+    /// Makes committed entries readable.
     fn publish_group(&self, outcome: &GroupOutcome) {
         if let Some(accounts) = &self.accounts
             && !outcome.access.is_empty()
@@ -298,6 +299,10 @@ impl<B: Backend> Shared<B> {
             return;
         }
         self.context().recent.push(entries);
+    }
+
+    /// Wakes those whom committed entries concern.
+    fn wake_for(&self, entries: &[Arc<LogEntry>]) {
         let mut concerned = BTreeSet::new();
         let hub = self.hub.lock();
         for entry in entries {

@@ -11,15 +11,16 @@ use axum::{
     http::HeaderMap,
     response::Response,
 };
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use syncline_core::wire::code;
+use syncline_core::wire::{INFLATED_BYTES_MAX, code};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 
 use super::{
     Backend, Shared,
     caller::Caller,
-    drive::{End, FRAMES_IN_MAX, FRAMES_OUT_MAX, Frames, Incoming, drive},
+    drive::{BATCH_BYTES, BATCHES_OUT_MAX, End, FRAMES_IN_MAX, Frames, Incoming, drive},
     error::ApiError,
     http,
 };
@@ -53,8 +54,9 @@ pub(crate) async fn sync<B: Backend>(
         .max_frame_size(FRAME_BYTES_MAX)
         // Most sessions are idle: what each holds decides how many there can be.
         .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_write_buffer_size(2 * FRAME_BYTES_MAX);
+        // A batch leaves with one write.
+        .write_buffer_size(2 * BATCH_BYTES)
+        .max_write_buffer_size(INFLATED_BYTES_MAX + 2 * BATCH_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         let _connection = connection;
         serve(shared, proof, socket).await;
@@ -64,7 +66,7 @@ pub(crate) async fn sync<B: Backend>(
 async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let (to_session, incoming) = mpsc::channel(FRAMES_IN_MAX);
-    let (outgoing, mut from_session) = mpsc::channel::<Vec<u8>>(FRAMES_OUT_MAX);
+    let (outgoing, mut from_session) = mpsc::channel::<Vec<Bytes>>(BATCHES_OUT_MAX);
     let receive = async move {
         while let Some(message) = stream.next().await {
             let frame = match message {
@@ -82,8 +84,14 @@ async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSock
         }
     };
     let send = async move {
-        while let Some(frame) = from_session.recv().await {
-            let sent = tokio::time::timeout(SEND_MAX, sink.send(Message::Binary(frame.into())));
+        while let Some(batch) = from_session.recv().await {
+            let send = async {
+                for frame in batch {
+                    sink.feed(Message::Binary(frame)).await?;
+                }
+                sink.flush().await
+            };
+            let sent = tokio::time::timeout(SEND_MAX, send);
             if !matches!(sent.await, Ok(Ok(()))) {
                 return None;
             }
@@ -94,9 +102,11 @@ async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSock
     let (mut receive, mut send, mut driven) = (pin!(receive), pin!(send), pin!(driven));
     let mut is_receiving = true;
     let end = loop {
+        // In the order in which one has something for the next.
         tokio::select! {
-            end = &mut driven => break end,
+            biased;
             () = &mut receive, if is_receiving => is_receiving = false,
+            end = &mut driven => break end,
             // The socket takes nothing any more.
             _ = &mut send => return,
         }

@@ -1,6 +1,6 @@
 //! From Hello to the first frame of the stream (spec SE1–SE6).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use syncline_core::{
     BucketId, Cursor, DeviceId, Version,
@@ -121,6 +121,7 @@ impl Session {
         match resume {
             Resume::Reload { .. } => {
                 let stream = Stream::new(
+                    Arc::clone(&self.context.recent),
                     sight,
                     tables,
                     (head.version, head.tag),
@@ -138,6 +139,7 @@ impl Session {
                     .collect();
                 let known = (hello.buckets_count, hello.buckets_sum) == sight.summary();
                 let stream = Stream::new(
+                    Arc::clone(&self.context.recent),
                     sight,
                     tables,
                     (cursor.version, cursor.tag),
@@ -189,7 +191,7 @@ impl Session {
             released,
         };
         self.out
-            .stream(vec![encode_server(&ServerMessage::Grants(grants))]);
+            .stream(vec![encode_server(&ServerMessage::Grants(grants)).into()]);
     }
 
     /// Spec SE4.

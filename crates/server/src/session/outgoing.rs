@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 /// A session sends nothing more of the stream, and hears nothing more, while this much waits.
 pub(crate) const OUT_BYTES_MAX: usize = 512 * 1024;
 
@@ -9,21 +11,21 @@ pub(crate) const OUT_BYTES_MAX: usize = 512 * 1024;
 /// the session makes new ones only when none is held back, so few ever are.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    ready: VecDeque<Vec<u8>>,
+    ready: VecDeque<Bytes>,
     ready_bytes: usize,
-    held_back: VecDeque<Vec<u8>>,
+    held_back: VecDeque<Bytes>,
     credit: i64,
 }
 
 impl Outgoing {
     /// Queues a frame that costs nothing.
-    pub(super) fn answer(&mut self, frame: Vec<u8>) {
+    pub(super) fn answer(&mut self, frame: Bytes) {
         self.ready_bytes += frame.len();
         self.ready.push_back(frame);
     }
 
     /// Queues frames of the stream, each to be sent when the credit is positive.
-    pub(super) fn stream(&mut self, frames: Vec<Vec<u8>>) {
+    pub(super) fn stream(&mut self, frames: Vec<Bytes>) {
         self.held_back.extend(frames);
         self.release();
     }
@@ -48,14 +50,14 @@ impl Outgoing {
     }
 
     pub(super) fn held_back_bytes(&self) -> usize {
-        self.held_back.iter().map(Vec::len).sum()
+        self.held_back.iter().map(Bytes::len).sum()
     }
 
     pub(super) fn has_frames(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
         let frame = self.ready.pop_front()?;
         self.ready_bytes -= frame.len();
         Some(frame)

@@ -273,15 +273,13 @@ impl Session {
     }
 
     pub(super) fn send_checkpoint(&mut self, caught_up: bool, now: Timestamp) {
-        let context = Arc::clone(&self.context);
-        let (user, device) = (self.user.clone(), self.device);
-        let Some(stream) = self.stream_mut() else {
+        let (Phase::AwaitLoad(stream) | Phase::Streaming(stream)) = &mut self.phase else {
             return;
         };
         let cursor = sign_cursor(
-            &context.secret,
-            &user,
-            device,
+            &self.context.secret,
+            &self.user,
+            self.device,
             stream.position(),
             stream.tag(),
         );
