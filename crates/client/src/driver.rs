@@ -111,13 +111,6 @@ enum Woken {
     Timer,
 }
 
-/// Whether the server does not want this device, or not as who it comes.
-fn is_about_us(error: &ClientError) -> bool {
-    error.is_unauthorized()
-        || error.code() == code::DEREGISTERED
-        || matches!(error, ClientError::SignedOut { .. })
-}
-
 type Renewal = Pin<Box<dyn Future<Output = Result<Token, ClientError>>>>;
 
 /// How one connection ended.
@@ -211,7 +204,7 @@ impl Driver {
         loop {
             let attempt = self.attempt(goal, &mut interrupted, &mut on_notice).await;
             if let Err(error) = &attempt
-                && is_about_us(error)
+                && error.is_about_us()
                 && self.heed_wish(&mut interrupted, &mut on_notice).await?
             {
                 return Err(ClientError::wiped());

@@ -176,6 +176,13 @@ impl ClientError {
         }
     }
 
+    /// Whether the server does not want this device, or not as who it comes.
+    pub(crate) fn is_about_us(&self) -> bool {
+        self.is_unauthorized()
+            || self.code() == code::DEREGISTERED
+            || matches!(self, Self::SignedOut { .. })
+    }
+
     /// Whether it is the token that the server does not take.
     pub(crate) fn is_unauthorized(&self) -> bool {
         self.code() == code::UNAUTHORIZED
