@@ -1,4 +1,4 @@
-//! How often a device waits for its disk (docs/spec/session.md, SE27).
+//! How often a device waits for its disk (docs/spec/session.md, SE28).
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn commits(path: &Path) -> usize {
 }
 
 #[test]
-fn se27_what_is_sent_at_once_is_sealed_and_numbered_in_one_transaction() {
+fn se28_what_is_sent_at_once_is_sealed_and_numbered_in_one_transaction() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
     let (_server, mut device) = in_step(&path);
@@ -46,7 +46,7 @@ fn se27_what_is_sent_at_once_is_sealed_and_numbered_in_one_transaction() {
 }
 
 #[test]
-fn se27_answers_are_written_down_with_the_checkpoint_that_arrives_with_them() {
+fn se28_answers_are_written_down_with_the_checkpoint_that_arrives_with_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.db");
     let (mut server, mut device) = in_step(&path);
@@ -76,7 +76,7 @@ fn se27_answers_are_written_down_with_the_checkpoint_that_arrives_with_them() {
 }
 
 #[test]
-fn se27_a_second_answer_ends_the_session_and_the_first_counts() {
+fn se28_a_second_answer_ends_the_session_and_the_first_counts() {
     let dir = tempfile::tempdir().unwrap();
     let (mut server, mut device) = in_step(&dir.path().join("app.db"));
     device.write("UPDATE lists SET name = 'food'");
