@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use syncline_core::{Schema, Timestamp};
+use syncline_core::{Schema, Timestamp, UserId};
 use syncline_store::{AccessChange, accounts::AuditEvent};
 
 use super::{
-    Accounts,
+    Accounts, audit,
     repeats::{Repeated, times},
 };
 
-/// Somebody's access that somebody gave or took; never to which row.
+/// Leaves room for how often, in the field it is told in.
+const WHAT_BYTES_MAX: usize = audit::FIELD_BYTES_MAX - 50;
+
+/// Somebody's access that somebody gave or took; never to which row. Names come from rows: they
+/// are cut as in the log before they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Access {
     granted: bool,
@@ -40,20 +44,52 @@ impl Access {
         let (tables, via) = (tables.join(", "), name(change.via));
         Self {
             granted: change.granted,
-            what: format!("{to}to rows of {tables} by a row of {via}{by}"),
-            by: change.by.map(|by| by.0).unwrap_or_default(),
-            user: change.user.map(|user| user.0).unwrap_or_default(),
+            what: audit::cut(
+                format!("{to}to rows of {tables} by a row of {via}{by}"),
+                WHAT_BYTES_MAX,
+            ),
+            by: name_of(change.by),
+            user: name_of(change.user),
         }
+    }
+
+    /// What it holds in memory.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.by.capacity() + self.user.capacity() + self.what.capacity()
     }
 }
 
+fn name_of(user: Option<UserId>) -> String {
+    user.map_or_else(String::new, |user| {
+        audit::cut(user.0, audit::FIELD_BYTES_MAX)
+    })
+}
+
 impl Repeated for Access {
+    fn actor(&self) -> &str {
+        &self.by
+    }
+
     fn others(&self) -> Self {
+        let by = match self.by.as_str() {
+            "" => ", by another program",
+            _ => "",
+        };
+        Self {
+            granted: self.granted,
+            by: self.by.clone(),
+            user: String::new(),
+            what: format!("of several people{by}"),
+        }
+    }
+
+    fn of_anybody(&self) -> Self {
         Self {
             granted: self.granted,
             by: String::new(),
             user: String::new(),
-            what: "of several people".to_owned(),
+            what: "of several people, by several".to_owned(),
         }
     }
 

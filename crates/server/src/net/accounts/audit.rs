@@ -6,7 +6,7 @@ use syncline_store::{
 };
 
 /// Longest text of one field, in bytes; what is longer is cut.
-const FIELD_BYTES_MAX: usize = 300;
+pub(crate) const FIELD_BYTES_MAX: usize = 300;
 /// Records that are read at once.
 const PAGE: usize = 1_000;
 
@@ -17,11 +17,11 @@ const PAGE: usize = 1_000;
 pub fn note(records: &mut dyn AccountRecords, event: AuditEvent) -> Result<(), StorageError> {
     let event = AuditEvent {
         at: event.at,
-        kind: cut(event.kind),
-        actor: cut(event.actor),
-        subject: cut(event.subject),
-        address: cut(event.address),
-        detail: cut(event.detail),
+        kind: cut(event.kind, FIELD_BYTES_MAX),
+        actor: cut(event.actor, FIELD_BYTES_MAX),
+        subject: cut(event.subject, FIELD_BYTES_MAX),
+        address: cut(event.address, FIELD_BYTES_MAX),
+        detail: cut(event.detail, FIELD_BYTES_MAX),
     };
     let head = records.audit_head()?;
     let (number, before) = head.map_or((1, [0; 32]), |head| (head.number + 1, head.chain));
@@ -33,12 +33,12 @@ pub fn note(records: &mut dyn AccountRecords, event: AuditEvent) -> Result<(), S
     })
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > FIELD_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(FIELD_BYTES_MAX));
-        text.push('…');
+/// At most so many bytes of it, and a sign that there was more. Nothing keeps the room of the rest.
+pub(crate) fn cut(text: String, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text;
     }
-    text
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)])
 }
 
 /// The hash that stands with a record: of the one before it and of all it says.

@@ -18,7 +18,18 @@ pub(crate) struct Refused {
 }
 
 impl Repeated for Refused {
+    fn actor(&self) -> &str {
+        &self.user
+    }
+
     fn others(&self) -> Self {
+        Self {
+            user: self.user.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn of_anybody(&self) -> Self {
         Self::default()
     }
 
@@ -29,10 +40,10 @@ impl Repeated for Refused {
             action,
         } = self;
         let times = times(count);
-        let detail = if table.is_empty() {
-            format!("by the rules, of several people and tables{times}")
-        } else {
-            format!("{action} in {table} by the rules{times}")
+        let detail = match (table.as_str(), user.as_str()) {
+            ("", "") => format!("by the rules, of several people and tables{times}"),
+            ("", _) => format!("by the rules, in several tables{times}"),
+            _ => format!("{action} in {table} by the rules{times}"),
         };
         AuditEvent {
             at: now,
