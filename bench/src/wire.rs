@@ -77,6 +77,7 @@ impl Device {
             register_anew: false,
             subscriptions: None,
             subscribed: 0,
+            loads_again: false,
         };
         device.send(&ClientMessage::Hello(hello)).await?;
         loop {

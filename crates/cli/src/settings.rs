@@ -115,6 +115,9 @@ pub(crate) struct Settings {
     /// How long the audit log is kept.
     #[arg(long, value_name = "DAYS", env = "SYNCLINE_AUDIT_DAYS")]
     pub audit_days: Option<String>,
+    /// For how long browsers are to ask this host over TLS alone; 0: as they like.
+    #[arg(long, value_name = "DAYS", env = "SYNCLINE_HSTS_DAYS")]
+    pub hsts_days: Option<String>,
     /// `managed`: tables are made from the configuration; `external`: they are only read.
     #[arg(long, value_name = "HOW", env = "SYNCLINE_SCHEMA")]
     pub schema: Option<String>,
@@ -151,7 +154,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 26] = [
+const KEYS: [Key; 27] = [
     key!(listen, |s| text(s.listen.as_deref())),
     key!(admin_listen, |s| text(s.admin_listen.as_deref())),
     key!(data, |s| text(s.data.as_deref())),
@@ -181,6 +184,7 @@ const KEYS: [Key; 26] = [
     key!(acme_directory, |s| text(s.acme_directory.as_deref())),
     key!(acme_ca_file, |s| text(s.acme_ca_file.as_deref())),
     key!(audit_days, |s| number(s.audit_days.as_deref())),
+    key!(hsts_days, |s| number(s.hsts_days.as_deref())),
     Key {
         name: "schema",
         given: |s| text(s.schema.as_deref()),

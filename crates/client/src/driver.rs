@@ -583,25 +583,42 @@ impl Driver {
             match goal {
                 Goal::Forever => false,
                 Goal::Sent => sent,
-                Goal::InStep => sent && activity.accepted == 0 && activity.caught_up,
+                Goal::InStep => {
+                    sent && activity.accepted == 0
+                        && activity.caught_up
+                        && activity.loading.is_none()
+                }
             }
         };
-        if goal == Goal::Forever || !is(&self.check(self.replica().activity())?) {
+        // Nothing more comes of it: what waits for the rest to be loaded (rows of a file that was
+        // just attached, what was accepted) waits in vain.
+        let is_stuck = |activity: &Activity, withheld: &Option<Closing>| {
+            goal == Goal::InStep
+                && withheld.is_some()
+                && activity.loading.is_some()
+                && activity.connected
+                && activity.caught_up
+                && activity.waiting == 0
+        };
+        let is_over = |activity: &Activity, withheld: &Option<Closing>| {
+            is(activity) || is_stuck(activity, withheld)
+        };
+        if goal == Goal::Forever
+            || !is_over(&self.check(self.replica().activity())?, &self.withheld)
+        {
             return Ok(false);
         }
         // What was written since the file was last looked at belongs to it too.
         let woken = self.replica().wake(now());
         self.check(woken)?;
         let activity = self.check(self.replica().activity())?;
-        if !is(&activity) {
-            return Ok(false);
-        }
-        if goal != Goal::InStep || activity.loading.is_none() {
+        if is(&activity) {
             return Ok(true);
         }
-        // What is still loading comes, unless the server has said that it does not.
-        let withheld = self.withheld.clone();
-        withheld.map_or(Ok(false), |why| Err(self.closing_error(why)))
+        match self.withheld.clone() {
+            Some(why) if is_stuck(&activity, &self.withheld) => Err(self.closing_error(why)),
+            Some(_) | None => Ok(false),
+        }
     }
 
     fn tell_progress(

@@ -111,6 +111,8 @@ pub struct ServerConfig {
     pub acme_ca_file: Option<String>,
     /// For how long the audit log is kept.
     pub audit_days: u32,
+    /// For how long browsers are to ask this host over TLS alone, at any port; zero: as they like.
+    pub hsts_days: u32,
     /// Whether tables are created and changed from this file (`managed`) or only read.
     pub managed: bool,
 }
@@ -146,6 +148,7 @@ impl Default for ServerConfig {
             acme_directory: LETS_ENCRYPT.into(),
             acme_ca_file: None,
             audit_days: 365,
+            hsts_days: 0,
             managed: true,
         }
     }

@@ -81,6 +81,11 @@ impl Sight {
         granted.filter(|bucket| self.demand.includes(bucket))
     }
 
+    /// Whether the bucket is the reader's for what they are, whatever rows say.
+    pub(crate) fn has_always(&self, bucket: &BucketId) -> bool {
+        self.buckets.contains_key(bucket) && !self.since.contains_key(bucket)
+    }
+
     /// How many subscriptions the session has.
     #[must_use]
     pub fn subscriptions(&self) -> usize {

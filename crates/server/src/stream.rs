@@ -15,6 +15,8 @@ use syncline_core::{
 };
 use syncline_store::{LogEntry, LogRecord, PageRead, PageWant};
 
+mod room;
+
 use crate::{
     changes::ChangesBuilder,
     recent::Recent,
@@ -53,9 +55,12 @@ pub(crate) struct Stream {
     /// Rows to come of what is loading; `None` before they were counted.
     remaining: Option<u64>,
     loading: BTreeMap<Part, Option<RowKey>>,
-    /// What is not loaded although it is granted, and where loading would begin: the device would
-    /// hold too many rows.
-    withheld: BTreeMap<Part, Option<RowKey>>,
+    /// Begins to load, and it was not looked at yet whether the device may hold so much.
+    unjudged: BTreeSet<Part>,
+    /// What is not loaded although it is granted: the device would hold too many rows.
+    withheld: BTreeSet<Part>,
+    /// What the device holds loads anew: until all of it is there, nothing is withheld.
+    loads_again: bool,
     /// How many rows the device may load until all that it holds is counted again; `None` before
     /// it was counted.
     room: Option<u64>,
@@ -100,7 +105,9 @@ impl Stream {
             queue: VecDeque::new(),
             remaining: None,
             loading: BTreeMap::new(),
-            withheld: BTreeMap::new(),
+            unjudged: BTreeSet::new(),
+            withheld: BTreeSet::new(),
+            loads_again: false,
             room: None,
             ended: BTreeMap::new(),
             digests: BTreeMap::new(),
@@ -124,9 +131,32 @@ impl Stream {
         self.tag
     }
 
+    /// From here on loads what the device holds already; its rows are replaced only when all of
+    /// them are there, so that none may be missing.
+    pub(crate) fn load_again(&mut self) {
+        self.loads_again = true;
+    }
+
     /// Starts, or starts again, to load a part after `after`.
     pub(crate) fn load(&mut self, part: Part, after: Option<RowKey>) {
+        // Where the device is in the middle it may go on: that was looked at when it began.
+        if after.is_none() && !self.loads_again && !self.loading.contains_key(&part) {
+            self.unjudged.insert(part);
+        }
+        self.load_judged(part, after);
+    }
+
+    /// Starts again to load a part that the device was sent whole.
+    pub(crate) fn repair(&mut self, part: Part, after: Option<RowKey>) {
+        match self.is_loaded(&part) {
+            true => self.load_judged(part, after),
+            false => self.load(part, after),
+        }
+    }
+
+    fn load_judged(&mut self, part: Part, after: Option<RowKey>) {
         if !self.wants(part.1) || !self.sight.sees(&part.0) {
+            self.unjudged.remove(&part);
             return;
         }
         self.withheld.remove(&part);
@@ -174,43 +204,6 @@ impl Stream {
     /// Remembers how many rows are to come.
     pub(crate) fn count(&mut self, rows: u64) {
         self.remaining = Some(rows);
-    }
-
-    /// Takes `rows` to come out of the room that is known of; whether there was so much.
-    pub(crate) fn take_room(&mut self, rows: u64) -> bool {
-        self.room = self.room.and_then(|room| room.checked_sub(rows));
-        self.room.is_some()
-    }
-
-    /// Remembers how much room there is after what is loading now.
-    pub(crate) fn has_room(&mut self, rows: u64) {
-        self.room = Some(rows);
-    }
-
-    /// Everything that the device holds or is about to load, from the beginning.
-    pub(crate) fn held<'r>(
-        &self,
-        tables_of: impl Fn(BucketId) -> &'r [TableNumber],
-    ) -> Vec<PageWant> {
-        let buckets = self.sight.buckets();
-        let parts = buckets.flat_map(|bucket| {
-            let tables = tables_of(bucket).iter();
-            tables.map(move |table| (bucket, *table))
-        });
-        let held = parts.filter(|part| self.wants(part.1) && !self.withheld.contains_key(part));
-        held.map(|(bucket, table)| PageWant {
-            bucket,
-            table,
-            after: None,
-        })
-        .collect()
-    }
-
-    /// Does not load what is loading, until something else goes.
-    pub(crate) fn withhold(&mut self) {
-        self.withheld.append(&mut self.loading);
-        self.queue.clear();
-        self.anything_sent = true;
     }
 
     fn wants_in_order(&self) -> impl Iterator<Item = PageWant> {
@@ -306,11 +299,12 @@ impl Stream {
         self.loading.retain(|part, _| !lost.contains(&part.0));
         self.ended.retain(|part, _| !lost.contains(&part.0));
         self.digests.retain(|part, _| !lost.contains(&part.0));
-        self.withheld.retain(|part, _| !lost.contains(&part.0));
+        self.unjudged.retain(|part| !lost.contains(&part.0));
+        self.withheld.retain(|part| !lost.contains(&part.0));
         if !lost.is_empty() {
             // There may be room now.
-            for (part, after) in std::mem::take(&mut self.withheld) {
-                self.load(part, after);
+            for part in std::mem::take(&mut self.withheld) {
+                self.load(part, None);
             }
         }
         self.queue.retain(|part| self.loading.contains_key(part));
@@ -363,7 +357,7 @@ impl Stream {
 
     /// Whether the whole part was sent.
     fn is_loaded(&self, part: &Part) -> bool {
-        !self.loading.contains_key(part) && !self.withheld.contains_key(part)
+        !self.loading.contains_key(part) && !self.withheld.contains(part)
     }
 
     fn note_digest(&mut self, version: Version, part: Part, digest: Digest) {
@@ -496,6 +490,7 @@ impl Stream {
             self.owed = Version::ZERO;
         }
         let loading = (self.loading.len() + self.ended.len() + self.withheld.len()) as u64;
+        self.loads_again &= loading > 0;
         let checkpoint = Checkpoint {
             cursor,
             digests,

@@ -394,6 +394,7 @@ fn hello(number: u64) -> Vec<u8> {
         register_anew: false,
         subscriptions: None,
         subscribed: 0,
+        loads_again: false,
     }))
 }
 

@@ -62,3 +62,25 @@ fn li6_who_is_full_is_told_keeps_what_was_written_and_sends_it_when_there_is_roo
     phone.run("sync", &[]).expect(exit::DONE);
     assert_eq!(phone.rows(IDS), "n2 n3");
 }
+
+#[test]
+fn li7_a_file_with_rows_is_told_too_when_there_is_more_than_it_may_load() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::seeded(&scratch, &server, "ana.db", "ana", NOTES);
+    ana.sql("INSERT INTO notes VALUES ('n3', 'three')");
+    ana.sync();
+    // Its rows wait for the rest to be loaded, which does not come.
+    let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
+    laptop.sql("CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, title TEXT NOT NULL)");
+    laptop.sql("INSERT INTO notes VALUES ('n9', 'nine')");
+    laptop.run("attach", &["--yes"]).expect(exit::DONE);
+    let told = laptop.run("sync", &[]).expect(exit::REFUSED);
+    assert_eq!(told.one("error")["code"], "too_many_rows");
+    assert_eq!(laptop.rows(IDS), "n9", "it keeps what it has");
+
+    ana.sql("DELETE FROM notes WHERE id <> 'n3'");
+    ana.sync();
+    laptop.sync();
+    assert_eq!(laptop.rows(IDS), "n3 n9");
+}

@@ -41,6 +41,7 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("mail", "smtp"),
     ("from", "mail_from"),
     ("audit", "audit_days"),
+    ("hsts", "hsts_days"),
     ("retention", "retention_days"),
     ("history", "history_days"),
     ("rate_limit", "messages_per_second in [limits]"),
@@ -101,6 +102,13 @@ pub(super) fn parse(table: &DeTable<'_>, m: &mut Mistakes) -> ServerConfig {
         "days",
         "365",
         &mut server.audit_days,
+    );
+    set(
+        "hsts_days",
+        0..=RETENTION_DAYS_MAX,
+        "days",
+        "365",
+        &mut server.hsts_days,
     );
     if let Some(sign_up) = keys.boolean("sign_up", m) {
         server.sign_up = sign_up;

@@ -154,6 +154,7 @@ fn server(out: &mut String, server: &ServerConfig) {
         retention_days,
         history_days,
         audit_days,
+        hsts_days,
         sign_up,
         verify_email,
         app_url,
@@ -196,6 +197,7 @@ fn server(out: &mut String, server: &ServerConfig) {
     for (name, value, usual) in [
         ("history_days", history_days, usual.history_days),
         ("audit_days", audit_days, usual.audit_days),
+        ("hsts_days", hsts_days, usual.hsts_days),
     ] {
         if *value != usual {
             pair(out, name, &value.to_string());

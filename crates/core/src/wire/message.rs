@@ -112,6 +112,11 @@ pub struct Hello {
     #[n(18)]
     #[cbor(default, skip_if = "is_zero")]
     pub subscribed: u64,
+    /// What this device held when a session began to load everything again, for another reason
+    /// than [`ReloadReason::New`], is not all loaded yet.
+    #[n(19)]
+    #[cbor(default, skip_if = "is_false")]
+    pub loads_again: bool,
 }
 
 fn is_false(flag: &bool) -> bool {

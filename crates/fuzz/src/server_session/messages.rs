@@ -179,6 +179,7 @@ pub(super) fn hello(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::R
         register_anew: false,
         subscriptions: None,
         subscribed: 0,
+        loads_again: flags & 16 != 0,
     })
 }
 

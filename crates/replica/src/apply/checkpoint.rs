@@ -254,6 +254,7 @@ fn end_loading(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaEr
     buckets::move_state(work.conn, BucketState::Stale, BucketState::Gone)?;
     names::set_all_loaded(work.conn)?;
     settings::remove(work.conn, Key::Renamed)?;
+    settings::remove(work.conn, Key::LoadsAgain)?;
     settings::remove(work.conn, Key::LoadedRows)?;
     settings::remove(work.conn, Key::RemainingRows)?;
     erase_gone(work, stream)

@@ -59,6 +59,8 @@ pub(crate) enum Key {
     ReloadedAt,
     /// New rules renamed the buckets, and what has new names is not all loaded yet.
     Renamed,
+    /// What this file held when everything began to load again is not all loaded yet.
+    LoadsAgain,
     /// The oldest version the server's log has.
     Horizon,
     /// Names of the encryption keys that this file was last opened with, the one that seals first.
@@ -103,6 +105,7 @@ impl Key {
             Self::RemainingRows => "remaining_rows",
             Self::ReloadedAt => "reloaded_at",
             Self::Renamed => "renamed",
+            Self::LoadsAgain => "loads_again",
             Self::Horizon => "horizon",
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",

@@ -113,6 +113,7 @@ impl Replica {
             register_anew: flag(Key::RegisterAnew)?,
             subscriptions: Some(subscriptions),
             subscribed,
+            loads_again: flag(Key::LoadsAgain)?,
         })
     }
 
@@ -299,6 +300,7 @@ fn take_welcome(
             }
             ReloadReason::New => {}
         }
+        settings::put(conn, Key::LoadsAgain, *reason != ReloadReason::New)?;
         buckets::reload_all(conn)?;
         if forked || !is_told_again {
             cursors::clear(conn)?;

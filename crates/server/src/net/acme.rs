@@ -65,8 +65,11 @@ impl Acme {
         let folder = Path::new(&config.data).join("acme");
         private_folder(&folder)
             .map_err(|error| format!("the folder {} cannot be made: {error}", folder.display()))?;
+        let mut domains = config.acme_domains.clone();
+        domains.sort_unstable();
+        domains.dedup();
         Ok(Some(Self {
-            domains: config.acme_domains.clone(),
+            domains,
             contact: config.acme_contact.clone(),
             directory: config.acme_directory.clone(),
             ca: config.acme_ca_file.as_ref().map(PathBuf::from),
@@ -75,9 +78,15 @@ impl Acme {
     }
 
     /// The certificate with those that vouch for it and its key, in one file: so that no moment
-    /// has only one of both.
+    /// has only one of both. What one directory issues is not trusted where another's is.
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.folder.join("certificate.pem")
+        self.of_directory("certificate", "pem")
+    }
+
+    fn of_directory(&self, name: &str, extension: &str) -> PathBuf {
+        let hash = blake3::hash(self.directory.as_bytes()).to_hex();
+        let name = format!("{name}-{}.{extension}", &hash[..16]);
+        self.folder.join(name)
     }
 
     /// Gets a certificate whenever it is time for it, until the server has gone.
@@ -122,6 +131,7 @@ impl Acme {
     /// How long the certificate that is there is good enough; `None`: another one is needed.
     fn wait(&self, now: SystemTime) -> Option<Duration> {
         let text = fs::read(self.certificate()).ok()?;
+        server_config_of(&text).ok()?;
         let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
         let renew = renew_at(&text, &self.domains)?;
         renew
@@ -172,9 +182,7 @@ impl Acme {
             Some(ca) => Account::builder_with_root(ca),
         };
         let builder = builder.map_err(|error| chain(&error))?;
-        // Each directory has accounts of its own.
-        let hash = blake3::hash(self.directory.as_bytes()).to_hex();
-        let path = self.folder.join(format!("account-{}.json", &hash[..16]));
+        let path = self.of_directory("account", "json");
         let cannot = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         match fs::read(&path) {
             Ok(known) => {
@@ -289,7 +297,7 @@ fn server_config_of(text: &[u8]) -> Result<Arc<ServerConfig>, String> {
 }
 
 /// When to renew a certificate, in seconds since 1970: when two thirds of its time are over.
-/// `None` where it is not one for exactly these names.
+/// `None` where it is not one for exactly these names, which are in order.
 fn renew_at(text: &[u8], domains: &[String]) -> Option<u64> {
     let first = CertificateDer::pem_slice_iter(text).next()?.ok()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(&first).ok()?;
@@ -303,10 +311,8 @@ fn renew_at(text: &[u8], domains: &[String]) -> Option<u64> {
             Some(name.to_ascii_lowercase())
         })
         .collect();
-    let mut wanted = domains.to_vec();
     names.sort_unstable();
-    wanted.sort_unstable();
-    if names != wanted {
+    if names != domains {
         return None;
     }
     let validity = certificate.validity();

@@ -56,9 +56,11 @@ pub(crate) async fn serve<B: Backend>(
         router.merge(operators(&shared))
     };
     let mut router = dressed(router, &shared);
-    if tls.is_some() {
-        // A browser that was here once asks no more in clear.
-        let value = HeaderValue::from_static("max-age=31536000");
+    let hsts = u64::from(shared.config.read().server.hsts_days) * 86_400;
+    if tls.is_some() && hsts > 0 {
+        // A browser that was here once asks no more in clear, at other ports of this host either.
+        let value = HeaderValue::try_from(format!("max-age={hsts}"));
+        let value = value.expect("digits are a header's value");
         let name = header::STRICT_TRANSPORT_SECURITY;
         router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
     }

@@ -119,8 +119,8 @@ impl Session {
             .as_ref()
             .map(|tables| tables.iter().copied().collect());
         match resume {
-            Resume::Reload { .. } => {
-                let stream = Stream::new(
+            Resume::Reload { reason, .. } => {
+                let mut stream = Stream::new(
                     Arc::clone(&self.context.recent),
                     sight,
                     tables,
@@ -128,6 +128,9 @@ impl Session {
                     hello.subscribed,
                     now,
                 );
+                if reason != ReloadReason::New {
+                    stream.load_again();
+                }
                 self.start_reload(stream, released, now);
             }
             Resume::Continue => {
@@ -138,7 +141,7 @@ impl Session {
                     .map(|(grant, _)| grant.bucket)
                     .collect();
                 let known = (hello.buckets_count, hello.buckets_sum) == sight.summary();
-                let stream = Stream::new(
+                let mut stream = Stream::new(
                     Arc::clone(&self.context.recent),
                     sight,
                     tables,
@@ -146,6 +149,9 @@ impl Session {
                     hello.subscribed,
                     now,
                 );
+                if hello.loads_again {
+                    stream.load_again();
+                }
                 if known && anew.is_empty() {
                     self.start_continue(stream, &hello.loading);
                 } else {

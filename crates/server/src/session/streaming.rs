@@ -23,6 +23,7 @@ const FORGOTTEN: &str = "what this session has to read is forgotten: connect aga
 impl Session {
     pub(super) fn load(&mut self, positions: &[LoadPosition]) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closed);
+        let is_open = matches!(phase, Phase::Streaming(_));
         let mut stream = match phase {
             Phase::AwaitLoad(stream) | Phase::Streaming(stream) => stream,
             phase @ (Phase::AwaitHello
@@ -36,7 +37,10 @@ impl Session {
         let parts = resolve(&self.context, &stream.sight, positions);
         if let Ok(parts) = &parts {
             for (part, after) in parts {
-                stream.load(*part, after.clone());
+                match is_open {
+                    true => stream.repair(*part, after.clone()),
+                    false => stream.load(*part, after.clone()),
+                }
             }
             // Also where there is nothing to load: the replica waits to hear just that.
             stream.owe_answer();
@@ -185,19 +189,18 @@ impl Session {
     /// Reads and sends a page; `false` if the log has to be handled first, because the page may
     /// show what the reader has lost meanwhile.
     async fn send_page<R: Reader>(&mut self, reader: &mut R) -> Result<bool, StorageError> {
-        let Some(stream) = self.stream_mut() else {
+        self.judge(reader).await?;
+        // All of it may have been too much.
+        let Some(stream) = self
+            .stream_mut()
+            .filter(|stream| stream.has_pages_to_read())
+        else {
             return Ok(true);
         };
         if let Some(wants) = stream.wants_to_count() {
             let rows = reader.rows_to_come(&wants).await?;
             stream.count(rows);
-            if !self.may_load(reader, rows).await? {
-                return Ok(true);
-            }
         }
-        let Some(stream) = self.stream_mut() else {
-            return Ok(true);
-        };
         let wants: Vec<PageWant> = stream.page_wants();
         let read = reader.pages(&wants, PAGE_BYTES).await?;
         let version = read.version;
@@ -214,35 +217,56 @@ impl Session {
         Ok(true)
     }
 
-    /// Whether the device may hold the `rows` to come besides what it has (spec LI7); tells it
-    /// if not. A row that lies in two buckets counts twice.
-    async fn may_load<R: Reader>(
-        &mut self,
-        reader: &mut R,
-        rows: u64,
-    ) -> Result<bool, StorageError> {
+    /// Looks whether the device may hold what begins to load besides what it has (spec LI7), and
+    /// tells it what it may not. A row that lies in two buckets counts twice.
+    async fn judge<R: Reader>(&mut self, reader: &mut R) -> Result<(), StorageError> {
         let context = Arc::clone(&self.context);
         let most = context.plan.limits().device_rows;
-        let Some(stream) = self.stream_mut().filter(|_| most > 0) else {
-            return Ok(true);
+        let Some(stream) = self.stream_mut() else {
+            return Ok(());
         };
+        let wants = stream.unjudged();
+        if wants.is_empty() || most == 0 {
+            stream.judged();
+            return Ok(());
+        }
+        let rows = reader.rows_to_come(&wants).await?;
         if stream.take_room(rows) {
-            return Ok(true);
+            stream.judged();
+            return Ok(());
         }
         let held = stream.held(|bucket| context.plan.rules().tables_of(bucket));
         let held = reader.rows_to_come(&held).await?;
-        if let Some(room) = most.checked_sub(held) {
-            stream.has_room(room);
-            return Ok(true);
+        let mut room = most.saturating_sub(held);
+        let mut buckets = Vec::new();
+        for wants in wants.chunk_by(|one, next| one.bucket == next.bucket) {
+            let (bucket, rows) = (wants[0].bucket, reader.rows_to_come(wants).await?);
+            // Nobody can be kept from what is theirs by being let into something large.
+            buckets.push((!stream.sight.has_always(&bucket), rows, bucket));
         }
-        stream.withhold();
-        let message = format!(
-            "this device would hold {held} rows, and the server sends it {most} at most: the \
-             {rows} that were to come now are not sent; subscribe to less, or raise `device_rows` \
-             in [limits] of the server"
-        );
-        self.tell(code::TOO_MANY_ROWS, message);
-        Ok(false)
+        buckets.sort_unstable();
+        let (mut withheld, mut left) = (BTreeSet::new(), 0);
+        for (_, rows, bucket) in buckets {
+            match room.checked_sub(rows) {
+                Some(rest) => room = rest,
+                None => {
+                    withheld.insert(bucket);
+                    left += rows;
+                }
+            }
+        }
+        stream.has_room(room);
+        stream.withhold(&withheld);
+        if !withheld.is_empty() {
+            let all = held.saturating_add(rows);
+            let message = format!(
+                "this device would hold {all} rows, and the server sends it {most} at most: {left} \
+                 that were to come now are not sent; subscribe to less, or raise `device_rows` in \
+                 [limits] of the server"
+            );
+            self.tell(code::TOO_MANY_ROWS, message);
+        }
+        Ok(())
     }
 
     /// Whether an entry up to `version` that is not handled yet takes a bucket from the reader.

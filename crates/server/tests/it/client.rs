@@ -57,6 +57,7 @@ impl Client {
             register_anew: false,
             subscriptions: None,
             subscribed: 0,
+            loads_again: false,
         };
         Self {
             user,

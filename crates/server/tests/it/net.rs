@@ -253,6 +253,7 @@ pub fn hello(device: u8) -> Hello {
         register_anew: false,
         subscriptions: None,
         subscribed: 0,
+        loads_again: false,
     }
 }
 

@@ -18,6 +18,7 @@ trusted_proxies = ["10.0.0.0/8", "::1"]
 retention_days = 90
 history_days = 0
 audit_days = 7
+hsts_days = 30
 sign_up = true
 verify_email = false
 app_url = "https://app.example.com/account"
@@ -103,6 +104,7 @@ fn cf4_every_key_of_server_is_read() {
         retention_days: 90,
         history_days: 0,
         audit_days: 7,
+        hsts_days: 30,
         sign_up: true,
         verify_email: false,
         app_url: Some("https://app.example.com/account".into()),

@@ -157,10 +157,15 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         register_anew: false,
         subscriptions: None,
         subscribed: 0,
+        loads_again: false,
     };
     let wishes = Hello {
         renamed: true,
         register_anew: true,
+        ..hello.clone()
+    };
+    let again = Hello {
+        loads_again: true,
         ..hello.clone()
     };
     let subscription = |column, key: &[u8]| Subscription {
@@ -199,6 +204,7 @@ pub(super) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ("hello", ClientMessage::Hello(hello)),
         ("hello_first", ClientMessage::Hello(first)),
         ("hello_wishes", ClientMessage::Hello(wishes)),
+        ("hello_loads_again", ClientMessage::Hello(again)),
         ("hello_subscribed", ClientMessage::Hello(subscribed)),
         (
             "subscribe",

@@ -164,9 +164,9 @@ fn hello() -> impl Strategy<Value = Hello> {
         timestamp(),
     );
     let subscriptions = option::of(vec(subscription(), 0..3));
-    let wishes = (any::<bool>(), any::<bool>(), subscriptions, any::<u64>());
+    let wishes = (any::<[bool; 3]>(), subscriptions, any::<u64>());
     (who, what, wishes).prop_map(|(who, what, wishes)| {
-        let (renamed, register_anew, subscriptions, subscribed) = wishes;
+        let ([renamed, register_anew, loads_again], subscriptions, subscribed) = wishes;
         let (protocol, device, lease, next_lease, device_name, platform, server) = who;
         let (schema_hash, cursors, tables, buckets_count, buckets_sum, loading, credit, now) = what;
         Hello {
@@ -189,6 +189,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             register_anew,
             subscriptions,
             subscribed,
+            loads_again,
         }
     })
 }

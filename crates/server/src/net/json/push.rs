@@ -200,6 +200,7 @@ async fn open<B: Backend>(
         register_anew: false,
         subscriptions: None,
         subscribed: 0,
+        loads_again: false,
     };
     let (answer, answered) = oneshot::channel();
     shared

@@ -111,7 +111,7 @@ async fn serve(port: u16, folder: tempfile::TempDir, directory: &str, ca: &Path)
         folder: Some(folder),
         server: Box::new(move |server| {
             server.data = data;
-            server.acme_domains = vec!["localhost".into()];
+            server.acme_domains = vec!["localhost".into(), "localhost".into()];
             server.acme_contact = Some("ops@example.com".into());
             server.acme_directory = directory;
             server.acme_ca_file = Some(ca);
@@ -168,9 +168,15 @@ fn trusting(root: &CertificateDer<'static>) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn put(folder: &Path, text: &str) {
+/// Where the certificate is kept that `directory` issued.
+fn kept(folder: &Path, directory: &str) -> PathBuf {
+    let hash = blake3::hash(directory.as_bytes()).to_hex();
+    folder.join(format!("acme/certificate-{}.pem", &hash[..16]))
+}
+
+fn put(folder: &Path, directory: &str, text: &str) {
     std::fs::create_dir_all(folder.join("acme")).expect("a folder");
-    std::fs::write(folder.join("acme/certificate.pem"), text).expect("a file");
+    std::fs::write(kept(folder, directory), text).expect("a file");
 }
 
 #[tokio::test]
@@ -219,23 +225,24 @@ async fn se27_an_old_certificate_is_in_use_until_a_new_one_is_here() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
     let (text, old) = aged(20);
-    put(&path, &text);
     let port = free_port();
 
     // Nobody answers at the directory: the old one stays.
     let nowhere = format!("https://localhost:{}/dir", free_port());
+    put(&path, &nowhere, &text);
     let ca = path.join("ca.pem");
     std::fs::write(&ca, &text).expect("a file");
     let net = serve(port, folder, &nowhere, &ca).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(shown(port, &trusting(&old)).await, Some(old.clone()));
     net.server.stop().await.expect("it stops");
-    let on_disk = std::fs::read_to_string(path.join("acme/certificate.pem"));
+    let on_disk = std::fs::read_to_string(kept(&path, &nowhere));
     assert_eq!(on_disk.expect("the file"), text);
 
     // With somebody there it is renewed while the server runs, twenty days before its end.
     let pebble = Pebble::start(&path, port).await;
     let client = pebble.client().await;
+    put(&path, &pebble.directory, &text);
     let net = serve(port, net.folder, &pebble.directory, &pebble.ca).await;
     assert_ne!(soon_shown(port, &client).await, old);
     net.server.stop().await.expect("it stops");
@@ -246,9 +253,9 @@ async fn se27_a_good_certificate_is_left_as_it_is_and_one_for_other_names_is_not
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_owned();
     let (text, good) = aged(80);
-    put(&path, &text);
     let port = free_port();
     let pebble = Pebble::start(&path, port).await;
+    put(&path, &pebble.directory, &text);
     let net = serve(port, folder, &pebble.directory, &pebble.ca).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(shown(port, &trusting(&good)).await, Some(good));
@@ -257,10 +264,30 @@ async fn se27_a_good_certificate_is_left_as_it_is_and_one_for_other_names_is_not
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["other.example.com".to_owned()]).expect("a name");
     let cert = params.self_signed(&key).expect("a certificate");
-    put(&path, &format!("{}\n{}", cert.pem(), key.serialize_pem()));
+    let others = format!("{}\n{}", cert.pem(), key.serialize_pem());
+    put(&path, &pebble.directory, &others);
     let client = pebble.client().await;
     let net = serve(port, net.folder, &pebble.directory, &pebble.ca).await;
     soon_shown(port, &client).await;
+    net.server.stop().await.expect("it stops");
+
+    // Its key is missing, or another one's.
+    let (cert, _) = text.split_once("-----BEGIN PRIVATE").expect("a key");
+    let mut folder = net.folder;
+    for broken in [cert.to_owned(), format!("{cert}{}", key.serialize_pem())] {
+        put(&path, &pebble.directory, &broken);
+        let net = serve(port, folder, &pebble.directory, &pebble.ca).await;
+        soon_shown(port, &client).await;
+        net.server.stop().await.expect("it stops");
+        folder = net.folder;
+    }
+
+    // What another authority issued, as one for trials, is not what this one vouches for.
+    let elsewhere = "https://trials.example.com/dir";
+    std::fs::rename(kept(&path, &pebble.directory), kept(&path, elsewhere)).expect("it moves");
+    let net = serve(port, folder, &pebble.directory, &pebble.ca).await;
+    soon_shown(port, &client).await;
+    assert!(kept(&path, elsewhere).exists());
     net.server.stop().await.expect("it stops");
 }
 
