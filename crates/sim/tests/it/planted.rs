@@ -86,7 +86,7 @@ seen! {
     forgotten_id_applied: ForgottenIdApplied by 12,
     ack_before_commit: AckBeforeCommit by 5,
     dedup_expired_early: DedupExpiredEarly by 70,
-    tombstone_dropped: TombstoneDropped by 27,
+    tombstone_dropped: TombstoneDropped by 116,
     digest_of_later_version: DigestOfLaterVersion by 114,
     sent_changeset_grows: SentChangesetGrows by 0,
     backoff_never_grows: BackoffNeverGrows by 3,
