@@ -205,7 +205,7 @@ impl Keyring {
     }
 
     /// Whether `is` holds for the row with each encrypted value sealed with one of the keys: after
-    /// a change of keys the server has values of all of them. At most [`SEALINGS_MAX`] are tried.
+    /// a change of keys the server has values of all of them. At most 4,096 are tried.
     pub fn is_any_sealed(
         &self,
         table: &Table,
