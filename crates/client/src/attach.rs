@@ -347,6 +347,8 @@ pub struct Met {
     /// To be subscribed to before the first session ([`Replica::subscribe_all`]), so that rows of
     /// tables on demand stay in the file.
     pub subscriptions: Vec<Topic>,
+    /// How many the server allows, with those that there are already.
+    pub subscriptions_max: u64,
 }
 
 /// What attaching leaves undone when no server is known: compares the rows with the server's, and
@@ -390,6 +392,7 @@ pub async fn meet(
     Ok(Met {
         added: plan.added_there(),
         subscriptions,
+        subscriptions_max: plan.held.max,
     })
 }
 

@@ -147,15 +147,6 @@ impl File<'_> {
         let name = quote(&table.name);
         let any = || format!("SELECT 1 FROM {name} LIMIT 1");
         let mut questions = Vec::new();
-        // A row whose parent is here is asked for by it.
-        let mut without_parent = String::from("1");
-        for way in ways {
-            if let Way::Value { column, parent } = way
-                && let Some(has_parent) = self.has_parent(table, column, parent.as_deref())
-            {
-                without_parent.push_str(&format!(" AND NOT {has_parent}"));
-            }
-        }
         for way in ways {
             let question = match way {
                 Way::Table => Some((any(), Asks::One(Wanted::Table))),
@@ -166,20 +157,23 @@ impl File<'_> {
                 Way::Row => {
                     let key = table.primary_key.iter();
                     let key: Vec<String> = key.map(|&at| quote(&table.columns[at].name)).collect();
-                    let sql = format!(
-                        "SELECT {} FROM {name} WHERE {without_parent}",
-                        key.join(", ")
-                    );
+                    let sql = format!("SELECT {} FROM {name}", key.join(", "));
                     Some((sql, Asks::Rows))
                 }
                 Way::Value { column, parent } => table.position(column).map(|at| {
                     let column = table.columns[at].name.clone();
                     let quoted = quote(&column);
-                    let mut sql =
-                        format!("SELECT DISTINCT {quoted} FROM {name} WHERE {quoted} IS NOT NULL");
-                    // A parent that is asked for itself brings what is below it.
+                    // Values that differ are different to the server, whatever the column's
+                    // collation takes for equal.
+                    let mut sql = format!(
+                        "SELECT DISTINCT {quoted} COLLATE BINARY FROM {name}
+                         WHERE {quoted} IS NOT NULL"
+                    );
+                    // A parent that is asked for by its key brings what is below it. One that is
+                    // asked for in another way may not: that way may have conditions.
                     let parent = parent.as_deref();
-                    if parent.is_some_and(|parent| self.there.ways(parent).is_some())
+                    let ways = parent.and_then(|parent| self.there.ways(parent));
+                    if ways.is_some_and(|ways| ways.iter().any(|way| matches!(way, Way::Row)))
                         && let Some(has_parent) = self.has_parent(table, &column, parent)
                     {
                         sql.push_str(&format!(" AND NOT {has_parent}"));
@@ -202,7 +196,7 @@ impl File<'_> {
             return None;
         };
         Some(format!(
-            "EXISTS(SELECT 1 FROM {parent} AS {alias} WHERE {alias}.{key} = {table}.{column})",
+            "EXISTS(SELECT 1 FROM {parent} AS {alias} WHERE {alias}.{key} = {table}.{column} COLLATE BINARY)",
             parent = quote(&parent.name),
             alias = "syncline_parent",
             key = quote(&parent.columns[key].name),
@@ -259,4 +253,110 @@ fn value_of(text: &str) -> Option<Value> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
     let values = RowKey::from_bytes(&bytes).ok()?.decode().ok()?;
     <[Value; 1]>::try_from(values).ok().map(|[value]| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_replica::introspect::introspect;
+
+    use super::*;
+
+    /// What a file with `rows` is asked for by where the server says `ways`: table and what, sorted.
+    fn asked(rows: &str, ways: serde_json::Value) -> Vec<String> {
+        let conn = Sqlite::open_in_memory().unwrap();
+        conn.execute_batch(rows).unwrap();
+        let found = introspect(&conn).unwrap();
+        assert!(found.problems.is_empty(), "{:?}", found.problems);
+        let tables: Vec<&Table> = found.tables.iter().map(|local| &local.table).collect();
+        let answer = serde_json::json!({ "subscriptions_max": 100, "tables": ways });
+        let there: TopicsAnswer = serde_json::from_value(answer).unwrap();
+        let file = File {
+            conn: &conn,
+            tables: &tables,
+            there: &there,
+        };
+        let mut asked = Vec::new();
+        for table in &tables {
+            let Some(ways) = there.ways(&table.name) else {
+                continue;
+            };
+            for question in file.questions(table, ways) {
+                let answers = file.answer(&question).unwrap();
+                assert_eq!(file.count(&question).unwrap(), answers.len() as u64);
+                let named = answers.iter().map(|what| match what {
+                    Wanted::Table => table.name.clone(),
+                    Wanted::Row(key) => format!("{} {}", table.name, key[0].as_text().unwrap()),
+                    Wanted::Value { column, value } => {
+                        format!("{}.{column} {}", table.name, value.as_text().unwrap())
+                    }
+                });
+                asked.extend(named);
+            }
+        }
+        asked.sort();
+        asked
+    }
+
+    #[test]
+    fn su9_a_row_is_asked_for_although_its_parent_is_here() {
+        // The way by the parent may have conditions, which the private project does not meet.
+        let rows = "
+            CREATE TABLE teams (id TEXT PRIMARY KEY NOT NULL);
+            CREATE TABLE projects (id TEXT PRIMARY KEY NOT NULL, team_id TEXT, shared INTEGER);
+            CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, project_id TEXT);
+            INSERT INTO teams VALUES ('t1');
+            INSERT INTO projects VALUES ('mine', 't1', 0);
+            INSERT INTO tasks VALUES ('k1', 'mine'), ('k2', 'elsewhere');";
+        let ways = serde_json::json!({
+            "projects": [{ "by": "value", "column": "team_id", "parent": "teams" }, { "by": "row" }],
+            "tasks": [{ "by": "value", "column": "project_id", "parent": "projects" }],
+        });
+        assert_eq!(
+            asked(rows, ways),
+            [
+                "projects mine",
+                "projects.team_id t1",
+                "tasks.project_id elsewhere"
+            ]
+        );
+    }
+
+    #[test]
+    fn su9_a_value_is_asked_for_unless_its_parent_is_asked_for_by_key() {
+        let rows = "
+            CREATE TABLE projects (id TEXT PRIMARY KEY NOT NULL, team_id TEXT);
+            CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, project_id TEXT);
+            INSERT INTO projects VALUES ('p1', 't1');
+            INSERT INTO tasks VALUES ('k1', 'p1');";
+        let ways = serde_json::json!({
+            "projects": [{ "by": "value", "column": "team_id", "parent": "teams" }],
+            "tasks": [{ "by": "value", "column": "project_id", "parent": "projects" }],
+        });
+        assert_eq!(
+            asked(rows, ways),
+            ["projects.team_id t1", "tasks.project_id p1"]
+        );
+    }
+
+    #[test]
+    fn su9_values_are_told_apart_as_the_server_does() {
+        let rows = "
+            CREATE TABLE projects (id TEXT PRIMARY KEY NOT NULL);
+            CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, project_id TEXT COLLATE NOCASE);
+            INSERT INTO projects VALUES ('p1');
+            INSERT INTO tasks VALUES ('k1', 'p1'), ('k2', 'P1'), ('k3', 'P2'), ('k4', 'p2');";
+        let ways = serde_json::json!({
+            "projects": [{ "by": "row" }],
+            "tasks": [{ "by": "value", "column": "project_id", "parent": "projects" }],
+        });
+        assert_eq!(
+            asked(rows, ways),
+            [
+                "projects p1",
+                "tasks.project_id P1",
+                "tasks.project_id P2",
+                "tasks.project_id p2",
+            ]
+        );
+    }
 }

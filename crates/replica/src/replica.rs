@@ -107,7 +107,7 @@ impl Replica {
             load::create_inbox(&conn)?;
             let tables = load::build(&conn)?;
             options.check(&tables)?;
-            subscribe::subscribe_all(&conn, &tables, &options.subscriptions)?;
+            subscribe::subscribe_all(&conn, &tables, &options.subscriptions, None)?;
             capture::install(&conn, &tables.structures())?;
             Ok((tables, Some(capture::schema_version(&conn)?)))
         })?;
@@ -430,7 +430,7 @@ impl Replica {
             if subscriptions.is_empty() {
                 return Ok(());
             }
-            subscribe::subscribe_all(conn, &load::build(conn)?, subscriptions)
+            subscribe::subscribe_all(conn, &load::build(conn)?, subscriptions, None)
         })?;
         Ok(true)
     }

@@ -11,7 +11,7 @@ use std::{
 use syncline_core::{
     BucketId, RowKey, Value, planted,
     rules::{RuleColumn, Wanted},
-    wire::Subscription,
+    wire::{SUBSCRIPTION_KEYS_BYTES_MAX, Subscription},
 };
 use syncline_store::Context;
 
@@ -23,6 +23,8 @@ pub struct Demand(Option<Asked>);
 struct Asked {
     plan: Arc<Context>,
     subscriptions: BTreeSet<Subscription>,
+    /// Of the keys of all of them.
+    bytes: usize,
     /// How many subscriptions ask for a bucket.
     buckets: BTreeMap<BucketId, u32>,
 }
@@ -40,6 +42,7 @@ impl Demand {
         Self(Some(Asked {
             plan,
             subscriptions: BTreeSet::new(),
+            bytes: 0,
             buckets: BTreeMap::new(),
         }))
     }
@@ -51,6 +54,14 @@ impl Demand {
             asked.buckets.contains_key(bucket)
                 || planted!(DemandNotNarrowed)
                 || !asked.plan.rules().is_on_demand(*bucket)
+        })
+    }
+
+    /// Whether one more may be added to at most `most`.
+    pub(crate) fn has_room(&self, subscription: &Subscription, most: usize) -> bool {
+        self.0.as_ref().is_none_or(|asked| {
+            asked.subscriptions.len() < most
+                && asked.bytes + key_bytes(subscription) <= SUBSCRIPTION_KEYS_BYTES_MAX
         })
     }
 
@@ -66,15 +77,21 @@ impl Demand {
         self.len() == 0
     }
 
-    /// Adds a subscription; the buckets that are included only now.
+    /// Adds a subscription, unless its key is none; the buckets that are included only now.
     pub(crate) fn add(&mut self, subscription: Subscription) -> Vec<BucketId> {
         let Some(asked) = &mut self.0 else {
             return Vec::new();
         };
+        let key = subscription.key.as_deref();
+        if key.is_some_and(|key| RowKey::from_bytes(key).is_err()) {
+            return Vec::new();
+        }
         let buckets = asked.buckets_of(&subscription);
+        let bytes = key_bytes(&subscription);
         if !asked.subscriptions.insert(subscription) {
             return Vec::new();
         }
+        asked.bytes += bytes;
         let mut anew = Vec::new();
         for bucket in buckets {
             let count = asked.buckets.entry(bucket).or_insert(0);
@@ -101,6 +118,7 @@ impl Demand {
         if !asked.subscriptions.remove(subscription) {
             return Vec::new();
         }
+        asked.bytes -= key_bytes(subscription);
         let mut gone = Vec::new();
         for bucket in buckets {
             if let Some(count) = asked.buckets.get_mut(&bucket) {
@@ -144,4 +162,8 @@ impl Asked {
         let value = value.canonical(table.columns[position].ty);
         Some(Wanted::Value(RuleColumn::Column(position), value))
     }
+}
+
+pub(crate) fn key_bytes(subscription: &Subscription) -> usize {
+    subscription.key.as_ref().map_or(0, Vec::len)
 }

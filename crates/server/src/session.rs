@@ -19,7 +19,7 @@ use syncline_core::{
     Changeset, DeviceId, Lease, Timestamp, UserId, Version,
     rules::Identity,
     wire::{
-        ClientMessage, Credit, Hello, Ping, Refusal, SchemaInfo, ServerMessage, Subscribe, code,
+        ClientMessage, Credit, Hello, Ping, Refusal, SchemaInfo, ServerMessage, code,
         decode_client, encode_server,
     },
 };
@@ -174,9 +174,8 @@ pub struct Session {
     expires: Option<Timestamp>,
     /// `None`: as fast as it likes.
     pace: Option<Pace>,
-    /// Changes of subscriptions that the stream has not come to, and how many they are.
-    asked: VecDeque<Subscribe>,
-    asked_for: usize,
+    /// Changes of subscriptions that the stream has not come to.
+    asked: subscribing::Waiting,
 }
 
 impl Session {
@@ -208,8 +207,7 @@ impl Session {
             last_heard: now,
             expires: None,
             pace: None,
-            asked: VecDeque::new(),
-            asked_for: 0,
+            asked: subscribing::Waiting::default(),
         }
     }
 

@@ -101,7 +101,7 @@ impl Sight {
         }
         let mut all = true;
         for add in subscribe.add {
-            if self.demand.len() >= most {
+            if !self.demand.has_room(&add, most) {
                 all = false;
                 break;
             }

@@ -107,7 +107,8 @@ async fn ready(args: &Sync, output: &Output) -> anyhow::Result<(Driver, Connecti
         replica.waits_to_be_inserted(table, key)
     });
     let met = met.await?;
-    let subscribed = replica.subscribe_all(&met.subscriptions, engine::now());
+    let subscribed =
+        replica.subscribe_all(&met.subscriptions, met.subscriptions_max, engine::now());
     subscribed.map_err(|source| ClientError::replica(file, source))?;
     output.added_there(&met.added);
     subscribe::held(&met.subscriptions, output);

@@ -115,7 +115,7 @@ fn su9_attaching_subscribes_to_what_the_file_holds() {
     let server = Server::with_config(&scratch, "data", CONFIG);
     let ana = Device::new(&scratch, &server, "ana.db", "ana");
     scratch.database("ana.db", ROWS);
-    // A comment whose task is not in the file is asked for by that task.
+    // A comment is asked for by its task, which nothing else may bring, in the file or not.
     ana.sql("INSERT INTO comments VALUES ('c9', 'elsewhere', 'lost')");
     let attached = ana.run("attach", &["--yes"]).expect(exit::DONE);
     let mut keys: Vec<_> = attached
@@ -128,6 +128,8 @@ fn su9_attaching_subscribes_to_what_the_file_holds() {
         keys,
         [
             json!(["comments", "task_id", ["elsewhere"]]),
+            json!(["comments", "task_id", ["k1"]]),
+            json!(["comments", "task_id", ["k3"]]),
             json!(["tasks", "project_id", ["p1"]]),
             json!(["tasks", "project_id", ["p2"]]),
         ]
@@ -143,7 +145,7 @@ fn su9_attaching_subscribes_to_what_the_file_holds() {
     let again = Device::new(&scratch, &server, "again.db", "ana");
     scratch.database("again.db", ROWS);
     let synced = again.sync();
-    assert_eq!(synced.all("subscribed_to").len(), 2);
+    assert_eq!(synced.all("subscribed_to").len(), 4);
     again.sync();
     assert_eq!(again.rows(TASKS), "k1,k2,k3");
 }
@@ -159,9 +161,49 @@ fn su9_a_file_that_meets_its_first_server_later_keeps_its_rows() {
     ana.sql(
         "INSERT INTO projects VALUES ('p3', 'boat'); INSERT INTO tasks VALUES ('k9', 'p3', 'row')",
     );
-    assert_eq!(ana.sync().all("subscribed_to").len(), 3);
+    assert_eq!(ana.sync().all("subscribed_to").len(), 5);
     ana.sync();
     assert_eq!(ana.rows(TASKS), "k1,k2,k3,k9");
+}
+
+#[test]
+fn su9_a_row_that_its_parent_does_not_bring_stays() {
+    let scratch = Scratch::new();
+    let config = r#"
+[tables.teams]
+columns = { id = "text primary key" }
+read  = "_owner = auth.uid()"
+write = "_owner = auth.uid()"
+
+[tables.projects]
+columns = { id = "text primary key", team_id = "text", shared = "integer" }
+read  = "(team_id IN readable(teams) AND shared = 1) OR _owner = auth.uid()"
+write = "_owner = auth.uid()"
+sync  = "on_demand"
+
+[tables.tasks]
+columns = { id = "text primary key", project_id = "text" }
+read  = "project_id IN readable(projects)"
+write = "project_id IN writable(projects)"
+"#;
+    let server = Server::with_config(&scratch, "data", config);
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    scratch.database(
+        "ana.db",
+        "CREATE TABLE teams (id TEXT PRIMARY KEY NOT NULL);
+         CREATE TABLE projects (id TEXT PRIMARY KEY NOT NULL, team_id TEXT, shared INTEGER);
+         CREATE TABLE tasks (id TEXT PRIMARY KEY NOT NULL, project_id TEXT);
+         INSERT INTO teams VALUES ('t1');
+         INSERT INTO projects VALUES ('shared', 't1', 1), ('mine', 't1', 0);
+         INSERT INTO tasks VALUES ('k1', 'shared'), ('k2', 'mine');",
+    );
+    ana.run("attach", &["--yes"]).expect(exit::DONE);
+    for _ in 0..2 {
+        ana.sync();
+        assert_eq!(ana.rows("SELECT count(*) FROM projects"), "2");
+        assert_eq!(ana.rows(TASKS), "k1,k2");
+    }
+    ana.verify();
 }
 
 #[test]
@@ -175,7 +217,7 @@ fn su9_more_than_a_device_may_subscribe_to_is_refused_with_the_numbers() {
         let refused = ana.say(command, if command == "attach" { &["--yes"] } else { &[] });
         assert_eq!(refused.code, exit::DOUBT);
         refused.says(&[
-            "subscribes to 2 things (tasks: 2)",
+            "subscribes to 4 things (tasks: 2, comments: 2)",
             "allows a device 1",
             "--no-subscribe",
         ]);
@@ -268,16 +310,16 @@ fn su3_su4_subscriptions_last_and_nothing_unsent_is_lost_when_they_end() {
 #[test]
 fn su5_one_more_subscription_than_allowed_is_refused_with_the_limit() {
     let scratch = Scratch::new();
-    let config = format!("[limits]\ndevice_subscriptions = 2\n{CONFIG}");
+    let config = format!("[limits]\ndevice_subscriptions = 4\n{CONFIG}");
     let server = Server::with_config(&scratch, "data", &config);
     let (_ana, bob) = shared(&scratch, &server);
-    for project in ["p1", "p2"] {
+    for project in ["p1", "p2", "p8", "p9"] {
         bob.run("subscribe", &["projects", project])
             .expect(exit::DONE);
     }
     let refused = bob.say("subscribe", &["projects", "p3"]);
     assert_ne!(refused.code, exit::DONE);
-    refused.says(&["may subscribe to 2 things"]);
+    refused.says(&["may subscribe to 4 things"]);
     bob.run("unsubscribe", &["projects", "p2"])
         .expect(exit::DONE);
     bob.run("subscribe", &["projects", "p3"]).expect(exit::DONE);

@@ -220,9 +220,11 @@ async fn attached(
             |table: &str, key: &RowKey| replica.borrow().waits_to_be_inserted(table, key);
         let keys = core.keys();
         let met = attach::meet(path, &status, connection, &keys, let_go, is_another).await?;
-        let subscribed = replica
-            .borrow_mut()
-            .subscribe_all(&met.subscriptions, system::now());
+        let subscribed = replica.borrow_mut().subscribe_all(
+            &met.subscriptions,
+            met.subscriptions_max,
+            system::now(),
+        );
         subscribed.map_err(|error| core.failed(error))?;
         widen(core, &replica, &tables, connection).await?;
         return Ok(replica);

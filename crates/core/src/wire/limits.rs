@@ -5,7 +5,10 @@ use minicbor::{Decode, Decoder, data::Type, decode::Error};
 use super::message::{
     CURSORS_MAX, LOAD_POSITIONS_MAX, LoadPosition, SUBSCRIPTIONS_MAX, Subscription, TABLES_MAX,
 };
-use crate::ids::{Cursor, TableNumber};
+use crate::{
+    ids::{Cursor, TableNumber},
+    key::KEY_BYTES_MAX,
+};
 
 /// How deep arrays, maps and tags may lie in one another.
 pub(super) const NESTING_MAX: usize = 32;
@@ -126,7 +129,14 @@ pub(super) fn some_subscriptions<C>(
     d: &mut Decoder<'_>,
     ctx: &mut C,
 ) -> Result<Vec<Subscription>, Error> {
-    at_most(d, ctx, SUBSCRIPTIONS_MAX, "subscriptions")
+    let at = d.position();
+    let all: Vec<Subscription> = at_most(d, ctx, SUBSCRIPTIONS_MAX, "subscriptions")?;
+    let mut keys = all.iter().filter_map(|one| one.key.as_ref());
+    if keys.any(|key| key.len() > KEY_BYTES_MAX) {
+        let sentence = format!("a subscription to a key of more than {KEY_BYTES_MAX} bytes");
+        return Err(Error::message(sentence).at(at));
+    }
+    Ok(all)
 }
 
 pub(super) fn subscriptions<C>(

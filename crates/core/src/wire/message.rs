@@ -159,6 +159,8 @@ pub struct Load {
 
 /// At most this many subscriptions are sent at once, whatever a server allows.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// Most bytes of all keys of what a device subscribes to: a Hello has to hold them.
+pub const SUBSCRIPTION_KEYS_BYTES_MAX: usize = 1024 * 1024;
 
 /// Rows of tables that sync on demand, asked for by what they hang below (spec SU1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -169,8 +171,8 @@ pub struct Subscription {
     /// `None`: a row of the table. Else a column of it, where zero is `_owner`.
     #[n(1)]
     pub column: Option<ColumnNumber>,
-    /// Encoded row key, or the column's value encoded like one; `None`: what is in the table for
-    /// all alike.
+    /// Encoded row key, or the column's value encoded like one, and no longer than a key may be;
+    /// `None`: what is in the table for all alike.
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
     pub key: Option<Vec<u8>>,

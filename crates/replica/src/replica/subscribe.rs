@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::{
     ColumnNumber, RowKey, Timestamp, Value, planted,
-    wire::{ClientMessage, SUBSCRIPTIONS_MAX, Subscribe, Subscription as Asked},
+    wire::{
+        ClientMessage, SUBSCRIPTION_KEYS_BYTES_MAX, SUBSCRIPTIONS_MAX, Subscribe,
+        Subscription as Asked,
+    },
 };
 
 use super::{Replica, inspect::row_key, keys};
@@ -25,8 +28,7 @@ const MAX_BEFORE_CONTACT: u64 = 1_000;
 /// Most subscriptions in a file, those that end included: longer than they are kept nobody counts
 /// on them.
 const STORED_MAX: u64 = 2 * SUBSCRIPTIONS_MAX as u64;
-/// Most bytes of all their keys: a Hello has to hold them.
-const KEYS_BYTES_MAX: u64 = 1024 * 1024;
+const KEYS_BYTES_MAX: u64 = SUBSCRIPTION_KEYS_BYTES_MAX as u64;
 /// The column of whoever inserted a row, which no table has.
 pub(super) const OWNER: &str = "_owner";
 
@@ -86,20 +88,25 @@ impl Replica {
             if is_one_more && subscriptions::count(conn)? >= max {
                 return Err(ReplicaError::TooManySubscriptions { max });
             }
-            begin(conn, &stored)
+            begin(conn, &stored, &mut Held::count(conn)?)
         })?;
         self.pump(now)?;
         Ok(is_new)
     }
 
-    /// As [`Replica::subscribe`], to all of `topics` or, on an error, to none. The caller knows how
-    /// many the server allows.
+    /// As [`Replica::subscribe`], to all of `topics` or, on an error, to none. `max`: how many a
+    /// server allows that this file has not met.
     ///
     /// # Errors
     /// As [`Replica::subscribe`].
-    pub fn subscribe_all(&mut self, topics: &[Topic], now: Timestamp) -> Result<(), ReplicaError> {
+    pub fn subscribe_all(
+        &mut self,
+        topics: &[Topic],
+        max: u64,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
         db::immediate(&self.conn, || {
-            subscribe_all(&self.conn, &self.tables, topics)
+            subscribe_all(&self.conn, &self.tables, topics, Some(max))
         })?;
         self.pump(now)
     }
@@ -281,25 +288,51 @@ pub(crate) fn subscribe_all(
     conn: &rusqlite::Connection,
     tables: &Tables,
     topics: &[Topic],
+    max: Option<u64>,
 ) -> Result<(), ReplicaError> {
+    let mut held = Held::count(conn)?;
+    let mut any = false;
     for topic in topics {
-        begin(conn, &stored(conn, tables, topic)?)?;
+        any |= begin(conn, &stored(conn, tables, topic)?, &mut held)?;
     }
-    Ok(())
+    let known = subscriptions_max(conn)?.map(|max| max as u64);
+    match known.or(max) {
+        Some(max) if any && subscriptions::count(conn)? > max => {
+            Err(ReplicaError::TooManySubscriptions { max })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the file holds of subscriptions, to end or not.
+struct Held {
+    count: u64,
+    bytes: u64,
+}
+
+impl Held {
+    fn count(conn: &rusqlite::Connection) -> Result<Self, ReplicaError> {
+        let (count, bytes) = subscriptions::size(conn)?;
+        Ok(Self { count, bytes })
+    }
 }
 
 /// Begins a subscription, or keeps one that was to end. Whether it was not wanted.
-fn begin(conn: &rusqlite::Connection, stored: &Stored) -> Result<bool, ReplicaError> {
+fn begin(
+    conn: &rusqlite::Connection,
+    stored: &Stored,
+    held: &mut Held,
+) -> Result<bool, ReplicaError> {
     match subscriptions::is_wanted(conn, stored)? {
         Some(true) => return Ok(false),
         Some(false) => subscriptions::keep(conn, stored, next_number(conn)?)?,
         None => {
-            let (count, bytes) = subscriptions::size(conn)?;
-            if count >= STORED_MAX {
+            held.count += 1;
+            if held.count > STORED_MAX {
                 return Err(ReplicaError::TooManySubscriptions { max: STORED_MAX });
             }
-            let key = stored.key.as_ref().map_or(0, Vec::len) as u64;
-            if bytes + key > KEYS_BYTES_MAX {
+            held.bytes += stored.key.as_ref().map_or(0, Vec::len) as u64;
+            if held.bytes > KEYS_BYTES_MAX {
                 return Err(ReplicaError::BadTopic {
                     table: stored.table.clone(),
                     reason: format!(

@@ -210,6 +210,38 @@ fn su4_an_edit_of_a_row_that_leaves_what_is_subscribed_to_is_sent_all_the_same()
 }
 
 #[test]
+fn su9_all_at_once_are_no_more_than_allowed_with_those_that_there_are() {
+    let (_server, mut device) = subscribed(memory());
+    let more = |count: usize| -> Vec<Topic> {
+        let all = (0..count).map(|n| list(&n.to_string()));
+        all.chain([list("first")]).collect()
+    };
+    let now = device.now;
+    let refused = device.replica.subscribe_all(&more(999), 5_000, now);
+    let message = refused.expect_err("1,001").to_string();
+    assert!(message.contains("1000"), "{message}");
+    assert_eq!(states(&device).len(), 2, "all or none");
+    device
+        .replica
+        .subscribe_all(&more(998), 5_000, now)
+        .unwrap();
+    assert_eq!(states(&device).len(), 1_000);
+    device
+        .replica
+        .subscribe_all(&more(998), 5_000, now)
+        .unwrap();
+
+    // A file that has met no server does not know what that one allows.
+    let mut device = memory();
+    device.replica.subscribe(&list("first"), now).unwrap();
+    device
+        .replica
+        .subscribe_all(&more(2), 2, now)
+        .expect_err("three");
+    device.replica.subscribe_all(&more(2), 3, now).unwrap();
+}
+
+#[test]
 fn su5_what_a_file_keeps_of_subscriptions_is_bounded() {
     let (_server, mut device) = subscribed(memory());
     let long = "x".repeat(7_000);

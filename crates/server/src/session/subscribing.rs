@@ -1,27 +1,59 @@
 //! What the device asks for of the tables that sync on demand (docs/spec/demand.md).
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use syncline_core::wire::{
-    Refusal, SUBSCRIPTIONS_MAX, ServerMessage, Subscribe, Subscription, code,
+    Refusal, SUBSCRIPTION_KEYS_BYTES_MAX, SUBSCRIPTIONS_MAX, ServerMessage, Subscribe,
+    Subscription, code,
 };
 
 use super::{Action, Phase, Session, SessionContext};
-use crate::demand::Demand;
+use crate::demand::{Demand, key_bytes};
 
 /// Subscriptions, to begin and to end, that wait for the replica to take what it was sent.
 const ASKED_MAX: usize = 2 * SUBSCRIPTIONS_MAX;
+/// Most bytes of their keys.
+const ASKED_BYTES_MAX: usize = 2 * SUBSCRIPTION_KEYS_BYTES_MAX;
+
+/// What was asked for and the stream has not come to.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    changes: VecDeque<Subscribe>,
+    /// How many subscriptions come and go with them; one at least with each.
+    count: usize,
+    /// Of their keys.
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Whether there was room for it.
+    fn push(&mut self, subscribe: Subscribe) -> bool {
+        let all = || subscribe.add.iter().chain(&subscribe.drop);
+        self.count += all().count().max(1);
+        self.bytes += all().map(key_bytes).sum::<usize>();
+        self.changes.push_back(subscribe);
+        self.count <= ASKED_MAX && self.bytes <= ASKED_BYTES_MAX
+    }
+}
 
 impl SessionContext {
     /// What a Hello asks for, as far as a device may have it, and what it asks for beyond that.
     pub(crate) fn demand_of<'w>(&self, wanted: &'w [Subscription]) -> (Demand, &'w [Subscription]) {
         let mut demand = Demand::none(Arc::clone(&self.plan));
-        let most = (self.subscriptions_max as usize).min(wanted.len());
-        let (within, beyond) = wanted.split_at(most);
-        for subscription in within {
+        let most = self.subscriptions_max as usize;
+        let mut within = 0;
+        for subscription in wanted.iter().take(most) {
+            if !demand.has_room(subscription, most) {
+                break;
+            }
             demand.add(subscription.clone());
+            within += 1;
         }
-        (demand, beyond)
+        (demand, &wanted[within..])
     }
 }
 
@@ -34,9 +66,7 @@ impl Session {
         ) {
             return self.fail(code::MALFORMED, "Subscribe before the welcome", false);
         }
-        self.asked_for += 1 + subscribe.add.len() + subscribe.drop.len();
-        self.asked.push_back(subscribe);
-        if self.asked_for > ASKED_MAX {
+        if !self.asked.push(subscribe) {
             let sentence = "more subscriptions come and go than the answers are taken: slow down";
             self.fail(code::TOO_FAST, sentence, true);
         }
@@ -49,8 +79,7 @@ impl Session {
             return;
         }
         let context = Arc::clone(&self.context);
-        let asked = std::mem::take(&mut self.asked);
-        self.asked_for = 0;
+        let asked = std::mem::take(&mut self.asked).changes;
         let Some(stream) = self.stream_mut() else {
             return;
         };
@@ -79,8 +108,9 @@ impl Session {
     pub(super) fn too_many_subscriptions(&mut self) {
         let most = self.context.subscriptions_max;
         let message = format!(
-            "a device may subscribe to {most} things at a time: unsubscribe from what is not \
-             needed, or raise `device_subscriptions` in [limits] of the server"
+            "a device may subscribe to {most} things at a time, with keys of at most \
+             {SUBSCRIPTION_KEYS_BYTES_MAX} bytes together: unsubscribe from what is not needed, or \
+             raise `device_subscriptions` in [limits] of the server"
         );
         self.tell(code::TOO_MANY_SUBSCRIPTIONS, message);
     }

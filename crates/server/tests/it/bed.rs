@@ -69,6 +69,12 @@ impl Bed {
         }
     }
 
+    /// Lets a device have so many subscriptions.
+    pub fn allow_subscriptions(&mut self, most: u32) {
+        let context = Arc::get_mut(&mut self.context);
+        context.expect("there is no session yet").subscriptions_max = most;
+    }
+
     /// A device may load so many rows; for sessions from now on.
     pub fn limit_device_rows(&mut self, device_rows: u64) {
         let limits = LimitsConfig {

@@ -193,19 +193,88 @@ fn su5_no_more_subscriptions_than_allowed() {
 #[test]
 fn su5_who_asks_and_takes_no_answers_is_told_to_slow_down() {
     let mut bed = bed();
-    let mut bob = Client::new(&mut bed, "bob");
-    bob.hello.subscriptions = Some(Vec::new());
-    bob.hello.credit = 1;
-    bob.greet(&mut bed);
-    let many: Vec<Subscription> = (0..5_000)
-        .map(|n| of_project(&bed, &n.to_string()))
-        .collect();
-    for number in 1..=4 {
+    let mut bob = waiting(&mut bed);
+    let many = with_keys(&bed, 5_000, 5);
+    for number in 1..=5 {
         assert!(!bob.session.is_closed());
         ask(&mut bed, &mut bob, number, many.clone());
     }
     assert_eq!(bob.refusal().code, code::TOO_FAST);
     assert!(bob.refusal().retry);
+}
+
+/// A session of Bob's without credit, so that what it asks for waits.
+fn waiting(bed: &mut Bed) -> Client {
+    let mut bob = Client::new(bed, "bob");
+    bob.hello.subscriptions = Some(Vec::new());
+    bob.hello.credit = 1;
+    bob.greet(bed);
+    bob
+}
+
+/// Different subscriptions to keys of about this many bytes.
+fn with_keys(bed: &Bed, count: usize, length: usize) -> Vec<Subscription> {
+    let all = (0..count).map(|n| of_project(bed, &format!("{n:0length$}")));
+    all.collect()
+}
+
+#[test]
+fn su5_as_many_as_there_can_be_may_take_the_place_of_as_many() {
+    let mut bed = bed();
+    let mut bob = waiting(&mut bed);
+    let (add, drop) = (with_keys(&bed, 10_000, 90), with_keys(&bed, 10_000, 91));
+    let number = 1;
+    bob.say(
+        &mut bed,
+        &ClientMessage::Subscribe(Subscribe { number, add, drop }),
+    );
+    assert!(!bob.session.is_closed());
+    ask(&mut bed, &mut bob, 2, Vec::new());
+    assert_eq!(bob.refusal().code, code::TOO_FAST);
+}
+
+#[test]
+fn su5_the_bytes_of_what_waits_are_bounded() {
+    let mut bed = bed();
+    let mut bob = waiting(&mut bed);
+    let many = with_keys(&bed, 120, 8_000);
+    for number in 1..=2 {
+        ask(&mut bed, &mut bob, number, many.clone());
+        assert!(!bob.session.is_closed());
+    }
+    ask(&mut bed, &mut bob, 3, many);
+    assert_eq!(bob.refusal().code, code::TOO_FAST);
+}
+
+#[test]
+fn su5_the_bytes_of_what_is_subscribed_to_are_bounded() {
+    let mut bed = bed();
+    bed.allow_subscriptions(10_000);
+    for (count, is_refused) in [(130, false), (132, true)] {
+        let many = with_keys(&bed, count, 8_000);
+        let bob = bob(&mut bed, Some(many));
+        let mut refusals = bob.messages().filter_map(|message| match message {
+            ServerMessage::Refusal(refusal) => Some(refusal.code.as_str()),
+            _ => None,
+        });
+        let expected = is_refused.then_some(code::TOO_MANY_SUBSCRIPTIONS);
+        assert_eq!(refusals.next(), expected, "{count}");
+    }
+}
+
+#[test]
+fn su5_what_is_no_key_is_not_kept() {
+    let mut bed = bed();
+    let mut many: Vec<Subscription> = (0..SUBSCRIPTIONS_MAX)
+        .map(|n| Subscription {
+            key: Some(vec![0; 100 + n as usize]),
+            ..of_project(&bed, "p1")
+        })
+        .collect();
+    many.push(of_project(&bed, "p1"));
+    let mut bob = bob(&mut bed, Some(Vec::new()));
+    ask(&mut bed, &mut bob, 1, many);
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 1, "there is room for it");
 }
 
 #[test]

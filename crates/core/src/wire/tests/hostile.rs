@@ -7,7 +7,7 @@ use super::strategies as any_;
 use crate::{
     change::{Change, Changeset, ColumnEdit, Edit, Op},
     ids::{ChangesetId, ColumnNumber, TableNumber, Version},
-    key::RowKey,
+    key::{KEY_BYTES_MAX, RowKey},
     value::Value,
     wire::*,
 };
@@ -195,6 +195,44 @@ fn wi5_a_list_from_a_client_has_its_limit() {
     };
     assert!(load(LOAD_POSITIONS_MAX).is_ok());
     assert!(load(LOAD_POSITIONS_MAX + 1).is_err());
+}
+
+#[test]
+fn wi5_a_subscription_names_no_longer_key_than_there_can_be() {
+    let one = |length| Subscription {
+        table: TableNumber(16),
+        column: None,
+        key: Some(vec![0; length]),
+    };
+    let subscribe = |add, drop| {
+        let number = 1;
+        decode_client(&encode_client(&ClientMessage::Subscribe(Subscribe {
+            number,
+            add,
+            drop,
+        })))
+    };
+    let hello = |subscription| {
+        let all = super::golden::client_messages();
+        let mut hellos = all.into_iter().filter_map(|(_, message)| match message {
+            ClientMessage::Hello(hello) => Some(hello),
+            _ => None,
+        });
+        let mut hello = hellos.next().expect("there is a Hello");
+        hello.subscriptions = Some(vec![subscription]);
+        decode_client(&encode_client(&ClientMessage::Hello(hello)))
+    };
+    let (longest, longer) = (one(KEY_BYTES_MAX), one(KEY_BYTES_MAX + 1));
+    assert!(subscribe(vec![longest.clone()], vec![longest.clone()]).is_ok());
+    assert!(hello(longest).is_ok());
+    for refused in [
+        subscribe(vec![longer.clone()], Vec::new()),
+        subscribe(Vec::new(), vec![longer.clone()]),
+        hello(longer),
+    ] {
+        let error = refused.expect_err("too long").to_string();
+        assert!(error.contains("more than 8192 bytes"), "{error}");
+    }
 }
 
 #[test]
