@@ -263,6 +263,63 @@ fn en5_a_wrong_key_is_told_before_anything_is_applied_or_sent() {
     );
 }
 
+/// Who may see and change rows of others, too.
+const OPEN: &str = r#"
+[tables.people]
+columns = { id = "text primary key", notes = "text encrypted" }
+read  = "true"
+write = "true"
+"#;
+
+#[test]
+fn en5_what_somebody_else_wrote_into_a_row_of_mine_says_nothing_of_my_key() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", OPEN);
+    key(&scratch, "key");
+    key(&scratch, "theirs");
+    let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
+    laptop.with("hydrate", &["key"]).expect(exit::DONE);
+    laptop.sql("INSERT INTO people VALUES ('p1', 'mine')");
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+    let bob = Device::new(&scratch, &server, "bob.db", "bob");
+    bob.with("hydrate", &["theirs"]).expect(exit::DONE);
+    bob.sql("UPDATE people SET notes = 'taken' WHERE id = 'p1'");
+    bob.with("sync", &["theirs"]).expect(exit::DONE);
+
+    let phone = Device::new(&scratch, &server, "phone.db", "ana");
+    phone.with("hydrate", &["key"]).expect(exit::DONE);
+    phone.sql("INSERT INTO people VALUES ('p2', 'from the phone')");
+    phone.with("sync", &["key"]).expect(exit::DONE);
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+    assert_eq!(
+        laptop.rows("SELECT notes FROM people WHERE id = 'p2'"),
+        "from the phone"
+    );
+}
+
+#[test]
+fn en5_a_key_that_opened_nothing_does_not_keep_the_right_one_out() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", OPEN);
+    key(&scratch, "key");
+    key(&scratch, "wrong");
+    let ana = Device::new(&scratch, &server, "ana.db", "ana");
+    ana.with("hydrate", &["key"]).expect(exit::DONE);
+    ana.sql("INSERT INTO people VALUES ('p1', 'shared')");
+    ana.with("sync", &["key"]).expect(exit::DONE);
+
+    let bob = Device::new(&scratch, &server, "bob.db", "bob");
+    for _ in 0..2 {
+        let command = if bob.file.exists() { "sync" } else { "hydrate" };
+        bob.with(command, &["wrong"]).expect(exit::DONE);
+    }
+    assert_eq!(bob.rows("SELECT notes IS NULL FROM people"), "1");
+    bob.with("sync", &["key"]).expect(exit::DONE);
+    assert_eq!(bob.rows("SELECT notes FROM people"), "shared");
+    // From then on it is the right one.
+    bob.with("sync", &["wrong"]).expect(exit::ENCRYPTION_KEY);
+}
+
 #[test]
 fn en7_a_new_key_seals_and_the_old_one_opens() {
     let scratch = Scratch::new();

@@ -175,7 +175,12 @@ impl PartOf<'_> {
             author: work.user(&body.author)?,
             extra: pack_extra(&received.extra),
         };
-        work.note_cells_of(self.table, &body.key, &received, known.owner)?;
+        work.note_cells_of(
+            self.table,
+            &body.key,
+            &received,
+            (known.owner, known.author),
+        )?;
         work.set_known(self.table, &body.key, None, Some(&known))?;
         work.note(
             self.table.number(),

@@ -131,7 +131,7 @@ pub(crate) fn apply_record(
                 ..Known::default()
             };
             let received = table.receive(&body.key, columns);
-            work.note_cells_of(table, &body.key, &received, next.owner)?;
+            work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
             write(
                 work,
                 stream,
@@ -163,7 +163,6 @@ pub(crate) fn apply_record(
                 cells: Vec::new(),
             };
             table.receive_onto(&mut received, &body.key, columns);
-            work.note_cells_of(table, &body.key, &received, known.owner)?;
             let next = Known {
                 version: body.version,
                 buckets,
@@ -172,6 +171,7 @@ pub(crate) fn apply_record(
                 author: work.user(&body.author)?,
                 ..Known::default()
             };
+            work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
             write(
                 work,
                 stream,
@@ -224,7 +224,7 @@ pub(crate) fn apply_page_row(
         author: work.user(&body.author)?,
         ..Known::default()
     };
-    work.note_cells_of(table, &body.key, &received, next.owner)?;
+    work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
     match known {
         Some(known) if known.version == body.version => {
             next.hash = table.hash(&received.row, &received.extra);

@@ -67,6 +67,8 @@ pub(crate) enum Key {
     KeysHeld,
     /// Name of the encryption key that was seen to be the right one.
     Proven,
+    /// Envelopes were met that none of those keys opens, and none that one does.
+    KeysDoubted,
     /// Columns that were told to be encrypted: table and column by the file's numbers, one a line.
     Encrypted,
     /// How often the subscriptions changed.
@@ -109,6 +111,7 @@ impl Key {
             Self::Horizon => "horizon",
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",
+            Self::KeysDoubted => "keys_doubted",
             Self::Encrypted => "encrypted",
             Self::Subscribed => "subscribed",
             Self::SubscriptionsMax => "subscriptions_max",

@@ -47,6 +47,7 @@ impl Replica {
         if known.is_some() && !sealed.is_empty() {
             self.repair(&sealed)?;
         }
+        settings::remove(&self.conn, Key::KeysDoubted)?;
         settings::put(&self.conn, Key::KeysHeld, held)
     }
 
@@ -114,8 +115,11 @@ impl Replica {
         if cursors::newest(&self.conn)?.is_none() || buckets::is_loading(&self.conn)? {
             return Ok(true);
         }
-        // Nobody has sealed anything that this device may see: its key is as good as any.
-        settings::put(&self.conn, Key::Proven, current.to_string())?;
+        // Where nobody has sealed anything that this device may see, its key is as good as any.
+        // Where others have, with keys of theirs, it may be: a better one has to be taken later.
+        if !settings::get(&self.conn, Key::KeysDoubted)?.unwrap_or(false) {
+            settings::put(&self.conn, Key::Proven, current.to_string())?;
+        }
         Ok(false)
     }
 }
@@ -189,6 +193,9 @@ impl Work<'_> {
                     ids(keys)
                 ),
             )),
+            (None, None) if self.cells.met_unknown => {
+                Ok(settings::put(self.conn, Key::KeysDoubted, true)?)
+            }
             _ => Ok(()),
         }
     }

@@ -20,8 +20,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     pub(crate) opened: u64,
-    /// Column and key of one, in a row of this user's own, that was sealed with a key that is not
-    /// here. Somebody else's row says nothing about the keys that this device should have.
+    /// Any was sealed with a key that is not here.
+    pub(crate) met_unknown: bool,
+    /// Column and key of one of them, in a row of this user's own that nobody else wrote to last.
+    /// What others own or wrote says nothing about the keys that this device should have.
     pub(crate) foreign: Option<(String, KeyId)>,
     /// By table, column and reason: the first row, and how many. One event each, so that a
     /// thousand bad values are no thousand events.
@@ -58,6 +60,7 @@ impl Work<'_> {
                 }
                 Err(reason) => *reason,
             };
+            self.cells.met_unknown |= matches!(reason, Unreadable::UnknownKey(_));
             let kind = (table.name().to_owned(), column.clone(), reason);
             if let Some((_, rows)) = self.cells.unreadable.get_mut(&kind) {
                 *rows += 1;
@@ -67,13 +70,13 @@ impl Work<'_> {
         }
     }
 
-    /// As [`Work::note_cells`], for a row that was received with its owner.
+    /// As [`Work::note_cells`], for a row that was received with its owner and last author.
     pub(crate) fn note_cells_of(
         &mut self,
         table: &SyncedTable,
         key: &RowKey,
         received: &Received,
-        owner: Option<User>,
+        (owner, author): (Option<User>, Option<User>),
     ) -> Result<(), ReplicaError> {
         self.note_cells(table, key, received);
         let unknown = received
@@ -88,7 +91,7 @@ impl Work<'_> {
         };
         let me: Option<String> = settings::get(self.conn, Key::User)?;
         let me = me.map(|me| self.user(&me)).transpose()?.flatten();
-        if owner.is_some() && owner == me {
+        if me.is_some() && owner == me && author == me {
             let column = &table.table.columns[position].name;
             self.cells.foreign = Some((format!("{}.{column}", table.name()), id));
         }
