@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, fmt};
 
 pub use restore::{ColumnThere, RowRestored, RowThere};
 pub use sides::ConflictSides;
-pub(crate) use subscribe::subscription_of;
 pub use subscribe::{Subscription, SubscriptionState, Topic, Wanted};
+pub(crate) use subscribe::{set_live, subscription_of};
 pub use wipe::Wiped;
 
 use rusqlite::Connection;

@@ -134,6 +134,14 @@ impl Sight {
         found
     }
 
+    /// The granted buckets that are not asked for.
+    pub(crate) fn not_asked_for(&self) -> Vec<BucketId> {
+        let granted = self.buckets.keys().copied();
+        granted
+            .filter(|bucket| !self.demand.includes(bucket))
+            .collect()
+    }
+
     fn changed(&mut self, change: SightChange) -> SightChange {
         if !change.gained.is_empty() || !change.lost.is_empty() {
             self.generation += 1;
@@ -186,16 +194,16 @@ impl Sight {
         self.generation
     }
 
-    /// Count and sum (of the ids' first eight bytes) of all granted buckets, as Hello has them.
+    /// Count and sum (of the ids' first eight bytes) of [`Sight::buckets`], as Hello has them.
     #[must_use]
     pub fn summary(&self) -> (u64, u64) {
-        self.buckets().fold((0, 0), |(count, sum), bucket| {
-            let (head, _) = bucket
-                .0
-                .split_first_chunk::<8>()
-                .expect("an id has 16 bytes");
-            (count + 1, sum.wrapping_add(u64::from_le_bytes(*head)))
-        })
+        summary(self.buckets())
+    }
+
+    /// As [`Sight::summary`], be they asked for or not.
+    #[must_use]
+    pub(crate) fn summary_of_all(&self) -> (u64, u64) {
+        summary(self.buckets.keys().copied())
     }
 
     /// Takes in an entry's grant changes and says what became visible or invisible by them.
@@ -252,4 +260,14 @@ impl Sight {
             .chain(&record.after)
             .any(|bucket| self.sees(bucket))
     }
+}
+
+fn summary(buckets: impl Iterator<Item = BucketId>) -> (u64, u64) {
+    buckets.fold((0, 0), |(count, sum), bucket| {
+        let (head, _) = bucket
+            .0
+            .split_first_chunk::<8>()
+            .expect("an id has 16 bytes");
+        (count + 1, sum.wrapping_add(u64::from_le_bytes(*head)))
+    })
 }

@@ -136,37 +136,74 @@ pub(crate) fn forget(conn: &Connection, stored: &Stored) -> Result<(), ReplicaEr
     .doing(WRITING)
 }
 
-/// What was asked for up to the change `number` is here; those of which it was not known.
-pub(crate) fn set_live(conn: &Connection, number: u64) -> Result<Vec<Stored>, ReplicaError> {
+/// What was asked for up to the change `number` is here, as far as the server was told of it; those
+/// of which it was not known.
+pub(crate) fn set_live(
+    conn: &Connection,
+    number: u64,
+    is_told: impl Fn(&Stored) -> bool,
+) -> Result<Vec<Stored>, ReplicaError> {
     let number = match planted!(LiveTooEarly) {
         true => i64::MAX as u64,
         false => number,
     };
-    let is_new = "live = 0 AND ends IS NULL AND number <= ?1";
-    let number = number.cast_signed();
     let any = conn
-        .prepare_cached(&format!(
-            "SELECT EXISTS(SELECT 1 FROM syncline_subscriptions WHERE {is_new})"
-        ))
-        .and_then(|mut s| s.query_row([number], |row| row.get::<_, bool>(0)))
+        .prepare_cached(
+            "SELECT EXISTS(SELECT 1 FROM syncline_subscriptions
+             WHERE live = 0 AND ends IS NULL AND number <= ?1)",
+        )
+        .and_then(|mut s| s.query_row([number.cast_signed()], |row| row.get::<_, bool>(0)))
         .doing(READING)?;
     if !any {
         return Ok(Vec::new());
     }
-    let before = list(conn)?;
-    conn.prepare_cached(&format!(
-        "UPDATE syncline_subscriptions SET live = 1 WHERE {is_new}"
-    ))
-    .and_then(|mut s| s.execute([number]))
-    .doing(WRITING)?;
-    let after = list(conn)?;
     let mut new = Vec::new();
-    for (before, after) in before.into_iter().zip(after) {
-        if !before.live && after.live {
-            new.push(after);
+    for stored in list(conn)? {
+        if stored.live || stored.ends.is_some() || !is_told(&stored) {
+            continue;
+        }
+        let (table, column, key) = place(&stored);
+        let is_heard = conn
+            .prepare_cached(
+                "UPDATE syncline_subscriptions SET live = 1
+                 WHERE tbl = ?1 AND col = ?2 AND key = ?3 AND number <= ?4",
+            )
+            .and_then(|mut s| s.execute((table, column, key, number.cast_signed())))
+            .doing(WRITING)?;
+        if is_heard > 0 {
+            new.push(Stored {
+                live: true,
+                ..stored
+            });
         }
     }
     Ok(new)
+}
+
+/// The server is told of one with the change `number` that there was no room for with the change
+/// `before`.
+pub(crate) fn tell_later(
+    conn: &Connection,
+    stored: &Stored,
+    number: u64,
+    before: u64,
+) -> Result<(), ReplicaError> {
+    let (table, column, key) = place(stored);
+    conn.prepare_cached(
+        "UPDATE syncline_subscriptions SET number = ?4
+         WHERE tbl = ?1 AND col = ?2 AND key = ?3 AND live = 0 AND number <= ?5",
+    )
+    .and_then(|mut s| {
+        s.execute((
+            table,
+            column,
+            key,
+            number.cast_signed(),
+            before.cast_signed(),
+        ))
+    })
+    .map(drop)
+    .doing(WRITING)
 }
 
 fn place(stored: &Stored) -> (&str, &str, &[u8]) {

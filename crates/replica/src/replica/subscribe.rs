@@ -21,6 +21,7 @@ use crate::{
     },
     session::Phase,
     tables::{SyncedTable, Tables},
+    work::Work,
 };
 
 /// How many subscriptions a device may have before a server said so.
@@ -232,13 +233,17 @@ impl Replica {
         let sealed = keys::told_encrypted(conn)?;
         let may_end = outbox::count(conn, State::Sealed)? == 0;
         let mut asked = BTreeSet::new();
-        let (mut over, mut next_end) = (Vec::new(), None);
+        let (mut over, mut untold, mut next_end) = (Vec::new(), Vec::new(), None);
         for stored in subscriptions::list(conn)? {
             let one = on_the_wire(&self.tables, &stored, &sealed);
             let is_due = stored.ends.is_some_and(|ends| ends <= now);
             let has_room = |one: &Asked| asked.len() < max || asked.contains(one);
             let is_asked = one.as_ref().is_none_or(has_room) && !(is_due && may_end);
             if is_asked {
+                let was_told = |one: &Asked| session.told.binary_search(one).is_ok();
+                if !stored.live && one.as_ref().is_some_and(|one| !was_told(one)) {
+                    untold.push(stored.clone());
+                }
                 asked.extend(one);
                 next_end = next_end.into_iter().chain(stored.ends).min();
             } else if stored.ends.is_some() {
@@ -266,6 +271,9 @@ impl Replica {
             subscriptions::set_ending(conn, &stored)?;
             let live = false;
             ended.insert(Stored { live, ..stored }, number);
+        }
+        for stored in untold {
+            subscriptions::tell_later(conn, &stored, number, session.told_number)?;
         }
         let asked = asked.into_iter().collect();
         Ok(Next {
@@ -315,6 +323,22 @@ impl Held {
         let (count, bytes) = subscriptions::size(conn)?;
         Ok(Self { count, bytes })
     }
+}
+
+/// What the server was asked for with `told` (sorted) up to the change `number` is here; those of
+/// which it was not known. `None`: it knows no subscriptions, and sends everything.
+pub(crate) fn set_live(
+    work: &Work<'_>,
+    told: Option<&[Asked]>,
+    number: u64,
+) -> Result<Vec<Stored>, ReplicaError> {
+    let Some(told) = told else {
+        return subscriptions::set_live(work.conn, u64::MAX >> 1, |_| true);
+    };
+    let sealed = keys::told_encrypted(work.conn)?;
+    subscriptions::set_live(work.conn, number, |stored| {
+        on_the_wire(work.tables, stored, &sealed).is_none_or(|one| told.binary_search(&one).is_ok())
+    })
 }
 
 /// Begins a subscription, or keeps one that was to end. Whether it was not wanted.

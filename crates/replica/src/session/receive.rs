@@ -4,7 +4,7 @@ use syncline_core::{
     Timestamp,
     wire::{
         Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
-        PushResult, Refusal, ServerMessage, Verdict, code, decode_server,
+        PushResult, Refusal, ServerMessage, Subscription, Verdict, code, decode_server,
     },
 };
 
@@ -24,7 +24,7 @@ use crate::{
         settings::{self, Key},
         subscriptions,
     },
-    replica::{Replica, subscription_of},
+    replica::{Replica, set_live, subscription_of},
     tables::Tables,
     verdict::Refused,
     work::Work,
@@ -289,6 +289,7 @@ impl Replica {
         };
         let are_known_there = self.session.subscriptions.are_known_there;
         let ended = self.session.subscriptions.ended_by(checkpoint.subscribed);
+        let told = std::mem::take(&mut self.session.subscriptions.told);
         let applied = self.transact(now, |work, entropy| {
             let answered = settle_answers(work, answers, entropy, now)?;
             let applied = apply_checkpoint(work, &input, entropy, now)?;
@@ -296,16 +297,13 @@ impl Replica {
                 subscriptions::forget(work.conn, stored)?;
             }
             if applied.is_live {
-                // A server that does not know subscriptions sends everything.
-                let heard = match are_known_there {
-                    true => checkpoint.subscribed,
-                    false => u64::MAX >> 1,
-                };
-                note_subscribed(work, heard)?;
+                let told = are_known_there.then_some(told.as_slice());
+                note_subscribed(work, told, checkpoint.subscribed)?;
             }
             Ok((answered, applied))
         });
         self.session.reloaded = reloaded;
+        self.session.subscriptions.told = told;
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
@@ -446,9 +444,13 @@ fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError>
     Ok(())
 }
 
-/// What was asked for up to this change of the subscriptions is here.
-fn note_subscribed(work: &mut Work<'_>, heard: u64) -> Result<(), ReplicaError> {
-    let new = subscriptions::set_live(work.conn, heard)?;
+/// What was asked for with `told` up to this change of the subscriptions is here.
+fn note_subscribed(
+    work: &mut Work<'_>,
+    told: Option<&[Subscription]>,
+    heard: u64,
+) -> Result<(), ReplicaError> {
+    let new = set_live(work, told, heard)?;
     let topics = new.iter().filter_map(subscription_of);
     let events = topics.map(|subscription| Event::Subscribed(subscription.topic));
     work.events.extend(events);

@@ -242,6 +242,28 @@ fn su9_all_at_once_are_no_more_than_allowed_with_those_that_there_are() {
 }
 
 #[test]
+fn su5_what_the_server_was_never_told_is_not_live() {
+    let (mut server, mut device) = subscribed(memory());
+    server.subscriptions_max = 2;
+    device
+        .replica
+        .subscribe(&list("third"), device.now)
+        .unwrap();
+    device.connect();
+    device.sync(&mut server);
+    let (live, waiting) = (SubscriptionState::Live, SubscriptionState::Waiting);
+    assert_eq!(states(&device), [live, live, waiting]);
+
+    // Nor is it when there is room, until the server has heard of it.
+    unsubscribe(&mut device, "first");
+    device.upload(&mut server);
+    let told = told(&device);
+    assert_eq!(told.last().unwrap().add.len(), 1);
+    let states = states(&device);
+    assert_eq!(states[..2], [live, waiting]);
+}
+
+#[test]
 fn su5_what_a_file_keeps_of_subscriptions_is_bounded() {
     let (_server, mut device) = subscribed(memory());
     let long = "x".repeat(7_000);

@@ -81,7 +81,13 @@ impl Session {
             Some(wanted) => self.context.demand_of(wanted),
         };
         let sight = Sight::new(granted, &grants, head.version).narrowed(demand);
-        let released = sight.beyond(beyond);
+        // A program that did not know subscriptions, and has everything, may have been replaced by
+        // one that does: nothing was taken away from it.
+        let has_all = (hello.buckets_count, hello.buckets_sum) == sight.summary_of_all();
+        let released = match has_all {
+            true => sight.not_asked_for(),
+            false => sight.beyond(beyond),
+        };
         let is_within = beyond.is_empty();
         self.sent = head.version;
         self.horizon = head.horizon;

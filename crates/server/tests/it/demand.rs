@@ -378,3 +378,21 @@ fn su5_what_is_beyond_the_limit_is_told_as_released() {
     assert_eq!(grants[0].released.len(), 1, "p2 is not Bob's");
     assert!(!grants[0].add.contains(&grants[0].released[0]));
 }
+
+#[test]
+fn su4_who_was_sent_everything_and_asks_for_some_is_told_what_is_released() {
+    let mut bed = bed();
+    member(&mut bed, "m2", "p2");
+    let mut bob = bob(&mut bed, None);
+    assert_eq!(rows_of(&bob, bed.table("tasks")), 2);
+    let first = of_project(&bed, "p1");
+    bob.hello.subscriptions = Some(vec![first]);
+    bob.reconnect(&mut bed);
+    let grants = bob.grants();
+    assert!(grants[0].full);
+    assert_eq!(grants[0].released.len(), 1, "the other project's tasks");
+    assert!(!grants[0].add.contains(&grants[0].released[0]));
+
+    bob.reconnect(&mut bed);
+    assert!(bob.grants().is_empty(), "nothing else is news");
+}

@@ -138,7 +138,7 @@ impl Authority {
             pushes_max: 16,
             horizon: self.horizon,
             device_name: None,
-            subscriptions_max: Some(1_000),
+            subscriptions_max: Some(self.subscriptions_max),
         })));
         match resume {
             Resume::Continue => {
