@@ -214,9 +214,11 @@ fn wi5_a_subscription_names_no_longer_key_than_there_can_be() {
     };
     let hello = |subscription| {
         let all = super::golden::client_messages();
-        let mut hellos = all.into_iter().filter_map(|(_, message)| match message {
-            ClientMessage::Hello(hello) => Some(hello),
-            _ => None,
+        let mut hellos = all.into_iter().filter_map(|(_, message)| {
+            let ClientMessage::Hello(hello) = message else {
+                return None;
+            };
+            Some(hello)
         });
         let mut hello = hellos.next().expect("there is a Hello");
         hello.subscriptions = Some(vec![subscription]);
