@@ -5,7 +5,7 @@ use syncline_replica::{EncryptionKey, Keyring};
 
 use crate::{
     app::demand::SECRET,
-    schema::{RowName, literal},
+    schema::{RowName, agree, literal},
 };
 
 /// The table with such a column, and its place among the columns after the key.
@@ -27,28 +27,27 @@ pub(crate) fn tells_secret(frame: &[u8]) -> bool {
     frame.windows(secret.len()).any(|found| found == secret)
 }
 
-/// The row of an app as the server has it, if one of the keys sealed it so; else as it is.
-pub(crate) fn sealed_as(
+/// Whether one of the keys makes of an app's row what the server has.
+pub(crate) fn agree_sealed(
     table: Option<&Table>,
     name: &RowName,
     found: &[String],
     expected: &[String],
-) -> Vec<String> {
-    let mut found = found.to_vec();
+) -> bool {
     let Some(table) = table.filter(|_| name.0 == TABLE) else {
-        return found;
+        return false;
     };
     let [id, body] = [&name.1, &found[PLACE]].map(|text| Value::from(text.trim_matches('\'')));
     let Ok(key) = RowKey::encode([&id]) else {
-        return found;
+        return false;
     };
-    for turned in [false, true] {
-        let row = Row(vec![id.clone(), Value::Null, body.clone()]);
-        let sealed = keyring(turned).seal_row(table, &key, row);
-        let sealed = sealed.map(|row| literal(&row.0[1 + PLACE]));
-        if sealed.as_ref() == Some(&expected[PLACE]) {
-            found[PLACE].clone_from(&expected[PLACE]);
-        }
-    }
-    found
+    let row = Row(vec![id, Value::Null, body]);
+    [false, true].into_iter().any(|turned| {
+        let sealed = keyring(turned).seal_row(table, &key, row.clone());
+        sealed.is_some_and(|sealed| {
+            let mut found = found.to_vec();
+            found[PLACE] = literal(&sealed.0[1 + PLACE]);
+            agree(&found, expected)
+        })
+    })
 }

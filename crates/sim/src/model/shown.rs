@@ -10,7 +10,7 @@ use super::{
     Model, Step,
     demand::{Demand, Presence},
     rows_of,
-    sealed::sealed_as,
+    sealed::agree_sealed,
     steps_of,
 };
 use crate::{
@@ -233,10 +233,10 @@ impl Model {
                 _ => {}
             }
             let is_equal = match (found, expected) {
-                (Some(found), Some(expected)) => agree(
-                    &sealed_as(self.sealed.as_ref(), name, found, expected),
-                    expected,
-                ),
+                (Some(found), Some(expected)) => {
+                    agree(found, expected)
+                        || agree_sealed(self.sealed.as_ref(), name, found, expected)
+                }
                 (found, expected) => found == expected,
             };
             if is_equal || (comparison.may_lack && found.is_none()) {
