@@ -5,6 +5,7 @@
 //! The server is the `syncline` program in a process of its own, on an embedded database that is
 //! synchronised to the disk with each commit, as it is in use.
 
+mod bare;
 mod device;
 mod figure;
 mod rows;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+pub use bare::serve_bare_fan_out;
 pub use figure::{Better, Figure};
 
 /// How much work a run does.
@@ -23,6 +25,8 @@ pub use figure::{Better, Figure};
 pub struct Options {
     /// The `syncline` program that serves.
     pub program: PathBuf,
+    /// The one that measures; it is the bare server as well.
+    pub own: PathBuf,
     /// A tenth of the work, for trying that everything works: the figures say little.
     pub quick: bool,
 }

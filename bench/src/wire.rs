@@ -1,6 +1,6 @@
 //! A device as bare as can be: it speaks the protocol and keeps nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -22,6 +22,9 @@ use crate::rows::Item;
 
 /// Credit that is never used up.
 const PLENTY: u64 = 1 << 40;
+
+/// It is cleared before each read.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
 
 /// A session after Welcome and grants.
 pub(crate) struct Device {
@@ -45,6 +48,7 @@ impl Device {
         let config = WebSocketConfig::default()
             .max_message_size(Some(128 << 20))
             .max_frame_size(Some(128 << 20))
+            .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0);
         let (socket, _) = connect_async_with_config(request, Some(config), true).await?;
         let mut id = [0xB0; 16];
@@ -213,15 +217,16 @@ impl Device {
         }
     }
 
-    /// Waits for `count` records of others.
-    pub(crate) async fn hear(&mut self, count: usize) -> Result<()> {
-        let mut heard = 0;
-        while heard < count {
+    /// Waits for `count` records of others; when each arrived.
+    pub(crate) async fn hear(&mut self, count: usize) -> Result<Vec<Instant>> {
+        let mut heard = Vec::with_capacity(count);
+        while heard.len() < count {
             if let ServerMessage::Changes(changes) = self.receive().await? {
-                heard += changes.records.len();
+                let now = Instant::now();
+                heard.extend(changes.records.iter().map(|_| now));
             }
         }
-        Ok(())
+        Ok(heard)
     }
 
     async fn send(&mut self, message: &ClientMessage) -> Result<()> {

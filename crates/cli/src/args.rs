@@ -121,7 +121,7 @@ pub(crate) enum Command {
     /// Find out what is wrong: the file, the queue, the server, the token.
     Doctor(Doctor),
     /// Measure this program on this machine, beside what the machine itself can do.
-    Bench(Bench),
+    Bench(crate::commands::bench::Bench),
     /// Try your tables, rules and merging on simulated devices, with everything going wrong.
     Sim(Sim),
     /// Print completions for a shell.
@@ -283,16 +283,6 @@ pub(crate) struct Doctor {
     pub report: Option<PathBuf>,
     #[command(flatten)]
     pub server: ServerArgs,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Bench {
-    /// Workloads: W1 to W7; all when none is named.
-    #[arg(value_name = "W1…")]
-    pub workloads: Vec<String>,
-    /// A tenth of the work; the figures say little.
-    #[arg(long)]
-    pub quick: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -1,20 +1,47 @@
 //! `syncline bench`.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use serde_json::{Value, json};
 use syncline_bench::{Better, Figure, Options};
 
 use crate::{
-    args::Bench,
     exit::{Exit, Failure},
     output::Output,
 };
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bench {
+    /// Workloads: W1 to W7; all when none is named.
+    #[arg(value_name = "W1…")]
+    pub workloads: Vec<String>,
+    /// A tenth of the work; the figures say little.
+    #[arg(long)]
+    pub quick: bool,
+    /// Measure the server of another build.
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Be the bare server that W4 is held against.
+    #[arg(long, hide = true)]
+    pub bare_fan_out: bool,
+}
+
 pub(crate) fn run(args: &Bench, output: &Output) -> anyhow::Result<Exit> {
+    if args.bare_fan_out {
+        syncline_bench::serve_bare_fan_out()?;
+        return Ok(Exit::Done);
+    }
     let workloads = syncline_bench::chosen(&args.workloads)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let own = std::env::current_exe().context("find this program")?;
     let options = Options {
-        program: std::env::current_exe().context("find this program")?,
+        program: match &args.program {
+            // The server runs in a folder of its own.
+            Some(other) => std::path::absolute(other)?,
+            None => own.clone(),
+        },
+        own,
         quick: args.quick,
     };
     if cfg!(debug_assertions) {

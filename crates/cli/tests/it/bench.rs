@@ -6,10 +6,10 @@ use crate::support::{Scratch, exit};
 fn every_workload_measures_something() {
     let scratch = Scratch::new();
     let measured = scratch
-        .run(&["bench", "w1", "W2", "W3", "--quick"])
+        .run(&["bench", "w1", "W2", "W3", "W4", "--quick"])
         .expect(exit::DONE);
     let figures = measured.all("figure");
-    for workload in ["W1", "W2", "W3"] {
+    for workload in ["W1", "W2", "W3", "W4"] {
         assert!(figures.iter().any(|figure| figure["workload"] == workload));
     }
     for figure in figures {
