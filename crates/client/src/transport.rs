@@ -24,6 +24,8 @@ use crate::{
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// It is cleared before each read, and held for as long as the connection.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Largest frame taken from the server: a row may be large.
 const FRAME_BYTES_MAX: usize = 80 * 1024 * 1024;
 
@@ -98,6 +100,7 @@ impl Transport {
         let config = WebSocketConfig::default()
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX))
+            .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0);
         let trust = Trust::from_env().map_err(WebSocketError::Refused)?;
         let connector = trust.map(Trust::connector).transpose();

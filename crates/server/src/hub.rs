@@ -67,16 +67,42 @@ impl Hub {
     /// and the author's device, which waits for its checkpoint.
     #[must_use]
     pub fn concerned(&self, entry: &LogEntry) -> BTreeSet<SessionId> {
-        let mut found = self.devices.get(&entry.device).cloned().unwrap_or_default();
-        for grant in &entry.grants {
-            found.extend(self.grantees.get(&grant.grantee).into_iter().flatten());
+        let mut concerned = BTreeSet::new();
+        self.each_concerned([entry], |session| {
+            concerned.insert(session);
+        });
+        concerned
+    }
+
+    /// Tells of each session that is concerned by any of these entries, of some more than once.
+    pub fn each_concerned<'e>(
+        &self,
+        entries: impl IntoIterator<Item = &'e LogEntry>,
+        mut tell: impl FnMut(SessionId),
+    ) {
+        let (mut devices, mut grantees, mut buckets) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in entries {
+            devices.push(entry.device);
+            grantees.extend(entry.grants.iter().map(|grant| grant.grantee));
+            let records = entry.records.iter();
+            buckets.extend(records.flat_map(|record| record.before.iter().chain(&record.after)));
         }
-        for record in &entry.records {
-            for bucket in record.before.iter().chain(&record.after) {
-                found.extend(self.buckets.get(bucket).into_iter().flatten());
-            }
-        }
-        found
+        // Most rows of a changeset lie in the same few buckets.
+        devices.sort_unstable();
+        devices.dedup();
+        grantees.sort_unstable();
+        grantees.dedup();
+        buckets.sort_unstable();
+        buckets.dedup();
+        let devices = devices.iter().filter_map(|device| self.devices.get(device));
+        let grantees = grantees
+            .iter()
+            .filter_map(|grantee| self.grantees.get(grantee));
+        let buckets = buckets
+            .iter()
+            .filter_map(|bucket| self.buckets.get(*bucket));
+        let sessions = devices.chain(grantees).chain(buckets);
+        sessions.flatten().for_each(|session| tell(*session));
     }
 
     /// The devices that are sent rows of any of these buckets.

@@ -97,6 +97,12 @@ impl Recent {
             .head
     }
 
+    /// Whether what comes after `version` is older than the window; `None` where nothing does.
+    pub(crate) fn is_too_old(&self, version: Version) -> Option<bool> {
+        let window = self.window.read().unwrap_or_else(PoisonError::into_inner);
+        (version < window.head.0).then_some(version < window.start)
+    }
+
     /// Up to `max` entries after `version`.
     #[must_use]
     pub fn after(&self, version: Version, max: usize) -> After {

@@ -346,7 +346,10 @@ impl Session {
         let silence = self.last_heard.plus_millis(SILENCE_MAX_MILLIS);
         let end = self.expires.map_or(silence, |expires| silence.min(expires));
         match &self.phase {
-            Phase::Streaming(stream) if self.out.has_credit() => end.min(stream.next_checkpoint()),
+            // Otherwise it is sent when there is credit, or room.
+            Phase::Streaming(stream) if self.out.has_credit() && !self.out.is_full() => {
+                end.min(stream.next_checkpoint())
+            }
             Phase::Streaming(_)
             | Phase::AwaitHello
             | Phase::Opening(_)

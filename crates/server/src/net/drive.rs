@@ -1,22 +1,27 @@
-//! Drives one [`Session`]: between a pair of frame channels, the committer and the readers.
+//! Drives one [`Session`]: between a transport, the committer and the readers.
 
 use std::{
     collections::VecDeque,
-    pin::pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use syncline_core::wire::{PushResult, Refusal};
+use syncline_core::{
+    Timestamp,
+    wire::{PushResult, Refusal},
+};
 use syncline_store::StorageError;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
+    sync::oneshot,
+    time::{Instant, Sleep},
 };
 
 use super::{
@@ -27,18 +32,13 @@ use super::{
     metrics,
     no_reader::NoReader,
     shared::{Registered, STOPPING, Shared},
+    wake::Wake,
 };
 use crate::{
     Action, Session,
     session::{Opened, Proof},
 };
 
-/// Batches of frames that may wait between session and socket: the socket's own buffers come on top.
-pub(crate) const BATCHES_OUT_MAX: usize = 2;
-/// A batch ends with the frame that makes it so long: small frames leave together.
-pub(crate) const BATCH_BYTES: usize = 64 * 1024;
-/// Frames that may wait to be heard.
-pub(crate) const FRAMES_IN_MAX: usize = 1;
 /// When the server stops, changesets that were taken are answered within this.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// A session that has ended waits so long for its last frames to be taken.
@@ -50,16 +50,25 @@ const READ_AGAIN: Duration = Duration::from_millis(200);
 const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
 const HELD_BYTES_SHARE: usize = 1024 * 1024;
 
-/// The two ends of a transport.
-pub(crate) struct Frames {
-    pub(crate) incoming: mpsc::Receiver<Incoming>,
-    /// Frames that leave together.
-    pub(crate) outgoing: mpsc::Sender<Vec<Bytes>>,
+/// What carries a session's frames.
+pub(crate) trait Transport {
+    /// The replica's next frame; `None` when it has left, and never asked again then.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Option<Incoming>>;
+    /// Whether one more frame may be given to it.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>>;
+    /// Takes a frame, once it was ready for it.
+    fn give(&mut self, frame: Bytes) -> Result<(), Lost>;
+    /// Passes on what it was given.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>>;
 }
+
+/// Nothing can be sent any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost;
 
 /// What a transport hands over.
 pub(crate) enum Incoming {
-    Frame(Vec<u8>),
+    Frame(Bytes),
     /// A frame longer than the transport takes; it has been skipped.
     TooLong,
 }
@@ -73,6 +82,8 @@ pub(crate) enum End {
     Refused,
     /// It was told to come back.
     GoneAway,
+    /// The transport takes nothing any more.
+    Lost,
 }
 
 /// What a session waits for from the committer, in order.
@@ -81,146 +92,114 @@ enum Pending {
     Commit(oneshot::Receiver<PushResult>),
 }
 
+/// What a session's turn is for.
+enum Event {
+    Frame(Incoming),
+    /// The replica has left.
+    Left,
+    /// Answers of the committer were given to the session.
+    Answered,
+    /// Something was committed, or the session is to end.
+    Woken,
+    Alarm,
+    /// There is more to be sent.
+    More,
+    /// The session is closed, and all it had to say was passed on.
+    Said,
+    Lost,
+}
+
 /// Runs a session until either side ends it. The caller has counted the connection.
+///
+/// One task hears, decides and writes: a change that was committed wakes it once, and what it has
+/// to say is with the transport before it waits again.
 pub(crate) async fn drive<B: Backend>(
     shared: Arc<Shared<B>>,
     proof: Proof,
-    mut frames: Frames,
+    transport: &mut impl Transport,
 ) -> End {
     metrics::session_opened();
-    let wake = Arc::new(Notify::new());
-    let mut run = Run {
-        registered: shared.register(Arc::clone(&wake), &proof.identity),
-        held: Held::new(Arc::clone(&shared.held_bytes)),
-        shared: Arc::clone(&shared),
-        pending: VecDeque::new(),
-    };
-    let mut stop = shared.stopping();
-    let mut generation = shared.generation();
-    let mut session = Session::new(shared.context(), proof.identity, clock::now())
+    let wake = Arc::new(Wake::default());
+    // Before the context is read: whoever reads an old one hears that there is a new one.
+    let generation = shared.generation();
+    let session = Session::new(shared.context(), Arc::clone(&proof.identity), clock::now())
         .until(proof.expires)
         .paced(shared.rates());
-    drop(shared);
-    // What rarely happens is waited for all the time, and not anew whenever something else happens.
-    let mut stopping = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-    let mut changed = pin!(generation.changed());
-    let mut alarm = pin!(tokio::time::sleep(clock::until(session.poll_timeout())));
-    let mut end = End::Left;
-    let mut more = false;
-    // Once set, nothing more is heard, and it is the end whatever is still to be done.
-    let mut deadline: Option<Instant> = None;
+    let mut run = Run {
+        registered: shared.register(Arc::clone(&wake), &proof.identity),
+        wake,
+        generation,
+        held: Held::new(Arc::clone(&shared.held_bytes)),
+        shared,
+        session,
+        pending: VecDeque::new(),
+        is_unflushed: false,
+        more: false,
+        end: End::Left,
+        deadline: None,
+    };
+    drop(proof);
+    let mut alarm_at = run.session.poll_timeout();
+    let mut alarm = pin!(tokio::time::sleep(clock::until(alarm_at)));
+    // What came before the session was known to others has woken nobody.
+    run.look();
     loop {
-        // What was committed before the hub knew what the session sees has woken nobody.
-        more |= run.act(&mut session).await;
-        let presence = &run.registered.presence;
-        presence.update(session.acknowledged(), session.is_in_step());
-        if presence.is_deregistered() && !session.is_closed() {
-            session.deregistered();
-            end = End::Refused;
+        run.act().await;
+        run.judge();
+        // One that is too early costs less than setting it each time.
+        let due = run.due();
+        if due < alarm_at || alarm.is_elapsed() {
+            alarm_at = due;
+            alarm.as_mut().reset(Instant::now() + clock::until(due));
         }
-        if presence.is_signed_out() && !session.is_closed() {
-            session.renewed(Err(unauthorized("this login was ended: sign in again")));
-            end = End::Refused;
-        }
-        if run.held.is_too_much(session.held_bytes()) {
-            session.go_away(
-                "more changes are on their way than this server can keep",
-                2_000,
-            );
-            end = End::GoneAway;
-        }
-        if deadline.is_some() && run.pending.is_empty() && !session.is_closed() {
-            session.go_away(STOPPING, 1_000);
-        }
-        while session.has_frames()
-            && let Ok(permit) = frames.outgoing.try_reserve()
-        {
-            permit.send(batch(&mut session));
-        }
-        if session.is_closed() {
-            if !session.has_frames() {
+        let event = poll_fn(|context| run.poll(context, alarm.as_mut(), transport)).await;
+        match event {
+            Event::Frame(Incoming::Frame(frame)) => {
+                metrics::frame_in(frame.len());
+                run.session.receive(&frame, clock::now());
+            }
+            Event::Frame(Incoming::TooLong) => run.session.too_long(),
+            Event::Woken => run.look(),
+            Event::Alarm if run.is_over() => break,
+            Event::Alarm => run.session.timeout(clock::now()),
+            Event::Answered | Event::More => {}
+            Event::Lost => {
+                run.end = End::Lost;
                 break;
             }
-            deadline.get_or_insert_with(|| Instant::now() + FAREWELL_MAX);
+            Event::Left | Event::Said => break,
         }
-        // One that is too early costs less than setting it each time.
-        let due = Instant::now() + clock::until(session.poll_timeout());
-        if due < alarm.deadline() || alarm.is_elapsed() {
-            alarm.as_mut().reset(due);
-        }
-        let has_frame = session.has_frames();
-        let is_listening = session.is_listening() && deadline.is_none();
-        let is_open = !session.is_closed();
-        let at_last = deadline.unwrap_or_else(Instant::now);
-        tokio::select! {
-            permit = frames.outgoing.reserve(), if has_frame => {
-                let Ok(permit) = permit else { break };
-                permit.send(batch(&mut session));
-                if session.has_frames() { continue }
-            }
-            frame = frames.incoming.recv(), if is_listening => match frame {
-                Some(Incoming::Frame(frame)) => {
-                    metrics::frame_in(frame.len());
-                    session.receive(&frame, clock::now());
-                }
-                Some(Incoming::TooLong) => session.too_long(),
-                None => break,
-            },
-            answered = run.next_answer(), if !run.pending.is_empty() => answered.give(&mut session),
-            () = wake.notified(), if is_open => {}
-            () = std::future::ready(()), if more && !has_frame && is_open => {}
-            () = &mut stopping, if deadline.is_none() => {
-                end = End::GoneAway;
-                deadline = Some(Instant::now() + ANSWERS_MAX);
-            }
-            _ = &mut changed, if is_open => {
-                end = End::GoneAway;
-                session.go_away("tables or rules have changed", 1);
-            }
-            () = &mut alarm, if is_open => session.timeout(clock::now()),
-            () = tokio::time::sleep_until(at_last), if deadline.is_some() => {
-                if session.is_closed() { break }
-                session.go_away(STOPPING, 1_000);
-                deadline = Some(Instant::now() + FAREWELL_MAX);
-            }
-        }
-        if session.is_closed() {
-            if session.has_frames() && end == End::Left {
-                end = End::Refused;
-            }
-            more = false;
+        if run.session.is_closed() {
             continue;
         }
-        match run.pump(&mut session).await {
-            Ok(again) => more = again,
+        match run.pump().await {
+            Ok(again) => run.more = again,
             Err(error) => {
                 tracing::warn!(%error, "a session could not read; trying again");
                 tokio::time::sleep(READ_AGAIN).await;
-                more = true;
+                run.more = true;
             }
         }
     }
-    end
-}
-
-/// What is ready, as far as it leaves at once.
-fn batch(session: &mut Session) -> Vec<Bytes> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while bytes < BATCH_BYTES
-        && let Some(frame) = session.poll_frame()
-    {
-        metrics::frame_out(frame.len());
-        bytes += frame.len();
-        batch.push(frame);
-    }
-    batch
+    run.end
 }
 
 struct Run<B: Backend> {
     shared: Arc<Shared<B>>,
+    session: Session,
     registered: Registered<B>,
+    wake: Arc<Wake>,
+    /// Of tables and rules, when the session began.
+    generation: u64,
     held: Held,
     pending: VecDeque<Pending>,
+    /// The transport keeps frames that it has to pass on.
+    is_unflushed: bool,
+    /// The session has more to say although nothing happens.
+    more: bool,
+    end: End,
+    /// Once set, nothing more is heard, and it is the end whatever is still to be done.
+    deadline: Option<Timestamp>,
 }
 
 enum Answer {
@@ -228,6 +207,19 @@ enum Answer {
     Committed(PushResult),
     /// The committer is gone, or gave up on this request.
     None,
+}
+
+impl Pending {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Answer> {
+        match self {
+            Self::Open(answered) => Pin::new(answered)
+                .poll(context)
+                .map(|answer| answer.map_or(Answer::None, Answer::Opened)),
+            Self::Commit(answered) => Pin::new(answered)
+                .poll(context)
+                .map(|answer| answer.map_or(Answer::None, Answer::Committed)),
+        }
+    }
 }
 
 impl Answer {
@@ -241,71 +233,189 @@ impl Answer {
 }
 
 impl<B: Backend> Run<B> {
-    /// Does what the session asks for; whether the hub was told what it sees.
-    async fn act(&mut self, session: &mut Session) -> bool {
-        let mut is_watched_anew = false;
-        while let Some(action) = session.poll_action() {
+    /// Does what the session asks for.
+    async fn act(&mut self) {
+        while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Open(hello) => {
                     let (answer, answered) = oneshot::channel();
-                    let user = session.user().clone();
+                    let user = self.session.user().clone();
                     let presence = Arc::clone(&self.registered.presence);
                     let request = Request::Open(hello, user, Some(presence), answer);
                     if self.shared.request(request).await.is_err() {
-                        session.go_away(STOPPING, 1_000);
-                        return false;
+                        self.end = End::GoneAway;
+                        return self.session.go_away(STOPPING, 1_000);
                     }
                     self.pending.push_back(Pending::Open(answered));
                 }
                 Action::Commit(request) => {
                     let (answer, answered) = oneshot::channel();
-                    let submission = session.submission(*request);
+                    let submission = self.session.submission(*request);
                     let request = Request::Commit(Box::new(submission), answer);
                     if self.shared.request(request).await.is_err() {
-                        session.go_away(STOPPING, 1_000);
-                        return false;
+                        self.end = End::GoneAway;
+                        return self.session.go_away(STOPPING, 1_000);
                     }
                     self.pending.push_back(Pending::Commit(answered));
                 }
-                Action::Renew(token) => session.renewed(self.shared.prove(&token).await),
+                Action::Renew(token) => self.session.renewed(self.shared.prove(&token).await),
                 Action::Watch => {
-                    if let Some(sight) = session.sight() {
+                    if let Some(sight) = self.session.sight() {
                         let mut hub = self.shared.hub.lock();
-                        hub.watch(self.registered.id, session.device(), sight);
-                        is_watched_anew = true;
+                        hub.watch(self.registered.id, self.session.device(), sight);
+                        // What was committed before has woken nobody.
+                        self.more = true;
                     }
                 }
                 Action::Close => {}
             }
         }
-        is_watched_anew
     }
 
-    async fn next_answer(&mut self) -> Answer {
-        // Awaiting by reference keeps this safe to cancel.
-        let answer = match self.pending.front_mut() {
-            Some(Pending::Open(answered)) => answered.await.map_or(Answer::None, Answer::Opened),
-            Some(Pending::Commit(answered)) => {
-                answered.await.map_or(Answer::None, Answer::Committed)
+    /// Looks at what others may have wanted to tell it when they woke it.
+    fn look(&mut self) {
+        if self.session.is_closed() {
+            return;
+        }
+        let presence = &self.registered.presence;
+        if presence.is_deregistered() {
+            self.session.deregistered();
+            self.end = End::Refused;
+        } else if presence.is_signed_out() {
+            let refusal = unauthorized("this login was ended: sign in again");
+            self.session.renewed(Err(refusal));
+            self.end = End::Refused;
+        } else if self.deadline.is_none() && self.shared.is_stopping() {
+            self.end = End::GoneAway;
+            self.deadline = Some(after(ANSWERS_MAX));
+        } else if self.shared.generation() != self.generation {
+            self.session.go_away("tables or rules have changed", 1);
+            self.end = End::GoneAway;
+        }
+    }
+
+    /// Tells others how far it is, and whether it has to end.
+    fn judge(&mut self) {
+        let session = &mut self.session;
+        let presence = &self.registered.presence;
+        presence.update(session.acknowledged(), session.is_in_step());
+        if self.held.is_too_much(session.held_bytes()) {
+            let sentence = "more changes are on their way than this server can keep";
+            session.go_away(sentence, 2_000);
+            self.end = End::GoneAway;
+        }
+        if self.deadline.is_some() && self.pending.is_empty() && !session.is_closed() {
+            session.go_away(STOPPING, 1_000);
+        }
+        if session.is_closed() {
+            if session.has_frames() && self.end == End::Left {
+                self.end = End::Refused;
             }
-            None => std::future::pending().await,
-        };
-        self.pending.pop_front();
-        answer
+            self.deadline.get_or_insert_with(|| after(FAREWELL_MAX));
+        }
+    }
+
+    /// When something is to be done although nothing happens.
+    fn due(&self) -> Timestamp {
+        let asked = (!self.session.is_closed()).then(|| self.session.poll_timeout());
+        let due = asked.into_iter().chain(self.deadline).min();
+        due.expect("a closed session has a deadline")
+    }
+
+    /// Whether the time to end has come; one that still waits for answers says goodbye first.
+    fn is_over(&mut self) -> bool {
+        if self.deadline.is_none_or(|deadline| clock::now() < deadline) {
+            return false;
+        }
+        if self.session.is_closed() {
+            return true;
+        }
+        self.session.go_away(STOPPING, 1_000);
+        self.deadline = Some(after(FAREWELL_MAX));
+        false
+    }
+
+    /// Passes on what the session has to say, as far as the transport takes it, and waits for
+    /// something to happen. Everything in it is safe to cancel.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        alarm: Pin<&mut Sleep>,
+        transport: &mut impl Transport,
+    ) -> Poll<Event> {
+        let is_open = !self.session.is_closed();
+        match self.poll_write(context, transport) {
+            Poll::Ready(Err(Lost)) => return Poll::Ready(Event::Lost),
+            Poll::Ready(Ok(())) if !is_open => return Poll::Ready(Event::Said),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        // All answers that there are: they and their checkpoint leave together.
+        let mut is_answered = false;
+        while let Some(Poll::Ready(answer)) =
+            self.pending.front_mut().map(|next| next.poll(context))
+        {
+            self.pending.pop_front();
+            answer.give(&mut self.session);
+            is_answered = true;
+        }
+        if is_answered {
+            return Poll::Ready(Event::Answered);
+        }
+        if alarm.poll(context).is_ready() {
+            return Poll::Ready(Event::Alarm);
+        }
+        if !is_open {
+            return Poll::Pending;
+        }
+        if self.wake.poll(context).is_ready() {
+            return Poll::Ready(Event::Woken);
+        }
+        if self.deadline.is_none()
+            && self.session.is_listening()
+            && let Poll::Ready(frame) = transport.poll_receive(context)
+        {
+            return Poll::Ready(frame.map_or(Event::Left, Event::Frame));
+        }
+        match self.more && !self.session.has_frames() {
+            true => Poll::Ready(Event::More),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Ready when nothing is left to be passed on. What a transport has begun to pass on it
+    /// finishes before anything else, whatever happens in between.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        transport: &mut impl Transport,
+    ) -> Poll<Result<(), Lost>> {
+        while self.session.has_frames() {
+            ready!(transport.poll_ready(context))?;
+            if let Some(frame) = self.session.poll_frame() {
+                metrics::frame_out(frame.len());
+                transport.give(frame)?;
+                self.is_unflushed = true;
+            }
+        }
+        if self.is_unflushed {
+            ready!(transport.poll_flush(context))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Pumps in place while memory suffices, and on a blocking thread when the storage is read.
-    async fn pump(&self, session: &mut Session) -> Result<bool, StorageError> {
+    async fn pump(&mut self) -> Result<bool, StorageError> {
         let now = clock::now();
-        if !session.needs_storage() {
-            let pumped = session.pump(&mut NoReader, now).now_or_never();
+        if !self.session.needs_storage() {
+            let pumped = self.session.pump(&mut NoReader, now).now_or_never();
             return match pumped {
                 // What it needs has left memory since: with a reader, then.
                 None | Some(Err(StorageError::Busy)) => Ok(true),
                 Some(pumped) => pumped,
             };
         }
-        let mut moved = session.take();
+        let mut moved = self.session.take();
         let runtime = tokio::runtime::Handle::current();
         let (pumped, moved) = self
             .shared
@@ -315,9 +425,15 @@ impl<B: Backend> Run<B> {
                 Ok((pumped, moved))
             })
             .await?;
-        *session = moved;
+        self.session = moved;
         pumped
     }
+}
+
+/// The time in `wait` from now.
+fn after(wait: Duration) -> Timestamp {
+    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    clock::now().plus_millis(millis)
 }
 
 /// This session's part of what all sessions keep.

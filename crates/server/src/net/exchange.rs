@@ -4,7 +4,13 @@
 //! and answers `{"session", "frames", "closed"}`: what the session has to say by then. One request
 //! at a time per session.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{Json, extract::State, http::StatusCode};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -13,12 +19,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use syncline_core::{rules::Identity, wire::code};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio_util::sync::PollSender;
 
 use super::{
     Backend, Shared,
     body::Body,
     caller::Caller,
-    drive::{BATCHES_OUT_MAX, FRAMES_IN_MAX, Frames, Incoming, drive},
+    drive::{Incoming, Lost, Transport, drive},
     error::ApiError,
     ws::FRAME_BYTES_MAX,
 };
@@ -29,6 +36,11 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const WAIT_MAX_MILLIS: u64 = 25_000;
 /// An answer is sent when it has grown to this many bytes of frames.
 const ANSWER_BYTES: usize = 1024 * 1024;
+/// Batches of frames that may wait for a request, and when one is full.
+const BATCHES_OUT_MAX: usize = 2;
+const BATCH_BYTES: usize = 64 * 1024;
+/// Frames that may wait to be heard.
+const FRAMES_IN_MAX: usize = 1;
 /// After the first frame, more are waited for this long.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -62,9 +74,47 @@ struct Exchange {
     last_used: Mutex<std::time::Instant>,
 }
 
+/// The end that requests have.
 struct Ends {
     to_session: mpsc::Sender<Incoming>,
     from_session: mpsc::Receiver<Vec<Bytes>>,
+}
+
+/// The end that the session has.
+struct Line {
+    incoming: mpsc::Receiver<Incoming>,
+    outgoing: PollSender<Vec<Bytes>>,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
+}
+
+impl Transport for Line {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        self.incoming.poll_recv(context)
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        match self.batch_bytes < BATCH_BYTES {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_flush(context),
+        }
+    }
+
+    fn give(&mut self, frame: Bytes) -> Result<(), Lost> {
+        self.batch_bytes += frame.len();
+        self.batch.push(frame);
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.batch.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.outgoing.poll_reserve(context)).map_err(|_| Lost)?;
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        Poll::Ready(self.outgoing.send_item(batch).map_err(|_| Lost))
+    }
 }
 
 pub(crate) async fn exchange<B: Backend>(
@@ -103,7 +153,7 @@ pub(crate) async fn exchange<B: Backend>(
             to_session,
             from_session,
         } = &mut *ends;
-        let mut taken = pin!(to_session.send(Incoming::Frame(frame)));
+        let mut taken = pin!(to_session.send(Incoming::Frame(frame.into())));
         loop {
             tokio::select! {
                 // A session that has ended says why below.
@@ -209,10 +259,16 @@ fn open<B: Backend>(
         identity,
         expires: None,
     };
-    let driven = drive(Arc::clone(shared), proof, Frames { incoming, outgoing });
+    let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let _connection = connection;
-        driven.await;
+        let mut line = Line {
+            incoming,
+            outgoing: PollSender::new(outgoing),
+            batch: Vec::new(),
+            batch_bytes: 0,
+        };
+        drive(shared, proof, &mut line).await;
     });
     Ok((name, session))
 }

@@ -31,6 +31,7 @@ mod start;
 mod taken;
 mod tls;
 mod topics;
+mod wake;
 mod ws;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -12,9 +12,8 @@ use std::{
 use parking_lot::Mutex;
 use syncline_core::{DeviceId, Timestamp, Version};
 use syncline_store::{DeviceSeen, accounts::LoginId};
-use tokio::sync::Notify;
 
-use super::{Backend, Shared, clock, committer::Request};
+use super::{Backend, Shared, clock, committer::Request, wake::Wake};
 use crate::SessionId;
 
 /// How often it is written down that sessions have ended.
@@ -28,7 +27,7 @@ const NOTED_AT_ONCE: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Presence {
     pub(crate) session: SessionId,
-    wake: Arc<Notify>,
+    wake: Arc<Wake>,
     deregistered: AtomicBool,
     signed_out: AtomicBool,
     /// Of an account here, that its token was made for.
@@ -46,7 +45,7 @@ struct Now {
 }
 
 impl Presence {
-    pub(crate) fn new(session: SessionId, wake: Arc<Notify>, login: Option<LoginId>) -> Self {
+    pub(crate) fn new(session: SessionId, wake: Arc<Wake>, login: Option<LoginId>) -> Self {
         Self {
             session,
             wake,
@@ -110,7 +109,7 @@ impl Presences {
     pub(crate) fn sign_out(&self, login: LoginId) {
         for presence in self.0.lock().logins.get(&login).into_iter().flatten() {
             presence.signed_out.store(true, Ordering::Release);
-            presence.wake.notify_one();
+            presence.wake.wake();
         }
     }
 
@@ -155,7 +154,7 @@ impl Presences {
     pub(crate) fn deregister(&self, device: DeviceId) {
         for presence in self.0.lock().open.get(&device).into_iter().flatten() {
             presence.deregistered.store(true, Ordering::Release);
-            presence.wake.notify_one();
+            presence.wake.wake();
         }
     }
 
@@ -221,7 +220,7 @@ mod tests {
     use super::*;
 
     fn presence(n: u64) -> Arc<Presence> {
-        Arc::new(Presence::new(SessionId(n), Arc::new(Notify::new()), None))
+        Arc::new(Presence::new(SessionId(n), Arc::default(), None))
     }
 
     const PHONE: DeviceId = DeviceId([1; 16]);

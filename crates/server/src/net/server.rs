@@ -1,7 +1,6 @@
 //! Starting and stopping.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     path::Path,
     sync::{Arc, atomic::AtomicU64},
@@ -115,7 +114,8 @@ impl Server {
             adding_tables: AsyncMutex::new(()),
             push_turns: std::array::from_fn(|_| AsyncMutex::new(())),
             hub: Mutex::new(Hub::default()),
-            wakers: Mutex::new(BTreeMap::new()),
+            wakers: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             sessions: AtomicU64::new(1),
             rules_since: AtomicU64::new(rules_since.0),
             connections: Arc::default(),
@@ -133,7 +133,7 @@ impl Server {
             remember: options.remember,
             exchanges: Exchanges::default(),
             presences: Presences::default(),
-            generation: watch::channel(0).0,
+            generation: AtomicU64::default(),
             stop: stop.clone(),
             metrics: metrics::Metrics::install(),
         });
@@ -161,6 +161,14 @@ impl Server {
                 tokio::spawn(acme.keep(Arc::downgrade(tls)));
             }
         }
+        let (mut stop_sessions, woken) = (stopped.clone(), Arc::downgrade(&shared));
+        tokio::spawn(async move {
+            // A sender that is gone has stopped, too.
+            drop(stop_sessions.wait_for(|stop| *stop).await);
+            if let Some(shared) = woken.upgrade() {
+                shared.wake_all();
+            }
+        });
         let public = http::serve(listener, shared, tls, limits.clone(), stopped);
         let serving = tokio::spawn(async move {
             match admin {

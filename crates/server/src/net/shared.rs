@@ -1,7 +1,7 @@
 //! What all handlers and sessions of a server share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use syncline_core::{
     wire::{Refusal, code},
 };
 use syncline_store::{GroupOutcome, LogEntry};
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, Notify, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc, watch};
 
 use super::{
     Backend, Remember,
@@ -34,6 +34,7 @@ use super::{
     provider::Provider,
     readers::Readers,
     requests::Requests,
+    wake::Wake,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
 
@@ -50,7 +51,9 @@ pub(crate) struct Shared<B: Backend> {
     /// Whose turn it is to push over HTTP, by user: few share a turn by chance.
     pub(super) push_turns: [AsyncMutex<()>; PUSH_TURNS],
     pub(crate) hub: Mutex<Hub>,
-    pub(super) wakers: Mutex<BTreeMap<SessionId, Arc<Notify>>>,
+    pub(super) wakers: Mutex<HashMap<SessionId, Arc<Wake>>>,
+    /// Where sessions run.
+    pub(super) runtime: tokio::runtime::Handle,
     pub(super) sessions: AtomicU64,
     pub(super) rules_since: AtomicU64,
     pub(super) connections: Arc<Mutex<Connections>>,
@@ -70,7 +73,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
     pub(crate) presences: Presences,
-    pub(super) generation: watch::Sender<u64>,
+    pub(super) generation: AtomicU64,
     pub(super) stop: watch::Sender<bool>,
     pub(crate) metrics: Metrics,
 }
@@ -114,14 +117,14 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Changes when sessions have to connect again.
-    pub(crate) fn generation(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Makes a session known, to be woken by `wake`, until the guard is dropped.
     pub(crate) fn register(
         self: &Arc<Self>,
-        wake: Arc<Notify>,
+        wake: Arc<Wake>,
         identity: &Identity,
     ) -> Registered<B> {
         let id = SessionId(self.sessions.fetch_add(1, Ordering::Relaxed));
@@ -141,10 +144,6 @@ impl<B: Backend> Shared<B> {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         self.push_turns[sum % PUSH_TURNS].lock().await
-    }
-
-    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
-        self.stop.subscribe()
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -245,10 +244,10 @@ impl<B: Backend> Shared<B> {
     }
 
     /// What the committer has to tell; called by it alone, in the order of the log.
-    pub(super) fn publish(&self, news: News<'_>) {
+    pub(super) fn publish(self: &Arc<Self>, news: News<'_>) {
         match news {
             News::Group(outcome) => self.publish_group(outcome),
-            News::Answered(outcome) => self.wake_for(&outcome.entries),
+            News::Answered(outcome) => self.wake_for(outcome.entries.clone()),
             News::Opened(presence, device) => {
                 self.presences.opened(presence, device);
                 if let (Some(accounts), Some(login)) = (&self.accounts, presence.login) {
@@ -275,7 +274,13 @@ impl<B: Backend> Shared<B> {
 
     /// Sessions of the old tables and rules are told to connect again.
     fn begin_again(&self) {
-        self.generation.send_modify(|generation| *generation += 1);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.wake_all();
+    }
+
+    /// Lets every session look whether it may go on.
+    pub(super) fn wake_all(&self) {
+        self.wakers.lock().values().for_each(|wake| wake.wake());
     }
 
     /// Makes committed entries readable.
@@ -301,20 +306,22 @@ impl<B: Backend> Shared<B> {
         self.context().recent.push(entries);
     }
 
-    /// Wakes those whom committed entries concern.
-    fn wake_for(&self, entries: &[Arc<LogEntry>]) {
-        let mut concerned = BTreeSet::new();
-        let hub = self.hub.lock();
-        for entry in entries {
-            concerned.extend(hub.concerned(entry));
+    /// Wakes those whom committed entries concern, who may be many: not from the committer's
+    /// thread, which has more to do, and for which each would be a task from elsewhere.
+    fn wake_for(self: &Arc<Self>, entries: Vec<Arc<LogEntry>>) {
+        if entries.is_empty() {
+            return;
         }
-        drop(hub);
-        let wakers = self.wakers.lock();
-        for session in concerned {
-            if let Some(wake) = wakers.get(&session) {
-                wake.notify_one();
-            }
-        }
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let hub = shared.hub.lock();
+            let wakers = shared.wakers.lock();
+            hub.each_concerned(entries.iter().map(Arc::as_ref), |session| {
+                if let Some(wake) = wakers.get(&session) {
+                    wake.wake();
+                }
+            });
+        });
     }
 }
 

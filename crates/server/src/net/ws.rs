@@ -1,6 +1,11 @@
 //! `/v1/sync`: one WebSocket, one session.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     extract::{
@@ -14,13 +19,12 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use syncline_core::wire::{INFLATED_BYTES_MAX, code};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite;
 
 use super::{
     Backend, Shared,
     caller::Caller,
-    drive::{BATCH_BYTES, BATCHES_OUT_MAX, End, FRAMES_IN_MAX, Frames, Incoming, drive},
+    drive::{End, Incoming, Lost, Transport, drive},
     error::ApiError,
     http,
 };
@@ -30,9 +34,9 @@ use crate::session::Proof;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Largest frame a client may send: a part of a changeset with its envelope.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// A reader that takes nothing for this long is disconnected; it comes back with its cursor.
-const SEND_MAX: Duration = Duration::from_secs(60);
-/// What a session has said last is sent within this.
+/// Bytes of frames that leave with one write.
+const BATCH_BYTES: usize = 128 * 1024;
+/// The last that a session has said is sent within this.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 const SUBPROTOCOL: &str = "syncline.v1";
 
@@ -54,9 +58,8 @@ pub(crate) async fn sync<B: Backend>(
         .max_frame_size(FRAME_BYTES_MAX)
         // Most sessions are idle: what each holds decides how many there can be.
         .read_buffer_size(READ_BUFFER_BYTES)
-        // A batch leaves with one write.
-        .write_buffer_size(2 * BATCH_BYTES)
-        .max_write_buffer_size(INFLATED_BYTES_MAX + 2 * BATCH_BYTES);
+        .write_buffer_size(BATCH_BYTES)
+        .max_write_buffer_size(INFLATED_BYTES_MAX + BATCH_BYTES);
     Ok(upgrade.on_upgrade(async move |socket| {
         let _connection = connection;
         serve(shared, proof, socket).await;
@@ -64,71 +67,70 @@ pub(crate) async fn sync<B: Backend>(
 }
 
 async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSocket) {
-    let (mut sink, mut stream) = socket.split();
-    let (to_session, incoming) = mpsc::channel(FRAMES_IN_MAX);
-    let (outgoing, mut from_session) = mpsc::channel::<Vec<Bytes>>(BATCHES_OUT_MAX);
-    let receive = async move {
-        while let Some(message) = stream.next().await {
-            let frame = match message {
-                Ok(Message::Binary(frame)) => Incoming::Frame(frame.into()),
-                // No frame at all: the session says so.
-                Ok(Message::Text(text)) => Incoming::Frame(text.as_bytes().to_vec()),
-                Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-                Ok(Message::Close(_)) => return,
-                Err(error) if is_too_long(&error) => Incoming::TooLong,
-                Err(_) => return,
-            };
-            if to_session.send(frame).await.is_err() {
-                return;
-            }
-        }
+    let mut socket = Socket {
+        socket,
+        is_receiving: true,
     };
-    let send = async move {
-        while let Some(batch) = from_session.recv().await {
-            let send = async {
-                for frame in batch {
-                    sink.feed(Message::Binary(frame)).await?;
-                }
-                sink.flush().await
-            };
-            let sent = tokio::time::timeout(SEND_MAX, send);
-            if !matches!(sent.await, Ok(Ok(()))) {
-                return None;
-            }
-        }
-        Some(sink)
+    let end = drive(shared, proof, &mut socket).await;
+    let code = match end {
+        End::Left => close_code::NORMAL,
+        End::Refused => close_code::POLICY,
+        End::GoneAway => close_code::RESTART,
+        End::Lost => return,
     };
-    let driven = drive(shared, proof, Frames { incoming, outgoing });
-    let (mut receive, mut send, mut driven) = (pin!(receive), pin!(send), pin!(driven));
-    let mut is_receiving = true;
-    let end = loop {
-        // In the order in which one has something for the next.
-        tokio::select! {
-            biased;
-            () = &mut receive, if is_receiving => is_receiving = false,
-            end = &mut driven => break end,
-            // The socket takes nothing any more.
-            _ = &mut send => return,
-        }
-    };
-    let farewell = async {
-        let Some(mut sink) = send.await else { return };
+    drop(tokio::time::timeout(FLUSH_MAX, socket.close(code)).await);
+}
+
+/// A session's frames, each a message.
+struct Socket {
+    socket: WebSocket,
+    is_receiving: bool,
+}
+
+impl Socket {
+    /// Says why it ends. Whether that still arrives or not, this is the end.
+    async fn close(&mut self, code: u16) {
         let close = CloseFrame {
-            code: match end {
-                End::Left => close_code::NORMAL,
-                End::Refused => close_code::POLICY,
-                End::GoneAway => close_code::RESTART,
-            },
+            code,
             reason: "".into(),
         };
-        // Whether it still arrives or not, this is the end.
-        drop(sink.send(Message::Close(Some(close))).await);
+        drop(self.socket.send(Message::Close(Some(close))).await);
         // Until the other side has closed too: data that nobody has read would cut the farewell.
-        if is_receiving {
-            receive.await;
+        while self.is_receiving
+            && let Some(Incoming::Frame(_)) = poll_fn(|context| self.poll_receive(context)).await
+        {
         }
-    };
-    drop(tokio::time::timeout(FLUSH_MAX, farewell).await);
+    }
+}
+
+impl Transport for Socket {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        loop {
+            let frame = match ready!(self.socket.poll_next_unpin(context)) {
+                Some(Ok(Message::Binary(frame))) => Some(Incoming::Frame(frame)),
+                // No frame at all: the session says so.
+                Some(Ok(Message::Text(text))) => Some(Incoming::Frame(text.into())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Err(error)) if is_too_long(&error) => Some(Incoming::TooLong),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => None,
+            };
+            self.is_receiving = frame.is_some();
+            return Poll::Ready(frame);
+        }
+    }
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.socket.poll_ready_unpin(context).map_err(|_| Lost)
+    }
+
+    fn give(&mut self, frame: Bytes) -> Result<(), Lost> {
+        let given = self.socket.start_send_unpin(Message::Binary(frame));
+        given.map_err(|_| Lost)
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.socket.poll_flush_unpin(context).map_err(|_| Lost)
+    }
 }
 
 fn is_too_long(error: &axum::Error) -> bool {

@@ -106,10 +106,9 @@ impl Session {
                 self.out.has_credit()
                     && (stream.has_pages_to_read()
                         || !self.asked.is_empty()
-                        || match self.context.recent.after(stream.position(), 1) {
-                            After::TooOld => true,
-                            After::UpToDate => stream.is_behind_pages(),
-                            After::Entries(_) => false,
+                        || match self.context.recent.is_too_old(stream.position()) {
+                            Some(is_too_old) => is_too_old,
+                            None => stream.is_behind_pages(),
                         })
             }
             Phase::AwaitHello | Phase::Opening(_) | Phase::AwaitLoad(_) | Phase::Closed => false,
@@ -125,6 +124,8 @@ impl Session {
         let Some(stream) = self.stream_mut() else {
             return Ok(true);
         };
+        // Whether these are all there are: who comes later wakes the session.
+        let mut is_all = false;
         let entries = if let Some(unfinished) = stream.unfinished() {
             vec![unfinished]
         } else {
@@ -142,7 +143,10 @@ impl Session {
                     read.into_iter().take_while(of_others).collect()
                 }
                 After::UpToDate => return Ok(true),
-                After::Entries(entries) => entries,
+                After::Entries(entries) => {
+                    is_all = entries.len() < ENTRIES_AT_ONCE && !is_behind;
+                    entries
+                }
                 After::TooOld => {
                     let read = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
                     if !continues(tag, &read) {
@@ -183,7 +187,7 @@ impl Session {
                 return Ok(false);
             }
         }
-        Ok(false)
+        Ok(is_all)
     }
 
     /// Reads and sends a page; `false` if the log has to be handled first, because the page may
