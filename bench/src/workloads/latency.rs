@@ -22,8 +22,12 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let writes = options.count(500);
     let server = Server::start(&options.program)?;
     let token = server.token("ana")?;
-    let folder = tempfile::tempdir()?;
-    let paths = ["one.db", "two.db"].map(|name| folder.path().join(name));
+    // Each in a folder of its own, as on a device of its own: whoever watches a folder hears of
+    // every write in it.
+    let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let paths = folders
+        .each_ref()
+        .map(|folder| folder.path().join("app.db"));
     for path in &paths {
         block_on(device::hydrate(path, &server.url, &token))?;
         // As an app that syncs would have it.

@@ -17,6 +17,9 @@ pub const CLIENT_INFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Payloads up to this length are never compressed.
 pub const COMPRESS_ABOVE_BYTES: usize = 1024;
 
+/// What a checkpoint or an answer takes.
+const SHORT_BYTES: usize = 256;
+
 const PLAIN: u8 = 0;
 const DEFLATED: u8 = 1;
 
@@ -174,7 +177,9 @@ impl<C> Encode<C> for NoFields {
 }
 
 fn frame(kind: u32, fields: impl Encode<()>) -> Vec<u8> {
-    let mut out = vec![PLAIN];
+    // Most are short: these grow no buffer.
+    let mut out = Vec::with_capacity(SHORT_BYTES);
+    out.push(PLAIN);
     let mut e = Encoder::new(&mut out);
     e.array(2)
         .and_then(|e| e.u32(kind))

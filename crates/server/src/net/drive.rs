@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -127,6 +127,7 @@ pub(crate) async fn drive<B: Backend>(
         .paced(shared.rates());
     let mut run = Run {
         registered: shared.register(Arc::clone(&wake), &proof.identity),
+        hearing: Waker::from(Arc::clone(&wake)),
         wake,
         generation,
         held: Held::new(Arc::clone(&shared.held_bytes)),
@@ -139,18 +140,18 @@ pub(crate) async fn drive<B: Backend>(
         deadline: None,
     };
     drop(proof);
-    let mut alarm_at = run.session.poll_timeout();
-    let mut alarm = pin!(tokio::time::sleep(clock::until(alarm_at)));
+    let mut asked = run.session.poll_timeout();
+    let mut alarm = pin!(tokio::time::sleep(clock::until(asked)));
     // What came before the session was known to others has woken nobody.
     run.look();
     loop {
         run.act().await;
         run.judge();
         // One that is too early costs less than setting it each time.
-        let due = run.due();
-        if due < alarm_at || alarm.is_elapsed() {
-            alarm_at = due;
-            alarm.as_mut().reset(Instant::now() + clock::until(due));
+        let due = run.session.poll_timeout();
+        if due < asked || run.deadline.is_some() || alarm.is_elapsed() {
+            asked = due;
+            alarm.as_mut().reset(run.alarm_at(due));
         }
         let event = poll_fn(|context| run.poll(context, alarm.as_mut(), transport)).await;
         match event {
@@ -189,6 +190,8 @@ struct Run<B: Backend> {
     session: Session,
     registered: Registered<B>,
     wake: Arc<Wake>,
+    /// What the transport wakes when something arrives.
+    hearing: Waker,
     /// Of tables and rules, when the session began.
     generation: u64,
     held: Held,
@@ -199,7 +202,7 @@ struct Run<B: Backend> {
     more: bool,
     end: End,
     /// Once set, nothing more is heard, and it is the end whatever is still to be done.
-    deadline: Option<Timestamp>,
+    deadline: Option<Instant>,
 }
 
 enum Answer {
@@ -287,7 +290,7 @@ impl<B: Backend> Run<B> {
             self.end = End::Refused;
         } else if self.deadline.is_none() && self.shared.is_stopping() {
             self.end = End::GoneAway;
-            self.deadline = Some(after(ANSWERS_MAX));
+            self.deadline = Some(Instant::now() + ANSWERS_MAX);
         } else if self.shared.generation() != self.generation {
             self.session.go_away("tables or rules have changed", 1);
             self.end = End::GoneAway;
@@ -311,27 +314,34 @@ impl<B: Backend> Run<B> {
             if session.has_frames() && self.end == End::Left {
                 self.end = End::Refused;
             }
-            self.deadline.get_or_insert_with(|| after(FAREWELL_MAX));
+            self.deadline
+                .get_or_insert_with(|| Instant::now() + FAREWELL_MAX);
         }
     }
 
-    /// When something is to be done although nothing happens.
-    fn due(&self) -> Timestamp {
-        let asked = (!self.session.is_closed()).then(|| self.session.poll_timeout());
-        let due = asked.into_iter().chain(self.deadline).min();
-        due.expect("a closed session has a deadline")
+    /// When something is to be done although nothing happens; `due` is what the session asks for.
+    fn alarm_at(&self, due: Timestamp) -> Instant {
+        let due = Instant::now() + clock::until(due);
+        match self.deadline {
+            Some(deadline) if self.session.is_closed() => deadline,
+            Some(deadline) => deadline.min(due),
+            None => due,
+        }
     }
 
     /// Whether the time to end has come; one that still waits for answers says goodbye first.
     fn is_over(&mut self) -> bool {
-        if self.deadline.is_none_or(|deadline| clock::now() < deadline) {
+        if self
+            .deadline
+            .is_none_or(|deadline| Instant::now() < deadline)
+        {
             return false;
         }
         if self.session.is_closed() {
             return true;
         }
         self.session.go_away(STOPPING, 1_000);
-        self.deadline = Some(after(FAREWELL_MAX));
+        self.deadline = Some(Instant::now() + FAREWELL_MAX);
         false
     }
 
@@ -344,6 +354,7 @@ impl<B: Backend> Run<B> {
         transport: &mut impl Transport,
     ) -> Poll<Event> {
         let is_open = !self.session.is_closed();
+        self.wake.register(context);
         match self.poll_write(context, transport) {
             Poll::Ready(Err(Lost)) => return Poll::Ready(Event::Lost),
             Poll::Ready(Ok(())) if !is_open => return Poll::Ready(Event::Said),
@@ -367,14 +378,16 @@ impl<B: Backend> Run<B> {
         if !is_open {
             return Poll::Pending;
         }
-        if self.wake.poll(context).is_ready() {
+        if self.wake.take_due() {
             return Poll::Ready(Event::Woken);
         }
-        if self.deadline.is_none()
-            && self.session.is_listening()
-            && let Poll::Ready(frame) = transport.poll_receive(context)
-        {
-            return Poll::Ready(frame.map_or(Event::Left, Event::Frame));
+        let is_listening = self.deadline.is_none() && self.session.is_listening();
+        if is_listening && self.wake.take_arrived() {
+            let hearing = &mut Context::from_waker(&self.hearing);
+            if let Poll::Ready(frame) = transport.poll_receive(hearing) {
+                self.wake.leave_arrived();
+                return Poll::Ready(frame.map_or(Event::Left, Event::Frame));
+            }
         }
         match self.more && !self.session.has_frames() {
             true => Poll::Ready(Event::More),
@@ -389,14 +402,21 @@ impl<B: Backend> Run<B> {
         context: &mut Context<'_>,
         transport: &mut impl Transport,
     ) -> Poll<Result<(), Lost>> {
+        let (mut frames, mut bytes) = (0, 0);
+        let mut ready = Poll::Ready(());
         while self.session.has_frames() {
-            ready!(transport.poll_ready(context))?;
+            ready = transport.poll_ready(context)?;
+            if ready.is_pending() {
+                break;
+            }
             if let Some(frame) = self.session.poll_frame() {
-                metrics::frame_out(frame.len());
+                (frames, bytes) = (frames + 1, bytes + frame.len());
                 transport.give(frame)?;
                 self.is_unflushed = true;
             }
         }
+        metrics::frames_out(frames, bytes);
+        ready!(ready);
         if self.is_unflushed {
             ready!(transport.poll_flush(context))?;
             self.is_unflushed = false;
@@ -428,12 +448,6 @@ impl<B: Backend> Run<B> {
         self.session = moved;
         pumped
     }
-}
-
-/// The time in `wait` from now.
-fn after(wait: Duration) -> Timestamp {
-    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    clock::now().plus_millis(millis)
 }
 
 /// This session's part of what all sessions keep.

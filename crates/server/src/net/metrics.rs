@@ -128,9 +128,12 @@ impl Flow {
         }
     }
 
-    fn count(&self, bytes: usize) {
-        self.frames.increment(1);
-        self.bytes.increment(bytes as u64);
+    fn count(&self, frames: u64, bytes: usize) {
+        // All sessions count here.
+        if frames > 0 {
+            self.frames.increment(frames);
+            self.bytes.increment(bytes as u64);
+        }
     }
 }
 
@@ -139,9 +142,9 @@ static IN: LazyLock<Flow> = LazyLock::new(|| Flow::new("in"));
 static OUT: LazyLock<Flow> = LazyLock::new(|| Flow::new("out"));
 
 pub(crate) fn frame_in(bytes: usize) {
-    IN.count(bytes);
+    IN.count(1, bytes);
 }
 
-pub(crate) fn frame_out(bytes: usize) {
-    OUT.count(bytes);
+pub(crate) fn frames_out(frames: u64, bytes: usize) {
+    OUT.count(frames, bytes);
 }

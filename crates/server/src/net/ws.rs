@@ -34,8 +34,9 @@ use crate::session::Proof;
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Largest frame a client may send: a part of a changeset with its envelope.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of frames that leave with one write.
-const BATCH_BYTES: usize = 128 * 1024;
+/// Small frames leave with one write until they are so long; the socket holds as much for ever,
+/// or as its longest frame.
+const BATCH_BYTES: usize = 16 * 1024;
 /// The last that a session has said is sent within this.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 const SUBPROTOCOL: &str = "syncline.v1";
@@ -95,6 +96,8 @@ impl Socket {
             reason: "".into(),
         };
         drop(self.socket.send(Message::Close(Some(close))).await);
+        // The answer, where the other side said it first.
+        drop(self.socket.flush().await);
         // Until the other side has closed too: data that nobody has read would cut the farewell.
         while self.is_receiving
             && let Some(Incoming::Frame(_)) = poll_fn(|context| self.poll_receive(context)).await
