@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) pauses: bool,
     /// What goes wrong, in the order of [`Fault::ALL`].
     pub(crate) faults: Vec<Fault>,
+    /// Devices take all frames that have arrived at once, as over a real network.
+    pub(crate) together: bool,
 }
 
 /// What can go wrong, or at least differently.
@@ -278,6 +280,7 @@ impl Plan {
             files: u.ratio(10_u8, 100)?,
             pauses: u.ratio(50_u8, 100)?,
             faults: Vec::new(),
+            together: false,
         };
         for fault in Fault::ALL {
             let percent = scenario.percent(fault);
@@ -286,6 +289,7 @@ impl Plan {
                 plan.faults.push(fault);
             }
         }
+        plan.together = u.ratio(50_u8, 100)?;
         Ok(plan)
     }
 

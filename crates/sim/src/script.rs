@@ -197,6 +197,7 @@ impl Plan {
             files: false,
             pauses: false,
             faults: Vec::new(),
+            together: false,
         }
     }
 }

@@ -57,6 +57,13 @@ impl Sent {
         self.content.retain(|(of, _), _| of != device);
     }
 
+    /// What was parked may go on in other pieces.
+    pub(crate) fn parked(&mut self, device: &str, parked: &[ChangesetId]) {
+        for id in parked {
+            self.content.remove(&(device.to_owned(), *id));
+        }
+    }
+
     /// What waits is what was sent, where it was.
     ///
     /// # Errors
@@ -65,8 +72,7 @@ impl Sent {
         for changeset in queue {
             let place = (device.to_owned(), changeset.id);
             if matches!(changeset.state, QueueState::Parked { .. }) {
-                // What was refused may go on in other pieces.
-                self.content.remove(&place);
+                self.parked(device, &[changeset.id]);
                 continue;
             }
             let is_listed = changeset.changes_total == changeset.changes.len() as u64;

@@ -58,11 +58,13 @@ impl World {
                 self.commit_soon();
             }
         }
-        while let Some(link) = &mut self.devices[i].link
-            && let Some(frame) = link.down.receive(now)
-        {
-            self.say_frame(i, Way::ToDevice, &frame);
-            self.call(i, |replica, now| replica.handle(&frame, now))?;
+        loop {
+            let frames = self.arrived(i);
+            if frames.is_empty() {
+                break;
+            }
+            let frames = frames.iter().map(Vec::as_slice);
+            self.call(i, |replica, now| replica.handle_all(frames, now))?;
         }
         let local = self.devices[i].local(now);
         let due = self.devices[i]
@@ -77,6 +79,20 @@ impl World {
             self.call(i, Replica::wake)?;
         }
         Ok(())
+    }
+
+    /// The frames that a device takes next.
+    fn arrived(&mut self, i: usize) -> Vec<Vec<u8>> {
+        let max = if self.plan.together { usize::MAX } else { 1 };
+        let mut frames = Vec::new();
+        while frames.len() < max
+            && let Some(link) = &mut self.devices[i].link
+            && let Some(frame) = link.down.receive(self.now)
+        {
+            self.say_frame(i, Way::ToDevice, &frame);
+            frames.push(frame);
+        }
+        frames
     }
 
     /// An old copy may take for acknowledged what a restored server lost and then refused: that
@@ -168,8 +184,12 @@ impl World {
                 bail!("{}: {table} {row} cannot sync: {reason}", device.name)
             }
             Event::ChangeRefused {
-                changeset, code, ..
+                changeset,
+                code,
+                parked,
+                ..
             } => {
+                self.model.sent.parked(&device.name, parked);
                 // Rows that went out of sight may be in what was accepted, too.
                 if code != NO_ACCESS {
                     self.model.check_dependants(device, *changeset)?;
