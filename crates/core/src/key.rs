@@ -140,12 +140,13 @@ fn push_number(out: &mut Vec<u8>, number: Number) {
 /// 0x00 becomes 0x00 0xFF, and 0x00 0x00 ends the bytes: shorter sorts first.
 fn push_escaped(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
-    for &byte in bytes {
-        out.push(byte);
-        if byte == 0 {
-            out.push(0xFF);
-        }
+    let mut rest = bytes;
+    while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+        out.extend(&rest[..=zero]);
+        out.push(0xFF);
+        rest = &rest[zero + 1..];
     }
+    out.extend(rest);
     out.extend([0, 0]);
 }
 

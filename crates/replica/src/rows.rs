@@ -5,7 +5,7 @@ mod raw;
 mod rivals;
 mod text;
 
-use rusqlite::{Connection, ToSql};
+use rusqlite::{CachedStatement, Connection, ToSql};
 use syncline_core::{ColumnType, Row, RowKey, Table, Value};
 
 pub use error::RowError;
@@ -95,6 +95,19 @@ impl TableSql {
         Err(RowError::KeyChanges {
             table: self.table.name.clone(),
             key,
+        })
+    }
+
+    /// What inserts many rows with one statement.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) fn inserter<'c>(&'c self, conn: &'c Connection) -> Result<Inserter<'c>, RowError> {
+        let statement = conn.prepare_cached(&self.text.insert).map_err(self.db())?;
+        Ok(Inserter {
+            sql: self,
+            conn,
+            statement,
         })
     }
 
@@ -456,6 +469,27 @@ impl TableSql {
 
     fn db(&self) -> impl FnOnce(rusqlite::Error) -> RowError + use<> {
         RowError::database(&self.table)
+    }
+}
+
+/// Inserts many rows of one table.
+pub(crate) struct Inserter<'c> {
+    sql: &'c TableSql,
+    conn: &'c Connection,
+    statement: CachedStatement<'c>,
+}
+
+impl Inserter<'_> {
+    /// As [`TableSql::insert`], of a row that is known to have a key.
+    pub(crate) fn insert(&mut self, row: &Row) -> Result<(), RowError> {
+        if !self.sql.keeps(row) {
+            return self.sql.insert(self.conn, row);
+        }
+        let values = rusqlite::params_from_iter(self.sql.writable(row));
+        self.statement
+            .execute(values)
+            .map(drop)
+            .map_err(RowError::executing(&self.sql.table))
     }
 }
 

@@ -103,7 +103,7 @@ impl SyncedTable {
     /// so it needs no key; [`SyncedTable::hash_there`] is what the server computes.
     pub(crate) fn hash(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> u64 {
         match &self.remote {
-            Some(remote) => digest::content_hash(&remote.table, &remote.row(row, extra)),
+            Some(remote) => digest::content_hash_of(&remote.table, remote.values(row, extra)),
             None => digest::content_hash(&self.table, row),
         }
     }
@@ -310,15 +310,24 @@ impl Remote {
 
     /// The row in the server's order of columns.
     fn row(&self, row: &Row, extra: &[(ColumnNumber, Value)]) -> Row {
-        let value = |(position, local): (usize, &Option<usize>)| match local {
-            Some(local) => row.0[*local].clone(),
+        Row(self.values(row, extra).cloned().collect())
+    }
+
+    /// The values of that row.
+    fn values<'a>(
+        &'a self,
+        row: &'a Row,
+        extra: &'a [(ColumnNumber, Value)],
+    ) -> impl Iterator<Item = &'a Value> {
+        let value = move |(position, local): (usize, &Option<usize>)| match local {
+            Some(local) => &row.0[*local],
             None => {
                 let number = self.table.columns[position].number;
                 let found = extra.iter().find(|(known, _)| *known == number);
-                found.map_or(Value::Null, |(_, value)| value.clone())
+                found.map_or(&Value::Null, |(_, value)| value)
             }
         };
-        Row(self.to_local.iter().enumerate().map(value).collect())
+        self.to_local.iter().enumerate().map(value)
     }
 }
 

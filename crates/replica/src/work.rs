@@ -35,6 +35,8 @@ pub(crate) struct Work<'c> {
     pub(crate) conn: &'c Connection,
     pub(crate) tables: &'c Tables,
     pub(crate) digests: DigestChanges,
+    /// Made when the first row's metadata is written.
+    ledger: Option<ledger::Writer<'c>>,
     pub(crate) events: Vec<Event>,
     /// Visible rows that did not fit yet, and what they should be.
     stuck: BTreeMap<Place, Row>,
@@ -104,6 +106,7 @@ impl<'c> Work<'c> {
             conn,
             tables,
             digests: DigestChanges::default(),
+            ledger: None,
             events: Vec::new(),
             stuck: BTreeMap::new(),
             stale: BTreeSet::new(),
@@ -286,7 +289,13 @@ impl<'c> Work<'c> {
         let count = i64::from(after.is_some()) - i64::from(before.is_some());
         *self.counts.entry(t).or_default() += count;
         match after {
-            Some(known) => ledger::put(self.conn, t, key, known),
+            Some(known) => {
+                let writer = match &mut self.ledger {
+                    Some(writer) => writer,
+                    none => none.insert(ledger::Writer::new(self.conn)?),
+                };
+                writer.put(t, key, known)
+            }
             None => ledger::delete(self.conn, t, key),
         }
     }

@@ -21,6 +21,7 @@ use crate::{
         ledger::{self, Bucket, Known},
         settings::{self, Key},
     },
+    rows::Inserter,
     tables::SyncedTable,
     tally::RowChange,
     work::Work,
@@ -115,6 +116,8 @@ impl PartOf<'_> {
         let is_fresh = !self.table.seeding
             && !work.has_shadows(t)?
             && !ledger::any_within(work.conn, t, after, to)?;
+        let inserter = is_fresh.then(|| self.table.sql.inserter(work.conn));
+        let mut inserter = inserter.transpose().map_err(ReplicaError::from)?;
         let mut seen = BTreeSet::new();
         let mut rows = 0;
         let mut last: Option<RowKey> = None;
@@ -143,8 +146,8 @@ impl PartOf<'_> {
                     body: Some(body.encode()),
                 };
                 ahead::put(work.conn, &ahead)?;
-            } else if is_fresh {
-                self.insert(work, body)?;
+            } else if let Some(inserter) = &mut inserter {
+                self.insert(work, inserter, body)?;
             } else {
                 apply_page_row(work, stream, self.table, self.b, self.page, body)?;
             }
@@ -156,7 +159,12 @@ impl PartOf<'_> {
     }
 
     /// A row where nothing is in the way: no questions asked.
-    fn insert(&self, work: &mut Work<'_>, body: RowBody) -> Result<(), ReplicaError> {
+    fn insert(
+        &self,
+        work: &mut Work<'_>,
+        inserter: &mut Inserter<'_>,
+        body: RowBody,
+    ) -> Result<(), ReplicaError> {
         let RowState::Whole {
             columns,
             owner,
@@ -188,7 +196,7 @@ impl PartOf<'_> {
             Some(&body.author),
             RowChange::Created,
         );
-        match self.table.sql.insert(work.conn, &received.row) {
+        match inserter.insert(&received.row) {
             Ok(()) => Ok(()),
             Err(error) if error.is_constraint() => {
                 work.show(self.table, &body.key, Some(received.row))

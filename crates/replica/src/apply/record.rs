@@ -1,5 +1,7 @@
 //! One row as the server sends it, in a log record or a page.
 
+use std::borrow::Cow;
+
 use syncline_core::planted;
 use syncline_core::{
     Change, ChangesetId, ColumnNumber, Row, RowKey, TableNumber, Value, Version,
@@ -40,18 +42,17 @@ pub(crate) fn check_key(table: &SyncedTable, body: &RowBody) -> Result<(), Fault
     let RowState::Whole { columns, .. } = &body.state else {
         return Ok(());
     };
-    let values: Vec<Value> = table
-        .table
-        .primary_key
-        .iter()
-        .map(|&position| {
-            let number = table.server_number(position);
-            let found = columns.iter().find(|(known, _)| Some(*known) == number);
-            let value = found.map_or(Value::Null, |(_, value)| value.clone());
-            value.canonical(table.table.columns[position].ty)
-        })
-        .collect();
-    if RowKey::encode(&values).as_ref() == Ok(&body.key) {
+    let value = |&position: &usize| {
+        let number = table.server_number(position);
+        let ty = table.table.columns[position].ty;
+        match columns.iter().find(|(known, _)| Some(*known) == number) {
+            None => Cow::Owned(Value::Null),
+            Some((_, value)) if value.is_surely_canonical(ty) => Cow::Borrowed(value),
+            Some((_, value)) => Cow::Owned(value.clone().canonical(ty)),
+        }
+    };
+    let values: Vec<Cow<'_, Value>> = table.table.primary_key.iter().map(value).collect();
+    if RowKey::encode(values.iter().map(Cow::as_ref)).as_ref() == Ok(&body.key) {
         return Ok(());
     }
     Err(Fault::Peer(format!(

@@ -1,8 +1,11 @@
 //! What the replica knows of each row the server gave (spec AP3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use rusqlite::{Connection, OptionalExtension, ToSql, types::ValueRef};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, types::ValueRef};
 use syncline_core::{RowKey, TableNumber, Version};
 
 use super::members;
@@ -85,34 +88,49 @@ pub(crate) fn any_within(
     .doing(READING)
 }
 
-/// Writes a row's metadata, whether it is there already or not; memberships are apart.
-pub(crate) fn put(
-    conn: &Connection,
-    t: TableNumber,
-    key: &RowKey,
-    known: &Known,
-) -> Result<(), ReplicaError> {
-    let packed = pack(&known.buckets);
-    conn.prepare_cached(
-        "INSERT OR REPLACE INTO syncline_rows
-           (t, key, version, hash, buckets, owner, created, author, extra)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )
-    .and_then(|mut statement| {
-        statement.execute((
-            t.0,
-            key.as_bytes(),
-            known.version.0.cast_signed(),
-            known.hash.cast_signed(),
-            &packed as &dyn ToSql,
-            known.owner,
-            known.created.0.cast_signed(),
-            known.author,
-            &known.extra,
-        ))
-    })
-    .map(drop)
-    .doing(WRITING)
+/// Writes metadata of many rows with one statement; memberships are apart.
+pub(crate) struct Writer<'c>(CachedStatement<'c>);
+
+impl<'c> Writer<'c> {
+    pub(crate) fn new(conn: &'c Connection) -> Result<Self, ReplicaError> {
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO syncline_rows
+               (t, key, version, hash, buckets, owner, created, author, extra)
+             VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )
+        .map(Self)
+        .doing(WRITING)
+    }
+
+    /// Writes a row's metadata, whether it is there already or not.
+    pub(crate) fn put(
+        &mut self,
+        t: TableNumber,
+        key: &RowKey,
+        known: &Known,
+    ) -> Result<(), ReplicaError> {
+        let packed = pack(&known.buckets);
+        self.0
+            .execute((
+                t.0,
+                key.as_bytes(),
+                known.version.0.cast_signed(),
+                known.hash.cast_signed(),
+                &packed as &dyn ToSql,
+                known.owner,
+                known.created.0.cast_signed(),
+                known.author,
+                &known.extra,
+            ))
+            .map(drop)
+            .doing(WRITING)
+    }
+}
+
+impl fmt::Debug for Writer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
+    }
 }
 
 pub(crate) fn delete(conn: &Connection, t: TableNumber, key: &RowKey) -> Result<(), ReplicaError> {
