@@ -59,7 +59,9 @@ pub fn content_hash_of<'a>(table: &Table, values: impl IntoIterator<Item = &'a V
         .collect();
     columns.sort_by_key(|(column, _)| column.number);
     // Hashed at once: for a short text, feeding it piece by piece costs as much as hashing it.
-    let size = columns.iter().map(|(_, value)| HEAD_MAX + bytes_of(value).len());
+    let size = columns
+        .iter()
+        .map(|(_, value)| HEAD_MAX + bytes_of(value).len());
     let mut bytes = Vec::with_capacity(size.sum());
     for (column, value) in columns {
         bytes.extend(column.number.0.to_le_bytes());
@@ -85,7 +87,11 @@ fn push_value(out: &mut Vec<u8>, value: &Value) {
         }
         Value::Text(_) | Value::Blob(_) => {
             let bytes = bytes_of(value);
-            out.push(if matches!(value, Value::Text(_)) { 0x04 } else { 0x05 });
+            out.push(if matches!(value, Value::Text(_)) {
+                0x04
+            } else {
+                0x05
+            });
             out.extend((bytes.len() as u64).to_le_bytes());
             out.extend(bytes);
         }
