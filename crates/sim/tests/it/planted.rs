@@ -70,7 +70,7 @@ seen! {
     removed_when_sent: RemovedWhenSent by 0,
     accepted_dropped_early: AcceptedDroppedEarly by 0,
     refusal_not_rolled_back: RefusalNotRolledBack by 0,
-    dependants_sent: DependantsSent by 0,
+    dependants_sent: DependantsSent by 15,
     lost_tail_not_resent: LostTailNotResent by 3,
     absence_ignored: AbsenceIgnored by 0,
     cascade_on_lost_grant: CascadeOnLostGrant by 0,
