@@ -28,6 +28,7 @@ mod parse;
 mod parts;
 mod predicate;
 mod refusal;
+mod rights;
 mod scope;
 mod subquery;
 mod term;
@@ -45,6 +46,7 @@ pub use given::Given;
 pub use inherit::INHERITANCE_MAX;
 pub use normal::BRANCHES_MAX;
 pub use parse::RULE_BYTES_MAX;
+pub use rights::{Allowed, Right};
 
 use compile::Compiled;
 use cond::Env;

@@ -35,7 +35,7 @@ pub use device::{
 pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
 pub use inspect::{Snapshot, inspect};
-pub use log::{AccessChange, GrantChange, LogEntry, LogRecord};
+pub use log::{AccessChange, AccessTo, GrantChange, LogEntry, LogRecord};
 pub use meta::{ColumnStates, DeviceState, Owned, RowMeta};
 pub use pipeline::{
     GroupOutcome, Rebuilt, commit_group, count_owned, drain_external, rebuild_rules,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use syncline_core::{
     BucketId, ChangesetId, DeviceId, Hlc, RowKey, TableNumber, Tag, UserId, Version,
-    digest::Digest, rules::GranteeId,
+    digest::Digest,
+    rules::{Allowed, GranteeId},
 };
 
 /// One committed changeset, as subscribers read it.
@@ -53,7 +54,8 @@ pub struct LogRecord {
     pub deleted: bool,
 }
 
-/// A user's access that a changeset gave or took, as the audit log tells it: never of which row.
+/// A user's access that a changeset gave or took, as the audit log tells it: never which row gives
+/// it, nor to which.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccessChange {
     /// `None`: another program.
@@ -62,7 +64,15 @@ pub struct AccessChange {
     pub user: Option<UserId>,
     /// Where the row is that gives or gave it.
     pub via: TableNumber,
-    /// Rows of these tables.
-    pub tables: Vec<TableNumber>,
+    pub to: AccessTo,
     pub granted: bool,
+}
+
+/// What somebody may do that the audit log tells of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessTo {
+    /// See rows of these tables.
+    See(Vec<TableNumber>),
+    /// Write rows of these tables.
+    Write(Allowed),
 }

@@ -10,6 +10,7 @@ use super::{
     definition, describe,
     hash::{self, BucketHead, Key, family},
     inherit,
+    rights::Step,
     term::{Field, Term, UserTerm},
     texts::table_rules,
 };
@@ -61,6 +62,8 @@ pub(super) struct TableRules {
     pub(super) grant_fields: Vec<Field>,
     /// Columns that rules look rows of this table up by.
     pub(super) lookups: Vec<RuleColumn>,
+    /// What its rows are asked by rules for writing others.
+    pub(super) steps: Vec<Step>,
     pub(super) words: String,
 }
 
@@ -154,6 +157,7 @@ impl Compiled {
         compiled.index_bucket_tables();
         compiled.grant_to_heirs();
         compiled.index();
+        compiled.index_rights();
         compiled.advise(schema);
         Ok(compiled)
     }

@@ -9,5 +9,6 @@ mod oracle;
 mod properties;
 mod random;
 mod refused;
+mod rights;
 mod testkit;
 mod values;

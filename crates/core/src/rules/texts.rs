@@ -80,6 +80,7 @@ pub(super) fn table_rules(schema: &Schema, at: usize, errors: &mut Vec<RuleError
         bucket_fields: Vec::new(),
         grant_fields: Vec::new(),
         lookups: Vec::new(),
+        steps: Vec::new(),
         words: String::new(),
     }
 }

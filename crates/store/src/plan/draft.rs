@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use syncline_core::{
-    BucketId, Row, RowKey, TableNumber, UserId, Version, rules::Grant, wire::LostEdit,
+    BucketId, Row, RowKey, TableNumber, UserId, Version,
+    rules::{Allowed, Grant},
+    wire::LostEdit,
 };
 
 use super::owned::Differences;
@@ -18,6 +20,8 @@ pub(crate) struct Draft {
     pub(crate) grants: BTreeMap<Grant, i64>,
     /// Who a grant among them is for, and in which table the row is that gives or takes it.
     pub(crate) named: BTreeMap<Grant, Named>,
+    /// Rights to write that rows give and take, and how often: for the audit log.
+    pub(crate) rights: BTreeMap<WriteRight, u64>,
     /// What users own more or less.
     pub(crate) owned: Differences,
     pub(crate) lost: Vec<LostEdit>,
@@ -31,6 +35,18 @@ pub(crate) struct Named {
     /// `None`: whoever has a claim, or everybody.
     pub(crate) user: Option<UserId>,
     pub(crate) via: TableNumber,
+}
+
+/// What the audit log says of rights to write.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WriteRight {
+    /// `None`: several people, whoever fulfils the rule.
+    pub(crate) user: Option<UserId>,
+    pub(crate) via: TableNumber,
+    pub(crate) allowed: Allowed,
+    pub(crate) given: bool,
+    /// The row that it leads to begins or ends in the same changeset.
+    pub(crate) with_its_row: bool,
 }
 
 /// One row after the changeset.

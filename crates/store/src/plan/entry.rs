@@ -13,7 +13,7 @@ use syncline_core::{
 
 use super::{
     context::Context,
-    draft::{Draft, Named},
+    draft::{Draft, Named, WriteRight},
     state::Touched,
 };
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) struct OpenEntry {
     rows: Vec<EntryRow>,
     grants: BTreeMap<Grant, i64>,
     named: BTreeMap<Grant, Named>,
+    rights: BTreeMap<WriteRight, u64>,
 }
 
 /// A row of an open entry; what it is now is in the state.
@@ -75,6 +76,7 @@ pub(crate) struct ClosedEntry {
     pub(crate) grants: BTreeMap<Grant, i64>,
     /// What the audit log says of `grants`.
     pub(crate) named: BTreeMap<Grant, Named>,
+    pub(crate) rights: BTreeMap<WriteRight, u64>,
     /// Own buckets of rows that begin or end with it, where it changes grants.
     pub(crate) begun: BTreeSet<BucketId>,
     pub(crate) ended: BTreeSet<BucketId>,
@@ -89,6 +91,7 @@ impl OpenEntry {
             rows: Vec::new(),
             grants: BTreeMap::new(),
             named: BTreeMap::new(),
+            rights: BTreeMap::new(),
         }
     }
 
@@ -136,6 +139,9 @@ impl OpenEntry {
             *self.grants.entry(*grant).or_insert(0) += difference;
         }
         self.named.append(&mut draft.named);
+        for (right, times) in std::mem::take(&mut draft.rights) {
+            *self.rights.entry(right).or_insert(0) += times;
+        }
     }
 
     /// Makes the records from the rows as they are now.
@@ -182,6 +188,7 @@ impl OpenEntry {
             history,
             grants: self.grants,
             named: self.named,
+            rights: self.rights,
             begun,
             ended,
             digests,

@@ -14,7 +14,7 @@ use syncline_core::{
 
 use super::{context::Context, entry::ClosedEntry, state::State};
 use crate::{
-    log::{AccessChange, GrantChange, LogEntry},
+    log::{AccessChange, AccessTo, GrantChange, LogEntry},
     storage::{Counted, Head, Ledger, StorageError},
     want::Want,
 };
@@ -60,6 +60,7 @@ pub(crate) fn finish(
         let grants = totals.grant(&state, &entry)?;
         let digests = totals.digest(&state, &entry);
         note_access(context, &entry, &grants, &mut access);
+        note_rights(&entry, &mut access);
         head.version = entry.version;
         head.tag = next_tag(head.tag, entry.author.changeset);
         history.extend(entry.history);
@@ -136,10 +137,29 @@ fn note_access(
             by,
             user: named.user.clone(),
             via: named.via,
-            tables: context.rules().tables_of(bucket).to_vec(),
+            to: AccessTo::See(context.rules().tables_of(bucket).to_vec()),
             granted: change.granted,
         };
         *access.entry(change).or_insert(0) += 1;
+    }
+}
+
+/// As [`note_access`], of rights to write.
+fn note_rights(entry: &ClosedEntry, access: &mut Access) {
+    for (right, times) in &entry.rights {
+        let by = entry.author.user.clone();
+        let is_own = by.is_some() && by == right.user;
+        if right.with_its_row && (is_own || !right.given) {
+            continue;
+        }
+        let change = AccessChange {
+            by,
+            user: right.user.clone(),
+            via: right.via,
+            to: AccessTo::Write(right.allowed.clone()),
+            granted: right.given,
+        };
+        *access.entry(change).or_insert(0) += times;
     }
 }
 

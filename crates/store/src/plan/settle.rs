@@ -1,17 +1,17 @@
 //! What follows from changed rows: grants, buckets, and the buckets of everything below
 //! (spec PL10, PL11).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use syncline_core::planted;
 use syncline_core::{
     BucketId, RowKey, TableNumber, Version,
-    rules::{Facts, Grant, GrantedTo, Stored},
+    rules::{Facts, Grant, GrantedTo, Proposed, Stored},
 };
 
 use super::{
     context::Context,
-    draft::{Draft, Named, RowDraft},
+    draft::{Draft, Named, RowDraft, WriteRight},
     effect::{Effect, Effects},
     facts::Layered,
     owned::Differences,
@@ -71,6 +71,7 @@ pub(crate) fn settle(
         return Err(Missing(wants));
     };
     drop(layered);
+    let rights = rights(context, &proposed);
     let images = proposed
         .into_iter()
         .map(|change| (change.before, change.after));
@@ -114,6 +115,7 @@ pub(crate) fn settle(
         rows,
         grants,
         named,
+        rights,
         owned,
         lost,
         last,
@@ -158,6 +160,43 @@ fn grant_differences(
     } else {
         Err(Missing(wants))
     }
+}
+
+/// Rights to write that the changed rows give and take.
+fn rights(context: &Context, proposed: &[Proposed]) -> BTreeMap<WriteRight, u64> {
+    let changed = proposed.iter().filter_map(|change| {
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        let via = before.or(after)?.table;
+        let rights = context.rules().rights(before, after);
+        (!rights.is_empty()).then_some((via, rights))
+    });
+    let changed: Vec<_> = changed.collect();
+    let mut all = BTreeMap::new();
+    if changed.is_empty() {
+        return all;
+    }
+    let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    for change in proposed {
+        match (&change.before, &change.after) {
+            (None, Some(after)) => drop(begun.insert(&after.key)),
+            (Some(before), None) => drop(ended.insert(&before.key)),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+    for (via, rights) in changed {
+        for right in rights {
+            let rows = if right.given { &begun } else { &ended };
+            let right = WriteRight {
+                user: right.user,
+                via,
+                allowed: right.allowed,
+                given: right.given,
+                with_its_row: right.link.is_some_and(|link| rows.contains(&link)),
+            };
+            *all.entry(right).or_insert(0) += 1;
+        }
+    }
+    all
 }
 
 fn buckets(

@@ -1,9 +1,12 @@
-//! Access that changesets gave and took, for the audit log (spec AC16).
+//! Access that changesets gave and took, for the audit log (spec AC16, AC17).
 
 use std::collections::BTreeMap;
 
-use syncline_core::{Schema, Timestamp, UserId};
-use syncline_store::{AccessChange, accounts::AuditEvent};
+use syncline_core::{
+    Schema, TableNumber, Timestamp, UserId,
+    rules::{Action, Allowed},
+};
+use syncline_store::{AccessChange, AccessTo, accounts::AuditEvent};
 
 use super::{
     Accounts, audit,
@@ -17,11 +20,47 @@ const WHAT_BYTES_MAX: usize = audit::FIELD_BYTES_MAX - 50;
 /// are cut as in the log before they are kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Access {
-    granted: bool,
+    kind: Kind,
     /// Empty: another program.
     by: String,
     user: String,
     what: String,
+}
+
+/// The kinds of records, by what is given or taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    AccessGiven,
+    AccessTaken,
+    RightsGiven,
+    RightsTaken,
+}
+
+impl Kind {
+    fn of(to: &AccessTo, granted: bool) -> Self {
+        match (to, granted) {
+            (AccessTo::See(_), true) => Self::AccessGiven,
+            (AccessTo::See(_), false) => Self::AccessTaken,
+            (AccessTo::Write(_), true) => Self::RightsGiven,
+            (AccessTo::Write(_), false) => Self::RightsTaken,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::AccessGiven => "access_given",
+            Self::AccessTaken => "access_taken",
+            Self::RightsGiven => "rights_given",
+            Self::RightsTaken => "rights_taken",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::AccessGiven | Self::AccessTaken => "access",
+            Self::RightsGiven | Self::RightsTaken => "rights",
+        }
+    }
 }
 
 impl Access {
@@ -32,7 +71,14 @@ impl Access {
                 .by_number(number)
                 .map_or("a table that is gone", |table| table.name.as_str())
         };
-        let tables: Vec<&str> = change.tables.iter().map(|table| name(*table)).collect();
+        let kind = Kind::of(&change.to, change.granted);
+        let what = match &change.to {
+            AccessTo::See(tables) => {
+                let tables: Vec<&str> = tables.iter().map(|table| name(*table)).collect();
+                format!("to rows of {}", tables.join(", "))
+            }
+            AccessTo::Write(allowed) => in_words(allowed, name),
+        };
         let to = match &change.user {
             Some(_) => "",
             None => "of whoever fulfils the rule ",
@@ -41,13 +87,10 @@ impl Access {
             Some(_) => "",
             None => ", by another program",
         };
-        let (tables, via) = (tables.join(", "), name(change.via));
+        let via = name(change.via);
         Self {
-            granted: change.granted,
-            what: audit::cut(
-                format!("{to}to rows of {tables} by a row of {via}{by}"),
-                WHAT_BYTES_MAX,
-            ),
+            kind,
+            what: audit::cut(format!("{to}{what} by a row of {via}{by}"), WHAT_BYTES_MAX),
             by: name_of(change.by),
             user: name_of(change.user),
         }
@@ -58,6 +101,23 @@ impl Access {
     pub(super) fn bytes(&self) -> usize {
         self.by.capacity() + self.user.capacity() + self.what.capacity()
     }
+}
+
+/// Tables of which the same is allowed are told together.
+fn in_words<'a>(allowed: &Allowed, name: impl Fn(TableNumber) -> &'a str) -> String {
+    let mut by_table: BTreeMap<TableNumber, Vec<Action>> = BTreeMap::new();
+    for (table, action) in allowed {
+        by_table.entry(*table).or_default().push(*action);
+    }
+    let mut by_actions: BTreeMap<Vec<Action>, Vec<&str>> = BTreeMap::new();
+    for (table, actions) in by_table {
+        by_actions.entry(actions).or_default().push(name(table));
+    }
+    let parts = by_actions.into_iter().map(|(actions, tables)| {
+        let actions: Vec<&str> = actions.into_iter().map(Action::as_str).collect();
+        format!("to {} rows of {}", actions.join(", "), tables.join(", "))
+    });
+    parts.collect::<Vec<_>>().join(" and ")
 }
 
 fn name_of(user: Option<UserId>) -> String {
@@ -77,7 +137,7 @@ impl Repeated for Access {
             _ => "",
         };
         Self {
-            granted: self.granted,
+            kind: self.kind,
             by: self.by.clone(),
             user: String::new(),
             what: format!("of several people{by}"),
@@ -86,7 +146,7 @@ impl Repeated for Access {
 
     fn of_anybody(&self) -> Self {
         Self {
-            granted: self.granted,
+            kind: self.kind,
             by: String::new(),
             user: String::new(),
             what: "of several people, by several".to_owned(),
@@ -94,16 +154,12 @@ impl Repeated for Access {
     }
 
     fn event(&self, count: u64, now: Timestamp) -> AuditEvent {
-        let kind = match self.granted {
-            true => "access_given",
-            false => "access_taken",
-        };
         AuditEvent {
             at: now,
-            kind: kind.into(),
+            kind: self.kind.name().into(),
             actor: self.by.clone(),
             subject: self.user.clone(),
-            detail: format!("access {}{}", self.what, times(count)),
+            detail: format!("{} {}{}", self.kind.noun(), self.what, times(count)),
             ..AuditEvent::default()
         }
     }

@@ -141,7 +141,7 @@ pub(super) fn times(times: u64) -> String {
 #[cfg(test)]
 mod tests {
     use syncline_core::{Schema, TableNumber, UserId};
-    use syncline_store::AccessChange;
+    use syncline_store::{AccessChange, AccessTo};
 
     use super::{
         super::{Refused, access::Access},
@@ -191,7 +191,7 @@ mod tests {
                 by: Some(UserId(by.into())),
                 user: Some(UserId(user.into())),
                 via: TableNumber(1),
-                tables: vec![TableNumber(1)],
+                to: AccessTo::See(vec![TableNumber(1)]),
                 granted: true,
             };
             Access::of(&schema, change)

@@ -2,6 +2,7 @@
 
 mod forged;
 mod mailbox;
+mod rights;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,89 @@
+//! Rights to write that people give one another, in the audit log.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use syncline_store::accounts::{AuditEvent, AuditWant, transact};
+
+use super::super::{Net, SOON};
+
+#[tokio::test]
+async fn ac17_a_role_that_changes_is_in_the_audit_log_without_the_row() {
+    let net = Net::start().await;
+    let push = async |user: &str, key: u128, changes: Value| {
+        let request = net.post("/v1/push", user);
+        let request = request.header("Idempotency-Key", format!("{key:032x}"));
+        let answer = request.json(&json!({ "changes": changes })).send().await;
+        assert_eq!(answer.expect("an answer").status(), 200, "{changes}");
+    };
+    let insert = |table: &str, row: Value| json!({ "op": "insert", "table": table, "row": row });
+    let member = |id: &str, user: &str, role: &str| {
+        let row = json!({ "id": id, "project_id": "canary-p", "user_id": user, "role": role });
+        insert("members", row)
+    };
+    let role = |id: &str, role: &str| {
+        let row = json!({ "role": role });
+        json!({ "op": "update", "table": "members", "key": { "id": id }, "row": row })
+    };
+    let project = insert(
+        "projects",
+        json!({ "id": "canary-p", "name": "canary-name" }),
+    );
+    let made = [
+        project,
+        member("m1", "ana", "editor"),
+        member("m2", "bob", "viewer"),
+    ];
+    push("ana", 1, json!(made)).await;
+    push("ana", 2, json!([role("m2", "editor")])).await;
+    // He goes on to write what he may now: the title says nothing to the log.
+    let task = json!({ "id": "canary-t", "project_id": "canary-p", "title": "canary-title" });
+    push("bob", 3, json!([insert("tasks", task)])).await;
+    push("ana", 4, json!([role("m2", "viewer")])).await;
+    net.elsewhere("UPDATE members SET role = 'editor' WHERE id = 'm2'");
+
+    let records = || -> Vec<AuditEvent> {
+        let want = AuditWant {
+            max: 100,
+            ..Default::default()
+        };
+        let all = transact(&net.store(), |records| records.audit(&want)).expect("it reads");
+        all.into_iter().map(|record| record.event).rev().collect()
+    };
+    let told = tokio::time::timeout(SOON, async {
+        loop {
+            let found = records();
+            let by_others = |event: &AuditEvent| event.detail.ends_with("by another program");
+            if found.iter().any(by_others) {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let told: Vec<_> = told
+        .await
+        .expect("it is written")
+        .iter()
+        .map(|event| {
+            let (kind, by, user) = (&event.kind, &event.actor, &event.subject);
+            format!("{kind} {by} {user}: {}", event.detail)
+        })
+        .collect();
+    let all = told.join("\n");
+    assert!(!all.contains("canary"), "{all}");
+    let rights = "rights to create, update, delete rows of projects, members, tasks by a row of \
+                  members";
+    for record in [
+        format!("rights_given ana bob: {rights}"),
+        format!("rights_taken ana bob: {rights}"),
+        format!("rights_given  bob: {rights}, by another program"),
+    ] {
+        assert_eq!(
+            told.iter().filter(|t| **t == record).count(),
+            1,
+            "{record} in\n{all}"
+        );
+    }
+    // What she makes is hers without a word.
+    assert!(!all.contains("ana ana"), "{all}");
+}
