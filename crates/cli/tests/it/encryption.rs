@@ -298,6 +298,46 @@ fn en5_what_somebody_else_wrote_into_a_row_of_mine_says_nothing_of_my_key() {
 }
 
 #[test]
+fn en5_an_edit_of_mine_over_what_somebody_else_sealed_says_nothing_of_my_key() {
+    let scratch = Scratch::new();
+    let named = OPEN.replace("key\", notes", "key\", name = \"text\", notes");
+    let server = Server::with_config(&scratch, "data", &named);
+    key(&scratch, "key");
+    key(&scratch, "theirs");
+    let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
+    laptop.with("hydrate", &["key"]).expect(exit::DONE);
+    laptop.sql("INSERT INTO people VALUES ('p1', 'one', 'mine')");
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+    let bob = Device::new(&scratch, &server, "bob.db", "bob");
+    bob.with("hydrate", &["theirs"]).expect(exit::DONE);
+    bob.sql("UPDATE people SET notes = 'taken' WHERE id = 'p1'");
+    bob.with("sync", &["theirs"]).expect(exit::DONE);
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+    laptop.sql("UPDATE people SET name = 'two' WHERE id = 'p1'");
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+
+    // She wrote to the row last, and not that cell.
+    let phone = Device::new(&scratch, &server, "phone.db", "ana");
+    let told = phone.with("hydrate", &["key"]).expect(exit::DONE);
+    assert_eq!(told.one("cells_unreadable")["column"], "notes");
+    phone.sql("INSERT INTO people VALUES ('p2', 'three', 'from the phone')");
+    phone.with("sync", &["key"]).expect(exit::DONE);
+    laptop.with("sync", &["key"]).expect(exit::DONE);
+    assert_eq!(
+        laptop.rows("SELECT notes FROM people WHERE id = 'p2'"),
+        "from the phone"
+    );
+
+    // What she inserted, and nobody changed, says it: another key is a wrong one.
+    key(&scratch, "wrong");
+    let tablet = Device::new(&scratch, &server, "tablet.db", "ana");
+    tablet
+        .with("hydrate", &["wrong"])
+        .expect(exit::ENCRYPTION_KEY)
+        .says(&["people.notes", "nothing was applied"]);
+}
+
+#[test]
 fn en5_a_key_that_opened_nothing_does_not_keep_the_right_one_out() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", OPEN);

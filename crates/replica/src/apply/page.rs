@@ -187,7 +187,8 @@ impl PartOf<'_> {
             self.table,
             &body.key,
             &received,
-            (known.owner, known.author),
+            &known,
+            known.is_as_inserted(),
         )?;
         work.set_known(self.table, &body.key, None, Some(&known))?;
         work.note(

@@ -132,7 +132,7 @@ pub(crate) fn apply_record(
                 ..Known::default()
             };
             let received = table.receive(&body.key, columns);
-            work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
+            work.note_cells_of(table, &body.key, &received, &next, next.is_as_inserted())?;
             write(
                 work,
                 stream,
@@ -172,7 +172,7 @@ pub(crate) fn apply_record(
                 author: work.user(&body.author)?,
                 ..Known::default()
             };
-            work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
+            work.note_cells_of(table, &body.key, &received, &next, true)?;
             write(
                 work,
                 stream,
@@ -225,7 +225,7 @@ pub(crate) fn apply_page_row(
         author: work.user(&body.author)?,
         ..Known::default()
     };
-    work.note_cells_of(table, &body.key, &received, (next.owner, next.author))?;
+    work.note_cells_of(table, &body.key, &received, &next, next.is_as_inserted())?;
     match known {
         Some(known) if known.version == body.version => {
             next.hash = table.hash(&received.row, &received.extra);

@@ -31,6 +31,13 @@ pub(crate) struct Known {
     pub(crate) extra: Option<Vec<u8>>,
 }
 
+impl Known {
+    /// Whether nobody changed the row since its owner inserted it.
+    pub(crate) fn is_as_inserted(&self) -> bool {
+        self.version == self.created
+    }
+}
+
 const READING: &str = "reading a row's metadata";
 const WRITING: &str = "writing a row's metadata";
 

@@ -10,7 +10,7 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        ledger::User,
+        ledger::Known,
         settings::{self, Key},
     },
     tables::{Received, SyncedTable},
@@ -22,8 +22,8 @@ pub(crate) struct Cells {
     pub(crate) opened: u64,
     /// Any was sealed with a key that is not here.
     pub(crate) met_unknown: bool,
-    /// Column and key of one of them, in a row of this user's own that nobody else wrote to last.
-    /// What others own or wrote says nothing about the keys that this device should have.
+    /// Column and key of one of them, in a cell that this user sealed for sure: all others say
+    /// nothing about the keys that this device should have.
     pub(crate) foreign: Option<(String, KeyId)>,
     /// By table, column and reason: the first row, and how many. One event each, so that a
     /// thousand bad values are no thousand events.
@@ -70,13 +70,18 @@ impl Work<'_> {
         }
     }
 
-    /// As [`Work::note_cells`], for a row that was received with its owner and last author.
+    /// As [`Work::note_cells`], for what was received of the row that `known` describes.
+    /// `are_all_by_author`: whether its last author wrote all of these cells.
+    ///
+    /// Of a whole row that is known only where nobody changed it since it was inserted: an edit of
+    /// another column makes its author the last one, over what somebody else sealed.
     pub(crate) fn note_cells_of(
         &mut self,
         table: &SyncedTable,
         key: &RowKey,
         received: &Received,
-        (owner, author): (Option<User>, Option<User>),
+        known: &Known,
+        are_all_by_author: bool,
     ) -> Result<(), ReplicaError> {
         self.note_cells(table, key, received);
         let unknown = received
@@ -91,7 +96,8 @@ impl Work<'_> {
         };
         let me: Option<String> = settings::get(self.conn, Key::User)?;
         let me = me.map(|me| self.user(&me)).transpose()?.flatten();
-        if me.is_some() && owner == me && author == me {
+        let is_mine = me.is_some() && known.owner == me && known.author == me;
+        if is_mine && are_all_by_author {
             let column = &table.table.columns[position].name;
             self.cells.foreign = Some((format!("{}.{column}", table.name()), id));
         }
