@@ -319,6 +319,7 @@ impl Stream {
             drop: change.lost,
             reload: Vec::new(),
             released: change.released,
+            released_tables: Vec::new(),
         };
         self.emit(&ServerMessage::Grants(grants), out);
     }

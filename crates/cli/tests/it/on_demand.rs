@@ -308,6 +308,49 @@ fn su3_su4_subscriptions_last_and_nothing_unsent_is_lost_when_they_end() {
 }
 
 #[test]
+fn su4_a_table_that_is_switched_to_on_demand_releases_its_rows_and_sends_what_waits() {
+    let scratch = Scratch::new();
+    let always = CONFIG.replace("sync  = \"on_demand\"\n", "");
+    let mut server = Server::with_config(&scratch, "data", &always);
+    let (ana, bob) = shared(&scratch, &server);
+    bob.sync();
+    assert_eq!(
+        (bob.rows(TASKS), bob.rows(COMMENTS)),
+        ("k1,k2,k3".into(), "c1,c3".into())
+    );
+
+    // He writes while the server is down, which comes back with other rules; he is in one project
+    // less, too.
+    ana.sql("DELETE FROM members WHERE id = 'm2'");
+    ana.sync();
+    server.kill();
+    bob.sql("UPDATE tasks SET title = 'from Bob' WHERE id = 'k2'; UPDATE comments SET body = 'deeper' WHERE id = 'c1'; INSERT INTO tasks VALUES ('k6', 'p1', 'new')");
+    scratch.write("data.toml", CONFIG);
+    server.restart();
+
+    let synced = bob.sync();
+    // What was in the other project counts as released as well: new rules give buckets new names,
+    // and a device cannot tell which of them it lost.
+    assert_eq!(synced.one("released")["rows"], 5, "{synced:?}");
+    assert_eq!(synced.all("change_refused").len(), 0, "{synced:?}");
+    bob.sync();
+    assert_eq!(bob.rows("SELECT count(*) FROM tasks"), "0");
+    assert_eq!(bob.rows("SELECT count(*) FROM comments"), "0");
+    assert_eq!(bob.rows("SELECT count(*) FROM projects"), "1");
+    bob.verify();
+    ana.run("subscribe", &["projects", "p1"]).expect(exit::DONE);
+    ana.run("subscribe", &["projects", "p2"]).expect(exit::DONE);
+    ana.sync();
+    let titles = "SELECT group_concat(title) FROM (SELECT title FROM tasks ORDER BY id)";
+    assert_eq!(ana.rows(titles), "dig,from Bob,paint,new");
+    assert_eq!(
+        ana.rows("SELECT body FROM comments WHERE id = 'c1'"),
+        "deeper"
+    );
+    ana.verify();
+}
+
+#[test]
 fn su5_one_more_subscription_than_allowed_is_refused_with_the_limit() {
     let scratch = Scratch::new();
     let config = format!("[limits]\ndevice_subscriptions = 4\n{CONFIG}");

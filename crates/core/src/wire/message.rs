@@ -476,6 +476,11 @@ pub struct Grants {
     #[n(4)]
     #[cbor(default, skip_if = "Vec::is_empty")]
     pub released: Vec<BucketId>,
+    /// With new rules, where old names of buckets say nothing: tables of which the user may see
+    /// rows that the replica does not ask for.
+    #[n(5)]
+    #[cbor(default, skip_if = "Vec::is_empty")]
+    pub released_tables: Vec<TableNumber>,
 }
 
 /// Rows of loading buckets, read at one version. Applied in a transaction of its own.

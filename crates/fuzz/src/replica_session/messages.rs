@@ -196,6 +196,7 @@ pub(super) fn message(
             } else {
                 Vec::new()
             },
+            released_tables: Vec::new(),
         }),
         2 | 3 => {
             let mut parts = Vec::new();

@@ -11,7 +11,7 @@ use syncline_core::{
 
 use super::{
     Fault,
-    grants::erase_gone,
+    grants::{erase_gone, erase_stale},
     record::{Stream, apply_ahead, apply_record, changeset_of, check_key},
 };
 use crate::{
@@ -120,7 +120,7 @@ pub(crate) fn apply_checkpoint(
     }
     finish_accepted(work, cursor.version, now)?;
     if input.checkpoint.loading == 0 {
-        end_loading(work, &stream)?;
+        end_loading(work, &stream, input)?;
     }
     work.settle(stream.entropy, now)?;
 
@@ -249,15 +249,43 @@ fn finish_accepted(
 }
 
 /// Nothing is loading for the server any more (spec SE12).
-fn end_loading(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaError> {
+fn end_loading(
+    work: &mut Work<'_>,
+    stream: &Stream<'_>,
+    input: &CheckpointInput<'_>,
+) -> Result<(), ReplicaError> {
+    let unloaded = match settings::get(work.conn, Key::Renamed)?.unwrap_or(false) {
+        true => unloaded(work, input)?,
+        false => Vec::new(),
+    };
     buckets::move_state(work.conn, BucketState::Loading, BucketState::Live)?;
-    buckets::move_state(work.conn, BucketState::Stale, BucketState::Gone)?;
+    erase_stale(work, stream, &unloaded)?;
     names::set_all_loaded(work.conn)?;
     settings::remove(work.conn, Key::Renamed)?;
+    settings::remove(work.conn, Key::RenamedReleased)?;
     settings::remove(work.conn, Key::LoadsAgain)?;
     settings::remove(work.conn, Key::LoadedRows)?;
     settings::remove(work.conn, Key::RemainingRows)?;
     erase_gone(work, stream)
+}
+
+/// After new rules, the (bucket, table)s that everything was loaded without: rows of the table lie
+/// in the bucket no more. Not those that this device itself asked for again meanwhile.
+fn unloaded(
+    work: &Work<'_>,
+    input: &CheckpointInput<'_>,
+) -> Result<Vec<(Bucket, TableNumber)>, ReplicaError> {
+    let live = input.checkpoint.live.iter();
+    let live = live.map(|live| (live.bucket, live.table));
+    let known: BTreeSet<_> = live.chain(input.reloaded.keys().copied()).collect();
+    let mut found = Vec::new();
+    for (b, bucket, t) in buckets::unloaded(work.conn)? {
+        let remote = work.table(t).and_then(|table| table.remote.as_ref());
+        if remote.is_some_and(|remote| !known.contains(&(bucket, remote.table.number))) {
+            found.push((b, t));
+        }
+    }
+    Ok(found)
 }
 
 /// Those of the (bucket, table)s that were live already when a row turned out to be missing: in

@@ -15,8 +15,9 @@ use crate::{
     meta::{
         buckets::{self, BucketState},
         ledger, members, names,
+        settings::{self, Key},
     },
-    tables::Tables,
+    tables::{SyncedTable, Tables},
     work::Work,
 };
 
@@ -66,12 +67,16 @@ pub(crate) fn full_grants(
     let released: BTreeSet<BucketId> = grants.released.iter().copied().collect();
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
+            // Which of the rows are not asked for any more is known once the others are loaded.
             let lost = match renamed {
                 true => BucketState::Stale,
                 false => lost_state(&released, &bucket),
             };
             buckets::lose(conn, b, lost)?;
         }
+    }
+    if renamed {
+        put_released(conn, &grants.released_tables)?;
     }
     for bucket in granted {
         buckets::add(conn, bucket)?;
@@ -84,29 +89,102 @@ pub(crate) fn full_grants(
     Ok(())
 }
 
+/// Remembers what [`erase_stale`] is to know.
+fn put_released(conn: &Connection, tables: &[TableNumber]) -> Result<(), ReplicaError> {
+    let tables: Vec<String> = tables.iter().map(|table| table.0.to_string()).collect();
+    settings::put(conn, Key::RenamedReleased, tables.join("\n"))
+}
+
 /// Erases the rows of lost buckets that no other bucket holds (spec AP8).
 pub(crate) fn erase_gone(work: &mut Work<'_>, stream: &Stream<'_>) -> Result<(), ReplicaError> {
-    for state in [BucketState::Gone, BucketState::Released] {
-        let lost = buckets::in_state(work.conn, state)?;
-        if lost.is_empty() {
+    for (state, is_released) in [(BucketState::Gone, false), (BucketState::Released, true)] {
+        let buckets = buckets::in_state(work.conn, state)?;
+        if buckets.is_empty() {
             continue;
         }
-        work.digests.store(work.conn)?;
-        let mut rows = 0;
-        for b in &lost {
-            for t in buckets::tables_of(work.conn, *b)? {
-                rows += erase_part(work, stream, (*b, t), state)?;
-            }
-            work.digests.store(work.conn)?;
-            buckets::forget(work.conn, *b)?;
-        }
-        let buckets = lost.len() as u64;
-        work.events.push(match state {
-            BucketState::Released => Event::Released { buckets, rows },
-            BucketState::Loading | BucketState::Live | BucketState::Stale | BucketState::Gone => {
-                Event::AccessLost { buckets, rows }
-            }
+        let mut erased = Erased::default();
+        erase_buckets(work, stream, &buckets, &|_| is_released, &mut erased)?;
+        let (buckets, rows) = (buckets.len() as u64, erased.lost + erased.released);
+        work.events.push(match is_released {
+            true => Event::Released { buckets, rows },
+            false => Event::AccessLost { buckets, rows },
         });
+    }
+    Ok(())
+}
+
+/// Erases what new rules left behind once everything else is loaded: rows of buckets that have
+/// other names now, or are gone, and those of tables that lie in a bucket no more (`unloaded`).
+///
+/// They count as released in tables of which rows are not asked for: what waits to be sent to them
+/// still is, and the server's rules judge it (spec SU4).
+pub(crate) fn erase_stale(
+    work: &mut Work<'_>,
+    stream: &Stream<'_>,
+    unloaded: &[(ledger::Bucket, TableNumber)],
+) -> Result<(), ReplicaError> {
+    let text: String = settings::get(work.conn, Key::RenamedReleased)?.unwrap_or_default();
+    let numbers = text.lines().filter_map(|line| line.parse().ok());
+    let tables = numbers.filter_map(|number| work.tables.remote(TableNumber(number)));
+    let released: BTreeSet<TableNumber> = tables.map(SyncedTable::number).collect();
+    let is_released = |t| released.contains(&t);
+    let stale = buckets::in_state(work.conn, BucketState::Stale)?;
+    let mut erased = Erased::default();
+    work.digests.store(work.conn)?;
+    for &(b, t) in unloaded {
+        erased.add(
+            erase_part(work, stream, (b, t), is_released(t))?,
+            is_released(t),
+        );
+        work.digests.store(work.conn)?;
+        buckets::forget_part(work.conn, b, t)?;
+    }
+    erase_buckets(work, stream, &stale, &is_released, &mut erased)?;
+    // Nothing is told of what only has another name.
+    let buckets = (stale.len() + unloaded.len()) as u64;
+    let Erased { lost, released } = erased;
+    if lost > 0 {
+        let rows = lost;
+        work.events.push(Event::AccessLost { buckets, rows });
+    }
+    if released > 0 {
+        let rows = released;
+        work.events.push(Event::Released { buckets, rows });
+    }
+    Ok(())
+}
+
+/// How many rows were erased.
+#[derive(Default)]
+struct Erased {
+    lost: u64,
+    released: u64,
+}
+
+impl Erased {
+    fn add(&mut self, rows: u64, is_released: bool) {
+        match is_released {
+            true => self.released += rows,
+            false => self.lost += rows,
+        }
+    }
+}
+
+fn erase_buckets(
+    work: &mut Work<'_>,
+    stream: &Stream<'_>,
+    buckets: &[ledger::Bucket],
+    is_released: &dyn Fn(TableNumber) -> bool,
+    erased: &mut Erased,
+) -> Result<(), ReplicaError> {
+    work.digests.store(work.conn)?;
+    for &b in buckets {
+        for t in buckets::tables_of(work.conn, b)? {
+            let is_released = is_released(t);
+            erased.add(erase_part(work, stream, (b, t), is_released)?, is_released);
+        }
+        work.digests.store(work.conn)?;
+        buckets::forget(work.conn, b)?;
     }
     Ok(())
 }
@@ -115,7 +193,7 @@ fn erase_part(
     work: &mut Work<'_>,
     stream: &Stream<'_>,
     (b, t): (ledger::Bucket, TableNumber),
-    state: BucketState,
+    is_released: bool,
 ) -> Result<u64, ReplicaError> {
     let mut erased = 0;
     loop {
@@ -138,12 +216,9 @@ fn erase_part(
                 work.set_known(table, &key, Some(&known), Some(&next))?;
                 continue;
             }
-            match state {
-                BucketState::Released => release(work, table, &key, &known)?,
-                BucketState::Loading
-                | BucketState::Live
-                | BucketState::Stale
-                | BucketState::Gone => unsee(work, stream, table, &key, &known)?,
+            match is_released {
+                true => release(work, table, &key, &known)?,
+                false => unsee(work, stream, table, &key, &known)?,
             }
             erased += 1;
         }

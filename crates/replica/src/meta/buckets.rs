@@ -143,6 +143,34 @@ pub(crate) fn forget(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     Ok(())
 }
 
+/// Forgets that a table has, or had, rows in a bucket.
+pub(crate) fn forget_part(
+    conn: &Connection,
+    b: Bucket,
+    t: TableNumber,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_parts WHERE b = ?1 AND t = ?2")
+        .and_then(|mut s| s.execute((b, t.0)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// The (bucket, table)s of granted buckets that are not live.
+pub(crate) fn unloaded(
+    conn: &Connection,
+) -> Result<Vec<(Bucket, BucketId, TableNumber)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT p.b, b.bucket, p.t FROM syncline_parts p JOIN syncline_buckets b ON b.b = p.b
+             WHERE p.state = 0 AND b.state < 2 ORDER BY p.b, p.t",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([], |row| {
+        Ok((row.get(0)?, BucketId(row.get(1)?), TableNumber(row.get(2)?)))
+    });
+    found.and_then(Iterator::collect).doing(READING)
+}
+
 /// Starts loading a bucket from the beginning; its rows stay.
 pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     for sql in [

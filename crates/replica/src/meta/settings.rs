@@ -59,6 +59,9 @@ pub(crate) enum Key {
     ReloadedAt,
     /// New rules renamed the buckets, and what has new names is not all loaded yet.
     Renamed,
+    /// Meanwhile: tables of which the user may see rows that nobody asks for, by the server's
+    /// numbers, one a line.
+    RenamedReleased,
     /// What this file held when everything began to load again is not all loaded yet.
     LoadsAgain,
     /// The oldest version the server's log has.
@@ -107,6 +110,7 @@ impl Key {
             Self::RemainingRows => "remaining_rows",
             Self::ReloadedAt => "reloaded_at",
             Self::Renamed => "renamed",
+            Self::RenamedReleased => "renamed_released",
             Self::LoadsAgain => "loads_again",
             Self::Horizon => "horizon",
             Self::KeysHeld => "keys_held",

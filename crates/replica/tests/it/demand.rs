@@ -71,6 +71,7 @@ fn take(server: &mut Authority, device: &mut Device, bucket: BucketId, is_releas
         drop: vec![bucket],
         reload: Vec::new(),
         released: is_released.then_some(bucket).into_iter().collect(),
+        released_tables: Vec::new(),
     }));
 }
 

@@ -48,6 +48,7 @@ fn drop_away(server: &mut Authority, device: &mut Device) {
         drop: vec![AWAY],
         reload: Vec::new(),
         released: Vec::new(),
+        released_tables: Vec::new(),
     }));
 }
 

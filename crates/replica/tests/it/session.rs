@@ -213,6 +213,7 @@ fn se5_a_full_list_is_answered_with_what_is_to_be_loaded() {
             drop: Vec::new(),
             reload,
             released: Vec::new(),
+            released_tables: Vec::new(),
         })
     };
     let load = |device: &mut Device| match sent(device) {

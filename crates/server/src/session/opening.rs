@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use syncline_core::{
-    BucketId, Cursor, DeviceId, Version,
+    BucketId, Cursor, DeviceId, TableNumber, Version,
     wire::{
         CURSORS_MAX, Grants, Hello, LoadPosition, PROTOCOL, Refusal, ReloadReason, Resume,
         ServerMessage, Welcome, code, encode_server,
@@ -137,7 +137,13 @@ impl Session {
                 if reason != ReloadReason::New {
                     stream.load_again();
                 }
-                self.start_reload(stream, released, now);
+                let released_tables = match reason {
+                    ReloadReason::Rules => self.tables_not_asked_for(&stream.sight),
+                    ReloadReason::New | ReloadReason::Horizon | ReloadReason::Diverged => {
+                        Vec::new()
+                    }
+                };
+                self.start_reload(stream, released, released_tables, now);
             }
             Resume::Continue => {
                 let cursor = hello.cursors.first().copied().unwrap_or_default();
@@ -161,7 +167,7 @@ impl Session {
                 if known && anew.is_empty() {
                     self.start_continue(stream, &hello.loading);
                 } else {
-                    self.send_full_grants(&stream.sight, anew, released);
+                    self.send_full_grants(&stream.sight, anew, released, Vec::new());
                     self.phase = Phase::AwaitLoad(Box::new(stream));
                 }
             }
@@ -170,8 +176,24 @@ impl Session {
         Ok(())
     }
 
-    fn start_reload(&mut self, mut stream: Stream, released: Vec<BucketId>, now: Timestamp) {
-        self.send_full_grants(&stream.sight, Vec::new(), released);
+    /// Tables of which the user may see rows that nobody asked for (spec SU4).
+    fn tables_not_asked_for(&self, sight: &Sight) -> Vec<TableNumber> {
+        let rules = self.context.plan.rules();
+        let buckets = sight.not_asked_for().into_iter();
+        let tables: BTreeSet<TableNumber> = buckets
+            .flat_map(|bucket| rules.tables_of(bucket).to_vec())
+            .collect();
+        tables.into_iter().collect()
+    }
+
+    fn start_reload(
+        &mut self,
+        mut stream: Stream,
+        released: Vec<BucketId>,
+        released_tables: Vec<TableNumber>,
+        now: Timestamp,
+    ) {
+        self.send_full_grants(&stream.sight, Vec::new(), released, released_tables);
         let buckets: Vec<_> = stream.sight.buckets().collect();
         for bucket in buckets {
             for table in self.context.plan.rules().tables_of(bucket) {
@@ -194,13 +216,20 @@ impl Session {
         }
     }
 
-    fn send_full_grants(&mut self, sight: &Sight, reload: Vec<BucketId>, released: Vec<BucketId>) {
+    fn send_full_grants(
+        &mut self,
+        sight: &Sight,
+        reload: Vec<BucketId>,
+        released: Vec<BucketId>,
+        released_tables: Vec<TableNumber>,
+    ) {
         let grants = Grants {
             full: true,
             add: sight.buckets().collect(),
             drop: Vec::new(),
             reload,
             released,
+            released_tables,
         };
         self.out
             .stream(vec![encode_server(&ServerMessage::Grants(grants)).into()]);

@@ -385,6 +385,7 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
                 drop: vec![bucket(2)],
                 reload: vec![bucket(3)],
                 released: Vec::new(),
+                released_tables: Vec::new(),
             }),
         ),
         (
@@ -395,6 +396,18 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
                 drop: vec![bucket(2)],
                 reload: Vec::new(),
                 released: vec![bucket(2)],
+                released_tables: Vec::new(),
+            }),
+        ),
+        (
+            "grants_released_tables",
+            ServerMessage::Grants(Grants {
+                full: true,
+                add: Vec::new(),
+                drop: Vec::new(),
+                reload: Vec::new(),
+                released: Vec::new(),
+                released_tables: vec![TableNumber(101)],
             }),
         ),
         ("page", ServerMessage::Page(page)),

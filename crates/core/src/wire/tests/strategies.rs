@@ -198,16 +198,22 @@ pub(super) fn server_message() -> impl Strategy<Value = ServerMessage> {
     prop_oneof![
         welcome().prop_map(|welcome| ServerMessage::Welcome(Box::new(welcome))),
         push_result().prop_map(ServerMessage::PushResult),
-        (any::<bool>(), [(); 4].map(|()| buckets())).prop_map(|(full, lists)| {
-            let [add, drop, reload, released] = lists;
-            ServerMessage::Grants(Grants {
-                full,
-                add,
-                drop,
-                reload,
-                released,
-            })
-        }),
+        (
+            any::<bool>(),
+            [(); 4].map(|()| buckets()),
+            vec(any::<u32>().prop_map(TableNumber), 0..4)
+        )
+            .prop_map(|(full, lists, released_tables)| {
+                let [add, drop, reload, released] = lists;
+                ServerMessage::Grants(Grants {
+                    full,
+                    add,
+                    drop,
+                    reload,
+                    released,
+                    released_tables,
+                })
+            }),
         page().prop_map(ServerMessage::Page),
         (buckets(), vec((bytes(), vec(any::<u32>(), 0..4)), 0..4)).prop_map(
             |(buckets, records)| {

@@ -384,6 +384,7 @@ impl Link {
             drop,
             reload: Vec::new(),
             released: Vec::new(),
+            released_tables: Vec::new(),
         }));
     }
 
