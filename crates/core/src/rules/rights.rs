@@ -269,19 +269,20 @@ impl Found {
 
 /// The column that is somebody's id, where a condition says so.
 fn user_link(cond: &Cond) -> Option<(Field, bool)> {
-    match cond {
-        Cond::Compare {
-            op: Comparison::Equal,
-            left: Term::Field(_, field),
-            right: Term::User(term),
-        }
-        | Cond::Compare {
-            op: Comparison::Equal,
-            left: Term::User(term),
-            right: Term::Field(_, field),
-        } => Some((*field, is_uid(term))),
-        _ => None,
+    let Cond::Compare {
+        op: Comparison::Equal,
+        left,
+        right,
+    } = cond
+    else {
+        return None;
+    };
+    if let (Term::Field(_, field), Term::User(term)) | (Term::User(term), Term::Field(_, field)) =
+        (left, right)
+    {
+        return Some((*field, is_uid(term)));
     }
+    None
 }
 
 fn is_uid(term: &UserTerm) -> bool {

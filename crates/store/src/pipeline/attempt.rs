@@ -205,7 +205,7 @@ impl<'a, G: Group> Transaction<'a, G> {
                 if reacts || self.frees(&draft) || self.replaces(&draft) {
                     self.flush(None).await?;
                 }
-                self.state.apply(&author, draft, false);
+                self.state.apply(&author, *draft, false);
                 if reacts {
                     self.flush(Some((position, &author))).await?;
                 }

@@ -26,7 +26,7 @@ pub(crate) enum Planned {
     /// The log has it, ending at this version.
     Known(Version),
     Refused(Refused),
-    Accepted(Author, Draft),
+    Accepted(Author, Box<Draft>),
 }
 
 /// Judges `submission` on `state`, which stays as it is.
@@ -82,7 +82,7 @@ pub(crate) fn plan_changeset(
     let draft = settle(context, state, effects)?;
     match quota(context.limits(), state, &author, &draft.owned)? {
         Some(refused) => Ok(Planned::Refused(refused)),
-        None => Ok(Planned::Accepted(author, draft)),
+        None => Ok(Planned::Accepted(author, Box::new(draft))),
     }
 }
 
