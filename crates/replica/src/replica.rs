@@ -3,6 +3,7 @@
 mod device;
 mod inspect;
 mod keys;
+mod quota;
 mod resolve;
 mod restore;
 mod sides;
@@ -482,6 +483,12 @@ impl Replica {
     /// [`ReplicaError::UnknownChangeset`] if it is not parked.
     pub fn retry(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
         self.parked(id)?;
+        let retried = self.unpark(id, now)?;
+        self.pump(now)?;
+        Ok(retried)
+    }
+
+    fn unpark(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
         let retried = self.transact(now, |work, entropy| {
             let Some(root) = outbox::by_id(work.conn, id)? else {
                 return Ok(0);
@@ -499,7 +506,6 @@ impl Replica {
             work.settle(entropy, now)?;
             Ok(retried)
         })?;
-        self.pump(now)?;
         Ok(retried.unwrap_or(0))
     }
 

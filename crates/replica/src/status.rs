@@ -1,6 +1,6 @@
 //! What can be asked at any time, without reading the app's tables.
 
-use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Version};
+use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Version, wire::Quota};
 
 use crate::event::LoadProgress;
 
@@ -33,6 +33,8 @@ pub struct Status {
     pub caught_up: bool,
     /// `None` when everything is live.
     pub loading: Option<LoadProgress>,
+    /// What the user owned when the server was met last; `None` if it did not say.
+    pub quota: Option<Quota>,
 }
 
 /// The part of [`Status`] that says how far a session has come: cheap with any number of tables.

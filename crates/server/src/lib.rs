@@ -14,6 +14,7 @@ pub mod hub;
 #[cfg(feature = "net")]
 pub mod net;
 mod pace;
+mod quota;
 pub mod recent;
 pub mod session;
 pub mod sight;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
-use syncline_core::{DeviceId, Timestamp};
+use syncline_core::{DeviceId, Timestamp, UserId};
 use syncline_store::{
-    StorageError,
+    Owned, StorageError,
     accounts::{
         Account, AccountRecords, AccountStore, AuditEvent, AuditRecord, AuditWant, Login, LoginId,
         Purpose, SigningKey, Ticket,
@@ -19,6 +19,7 @@ use syncline_store::{
 use crate::{
     fault::{Fault, Result},
     format::{self, FORMAT},
+    ledger, load,
     open::OpenError,
     place::Place,
 };
@@ -327,6 +328,13 @@ impl AccountRecords for Records<'_> {
 
     fn remove_signing_key(&mut self, id: &str) -> Result<(), StorageError> {
         self.write("DELETE FROM syncline_signing_keys WHERE id = ?1", [id])
+    }
+
+    fn owned(&mut self, user: &str) -> Result<Option<Owned>, StorageError> {
+        if ledger::counted(self.0)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(load::user_owns(self.0, &UserId(user.to_owned()))?))
     }
 
     fn audit_head(&mut self) -> Result<Option<AuditRecord>, StorageError> {

@@ -170,7 +170,7 @@ fn matching(
     Ok(())
 }
 
-fn user_owns(conn: &Connection, user: &UserId) -> Result<Owned> {
+pub(crate) fn user_owns(conn: &Connection, user: &UserId) -> Result<Owned> {
     let sql = "SELECT rows, bytes FROM syncline_owned WHERE user = ?1";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([&user.0])?;

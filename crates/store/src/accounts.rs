@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use syncline_core::{DeviceId, Timestamp};
 
-use crate::storage::StorageError;
+use crate::{meta::Owned, storage::StorageError};
 
 /// Somebody who can sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,6 +249,9 @@ pub trait AccountRecords {
     fn signing_keys(&mut self) -> Result<Vec<SigningKey>, StorageError>;
     fn put_signing_key(&mut self, key: &SigningKey) -> Result<(), StorageError>;
     fn remove_signing_key(&mut self, id: &str) -> Result<(), StorageError>;
+
+    /// What a user owns; `None` where it is not counted (spec LI6).
+    fn owned(&mut self, user: &str) -> Result<Option<Owned>, StorageError>;
 
     /// The newest record.
     fn audit_head(&mut self) -> Result<Option<AuditRecord>, StorageError>;

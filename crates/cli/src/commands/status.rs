@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use syncline::engine::{self, ClientError};
+use syncline_core::wire::Share;
 use syncline_replica::TableState;
 
 use crate::{
@@ -34,7 +35,9 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         "waiting": status.waiting, "accepted": status.accepted, "parked": status.parked,
         "conflicts": status.conflicts, "unstorable": status.unstorable,
         "checkpoint": status.checkpoint.map(|version| version.0), "caught_up": status.caught_up,
-        "tables": tables,
+        "tables": tables, "quota": status.quota.map(|quota| json!({
+            "rows": quota.rows.map(share), "bytes": quota.bytes.map(share),
+        })),
     }));
     let contact = match (&status.url, &status.user) {
         (Some(url), Some(user)) => format!("{url} as {user}"),
@@ -78,6 +81,16 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         grouped(status.parked),
         counted(status.conflicts, "conflict"),
     ));
+    let owned = status.quota.into_iter().flat_map(|quota| {
+        let rows = quota.rows.map(|share| (share, "rows"));
+        [rows, quota.bytes.map(|share| (share, "bytes"))]
+    });
+    for (Share { owned, max }, what) in owned.flatten() {
+        let (owned, max) = (grouped(owned), grouped(max));
+        output.line(&format!(
+            "{owned} of {max} {what} owned, when the server was met last"
+        ));
+    }
     if status.unstorable > 0 {
         output.line(&format!(
             "{} of the server do not fit into this database",
@@ -85,4 +98,8 @@ pub(crate) fn status(file: &Path, output: &Output) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Done)
+}
+
+fn share(Share { owned, max }: Share) -> Value {
+    json!({ "owned": owned, "max": max })
 }

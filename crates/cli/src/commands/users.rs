@@ -10,11 +10,15 @@ use std::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use syncline::engine;
+use syncline_core::config::LimitsConfig;
 use syncline_server::net::accounts::{
     admin::{self, AdminError, Change},
     audit::{self, Verified},
 };
-use syncline_store::accounts::{Account, AuditWant, transact};
+use syncline_store::{
+    Owned,
+    accounts::{Account, AuditWant, transact},
+};
 use syncline_store_sqlite::SqliteAccounts;
 
 use super::serve;
@@ -22,7 +26,7 @@ use crate::{
     args::{Audit, DataArgs, Users, UsersAction},
     exit::{Exit, Failure},
     moment,
-    output::{Output, counted},
+    output::{Output, counted, grouped},
 };
 
 pub(crate) fn run(args: Users, output: &Output) -> anyhow::Result<Exit> {
@@ -31,8 +35,24 @@ pub(crate) fn run(args: Users, output: &Output) -> anyhow::Result<Exit> {
     match args.action {
         UsersAction::List => {
             let accounts = admin::list(&store)?;
+            let limits = args.data.settings().read_for_data()?.limits;
             for account in &accounts {
-                output.result(&sentence(account), &object(account));
+                let owned = match limits.has_quota() {
+                    true => transact(&store, |records| records.owned(&account.id))?,
+                    false => None,
+                };
+                let (mut sentence, mut object) = (sentence(account), object(account));
+                object["owned"] = owned.map_or(Value::Null, |owned| {
+                    json!({
+                        "rows": owned.rows, "rows_max": most(limits.user_rows),
+                        "bytes": owned.bytes, "bytes_max": most(limits.user_bytes),
+                    })
+                });
+                if let Some(owned) = owned {
+                    sentence.push_str("\n    ");
+                    sentence.push_str(&owned_in_words(owned, &limits));
+                }
+                output.result(&sentence, &object);
             }
             output.line(&counted(accounts.len() as u64, "account"));
         }
@@ -161,6 +181,23 @@ fn open(data: &DataArgs) -> anyhow::Result<SqliteAccounts> {
         };
         Failure::new(exit, format!("{error} (--data names another folder)")).into()
     })
+}
+
+/// 0 is no limit.
+fn most(limit: u64) -> Option<u64> {
+    (limit > 0).then_some(limit)
+}
+
+fn owned_in_words(owned: Owned, limits: &LimitsConfig) -> String {
+    let share = |owned: u64, max: u64, what: &str| match most(max) {
+        Some(max) => format!("{} of {} {what}", grouped(owned), grouped(max)),
+        None => format!("{} {what}", grouped(owned)),
+    };
+    format!(
+        "owns {} and {}",
+        share(owned.rows, limits.user_rows, "rows"),
+        share(owned.bytes, limits.user_bytes, "bytes")
+    )
 }
 
 fn changed(

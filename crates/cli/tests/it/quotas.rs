@@ -1,5 +1,7 @@
 //! Quotas of `[limits]`, seen from the command line (docs/limits.md).
 
+use serde_json::json;
+
 use crate::support::{Device, Scratch, Server, exit};
 
 const CONFIG: &str = r#"
@@ -61,6 +63,63 @@ fn li6_who_is_full_is_told_keeps_what_was_written_and_sends_it_when_there_is_roo
     ana.sync();
     phone.run("sync", &[]).expect(exit::DONE);
     assert_eq!(phone.rows(IDS), "n2 n3");
+}
+
+#[test]
+fn li8_li9_who_is_near_the_quota_knows_and_what_was_refused_goes_when_there_is_room() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let ana = Device::seeded(&scratch, &server, "ana.db", "ana", NOTES);
+    ana.sql("INSERT INTO notes VALUES ('n3', 'three'), ('n4', 'four')");
+    assert_eq!(ana.sync().one("change_refused")["code"], "over_quota");
+    ana.sql("INSERT INTO notes VALUES ('n5', 'five')");
+    ana.sync();
+    let quota = ana.status()["quota"].clone();
+    let rows = |owned: u64| json!({ "owned": owned, "max": 3 });
+    assert_eq!(quota["rows"], rows(2), "as of the beginning of the session");
+    ana.sync();
+    assert_eq!(ana.status()["quota"]["rows"], rows(3));
+    assert_eq!(ana.status()["parked"], 1, "nothing is sent that cannot fit");
+    ana.say("status", &[])
+        .expect(exit::DONE)
+        .says(&["3 of 3 rows owned", "of 10,000 bytes owned"]);
+
+    // The first session that finds room sends it, and nobody has to ask.
+    ana.sql("DELETE FROM notes WHERE id IN ('n1', 'n5')");
+    ana.sync();
+    assert_eq!(ana.status()["parked"], 1);
+    ana.sync();
+    assert_eq!(ana.status()["parked"], 0);
+    assert_eq!(ana.rows(IDS), "n2 n3 n4");
+    ana.verify();
+}
+
+#[test]
+fn li8_an_operator_sees_what_each_account_owns() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    let users = |args: &[&str]| {
+        let data = ["--data", "data", "--config", "data.toml"];
+        let all: Vec<&str> = [&["users"], args, &data].concat();
+        scratch.run(&all).expect(exit::DONE)
+    };
+    let added = users(&["add", "ana@example.com"]).one("user_changed");
+    let id = added["id"].as_str().expect("an id").to_owned();
+    users(&["add", "ben@example.com"]);
+    Device::seeded(&scratch, &server, "ana.db", &id, NOTES);
+    let listed = users(&["list"]).all("user");
+    let owned = |at: usize| {
+        (
+            &listed[at]["owned"]["rows"],
+            &listed[at]["owned"]["rows_max"],
+        )
+    };
+    assert_eq!(owned(0), (&2.into(), &3.into()), "{listed:?}");
+    assert_eq!(owned(1), (&0.into(), &3.into()), "{listed:?}");
+    scratch
+        .say(&["users", "list", "--data", "data", "--config", "data.toml"])
+        .expect(exit::DONE)
+        .says(&["owns 2 of 3 rows and", "of 10,000 bytes"]);
 }
 
 #[test]

@@ -232,6 +232,30 @@ pub struct Welcome {
     /// send everything.
     #[n(12)]
     pub subscriptions_max: Option<u32>,
+    /// What the user owns; `None` from servers that do not tell.
+    #[n(13)]
+    pub quota: Option<Quota>,
+}
+
+/// What a user owns, as far as the server keeps only so much for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Quota {
+    #[n(0)]
+    pub rows: Option<Share>,
+    /// Of keys and values.
+    #[n(1)]
+    pub bytes: Option<Share>,
+}
+
+/// A part of what is kept for one user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Share {
+    #[n(0)]
+    pub owned: u64,
+    #[n(1)]
+    pub max: u64,
 }
 
 /// How the stream starts.

@@ -42,6 +42,7 @@ pub(super) fn sound_welcome(bench: &Bench, flags: u8) -> ServerMessage {
         horizon: Version::ZERO,
         device_name: None,
         subscriptions_max: Some(1_000),
+        quota: None,
     }))
 }
 

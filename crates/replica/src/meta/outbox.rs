@@ -148,6 +148,21 @@ pub(crate) fn in_state(
     )
 }
 
+/// The oldest changesets that are parked with this code, at most `limit`.
+pub(crate) fn parked_with(
+    conn: &Connection,
+    code: &str,
+    limit: usize,
+) -> Result<Vec<Entry>, ReplicaError> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let parked = State::Parked.number();
+    entries(
+        conn,
+        "WHERE state = ?1 AND code = ?2 ORDER BY seq LIMIT ?3",
+        (parked, code, limit),
+    )
+}
+
 /// At most `limit` changesets of any state after `after`, in order.
 pub(crate) fn list(
     conn: &Connection,

@@ -76,6 +76,9 @@ pub(crate) enum Key {
     Encrypted,
     /// How often the subscriptions changed.
     Subscribed,
+    /// What the user owns of what is kept for one: rows, how many at most, bytes, how many at
+    /// most; `-` for what has no limit.
+    Quota,
     /// How many subscriptions the server allows, plus one; absent where it does not know them.
     SubscriptionsMax,
 }
@@ -118,6 +121,7 @@ impl Key {
             Self::KeysDoubted => "keys_doubted",
             Self::Encrypted => "encrypted",
             Self::Subscribed => "subscribed",
+            Self::Quota => "quota",
             Self::SubscriptionsMax => "subscriptions_max",
         }
     }

@@ -95,6 +95,7 @@ impl Replica {
             } else {
                 None
             },
+            quota: self.quota()?,
         })
     }
 

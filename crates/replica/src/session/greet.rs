@@ -181,6 +181,7 @@ impl Replica {
                 .close(BEGIN_ANEW, "other tables sync now", true);
             return Ok(());
         }
+        self.take_quota(welcome.quota, now)?;
         self.pump(now)
     }
 

@@ -10,7 +10,7 @@ use syncline_core::{
     Schema, Table, TableNumber, Tag, Timestamp, Value, Version,
     digest::next_tag,
     merge,
-    wire::{Refusal, ReloadReason, Verdict},
+    wire::{Quota, Refusal, ReloadReason, Verdict},
 };
 
 pub(crate) use stream::Link;
@@ -73,6 +73,8 @@ pub(crate) struct Authority {
     pub(crate) buckets: Buckets,
     pub(crate) granted: BTreeSet<BucketId>,
     pub(crate) subscriptions_max: u32,
+    /// What it says that the user owns.
+    pub(crate) quota: Option<Quota>,
     pub(crate) now: Timestamp,
     pub(crate) horizon: Version,
     forked: u8,
@@ -106,6 +108,7 @@ impl Authority {
             buckets: |_, _| [HOME].into(),
             granted: [HOME].into(),
             subscriptions_max: 1_000,
+            quota: None,
             now: Timestamp(1_700_000_000_000_000),
             horizon: Version::ZERO,
             forked: 0,

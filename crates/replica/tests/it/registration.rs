@@ -58,6 +58,7 @@ fn welcome(device: &mut Device, hello: &Hello, to: DeviceId, name: &str, next_nu
         horizon: Version::ZERO,
         device_name: Some(name.to_owned()),
         subscriptions_max: None,
+        quota: None,
     };
     hear(device, &ServerMessage::Welcome(Box::new(welcome)));
 }

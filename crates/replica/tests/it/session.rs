@@ -53,6 +53,7 @@ fn welcome(device: &Device, hello: &Hello) -> Welcome {
         horizon: syncline_core::Version::ZERO,
         device_name: None,
         subscriptions_max: Some(1_000),
+        quota: None,
     }
 }
 

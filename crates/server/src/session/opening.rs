@@ -12,7 +12,7 @@ use syncline_core::{
 use syncline_store::{Head, Reader, StorageError, check_cursor};
 
 use super::{Action, Opened, PUSHES_MAX, Phase, Session, Timestamp, streaming::resolve};
-use crate::{demand::Demand, sight::Sight, stream::Stream};
+use crate::{demand::Demand, quota::quota, sight::Sight, stream::Stream};
 
 impl Session {
     pub(super) fn hello(&mut self, hello: Hello) {
@@ -95,6 +95,8 @@ impl Session {
             Resume::Continue => false,
             Resume::Reload { reason, .. } => *reason != ReloadReason::Rules,
         };
+        let user = self.identity.user.as_ref();
+        let quota = quota(&self.context.plan, reader, user).await?;
         let schema =
             (hello.schema_hash != self.context.info_hash).then(|| self.context.info.clone());
         let welcome = Welcome {
@@ -111,6 +113,7 @@ impl Session {
             horizon: head.horizon,
             device_name: Some(opened.name),
             subscriptions_max: Some(self.context.subscriptions_max),
+            quota: Some(quota),
         };
         self.acknowledged = Some(match &resume {
             Resume::Continue => hello.cursors.first().map_or(Version::ZERO, |c| c.version),

@@ -364,6 +364,21 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
             })),
         ),
         (
+            "welcome_quota",
+            ServerMessage::Welcome(Box::new(Welcome {
+                schema: None,
+                resume: Resume::Continue,
+                quota: Some(Quota {
+                    rows: Some(Share {
+                        owned: 900,
+                        max: 1_000,
+                    }),
+                    bytes: None,
+                }),
+                ..welcome()
+            })),
+        ),
+        (
             "welcome_subscriptions",
             ServerMessage::Welcome(Box::new(Welcome {
                 schema: None,
@@ -515,6 +530,7 @@ fn welcome() -> Welcome {
         horizon: version(0),
         device_name: None,
         subscriptions_max: None,
+        quota: None,
     }
 }
 

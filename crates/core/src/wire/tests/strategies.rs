@@ -258,11 +258,20 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         version(),
         option::of(text()),
         option::of(any::<u32>()),
+        option::of(quota()),
     );
     (who, how).prop_map(|(who, how)| {
         let (protocol, server, device, lease, user, now) = who;
-        let (schema, resume, next_number, pushes_max, horizon, device_name, subscriptions_max) =
-            how;
+        let (
+            schema,
+            resume,
+            next_number,
+            pushes_max,
+            horizon,
+            device_name,
+            subscriptions_max,
+            quota,
+        ) = how;
         Welcome {
             protocol,
             server,
@@ -277,8 +286,15 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             horizon,
             device_name,
             subscriptions_max,
+            quota,
         }
     })
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    let share = || any::<(u64, u64)>().prop_map(|(owned, max)| Share { owned, max });
+    let shares = (option::of(share()), option::of(share()));
+    shares.prop_map(|(rows, bytes)| Quota { rows, bytes })
 }
 
 pub(super) fn schema_info() -> impl Strategy<Value = SchemaInfo> {

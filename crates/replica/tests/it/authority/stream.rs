@@ -139,6 +139,7 @@ impl Authority {
             horizon: self.horizon,
             device_name: None,
             subscriptions_max: Some(self.subscriptions_max),
+            quota: self.quota,
         })));
         match resume {
             Resume::Continue => {

@@ -11,12 +11,15 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use syncline_core::wire::code;
+use syncline_core::wire::{Quota, Share, code};
 use syncline_store::accounts::Account;
 
 use super::{ACCESS_TTL, AccountError, Accounts, SignedUp, Tokens};
-use crate::net::{
-    Backend, Shared, body::Body, caller::Caller, error::ApiError, http::NOT_FOUND, peer::From,
+use crate::{
+    net::{
+        Backend, Shared, body::Body, caller::Caller, error::ApiError, http::NOT_FOUND, peer::From,
+    },
+    quota::quota,
 };
 
 /// Largest body of these requests.
@@ -97,6 +100,32 @@ struct TokensResponse {
     expires_in: u64,
     refresh_token: String,
     user: UserResponse,
+}
+
+#[derive(Serialize)]
+struct CurrentUserResponse {
+    #[serde(flatten)]
+    user: UserResponse,
+    quota: QuotaResponse,
+}
+
+/// What is not limited is null.
+#[derive(Serialize)]
+struct QuotaResponse {
+    rows: Option<ShareResponse>,
+    bytes: Option<ShareResponse>,
+}
+
+#[derive(Serialize)]
+struct ShareResponse {
+    owned: u64,
+    max: u64,
+}
+
+impl std::convert::From<Share> for ShareResponse {
+    fn from(Share { owned, max }: Share) -> Self {
+        Self { owned, max }
+    }
 }
 
 #[derive(Serialize)]
@@ -274,7 +303,17 @@ async fn user<B: Backend>(
             claims: identity.claims.clone(),
         },
     };
-    Ok((NO_STORE, Json(user)).into_response())
+    let (context, user_id) = (shared.context(), identity.user);
+    let runtime = tokio::runtime::Handle::current();
+    let read = move |reader: &mut B::Reader| {
+        runtime.block_on(quota(&context.plan, reader, user_id.as_ref()))
+    };
+    let Quota { rows, bytes } = shared.readers.run(read).await?;
+    let quota = QuotaResponse {
+        rows: rows.map(ShareResponse::from),
+        bytes: bytes.map(ShareResponse::from),
+    };
+    Ok((NO_STORE, Json(CurrentUserResponse { user, quota })).into_response())
 }
 
 async fn change_password<B: Backend>(

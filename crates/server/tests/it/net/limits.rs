@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use syncline_core::{
     config::LimitsConfig,
     wire::{ServerMessage, Verdict, code},
@@ -356,4 +358,32 @@ async fn li5_changesets_and_rows_are_as_large_as_configured() {
         "{verdicts:?}"
     );
     assert_eq!(verdicts[3], "accepted", "what comes after goes on");
+}
+
+#[tokio::test]
+async fn li8_who_has_a_quota_asks_how_much_of_it_is_used() {
+    let quota = async |net: &Net, user: &str| -> Value {
+        let request = net.get("/v1/auth/user").bearer_auth(net.token(user));
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        answer.json::<Value>().await.expect("it is JSON")["quota"].clone()
+    };
+    let net = Net::start_with(limited(LimitsConfig {
+        user_rows: 3,
+        ..LimitsConfig::default()
+    }))
+    .await;
+    let request = net.post("/v1/push", "ada");
+    let request = request.header("Idempotency-Key", format!("{:032x}", 1));
+    let row = json!({ "id": 1, "body": "one" });
+    let changes = json!([{ "op": "insert", "table": "notes", "row": row }]);
+    let answer = request.json(&json!({ "changes": changes })).send().await;
+    assert_eq!(answer.expect("an answer").status(), 200);
+    let rows = |owned: u64| json!({ "rows": { "owned": owned, "max": 3 }, "bytes": null });
+    assert_eq!(quota(&net, "ada").await, rows(1));
+    assert_eq!(quota(&net, "bob").await, rows(0));
+
+    let free = Net::start().await;
+    let none = json!({ "rows": null, "bytes": null });
+    assert_eq!(quota(&free, "ada").await, none);
 }

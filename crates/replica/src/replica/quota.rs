@@ -1,0 +1,90 @@
+//! What the user owns of what the server keeps for one, and what waits for room (spec LI8, LI9).
+
+use syncline_core::{
+    Timestamp,
+    wire::{Quota, Share, code},
+};
+
+use super::Replica;
+use crate::{
+    error::ReplicaError,
+    meta::{
+        outbox,
+        settings::{self, Key},
+    },
+};
+
+/// Refused changesets that are looked at in a session.
+const LOOKED_AT_MAX: usize = 100;
+
+impl Replica {
+    /// Remembers what the server says, and has what was refused over the quota sent again as far
+    /// as it surely fits: the oldest first, and once in a session, so that what is refused again
+    /// costs little.
+    pub(crate) fn take_quota(
+        &mut self,
+        quota: Option<Quota>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
+        let Some(quota) = quota else {
+            return settings::remove(&self.conn, Key::Quota);
+        };
+        settings::put(&self.conn, Key::Quota, to_text(quota))?;
+        let Quota {
+            mut rows,
+            mut bytes,
+        } = quota;
+        for entry in outbox::parked_with(&self.conn, code::OVER_QUOTA, LOOKED_AT_MAX)? {
+            // Every change may be a new row.
+            let (more_rows, more_bytes) = (taken(rows, entry.changes), taken(bytes, entry.bytes));
+            let (Some(more_rows), Some(more_bytes)) = (more_rows, more_bytes) else {
+                continue;
+            };
+            (rows, bytes) = (more_rows, more_bytes);
+            // One that waited for an earlier one was taken along by it.
+            if outbox::by_id(&self.conn, entry.id)?.is_some_and(|now| now.state == entry.state) {
+                self.unpark(entry.id, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server said last of what the user owns.
+    pub(super) fn quota(&self) -> Result<Option<Quota>, ReplicaError> {
+        let text: Option<String> = settings::get(&self.conn, Key::Quota)?;
+        Ok(text.map(|text| from_text(&text)))
+    }
+}
+
+/// What is left after `more` was taken; `None` where it does not fit.
+fn taken(share: Option<Share>, more: u64) -> Option<Option<Share>> {
+    let Some(Share { owned, max }) = share else {
+        return Some(None);
+    };
+    let owned = owned.checked_add(more).filter(|owned| *owned <= max)?;
+    Some(Some(Share { owned, max }))
+}
+
+fn to_text(Quota { rows, bytes }: Quota) -> String {
+    let words = [rows, bytes].map(|share| match share {
+        Some(Share { owned, max }) => format!("{owned} {max}"),
+        None => "- -".to_owned(),
+    });
+    words.join(" ")
+}
+
+fn from_text(text: &str) -> Quota {
+    let mut words = text.split(' ').map(|word| word.parse().ok());
+    let mut share = || {
+        let (owned, max) = (words.next().flatten(), words.next().flatten());
+        Some(Share {
+            owned: owned?,
+            max: max?,
+        })
+    };
+    let rows = share();
+    Quota {
+        rows,
+        bytes: share(),
+    }
+}
