@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Device, Scratch, Server, exit, open, rows, wait_until};
+use crate::support::{Device, Process, Scratch, Server, exit, open, rows, wait_until};
 
 const NOTES: &str = "CREATE TABLE notes (id TEXT PRIMARY KEY NOT NULL, text TEXT);
                      INSERT INTO notes VALUES ('n1', 'one'), ('n2', 'two');";
@@ -222,4 +222,42 @@ fn a_sidecar_is_small() {
         .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
         .expect("a number of kB");
     assert!(peak < LIMIT_KB, "{peak} kB");
+}
+
+#[test]
+fn ac18_nothing_behind_a_path_is_logged() {
+    use std::io::{Read as _, Write as _};
+
+    let scratch = Scratch::new();
+    let args = [
+        "serve",
+        "--dev",
+        "--data",
+        "data",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+    ];
+    let mut command = scratch.command(&args);
+    let mut server = Process::start(command.env("SYNCLINE_LOG", "trace"));
+    let listening = server.wait_for_type("listening");
+    let url = listening["url"].as_str().expect("an address");
+    let address = url.trim_start_matches("http://");
+    for path in [
+        "/v1/sync?ticket=canary-ticket",
+        "/v1/history?key=canary-key",
+    ] {
+        let mut socket = std::net::TcpStream::connect(address).expect("it listens");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer canary-token\r\nConnection: close\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("it is sent");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it is answered");
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    server.terminate();
+    let log = server.stderr();
+    assert!(log.contains("/v1/sync"), "requests are in it: {log}");
+    assert!(!log.contains("canary"), "{log}");
 }

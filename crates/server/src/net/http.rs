@@ -24,7 +24,7 @@ use tower_http::{
 
 use super::{
     Backend, Limits, Shared, accounts, audit, clock, devices, error::ApiError, exchange, explain,
-    hashes, json, listen, peer::From, presence, schema, tls::Tls, topics, ws,
+    hashes, json, listen, peer::From, presence, schema, tickets, tls::Tls, topics, ws,
 };
 
 /// The code of an error about an address, which the wire does not know.
@@ -88,6 +88,7 @@ async fn sweep<B: Backend>(shared: std::sync::Weak<Shared<B>>) {
             return;
         };
         shared.exchanges.sweep();
+        shared.tickets.forget(clock::now());
         shared.user_requests.forget(clock::now());
         shared.address_requests.forget(clock::now());
     }
@@ -102,6 +103,7 @@ fn router<B: Backend>(shared: Arc<Shared<B>>, limits: &Limits) -> Router {
         .route("/v1/history/row", get(json::history::row::<B>))
         .route("/v1/push", post(json::push::<B>))
         .route("/v1/schema", get(schema::get::<B>).put(schema::offer::<B>))
+        .route("/v1/tickets", post(tickets::issue::<B>))
         .route("/v1/topics", get(topics::topics::<B>))
         .route("/v1/hashes", post(hashes::hashes::<B>))
         .route("/v1/devices", get(devices::list::<B>))
@@ -164,7 +166,13 @@ fn dressed<B: Backend>(router: Router, shared: &Shared<B>) -> Router {
             "default-src 'none'; frame-ancestors 'none'",
         ))
         .layer(CatchPanicLayer::new())
-        .layer(TraceLayer::new_for_http())
+        .layer(
+            TraceLayer::new_for_http().make_span_with(|request: &Request| {
+                // What stands behind the path can be a ticket, or somebody's key of a row.
+                let (method, path) = (request.method(), request.uri().path());
+                tracing::debug_span!("request", %method, path)
+            }),
+        )
         .layer(SetSensitiveRequestHeadersLayer::new([
             header::AUTHORIZATION,
             header::COOKIE,

@@ -29,6 +29,7 @@ mod server;
 mod shared;
 mod start;
 mod taken;
+mod tickets;
 mod tls;
 mod topics;
 mod wake;

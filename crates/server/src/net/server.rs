@@ -25,6 +25,7 @@ use super::{
     readers::Readers,
     requests::Requests,
     start::{Started, spawn_committer},
+    tickets::Tickets,
     tls::{self, Tls},
 };
 use crate::Hub;
@@ -132,6 +133,7 @@ impl Server {
             metrics_for,
             remember: options.remember,
             exchanges: Exchanges::default(),
+            tickets: Tickets::default(),
             presences: Presences::default(),
             generation: AtomicU64::default(),
             stop: stop.clone(),

@@ -34,6 +34,7 @@ use super::{
     provider::Provider,
     readers::Readers,
     requests::Requests,
+    tickets::Tickets,
     wake::Wake,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
@@ -72,6 +73,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) metrics_for: metrics::Readers,
     pub(super) remember: Option<Remember>,
     pub(crate) exchanges: Exchanges,
+    pub(crate) tickets: Tickets,
     pub(crate) presences: Presences,
     pub(super) generation: AtomicU64,
     pub(super) stop: watch::Sender<bool>,
@@ -191,6 +193,15 @@ impl<B: Backend> Shared<B> {
         {
             Some(provider) => provider.verify(token, &kid).await,
             None => self.auth.verify(token),
+        }
+    }
+
+    /// Whether the login that an identity was proved by has ended.
+    pub(crate) fn has_signed_out(&self, identity: &Identity) -> bool {
+        let login = accounts::login_of(identity);
+        match (&self.accounts, login) {
+            (Some(accounts), Some(login)) => accounts.has_ended(login),
+            (Some(_) | None, _) => false,
         }
     }
 
@@ -344,7 +355,7 @@ fn too_fast(who: &str, most: u32, wait_millis: u64) -> ApiError {
     error
 }
 
-fn come_back(status: StatusCode, sentence: impl Into<String>) -> ApiError {
+pub(crate) fn come_back(status: StatusCode, sentence: impl Into<String>) -> ApiError {
     let mut error = ApiError::new(status, code::UNAVAILABLE, sentence);
     error.refusal.retry_after_ms = Some(5_000);
     error

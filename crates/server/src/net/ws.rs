@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::{
     Backend, Shared,
-    caller::Caller,
+    caller::SessionCaller,
     drive::{End, Incoming, Lost, Transport, drive},
     error::ApiError,
     http,
@@ -41,10 +41,10 @@ const BATCH_BYTES: usize = 16 * 1024;
 const FLUSH_MAX: Duration = Duration::from_secs(3);
 const SUBPROTOCOL: &str = "syncline.v1";
 
-/// Upgrades, after the token has been checked.
+/// Upgrades, after the token or ticket has been checked.
 pub(crate) async fn sync<B: Backend>(
     State(shared): State<Arc<Shared<B>>>,
-    Caller(proof): Caller,
+    SessionCaller(proof): SessionCaller,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {

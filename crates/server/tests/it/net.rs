@@ -204,6 +204,14 @@ impl Net {
         let mut request = url.into_client_request()?;
         let header = format!("Bearer {token}").parse().expect("a header");
         request.headers_mut().insert("authorization", header);
+        self.try_request(request).await
+    }
+
+    /// Opens a WebSocket by exactly this request.
+    pub async fn try_request(
+        &self,
+        request: tokio_tungstenite::tungstenite::handshake::client::Request,
+    ) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
         let (socket, _) = connect_async(request).await?;
         Ok(Socket {
             socket,

@@ -174,11 +174,15 @@ impl Accounts {
     pub(crate) fn verify(&self, token: &str, kid: &str) -> Result<Proof, Refusal> {
         let proof = self.keys.read().verify(token, kid)?;
         match login_of(&proof.identity) {
-            Some(login) if !self.ended.lock().logins.contains_key(&login) => Ok(proof),
+            Some(login) if !self.has_ended(login) => Ok(proof),
             Some(_) | None => Err(super::auth::unauthorized(
                 "this login was ended: sign in again",
             )),
         }
+    }
+
+    pub(crate) fn has_ended(&self, login: LoginId) -> bool {
+        self.ended.lock().logins.contains_key(&login)
     }
 
     /// Makes an account. With addresses to be confirmed the answer does not tell whether there

@@ -3,6 +3,7 @@
 mod forged;
 mod mailbox;
 mod rights;
+mod tickets;
 
 use std::time::{Duration, Instant};
 

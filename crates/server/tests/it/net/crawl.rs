@@ -168,6 +168,7 @@ fn plain(net: &Net) -> Vec<(&'static str, RequestBuilder)> {
     ] {
         all.push((path, net.post(path, "bob").json(&json!({}))));
     }
+    all.push(("/v1/tickets", net.post("/v1/tickets", "bob")));
     let put = net.http.put(net.url("/v1/auth/password"));
     all.push(("/v1/auth/password", put.bearer_auth(&bob).json(&json!({}))));
     all

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
 use syncline_core::{
     config::LimitsConfig,
     wire::{ServerMessage, Verdict, code},
