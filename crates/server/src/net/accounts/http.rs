@@ -303,7 +303,7 @@ async fn user<B: Backend>(
             claims: identity.claims.clone(),
         },
     };
-    let (context, user_id) = (shared.context(), identity.user);
+    let (context, user_id) = (shared.context(), identity.user.clone());
     let runtime = tokio::runtime::Handle::current();
     let read = move |reader: &mut B::Reader| {
         runtime.block_on(quota(&context.plan, reader, user_id.as_ref()))

@@ -222,7 +222,7 @@ async fn se25_messages_beyond_what_is_configured_end_the_session() {
 }
 
 /// The status and the body of the next request of this user.
-async fn asked(net: &Net, user: &str) -> (u16, Option<String>, serde_json::Value) {
+async fn asked(net: &Net, user: &str) -> (u16, Option<String>, Value) {
     let asked = net.get("/v1/devices").bearer_auth(net.token(user)).send();
     let answer = asked.await.expect("an answer");
     let header = |value: &reqwest::header::HeaderValue| value.to_str().map(str::to_owned).ok();
@@ -284,10 +284,7 @@ async fn li3_requests_from_one_address_are_counted_before_anything_of_them_is_re
         let answer = asked.header("x-forwarded-for", from).send().await;
         let answer = answer.expect("an answer");
         let status = answer.status().as_u16();
-        (
-            status,
-            answer.json::<serde_json::Value>().await.expect("JSON"),
-        )
+        (status, answer.json::<Value>().await.expect("JSON"))
     };
     let mut statuses = Vec::new();
     for _ in 0..12 {
