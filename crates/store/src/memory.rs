@@ -21,6 +21,8 @@ use syncline_core::{DeviceId, Row, TableNumber, Version, config::Config};
 
 use crate::storage::{SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind};
 use crate::testkit::External;
+#[cfg(test)]
+use crate::want::Want;
 
 use data::Data;
 pub use group::MemoryGroup;
@@ -33,6 +35,9 @@ pub struct MemoryStorage {
     triggers: Vec<Trigger>,
     /// The next so many calls of commit fail.
     failures: Arc<Mutex<Vec<StorageError>>>,
+    /// Everything that groups loaded.
+    #[cfg(test)]
+    pub(crate) asked: Arc<Mutex<Vec<Want>>>,
 }
 
 /// Something that changes every written row.
@@ -69,6 +74,8 @@ impl MemoryStorage {
             })),
             triggers: Vec::new(),
             failures: Arc::default(),
+            #[cfg(test)]
+            asked: Arc::default(),
         }
     }
 
@@ -165,6 +172,6 @@ impl Storage for MemoryStorage {
 }
 
 /// A panic elsewhere leaves whole states only: they are replaced, never changed in place.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -101,6 +101,8 @@ impl Group for MemoryGroup<'_> {
     }
 
     async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {
+        #[cfg(test)]
+        lock(&self.storage.asked).extend_from_slice(wants);
         self.working.answer(wants, loaded);
         Ok(())
     }

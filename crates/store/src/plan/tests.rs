@@ -7,9 +7,9 @@ use syncline_core::{
 };
 
 use crate::{
-    GroupOutcome,
-    memory::MemoryStorage,
-    testkit::{Draw, World, demo_schema},
+    GroupOutcome, Reader, Want,
+    memory::{MemoryStorage, lock},
+    testkit::{Draw, World, block_on, demo_schema},
 };
 
 type Changes = for<'a> fn(Draw<'a>, &'static str, i64, Version) -> Draw<'a>;
@@ -106,6 +106,55 @@ fn pl5_a_hidden_row_and_a_missing_one_get_the_same_answer() {
                     "{what}: nothing happens, no conflict is opened"
                 );
             }
+        }
+    }
+}
+
+/// What the server looks up for one of eve's attempts, what it writes into its log, and the next
+/// number that it takes from her.
+fn work(changes: Changes, (id, note): (&'static str, i64)) -> (Vec<String>, usize, Option<u64>) {
+    let (mut world, version) = hidden();
+    let drawn = changes(world.draw(), id, note, version).done();
+    let submission = world.submission("eve", drawn);
+    lock(&world.storage.asked).clear();
+    let outcome = world.commit(&[submission.clone()]);
+    let mut asked: Vec<String> = lock(&world.storage.asked)
+        .iter()
+        .map(|want| match want {
+            Want::Row(table, _) => format!("the row in {}", table.0),
+            Want::Matching(table, column, _) => format!("rows of {} by {column:?}", table.0),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    asked.sort();
+    let mut reader = world.storage.reader();
+    let device = block_on(reader.device(submission.device)).expect("it reads");
+    (
+        asked,
+        outcome.entries.len(),
+        device.map(|device| device.last_number),
+    )
+}
+
+#[test]
+fn pl5_a_hidden_row_costs_no_more_than_a_missing_one_and_what_its_rule_looks_up() {
+    for (what, changes) in ATTEMPTS {
+        let (on_hidden, written, number) = work(*changes, ("hidden", 1));
+        let (on_missing, written_too, number_too) = work(*changes, ("absent", 2));
+        assert_eq!((written, number), (written_too, number_too), "{what}");
+        let mut more = on_hidden.clone();
+        for one in &on_missing {
+            let at = more.iter().position(|other| other == one);
+            more.remove(at.unwrap_or_else(|| panic!("{what}: {one} only where it is missing")));
+        }
+        // Notes are their owners': the row alone says it. Projects are their members', too, which
+        // is looked up, once, and nothing else of the row is.
+        match what.contains("note") || what.contains("updates win") {
+            true => assert_eq!(more, [""; 0], "{what}"),
+            false => assert!(
+                more.len() <= 1 && more.iter().all(|one| one.starts_with("rows of ")),
+                "{what}: {more:?}"
+            ),
         }
     }
 }
