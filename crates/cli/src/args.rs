@@ -116,6 +116,8 @@ pub(crate) enum Command {
     Devices(Devices),
     /// Make a key for encrypted columns, which no server ever gets.
     EncryptionKey(EncryptionKey),
+    /// After a change of keys, have what the older ones sealed sealed anew; send it with `sync`.
+    Reseal(Reseal),
     /// Prove that a database equals the server: digests, then row by row.
     Verify(Verify),
     /// Find out what is wrong: the file, the queue, the server, the token.
@@ -413,6 +415,21 @@ pub(crate) struct EncryptionKey {
     /// what was sealed is lost.
     #[arg(value_name = "FILE")]
     pub to: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Reseal {
+    /// The database.
+    #[arg(value_name = "APP.db")]
+    pub file: PathBuf,
+    /// A file with the key that seals; repeated, those with the older keys.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SYNCLINE_ENCRYPTION_KEY_FILE",
+        value_delimiter = ','
+    )]
+    pub encryption_key_file: Vec<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

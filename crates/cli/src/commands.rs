@@ -14,6 +14,7 @@ pub(crate) mod history;
 pub(crate) mod login;
 pub(crate) mod migrate;
 pub(crate) mod queue;
+pub(crate) mod reseal;
 pub(crate) mod rule_test;
 pub(crate) mod serve;
 pub(crate) mod sim;

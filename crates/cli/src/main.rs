@@ -84,6 +84,7 @@ fn run(args: Args, matches: &ArgMatches, output: &Output) -> anyhow::Result<exit
         Command::Queue(queue) => commands::queue::run(queue, output),
         Command::Devices(devices) => commands::devices::run(devices, args.verbose, output),
         Command::EncryptionKey(key) => commands::encryption_key(&key.to, output),
+        Command::Reseal(reseal) => commands::reseal::run(&reseal, output),
         Command::Verify(verify) => commands::verify::run(verify, args.verbose, output),
         Command::Doctor(doctor) => commands::doctor::run(doctor, args.verbose, output),
         Command::Bench(bench) => commands::bench::run(&bench, output),

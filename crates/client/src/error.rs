@@ -251,6 +251,7 @@ impl ClientError {
             | ReplicaError::DamagedImage { .. }
             | ReplicaError::UnknownTable { .. }
             | ReplicaError::UnknownChangeset { .. }
+            | ReplicaError::StillLoading
             | ReplicaError::UnknownConflict { .. }
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }

@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use syncline_core::{ColumnType, DeviceId, Timestamp, Value, Version, wire::RowState};
-use syncline_replica::{Replica, RowRestored, RowThere};
+use syncline_replica::{Replica, RowRestored, RowThere, SealedAnew};
 
 use crate::{
     api::Api, credentials::Connection, error::ClientError, manager::SyncManager, sync_error::Error,
@@ -232,6 +232,36 @@ impl SyncManager {
             let restored =
                 core.with(|replica| replica.restore_row(&table, &key, &was, system::now()))?;
             restored.ok_or_else(not_attached)
+        })
+        .await
+    }
+}
+
+impl SyncManager {
+    /// Has what older keys sealed of this user's own rows sealed anew with the key that seals now
+    /// (the first one that the configuration names), so that an older key is needed no more once
+    /// everybody has done so and it was sent. They are ordinary changes, which wait in the file
+    /// until they are sent, and win over what another device wrote earlier and has not sent: let
+    /// the others sync first. `progress` hears after each transaction; whoever stops calls again.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] while not everything was loaded with these keys: sync first.
+    pub async fn seal_anew(
+        &self,
+        progress: impl Fn(&SealedAnew) + Send + 'static,
+    ) -> Result<SealedAnew, Error> {
+        self.ask_async(async move |core| {
+            let (mut all, mut place) = (SealedAnew::default(), None);
+            loop {
+                let found = core.with(|replica| replica.seal_anew(place.take(), system::now()))?;
+                let (more, next) = found.ok_or_else(not_attached)?;
+                all += more;
+                progress(&all);
+                if next.is_none() {
+                    return Ok(all);
+                }
+                place = next;
+            }
         })
         .await
     }

@@ -95,8 +95,8 @@ pub use sync_error::{Error, ErrorKind};
 pub use syncline_core::{ChangesetId, DeviceId, RowKey, Timestamp, Value, Version};
 pub use syncline_replica::{
     Conflict, ConflictKind, EncryptionKey, LoadProgress, Migrated, QueueState, QueuedChange,
-    QueuedChangeset, Resolution, RowCounts, RowRestored, RowState, RowStatus, Status, Subscription,
-    SubscriptionState, TableChange, TableState, TableStatus, Topic, Wanted, Wiped,
+    QueuedChangeset, Resolution, RowCounts, RowRestored, RowState, RowStatus, SealedAnew, Status,
+    Subscription, SubscriptionState, TableChange, TableState, TableStatus, Topic, Wanted, Wiped,
 };
 pub use system::new_id;
 pub use tokens::{AccessToken, TokenError, TokenProvider};

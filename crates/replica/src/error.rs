@@ -58,6 +58,9 @@ pub enum ReplicaError {
     /// A table that was chosen cannot sync.
     #[error("table {table} cannot sync: {reason}")]
     TableUnfit { table: String, reason: String },
+    /// Rows are on their way that have to be here first.
+    #[error("not everything is here yet: sync first, with the same keys")]
+    StillLoading,
     #[error("there is no changeset {id} in the queue")]
     UnknownChangeset { id: String },
     #[error("there is no open conflict {id}")]

@@ -46,8 +46,8 @@ pub use event::{Event, LoadProgress, RowsChanged};
 pub use migration::{Migrated, TableChange, TablesSeen};
 pub use queue::{QueueState, QueuedChange, QueuedChangeset};
 pub use replica::{
-    ColumnThere, ConflictSides, Replica, RowRestored, RowThere, Subscription, SubscriptionState,
-    Topic, Wanted, Wiped,
+    AnewPlace, ColumnThere, ConflictSides, Replica, RowRestored, RowThere, SealedAnew,
+    Subscription, SubscriptionState, Topic, Wanted, Wiped,
 };
 pub use session::{
     BEGIN_ANEW, Closing, ENCRYPTION_ENDED, ENCRYPTION_KEY_MISSING, ENCRYPTION_KEY_WRONG, Held,

@@ -53,6 +53,7 @@ impl Found {
             | ReplicaError::UnknownTable { .. }
             | ReplicaError::TableUnfit { .. }
             | ReplicaError::UnknownChangeset { .. }
+            | ReplicaError::StillLoading
             | ReplicaError::UnknownConflict { .. }
             | ReplicaError::BadResolution { .. }
             | ReplicaError::BadKey { .. }

@@ -1,5 +1,6 @@
 //! The facade: one device's database and its session.
 
+mod anew;
 mod device;
 mod inspect;
 mod keys;
@@ -12,6 +13,7 @@ mod wipe;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use anew::{AnewPlace, SealedAnew};
 pub use restore::{ColumnThere, RowRestored, RowThere};
 pub use sides::ConflictSides;
 pub use subscribe::{Subscription, SubscriptionState, Topic, Wanted};

@@ -28,7 +28,7 @@ use crate::{
     work::Work,
 };
 
-pub(crate) use cut::{CutRefused, cut_refused, spare_others};
+pub(crate) use cut::{CutRefused, cut_refused, oversized, spare_others};
 pub(crate) use references::{parent_key, parents};
 pub(crate) use reseal::reseal;
 

@@ -397,6 +397,59 @@ fn en7_a_new_key_seals_and_the_old_one_opens() {
 }
 
 #[test]
+fn en9_what_old_keys_sealed_is_sealed_anew_and_the_old_key_is_needed_no_more() {
+    let scratch = Scratch::new();
+    let server = Server::with_config(&scratch, "data", CONFIG);
+    key(&scratch, "old");
+    key(&scratch, "new");
+    let laptop = seeded(&scratch, &server, "laptop.db", "old");
+    let phone = hydrated(&scratch, &server, "phone.db", "old");
+    let both = ["new", "old"];
+    // What is here was made with the old key alone: that is asked first.
+    laptop
+        .with("reseal", &["new"])
+        .expect(exit::USAGE)
+        .says(&["--encryption-key-file NEW --encryption-key-file OLD"]);
+    laptop
+        .with("reseal", &both)
+        .expect(exit::USAGE)
+        .says(&["sync first"]);
+    laptop.with("sync", &both).expect(exit::DONE);
+    laptop.sql("UPDATE people SET notes = 'with the new key' WHERE id = 'p1'");
+
+    let told = laptop.with("reseal", &both).expect(exit::DONE);
+    let told = told.one("sealed_anew");
+    let waiting = told["waiting"].as_u64().expect("a number");
+    let rows = told["rows"].as_u64().expect("a number");
+    assert_eq!((waiting, rows), (1, 2), "{told}");
+    // Done twice before it is sent, it does nothing more.
+    let again = laptop
+        .with("reseal", &both)
+        .expect(exit::DONE)
+        .one("sealed_anew");
+    assert_eq!((&again["waiting"], &again["rows"]), (&3.into(), &0.into()));
+    laptop.with("sync", &both).expect(exit::DONE);
+    laptop.with("reseal", &both).expect(exit::DONE);
+    laptop.with("sync", &both).expect(exit::DONE);
+    let nothing = laptop
+        .with("reseal", &both)
+        .expect(exit::DONE)
+        .one("sealed_anew");
+    assert_eq!(
+        (&nothing["waiting"], &nothing["rows"]),
+        (&0.into(), &0.into())
+    );
+    assert_verified(&laptop, &both);
+
+    // Who never had the old key reads everything.
+    let tablet = hydrated(&scratch, &server, "tablet.db", "new");
+    assert_eq!(tablet.rows(ALL), laptop.rows(ALL));
+    assert_verified(&tablet, &["new"]);
+    phone.with("sync", &both).expect(exit::DONE);
+    assert_eq!(phone.rows(ALL), laptop.rows(ALL));
+}
+
+#[test]
 fn en6_what_is_put_there_by_others_is_never_taken_for_what_was_sealed() {
     let scratch = Scratch::new();
     let server = Server::with_config(&scratch, "data", CONFIG);

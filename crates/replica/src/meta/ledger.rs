@@ -66,6 +66,31 @@ pub(crate) fn get(
     known.optional().doing(READING)
 }
 
+/// Rows of which something is kept beside the file, in order of key after `after`.
+pub(crate) fn with_extra(
+    conn: &Connection,
+    t: TableNumber,
+    after: &[u8],
+    max: usize,
+) -> Result<Vec<(RowKey, Known)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT key FROM syncline_rows
+             WHERE t = ?1 AND key > ?2 AND extra IS NOT NULL ORDER BY key LIMIT ?3",
+        )
+        .doing(READING)?;
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    let mut rows = statement.query((t.0, after, max)).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let key = row_key(row.get_ref(0).doing(READING)?)?;
+        if let Some(known) = get(conn, t, &key)? {
+            found.push((key, known));
+        }
+    }
+    Ok(found)
+}
+
 /// The version alone.
 pub(crate) fn version_of(
     conn: &Connection,

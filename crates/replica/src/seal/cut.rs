@@ -24,7 +24,7 @@ const BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Cuts an unmarked changeset that exceeds the limits: at pauses where there are any, else where
 /// the limit falls. A marked one stays whole; the server judges its size.
-pub(super) fn oversized(sealed: Sealed) -> Vec<Sealed> {
+pub(crate) fn oversized(sealed: Sealed) -> Vec<Sealed> {
     let bytes: usize = sealed.changes.iter().map(weight).sum();
     if sealed.marked || (sealed.changes.len() <= CHANGES_MAX && bytes <= BYTES_MAX) {
         return vec![sealed];

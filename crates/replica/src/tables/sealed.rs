@@ -172,7 +172,15 @@ impl SyncedTable {
             return Ok(edit.clone());
         };
         let sealed = match edit {
-            Edit::Set(value) => self.sealed(key, column, value, extra),
+            Edit::Set(value) => {
+                // What is written is sealed with the key that seals now, also where an older one
+                // sealed the same; what could not be read stays as it is.
+                let mut unreadable = extra.to_vec();
+                unreadable.retain(|(known, kept)| {
+                    *known == column.number && self.opened(key, *known, kept).0.is_err()
+                });
+                self.sealed(key, column, value, &unreadable)
+            }
             Edit::Add(_)
             | Edit::Items { .. }
             | Edit::Append(_)
