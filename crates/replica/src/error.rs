@@ -112,6 +112,7 @@ impl ReplicaError {
             Self::UnknownTable { .. } => "unknown_table",
             Self::TableUnfit { .. } => "table_unfit",
             Self::UnknownChangeset { .. } => "unknown_changeset",
+            Self::StillLoading => "still_loading",
             Self::UnknownConflict { .. } => "unknown_conflict",
             Self::BadResolution { .. } => "bad_resolution",
             Self::BadKey { .. } => "bad_key",

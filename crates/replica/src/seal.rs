@@ -80,7 +80,7 @@ pub(crate) fn seal_but(
         }
         for draft in taken.drafts {
             let (sealed, mut cascaded) = differences(work, cascades, draft, now)?;
-            for piece in cut::oversized(sealed) {
+            for piece in oversized(sealed) {
                 touched.extend(store(work, piece, entropy, now)?);
             }
             while !cascaded.is_empty() {
