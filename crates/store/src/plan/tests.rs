@@ -117,13 +117,18 @@ fn work(changes: Changes, (id, note): (&'static str, i64)) -> (Vec<String>, usiz
     let drawn = changes(world.draw(), id, note, version).done();
     let submission = world.submission("eve", drawn);
     lock(&world.storage.asked).clear();
-    let outcome = world.commit(&[submission.clone()]);
+    let outcome = world.commit(std::slice::from_ref(&submission));
     let mut asked: Vec<String> = lock(&world.storage.asked)
         .iter()
         .map(|want| match want {
             Want::Row(table, _) => format!("the row in {}", table.0),
             Want::Matching(table, column, _) => format!("rows of {} by {column:?}", table.0),
-            other => format!("{other:?}"),
+            Want::Changeset(_)
+            | Want::Device(_)
+            | Want::GrantCount(_)
+            | Want::LostBy(_)
+            | Want::Digest(..)
+            | Want::Owned(_) => format!("{want:?}"),
         })
         .collect();
     asked.sort();
