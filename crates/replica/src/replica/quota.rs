@@ -29,7 +29,10 @@ impl Replica {
         let Some(quota) = quota else {
             return settings::remove(&self.conn, Key::Quota);
         };
-        settings::put(&self.conn, Key::Quota, to_text(quota))?;
+        let text = to_text(quota);
+        if settings::get(&self.conn, Key::Quota)?.as_ref() != Some(&text) {
+            settings::put(&self.conn, Key::Quota, text)?;
+        }
         let Quota {
             mut rows,
             mut bytes,

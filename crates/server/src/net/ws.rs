@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -39,6 +39,9 @@ pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 const BATCH_BYTES: usize = 16 * 1024;
 /// The last that a session has said is sent within this.
 const FLUSH_MAX: Duration = Duration::from_secs(3);
+/// Pings and pongs that one connection sends at once, and then in a second.
+const CONTROL_AT_ONCE: u64 = 100;
+const CONTROL_PER_SECOND: u64 = 10;
 const SUBPROTOCOL: &str = "syncline.v1";
 
 /// Upgrades, after the token or ticket has been checked.
@@ -71,6 +74,7 @@ async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSock
     let mut socket = Socket {
         socket,
         is_receiving: true,
+        control: Control::new(),
     };
     let end = drive(shared, proof, &mut socket).await;
     let code = match end {
@@ -86,6 +90,35 @@ async fn serve<B: Backend>(shared: Arc<Shared<B>>, proof: Proof, socket: WebSock
 struct Socket {
     socket: WebSocket,
     is_receiving: bool,
+    control: Control,
+}
+
+/// Pings and pongs that a connection may still send (spec WI19).
+struct Control {
+    left: u64,
+    at: Instant,
+}
+
+impl Control {
+    fn new() -> Self {
+        Self {
+            left: CONTROL_AT_ONCE,
+            at: Instant::now(),
+        }
+    }
+
+    /// Counts one.
+    fn allows(&mut self) -> bool {
+        let seconds = self.at.elapsed().as_secs();
+        if seconds > 0 {
+            let more = seconds.saturating_mul(CONTROL_PER_SECOND);
+            self.left = self.left.saturating_add(more).min(CONTROL_AT_ONCE);
+            self.at = Instant::now();
+        }
+        let allows = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        allows
+    }
 }
 
 impl Socket {
@@ -113,7 +146,10 @@ impl Transport for Socket {
                 Some(Ok(Message::Binary(frame))) => Some(Incoming::Frame(frame)),
                 // No frame at all: the session says so.
                 Some(Ok(Message::Text(text))) => Some(Incoming::Frame(text.into())),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => match self.control.allows() {
+                    true => continue,
+                    false => None,
+                },
                 Some(Err(error)) if is_too_long(&error) => Some(Incoming::TooLong),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => None,
             };

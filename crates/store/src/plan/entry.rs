@@ -151,6 +151,10 @@ impl OpenEntry {
         rows: &BTreeMap<TableNumber, BTreeMap<RowKey, Touched>>,
         version: Version,
     ) -> ClosedEntry {
+        let mut rights = self.rights;
+        if !rights.is_empty() {
+            leave_out_own(&mut rights, &self.rows, rows, self.author.user.as_ref());
+        }
         let mut records = Vec::with_capacity(self.rows.len());
         let mut history = Vec::with_capacity(self.rows.len());
         let mut digests = BTreeMap::new();
@@ -188,12 +192,38 @@ impl OpenEntry {
             history,
             grants: self.grants,
             named: self.named,
-            rights: self.rights,
+            rights,
             begun,
             ended,
             digests,
         }
     }
+}
+
+/// Takes out what goes with the row that it leads to: what its author may do by making both in one
+/// changeset, and what ends because it is deleted.
+fn leave_out_own(
+    rights: &mut BTreeMap<WriteRight, u64>,
+    changed: &[EntryRow],
+    rows: &BTreeMap<TableNumber, BTreeMap<RowKey, Touched>>,
+    author: Option<&UserId>,
+) {
+    let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
+    for row in changed {
+        let now = rows.get(&row.table).and_then(|rows| rows.get(&row.key));
+        match (now.and_then(|now| now.row.as_ref()), row.before_version) {
+            (None, _) => drop(ended.insert(&row.key)),
+            (Some(_), Version::ZERO) => drop(begun.insert(&row.key)),
+            (Some(_), _) => {}
+        }
+    }
+    rights.retain(|right, _| {
+        let Some(link) = &right.link else { return true };
+        match right.given {
+            true => author.is_none() || author != right.user.as_ref() || !begun.contains(link),
+            false => !ended.contains(link),
+        }
+    });
 }
 
 impl Changed {

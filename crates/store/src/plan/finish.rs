@@ -147,13 +147,8 @@ fn note_access(
 /// As [`note_access`], of rights to write.
 fn note_rights(entry: &ClosedEntry, access: &mut Access) {
     for (right, times) in &entry.rights {
-        let by = entry.author.user.clone();
-        let is_own = by.is_some() && by == right.user;
-        if right.with_its_row && (is_own || !right.given) {
-            continue;
-        }
         let change = AccessChange {
-            by,
+            by: entry.author.user.clone(),
             user: right.user.clone(),
             via: right.via,
             to: AccessTo::Write(right.allowed.clone()),

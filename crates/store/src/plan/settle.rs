@@ -1,7 +1,7 @@
 //! What follows from changed rows: grants, buckets, and the buckets of everything below
 //! (spec PL10, PL11).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use syncline_core::planted;
 use syncline_core::{
@@ -164,34 +164,19 @@ fn grant_differences(
 
 /// Rights to write that the changed rows give and take.
 fn rights(context: &Context, proposed: &[Proposed]) -> BTreeMap<WriteRight, u64> {
-    let changed = proposed.iter().filter_map(|change| {
-        let (before, after) = (change.before.as_ref(), change.after.as_ref());
-        let via = before.or(after)?.table;
-        let rights = context.rules().rights(before, after);
-        (!rights.is_empty()).then_some((via, rights))
-    });
-    let changed: Vec<_> = changed.collect();
     let mut all = BTreeMap::new();
-    if changed.is_empty() {
-        return all;
-    }
-    let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());
     for change in proposed {
-        match (&change.before, &change.after) {
-            (None, Some(after)) => drop(begun.insert(&after.key)),
-            (Some(before), None) => drop(ended.insert(&before.key)),
-            (None, None) | (Some(_), Some(_)) => {}
-        }
-    }
-    for (via, rights) in changed {
-        for right in rights {
-            let rows = if right.given { &begun } else { &ended };
+        let (before, after) = (change.before.as_ref(), change.after.as_ref());
+        let Some(via) = before.or(after).map(|stored| stored.table) else {
+            continue;
+        };
+        for right in context.rules().rights(before, after) {
             let right = WriteRight {
                 user: right.user,
                 via,
                 allowed: right.allowed,
                 given: right.given,
-                with_its_row: right.link.is_some_and(|link| rows.contains(&link)),
+                link: right.link,
             };
             *all.entry(right).or_insert(0) += 1;
         }

@@ -1,5 +1,6 @@
 //! Sessions over WebSockets.
 
+use futures_util::SinkExt;
 use syncline_core::wire::{
     ClientMessage, Ping, RowBody, ServerMessage, TokenRenewal, Verdict, code,
 };
@@ -123,4 +124,33 @@ async fn se23_a_connection_ends_with_its_token_unless_renewed() {
     };
     renewed.say(&ClientMessage::Ping(ping)).await;
     assert!(matches!(renewed.hear().await, Some(ServerMessage::Pong(_))));
+}
+
+#[tokio::test]
+async fn wi19_pings_without_end_end_the_connection() {
+    let net = Net::start().await;
+    let mut calm = net.socket("ada").await;
+    let mut wild = net.socket("ada").await;
+    calm.sync(1).await;
+    wild.sync(2).await;
+    for _ in 0..50 {
+        let ping = Message::Ping(Vec::new().into());
+        calm.socket.send(ping).await.expect("it is sent");
+    }
+    let ping = Ping {
+        sent: now(),
+        now: now(),
+    };
+    calm.say(&ClientMessage::Ping(ping)).await;
+    assert!(matches!(calm.hear().await, Some(ServerMessage::Pong(_))));
+
+    for _ in 0..10_000 {
+        let ping = Message::Ping(Vec::new().into());
+        if wild.socket.feed(ping).await.is_err() {
+            break;
+        }
+    }
+    // What was on its way when the server closed is lost, and so may be its farewell.
+    drop(wild.socket.flush().await);
+    assert!(wild.hear().await.is_none());
 }

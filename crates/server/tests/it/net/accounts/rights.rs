@@ -40,6 +40,23 @@ async fn ac17_a_role_that_changes_is_in_the_audit_log_without_the_row() {
     let task = json!({ "id": "canary-t", "project_id": "canary-p", "title": "canary-title" });
     push("bob", 3, json!([insert("tasks", task)])).await;
     push("ana", 4, json!([role("m2", "viewer")])).await;
+    // A project that comes and goes with all who are in it takes nothing from anybody.
+    let delete =
+        |table: &str, id: &str| json!({ "op": "delete", "table": table, "key": { "id": id } });
+    let other = json!({ "id": "q", "name": "canary-other" });
+    let eve = json!({ "id": "m3", "project_id": "q", "user_id": "eve", "role": "editor" });
+    push(
+        "ana",
+        5,
+        json!([insert("projects", other), insert("members", eve)]),
+    )
+    .await;
+    push(
+        "ana",
+        6,
+        json!([delete("members", "m3"), delete("projects", "q")]),
+    )
+    .await;
     net.elsewhere("UPDATE members SET role = 'editor' WHERE id = 'm2'");
 
     let records = || -> Vec<AuditEvent> {
@@ -84,6 +101,8 @@ async fn ac17_a_role_that_changes_is_in_the_audit_log_without_the_row() {
             "{record} in\n{all}"
         );
     }
+    assert!(all.contains("rights_given ana eve: "), "{all}");
+    assert!(!all.contains("rights_taken ana eve"), "{all}");
     // What she makes is hers without a word.
     assert!(!all.contains("ana ana"), "{all}");
 }
