@@ -104,6 +104,9 @@ async fn errors_are_json_also_where_nothing_is() {
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), status);
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers()["referrer-policy"], "no-referrer");
+        let policy = &answer.headers()["content-security-policy"];
+        assert_eq!(policy, "default-src 'none'; frame-ancestors 'none'");
         let body: Value = answer.json().await.expect("JSON");
         assert_eq!(body["code"], code, "{body}");
         assert!(
