@@ -1,5 +1,6 @@
 //! What can be typed.
 
+mod keys;
 mod rules;
 mod topic;
 mod user;
@@ -8,6 +9,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+pub(crate) use self::keys::{EncryptionKey, Reseal};
 pub(crate) use self::rules::{Check, Explain, Test};
 pub(crate) use self::topic::{TopicArgs, Unsubscribe};
 pub(crate) use self::user::{Devices, DevicesAction, Login, Logout};
@@ -407,29 +409,6 @@ pub(crate) struct ServerArgs {
         value_parser = clap::builder::FalseyValueParser::new()
     )]
     pub allow_http: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct EncryptionKey {
-    /// The file to make. Every device of the people who share the data needs a copy; without any,
-    /// what was sealed is lost.
-    #[arg(value_name = "FILE")]
-    pub to: PathBuf,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct Reseal {
-    /// The database.
-    #[arg(value_name = "APP.db")]
-    pub file: PathBuf,
-    /// A file with the key that seals; repeated, those with the older keys.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SYNCLINE_ENCRYPTION_KEY_FILE",
-        value_delimiter = ','
-    )]
-    pub encryption_key_file: Vec<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
