@@ -1,5 +1,7 @@
 //! One-use tickets for WebSockets.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use syncline_core::wire::code;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -77,6 +79,14 @@ async fn ac18_a_ticket_is_good_as_long_as_the_token_it_was_given_for() {
     let ticket = net.ticket(access).await;
     let refresh = json!({ "refresh_token": tokens["refresh_token"] });
     assert_eq!(net.auth("sign-out", &refresh).await.0, 204);
+    // Within a second, as the token itself (AC3).
+    let taken = async || {
+        let asked = net.get("/v1/auth/user").bearer_auth(access).send().await;
+        asked.expect("an answer").status() == 200
+    };
+    while taken().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let unauthorized = (401, code::UNAUTHORIZED.to_owned());
     assert_eq!(net.refused_ticket(&ticket).await, unauthorized);
 
