@@ -216,7 +216,9 @@ impl World {
         let plan = world.plan.clone();
         world.say(format!("{plan:?}"));
         world.model.numbers = numbers;
-        world.model.sealed = world.server.plan.schema().table("letters").cloned();
+        if world.model.app.has_on_demand() {
+            world.model.sealed = world.server.plan.schema().table("letters").cloned();
+        }
         world.oracle.tables = (*world.model.numbers).clone();
         world.oracle.columns = world.server.columns();
         world.oracle.winners.strategies = world.server.strategies();

@@ -18,6 +18,17 @@ columns = { id = "uuid primary key", project_id = "uuid not null references proj
 read = "project_id IN readable(projects)"
 write = "project_id IN readable(projects)"
 merge = { tags = "set", votes = "counter" }
+
+# Named as tables of the simulator's own, of which it knows more.
+[tables.news]
+columns = { id = "uuid primary key", body = "text not null" }
+read = "auth.uid() IS NOT NULL"
+write = "auth.uid() IS NOT NULL"
+
+[tables.letters]
+columns = { id = "uuid primary key" }
+read = "_owner = auth.uid()"
+write = "_owner = auth.uid()"
 "#;
 
 #[test]

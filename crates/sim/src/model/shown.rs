@@ -36,7 +36,8 @@ struct Comparison<'a> {
     version: Version,
     is_caught_up: bool,
     may_lack: bool,
-    demand: Demand,
+    /// `None` where no table is on demand.
+    demand: Option<Demand>,
     /// Nothing is under way any more.
     at_rest: bool,
 }
@@ -174,7 +175,10 @@ impl Model {
             version,
             is_caught_up: status.caught_up,
             may_lack,
-            demand: Demand::new(replica.subscriptions()?),
+            demand: match self.app.has_on_demand() {
+                true => Some(Demand::new(replica.subscriptions()?)),
+                false => None,
+            },
             at_rest,
         };
         let mut found = Err(anyhow!("nobody is asked for"));
@@ -221,10 +225,10 @@ impl Model {
                 .get(name)
                 .and_then(|name| moment.truth.rows.get(name));
             let found = here.get(name);
-            let presence = expected.map_or(Presence::Must, |values| {
-                let demand = &comparison.demand;
-                demand.presence(&moment.truth, who, name, values)
-            });
+            let presence = match (expected, &comparison.demand) {
+                (Some(values), Some(demand)) => demand.presence(&moment.truth, who, name, values),
+                (None, _) | (_, None) => Presence::Must,
+            };
             match (found, presence) {
                 (Some(_), Presence::MustNot) if comparison.at_rest => {
                     bail!("{name:?} is here, and nobody asks for it")
