@@ -32,8 +32,8 @@ pub struct SqliteGroup<'s> {
     /// Whether tables may have rows that the ledger does not know: there were marks, or we wrote
     /// some. `None`: nobody has looked for marks yet.
     has_unknown: Option<bool>,
-    /// Whether our own writes are marked now.
-    pub(crate) captures: bool,
+    /// Whether triggers, where they fire, mark what we write.
+    captures: bool,
     /// References between rows are judged at the end.
     pub(crate) defers: Cell<bool>,
     /// Every row written, with its content hash where the image is known to be what is stored.
@@ -80,7 +80,9 @@ impl<'s> SqliteGroup<'s> {
     }
 
     fn finish(&mut self) -> Result<(), StorageError> {
-        if let Err(fault) = self.set_capture(true) {
+        if self.storage.triggers_fire()
+            && let Err(fault) = self.mark_own(true)
+        {
             self.note(&fault);
             return Err(fault.into());
         }
@@ -102,6 +104,28 @@ impl<'s> SqliteGroup<'s> {
             self.storage.distrust();
         }
         Err(fault.into())
+    }
+
+    /// Has what the next write does besides marked, or nothing of it.
+    pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
+        if on {
+            self.storage.fire_triggers()?;
+        }
+        match self.storage.triggers_fire() {
+            true => self.mark_own(on),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells the triggers whether to mark what this transaction writes.
+    fn mark_own(&mut self, on: bool) -> Result<()> {
+        if self.captures == on {
+            return Ok(());
+        }
+        let sql = "UPDATE syncline_capture SET off = ?1";
+        self.conn().prepare_cached(sql)?.execute([!on])?;
+        self.captures = on;
+        Ok(())
     }
 
     fn scan_rows(
@@ -223,6 +247,12 @@ impl Drop for SqliteGroup<'_> {
         }
         if self.is_open {
             self.storage.roll_back();
+        }
+        if self.defers.get() {
+            // SQLite judges references at once again, but a statement that it prepared meanwhile
+            // counts what is missing until its end: without triggers nothing takes back what such
+            // a statement wrote, whose error is all that is seen of it.
+            self.conn().flush_prepared_statement_cache();
         }
     }
 }

@@ -23,7 +23,9 @@ use crate::{
     open::OpenError,
     place::Place,
     reader::SqliteReader,
-    schema, trim,
+    schema,
+    triggers::Triggers,
+    trim,
 };
 
 /// SQLite before 3.51.3 can corrupt a database in WAL mode.
@@ -63,6 +65,7 @@ pub struct SqliteStorage {
     catalog: SharedCatalog,
     /// A write or sync failed: what is on the disk is to be found out first.
     distrusted: bool,
+    triggers: Triggers,
     _lock: Option<DataLock>,
 }
 
@@ -119,6 +122,7 @@ impl SqliteStorage {
             identity,
             catalog: SharedCatalog::default(),
             distrusted: false,
+            triggers: Triggers::new(),
             _lock: lock,
         })
     }
@@ -158,6 +162,16 @@ impl SqliteStorage {
         self.distrusted = true;
     }
 
+    /// Whether triggers fire for what the group writes.
+    pub(crate) fn triggers_fire(&self) -> bool {
+        self.triggers.are_on()
+    }
+
+    /// Has them fire from now on.
+    pub(crate) fn fire_triggers(&mut self) -> Result<()> {
+        Ok(self.triggers.fire(&self.conn)?)
+    }
+
     pub(crate) fn roll_back(&mut self) {
         // SQLite has rolled back by itself after some errors.
         if !self.conn.is_autocommit() && self.conn.execute_batch("ROLLBACK").is_err() {
@@ -169,6 +183,7 @@ impl SqliteStorage {
         if self.distrusted {
             self.reopen()?;
         }
+        self.triggers.rest(&self.conn)?;
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         match self.look_around() {
             Ok((catalog, head)) => Ok(SqliteGroup::new(self, catalog, head)),
@@ -211,6 +226,7 @@ impl SqliteStorage {
         }
         ledger::head(&conn)?;
         self.conn = conn;
+        self.triggers = Triggers::new();
         self.distrusted = false;
         Ok(())
     }
@@ -235,6 +251,8 @@ impl Storage for SqliteStorage {
         if self.distrusted {
             self.reopen().map_err(StorageError::from)?;
         }
+        let firing = self.triggers.fire_once(&self.conn);
+        firing.map_err(|error| StorageError::from(Fault::from(error)))?;
         let (catalog, report) = schema::apply(&mut self.conn, config, options)?;
         self.catalog.set(catalog);
         Ok(report)

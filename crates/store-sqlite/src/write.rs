@@ -254,20 +254,6 @@ impl SqliteGroup<'_> {
         Ok(values)
     }
 
-    /// Switches the marks of this transaction on or off.
-    pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
-        if self.captures == on {
-            return Ok(());
-        }
-        let mut statement = self
-            .conn()
-            .prepare_cached("UPDATE syncline_capture SET off = ?1")?;
-        statement.execute([!on])?;
-        drop(statement);
-        self.captures = on;
-        Ok(())
-    }
-
     fn explain(&mut self, write: &RowWrite<'_>, fault: Fault) -> StorageError {
         self.note(&fault);
         match self.catalog.entry(write.table) {

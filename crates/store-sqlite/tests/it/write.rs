@@ -3,11 +3,11 @@
 use syncline_core::{
     ColumnType::Text,
     Row, Value,
-    schema::{Computed, FurtherIndex},
+    schema::{Computed, FurtherIndex, OnDelete},
 };
 use syncline_store::{Storage as _, StorageError, WriteKind};
 
-use crate::support::{World, key, now, row, table, text};
+use crate::support::{World, key, now, reference, row, table, text};
 
 fn world() -> World {
     World::new(&[table("t", &[("id", Text), ("a", Text), ("b", Text)])])
@@ -167,4 +167,24 @@ fn pl14_a_swap_keeps_columns_that_do_not_sync() {
         Err(StorageError::Constraint { .. }) => assert_eq!(stored, "1xone 2ytwo"),
         Err(error) => panic!("{error:?}"),
     }
+}
+
+/// SQLite keeps the statements that it prepared while references waited, and those do not take
+/// back what they wrote when a row is missing.
+#[test]
+fn pl14_a_missing_row_is_refused_after_a_group_whose_references_waited() {
+    let mut child = table("c", &[("id", Text), ("p", Text)]);
+    child.foreign_keys = vec![reference(1, "p", OnDelete::NoAction)];
+    let mut world = World::new(&[table("p", &[("id", Text)]), child]);
+    let early = [
+        world.insert("c", row(["1", "a"])),
+        world.insert("p", row(["a"])),
+    ];
+    assert_eq!(world.group(&early).unwrap(), []);
+    let missing = world.insert("c", row(["2", "b"]));
+    let refused = world.group(&[missing]).unwrap_err().to_string();
+    assert!(refused.contains("refers to a row of p"), "{refused}");
+    let sql = "SELECT count(*) FROM c";
+    let rows: i64 = world.other().query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
 }
