@@ -1,6 +1,6 @@
 //! Row keys: the canonical, order-preserving encoding of a primary-key tuple (spec CE10–CE13).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 mod number;
 
@@ -12,9 +12,9 @@ use crate::value::Value;
 ///
 /// Keys compare bytewise, and that is the order in which SQLite sorts the values (BINARY
 /// collation): numbers, integers and reals together, then texts, then blobs. Values that a unique
-/// index takes for equal, such as 1 and 1.0, have one key. Never empty.
+/// index takes for equal, such as 1 and 1.0, have one key. Never empty. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowKey(Box<[u8]>);
+pub struct RowKey(Arc<[u8]>);
 
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 8 * 1024;
@@ -58,7 +58,7 @@ impl RowKey {
         if out.is_empty() {
             return Err(KeyError::Malformed);
         }
-        Ok(Self(out.into_boxed_slice()))
+        Ok(Self(out.into()))
     }
 
     /// Takes over bytes that [`RowKey::as_bytes`] gave, checking that they are an encoding.

@@ -4,8 +4,9 @@
 //! table's inbox, under the row's key. Everything else is read when marks are taken. Nothing but
 //! built-in SQL is used, so it works whatever SQLite the writer has.
 //!
-//! Our own writes switch the triggers off by a row of `syncline_capture`, inside their
-//! transaction, so no other program ever sees it switched off.
+//! For our own writes no trigger fires where none but ours is there ([`crate::triggers`]). Where they
+//! fire, ours are switched off by a row of `syncline_capture`, inside the transaction, so that no
+//! other program ever sees them switched off.
 
 use rusqlite::Connection;
 use syncline_core::planted;

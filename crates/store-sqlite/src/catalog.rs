@@ -164,7 +164,7 @@ impl Entry {
     pub(crate) fn inserted<'a>(
         &'a self,
         defaults: &'a [usize],
-    ) -> impl Iterator<Item = usize> + 'a {
+    ) -> impl Iterator<Item = usize> + Clone + 'a {
         (0..self.table.columns.len())
             .filter(move |i| !self.table.columns[*i].generated && !defaults.contains(i))
     }

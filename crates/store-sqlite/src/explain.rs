@@ -83,13 +83,13 @@ fn is_said_by_a_trigger(conn: &Connection, message: &str) -> bool {
 /// Why a commit failed on a deferred foreign key: looks at the rows that were written.
 ///
 /// The transaction is still open.
-pub(crate) fn broken_reference<'k>(
+pub(crate) fn broken_reference(
     conn: &Connection,
     catalog: &Catalog,
-    written: impl Iterator<Item = &'k (TableNumber, RowKey)>,
+    written: &[&(TableNumber, RowKey)],
 ) -> StorageError {
     let mut deleted = None;
-    for (number, key) in written {
+    for (number, key) in written.iter().copied() {
         let Some(entry) = catalog.entries.get(number) else {
             continue;
         };

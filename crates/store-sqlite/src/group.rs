@@ -1,6 +1,6 @@
 //! One open transaction of the pipeline.
 
-use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, ffi};
 use syncline_core::{RowKey, TableNumber};
@@ -21,7 +21,7 @@ use crate::{
 /// One open transaction. Dropping it rolls back.
 #[derive(Debug)]
 pub struct SqliteGroup<'s> {
-    storage: &'s mut SqliteStorage,
+    pub(crate) storage: &'s mut SqliteStorage,
     pub(crate) catalog: Arc<Catalog>,
     head: Head,
     is_open: bool,
@@ -53,7 +53,7 @@ impl<'s> SqliteGroup<'s> {
             has_unknown: None,
             captures: true,
             defers: Cell::new(false),
-            hashes: BTreeMap::new(),
+            hashes: HashMap::new(),
         }
     }
 
@@ -93,10 +93,12 @@ impl<'s> SqliteGroup<'s> {
         let fault = Fault::Sqlite(error);
         self.note(&fault);
         if fault.code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) {
+            let mut written: Vec<_> = self.hashes.keys().collect();
+            written.sort_unstable();
             return Err(explain::broken_reference(
                 self.conn(),
                 &self.catalog,
-                self.hashes.keys(),
+                &written,
             ));
         }
         if !matches!(fault.code(), Some(code) if code & 0xFF == ffi::SQLITE_BUSY) {

@@ -11,7 +11,8 @@ use crate::{
     fault::{Fault, Result},
     ledger, load,
     pages::Unsettled,
-    value::{bytes, signed, unsigned, version},
+    together::Insert,
+    value::{blob, bytes, owned_blob, signed, unsigned, user, version},
 };
 
 /// Records deleted in one transaction, as in the log, and transactions of one portion.
@@ -37,21 +38,22 @@ pub(crate) fn write(conn: &Connection, records: &[HistoryRecord]) -> Result<()> 
     if records.is_empty() || since(conn)?.is_none() {
         return Ok(());
     }
-    let sql = "INSERT INTO syncline_history(version, table_no, key, entry, user, device, body)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let mut statement = conn.prepare_cached(sql)?;
-    for record in records {
-        statement.execute((
-            signed(record.version.0),
-            record.table.0,
-            record.key.as_bytes(),
-            signed(record.entry.0),
-            record.user.as_ref().map(|user| user.0.as_str()),
-            &record.device.0[..],
-            record.encode_body(),
-        ))?;
-    }
-    Ok(())
+    let insert = Insert {
+        head: "INSERT OR FAIL INTO syncline_history
+               (version, table_no, key, entry, user, device, body)",
+        tail: "",
+    };
+    insert.run(conn, records, |record| {
+        [
+            signed(record.version.0).into(),
+            record.table.0.into(),
+            blob(record.key.as_bytes()),
+            signed(record.entry.0).into(),
+            user(record.user.as_ref()),
+            blob(&record.device.0),
+            owned_blob(record.encode_body()),
+        ]
+    })
 }
 
 /// Begins to keep history with the log's end, or ends it.

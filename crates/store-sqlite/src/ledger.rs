@@ -1,8 +1,11 @@
 //! Writing what a group leaves behind besides rows.
 
-use std::collections::BTreeMap;
+use std::{collections::HashMap, sync::Arc};
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+use rusqlite::{
+    Connection, OptionalExtension as _,
+    types::{Null, ToSqlOutput},
+};
 use syncline_core::{BucketId, RowKey, TableNumber, Tag, Version, digest::content_hash};
 use syncline_store::{Counted, DeviceState, Head, Ledger, LogEntry, Owned, RowMeta};
 
@@ -11,7 +14,8 @@ use crate::{
     catalog::{Catalog, Entry},
     fault::{Fault, Result},
     history,
-    value::{bytes, signed, unsigned, version},
+    together::Insert,
+    value::{blob, bytes, owned_blob, signed, unsigned, user, version},
 };
 
 /// The end of the log and its oldest part.
@@ -67,7 +71,7 @@ pub(crate) fn clear_rules(conn: &Connection) -> Result<()> {
 }
 
 /// Content hashes of the rows as this group stored them; `None` where the row has to be read.
-pub(crate) type Hashes = BTreeMap<(TableNumber, RowKey), Option<u64>>;
+pub(crate) type Hashes = HashMap<(TableNumber, RowKey), Option<u64>>;
 
 pub(crate) fn write(
     conn: &Connection,
@@ -76,7 +80,8 @@ pub(crate) fn write(
     hashes: &Hashes,
 ) -> Result<()> {
     let rescanned = tables_being_rescanned(conn)?;
-    let mut statements = Statements::new(conn)?;
+    let mut metas = Vec::with_capacity(ledger.metas.len());
+    let mut joined = Vec::with_capacity(ledger.metas.len());
     for (table, key, meta, before) in &ledger.metas {
         let entry = catalog.entry(*table)?;
         let hash = if meta.deleted || rescanned.contains(table) {
@@ -85,12 +90,17 @@ pub(crate) fn write(
         } else {
             hash(conn, entry, key, hashes)?
         };
-        statements.write_meta(*table, key, meta, hash)?;
-        statements.write_members(*table, key, before, &meta.buckets)?;
+        metas.push((*table, key, meta, hash));
+        leave(conn, *table, key, before, &meta.buckets)?;
+        let joins = meta
+            .buckets
+            .iter()
+            .filter(|bucket| !before.contains(bucket));
+        joined.extend(joins.map(|bucket| (bucket, *table, key)));
     }
-    for entry in &ledger.entries {
-        statements.write_entry(entry)?;
-    }
+    write_metas(conn, &metas)?;
+    write_members(conn, &joined)?;
+    write_entries(conn, &ledger.entries)?;
     history::write(conn, &ledger.history)?;
     write_digests(conn, ledger)?;
     write_grants(conn, ledger)?;
@@ -128,92 +138,93 @@ fn hash(conn: &Connection, entry: &Entry, key: &RowKey, hashes: &Hashes) -> Resu
     Ok(hash.map(signed))
 }
 
-/// Statements that run once for each row or entry: asked for once in a group.
-struct Statements<'c> {
-    meta: CachedStatement<'c>,
-    join: CachedStatement<'c>,
-    leave: CachedStatement<'c>,
-    entry: CachedStatement<'c>,
+/// A row's metadata and the hash of its content.
+type Meta<'l> = (TableNumber, &'l RowKey, &'l RowMeta, Option<i64>);
+
+fn write_metas(conn: &Connection, metas: &[Meta<'_>]) -> Result<()> {
+    let insert = Insert {
+        head: "INSERT OR FAIL INTO syncline_rows
+               (table_no, key, version, created, owner, author, deleted, hash, state, buckets)",
+        tail: "ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
+               created = excluded.created, owner = excluded.owner, author = excluded.author,
+               deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
+               buckets = excluded.buckets",
+    };
+    insert.run(conn, metas, |(table, key, meta, hash)| {
+        [
+            table.0.into(),
+            blob(key.as_bytes()),
+            signed(meta.version.0).into(),
+            signed(meta.created.0).into(),
+            user(meta.owner.as_ref()),
+            user(meta.author.as_ref()),
+            meta.deleted.into(),
+            hash.map_or(Null.into(), ToSqlOutput::from),
+            owned_blob(meta.encode_state()),
+            owned_blob(meta.encode_buckets()),
+        ]
+    })
 }
 
-impl<'c> Statements<'c> {
-    fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
-        Ok(Self {
-            meta: conn.prepare_cached(
-                "INSERT INTO syncline_rows
-                 (table_no, key, version, created, owner, author, deleted, hash, state, buckets)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                 ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
-                 created = excluded.created, owner = excluded.owner, author = excluded.author,
-                 deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
-                 buckets = excluded.buckets",
-            )?,
-            join: conn.prepare_cached(
-                "INSERT INTO syncline_members VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-            )?,
-            leave: conn.prepare_cached(
-                "DELETE FROM syncline_members WHERE bucket = ?1 AND table_no = ?2 AND key = ?3",
-            )?,
-            entry: conn.prepare_cached(
-                "INSERT INTO syncline_log(version, tag, changeset, user, device, number, hlc, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?,
-        })
+fn leave(
+    conn: &Connection,
+    table: TableNumber,
+    key: &RowKey,
+    before: &[BucketId],
+    after: &[BucketId],
+) -> Result<()> {
+    let sql = "DELETE FROM syncline_members WHERE bucket = ?1 AND table_no = ?2 AND key = ?3";
+    for bucket in before.iter().filter(|bucket| !after.contains(bucket)) {
+        let place = (&bucket.0[..], table.0, key.as_bytes());
+        conn.prepare_cached(sql)?.execute(place)?;
     }
+    Ok(())
+}
 
-    fn write_meta(
-        &mut self,
-        table: TableNumber,
-        key: &RowKey,
-        meta: &RowMeta,
-        hash: Option<i64>,
-    ) -> Result<()> {
-        self.meta.execute((
-            table.0,
-            key.as_bytes(),
-            signed(meta.version.0),
-            signed(meta.created.0),
-            meta.owner.as_ref().map(|user| user.0.as_str()),
-            meta.author.as_ref().map(|user| user.0.as_str()),
-            meta.deleted,
-            hash,
-            meta.encode_state(),
-            meta.encode_buckets(),
-        ))?;
-        Ok(())
-    }
+fn write_members(conn: &Connection, joined: &[(&BucketId, TableNumber, &RowKey)]) -> Result<()> {
+    let insert = Insert {
+        head: "INSERT OR FAIL INTO syncline_members",
+        tail: "ON CONFLICT DO NOTHING",
+    };
+    insert.run(conn, joined, |(bucket, table, key)| {
+        [blob(&bucket.0), table.0.into(), blob(key.as_bytes())]
+    })
+}
 
-    fn write_members(
-        &mut self,
-        table: TableNumber,
-        key: &RowKey,
-        before: &[BucketId],
-        after: &[BucketId],
-    ) -> Result<()> {
-        for bucket in before.iter().filter(|bucket| !after.contains(bucket)) {
-            self.leave
-                .execute((&bucket.0[..], table.0, key.as_bytes()))?;
-        }
-        for bucket in after.iter().filter(|bucket| !before.contains(bucket)) {
-            self.join
-                .execute((&bucket.0[..], table.0, key.as_bytes()))?;
-        }
-        Ok(())
+fn write_entries(conn: &Connection, entries: &[Arc<LogEntry>]) -> Result<()> {
+    let insert = Insert {
+        head: "INSERT OR FAIL INTO syncline_log
+               (version, tag, changeset, user, device, number, hlc, body)",
+        tail: "",
+    };
+    // A large one by itself: its body is bound as a copy.
+    for some in entries.chunk_by(|a, b| is_small(a) && is_small(b)) {
+        insert.run(conn, some, |entry| {
+            [
+                signed(entry.version.0).into(),
+                blob(&entry.tag.0),
+                blob(&entry.changeset.0),
+                user(entry.user.as_ref()),
+                blob(&entry.device.0),
+                signed(entry.number).into(),
+                signed(entry.hlc.0).into(),
+                owned_blob(entry.encode_body()),
+            ]
+        })?;
     }
+    Ok(())
+}
 
-    fn write_entry(&mut self, entry: &LogEntry) -> Result<()> {
-        self.entry.execute((
-            signed(entry.version.0),
-            &entry.tag.0[..],
-            &entry.changeset.0[..],
-            entry.user.as_ref().map(|user| user.0.as_str()),
-            &entry.device.0[..],
-            signed(entry.number),
-            signed(entry.hlc.0),
-            entry.encode_body(),
-        ))?;
-        Ok(())
-    }
+/// Bytes of rows up to which an entry is written together with others.
+const SMALL_ENTRY: usize = 64 * 1024;
+
+fn is_small(entry: &LogEntry) -> bool {
+    let bytes = |body: &Option<Arc<[u8]>>| body.as_ref().map_or(0, |body| body.len());
+    let of_records = entry
+        .records
+        .iter()
+        .map(|record| bytes(&record.whole) + bytes(&record.columns));
+    of_records.sum::<usize>() <= SMALL_ENTRY
 }
 
 fn write_digests(conn: &Connection, ledger: &Ledger) -> Result<()> {

@@ -30,6 +30,7 @@ mod reader;
 mod rows;
 mod schema;
 mod storage;
+mod together;
 mod triggers;
 mod trim;
 mod value;

@@ -1,6 +1,6 @@
 //! Answering the planner's wants inside a group's transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Statement, params_from_iter};
 use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, ColumnType, DeviceId, Lease, RowKey, TableNumber, Timestamp, UserId,
@@ -27,24 +27,17 @@ pub(crate) fn load(
     has_unknown: bool,
     loaded: &mut Loaded,
 ) -> Result<()> {
+    rows(conn, catalog, wants, has_unknown, loaded)?;
+    let mut known = conn.prepare_cached(known_changeset())?;
     let mut lost_by = Vec::new();
     for want in wants {
         match want {
-            Want::Row(table, key) => {
-                let entry = catalog.entry(*table)?;
-                let row = match meta(conn, *table, key)? {
-                    // Most keys that are asked for are new ones: nobody has to look for them in
-                    // all the spellings that another program may have given them.
-                    None if !has_unknown => None,
-                    meta => with_row(conn, entry, key, meta)?,
-                };
-                loaded.put_row(*table, key.clone(), row);
-            }
+            Want::Row(..) => {}
             Want::Matching(table, column, value) => {
                 matching(conn, catalog.entry(*table)?, *column, value, loaded)?;
             }
             Want::Changeset(id) => {
-                loaded.changesets.insert(*id, changeset(conn, *id)?);
+                loaded.changesets.insert(*id, changeset(&mut known, *id)?);
             }
             Want::Device(id) => {
                 loaded.devices.insert(*id, device(conn, *id)?);
@@ -65,6 +58,31 @@ pub(crate) fn load(
         }
     }
     self::lost_by(conn, lost_by, loaded)
+}
+
+/// The rows among `wants`: most of what is wanted.
+fn rows(
+    conn: &Connection,
+    catalog: &Catalog,
+    wants: &[Want],
+    has_unknown: bool,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    let mut statement = conn.prepare_cached(META)?;
+    for want in wants {
+        let Want::Row(table, key) = want else {
+            continue;
+        };
+        let entry = catalog.entry(*table)?;
+        let row = match meta_by(&mut statement, *table, key)? {
+            // Most keys that are asked for are new ones: nobody has to look for them in all the
+            // spellings that another program may have given them.
+            None if !has_unknown => None,
+            meta => with_row(conn, entry, key, meta)?,
+        };
+        loaded.put_row(*table, key.clone(), row);
+    }
+    Ok(())
 }
 
 /// One entry may hold very many of the versions: it is read once.
@@ -108,11 +126,19 @@ fn with_row(
 }
 
 pub(crate) fn meta(conn: &Connection, table: TableNumber, key: &RowKey) -> Result<Option<RowMeta>> {
-    let sql = concat!(
-        "SELECT version, created, owner, author, deleted, state, buckets ",
-        "FROM syncline_rows WHERE table_no = ?1 AND key = ?2"
-    );
-    let mut statement = conn.prepare_cached(sql)?;
+    let mut statement = conn.prepare_cached(META)?;
+    meta_by(&mut statement, table, key)
+}
+
+const META: &str = "SELECT version, created, owner, author, deleted, state, buckets
+                    FROM syncline_rows WHERE table_no = ?1 AND key = ?2";
+
+/// `statement` is [`META`].
+fn meta_by(
+    statement: &mut Statement<'_>,
+    table: TableNumber,
+    key: &RowKey,
+) -> Result<Option<RowMeta>> {
     let mut rows = statement.query((table.0, key.as_bytes()))?;
     rows.next()?.map(|row| read_meta(row, 0)).transpose()
 }
@@ -236,15 +262,18 @@ fn equal(conn: &Connection, entry: &Entry, position: usize, value: &Value) -> Re
     Ok(out)
 }
 
-fn changeset(conn: &Connection, id: ChangesetId) -> Result<Option<KnownChangeset>> {
-    let sql = match planted!(DedupExpiredEarly) {
+fn known_changeset() -> &'static str {
+    match planted!(DedupExpiredEarly) {
         true => {
             "SELECT version, user, device FROM syncline_log WHERE changeset = ?1
              AND version > (SELECT max(version) FROM syncline_log) - 2000000"
         }
         false => "SELECT version, user, device FROM syncline_log WHERE changeset = ?1",
-    };
-    let mut statement = conn.prepare_cached(sql)?;
+    }
+}
+
+/// `statement` is [`known_changeset`].
+fn changeset(statement: &mut Statement<'_>, id: ChangesetId) -> Result<Option<KnownChangeset>> {
     let mut rows = statement.query([&id.0[..]])?;
     let Some(row) = rows.next()? else {
         return Ok(None);

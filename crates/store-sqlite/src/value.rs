@@ -2,9 +2,9 @@
 
 use rusqlite::{
     Row, ToSql,
-    types::{ToSqlOutput, ValueRef},
+    types::{self, ToSqlOutput, ValueRef},
 };
-use syncline_core::{RowKey, Value, Version};
+use syncline_core::{RowKey, UserId, Value, Version};
 
 use crate::fault::{Fault, Result};
 
@@ -74,4 +74,20 @@ pub(crate) fn key(row: &Row<'_>, column: usize) -> Result<RowKey> {
         .as_blob()
         .map_err(rusqlite::Error::from)?;
     RowKey::from_bytes(bytes).map_err(|error| Fault::corrupt(error.to_string()))
+}
+
+/// Bytes as they lie.
+pub(crate) fn blob(bytes: &[u8]) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(ValueRef::Blob(bytes))
+}
+
+/// Bytes made to be bound.
+pub(crate) fn owned_blob<'o>(bytes: Vec<u8>) -> ToSqlOutput<'o> {
+    ToSqlOutput::Owned(types::Value::Blob(bytes))
+}
+
+/// A user's name, NULL for none.
+pub(crate) fn user(user: Option<&UserId>) -> ToSqlOutput<'_> {
+    let name = user.map(|user| ValueRef::Text(user.0.as_bytes()));
+    ToSqlOutput::Borrowed(name.unwrap_or(ValueRef::Null))
 }

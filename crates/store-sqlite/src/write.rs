@@ -16,13 +16,74 @@ use crate::{
 impl SqliteGroup<'_> {
     /// Writes images in order; those that find their unique values still taken come later.
     pub(crate) fn write_all(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
-        let late = self.attempt(writes.iter())?;
+        let mut late = Vec::new();
+        let is_usual = |write: &RowWrite<'_>| self.is_usual(write);
+        let runs = writes.chunk_by(|a, b| a.table == b.table && is_usual(a) && is_usual(b));
+        for mut run in runs.collect::<Vec<_>>() {
+            while let Some(first) = run.first() {
+                if self.is_usual(first) {
+                    let inserted = self.insert(run)?;
+                    run = &run[inserted..];
+                }
+                // What is not usual, or went wrong.
+                if let Some((write, rest)) = run.split_first() {
+                    late.extend(self.attempt(std::iter::once(write))?);
+                    run = rest;
+                }
+            }
+        }
         // In the other direction a chain of values moves up in one go.
         let stuck = self.attempt(late.into_iter().rev())?;
         if stuck.is_empty() {
             return Ok(());
         }
         self.write_cycle(&stuck)
+    }
+
+    /// Whether the write inserts a whole row that nothing reacts to: most do.
+    fn is_usual(&self, write: &RowWrite<'_>) -> bool {
+        write.kind() == WriteKind::Insert
+            && write.columns.is_empty()
+            && matches!(self.catalog.entry(write.table), Ok(entry) if !entry.reacts(WriteKind::Insert))
+    }
+
+    /// Inserts rows of one table with one statement, up to the first that it cannot insert or that
+    /// the database would convert: how many. All are [usual](Self::is_usual).
+    fn insert(&mut self, writes: &[RowWrite<'_>]) -> Result<usize, StorageError> {
+        let result = self.insert_usual(writes);
+        result.map_err(|fault| {
+            self.note(&fault);
+            fault.into()
+        })
+    }
+
+    fn insert_usual(&mut self, writes: &[RowWrite<'_>]) -> Result<usize> {
+        let Some(first) = writes.first() else {
+            return Ok(0);
+        };
+        let entry = self.catalog.entry(first.table)?.clone();
+        self.set_capture(false)?;
+        let mut statement = self.storage.conn().prepare_cached(&entry.text.insert)?;
+        for (place, write) in writes.iter().enumerate() {
+            let Some(row) = write.row else {
+                return Ok(place);
+            };
+            if !entry.inserted(&[]).all(|p| entry.keeps(p, &row.0[p])) {
+                return Ok(place);
+            }
+            let values = entry.inserted(&[]).map(|p| Bind(&row.0[p]));
+            match statement.execute(params_from_iter(values)) {
+                Ok(1) => {}
+                Ok(_) => return Ok(place),
+                Err(error) if is_of_the_row(&error) => return Ok(place),
+                // The transaction may be gone: nothing is to be tried again.
+                Err(error) => return Err(error.into()),
+            }
+            let hash = content_hash(&entry.table, row);
+            self.hashes
+                .insert((write.table, write.key.clone()), Some(hash));
+        }
+        Ok(writes.len())
     }
 
     /// Writes what can be written and returns what a unique constraint holds up.
@@ -122,18 +183,27 @@ impl SqliteGroup<'_> {
         };
         let observed = entry.reacts(kind);
         self.set_capture(observed)?;
-        let key = self.stored_key(&entry, write)?;
-        let had_mark = observed && entry.is_marked(self.conn(), &key)?;
-        let id = (write.table, write.key.clone());
-        self.hashes.insert(id.clone(), None);
+        let hash = self.write_row(&entry, write, kind, observed)?;
+        self.hashes.insert((write.table, write.key.clone()), hash);
+        Ok(())
+    }
 
+    /// The row's content hash, where what is stored is known to be the image.
+    fn write_row(
+        &mut self,
+        entry: &Entry,
+        write: &RowWrite<'_>,
+        kind: WriteKind,
+        observed: bool,
+    ) -> Result<Option<u64>> {
+        let key = self.stored_key(entry, write)?;
+        let had_mark = observed && entry.is_marked(self.conn(), &key)?;
         let Some(row) = write.row else {
             self.execute(&entry.text.delete, key.iter())?;
-            return if observed {
-                self.settle(&entry, write, &key, had_mark).map(|_| ())
-            } else {
-                Ok(())
-            };
+            if observed {
+                self.settle(entry, write, &key, had_mark)?;
+            }
+            return Ok(None);
         };
         let defaults: &[usize] = if write.kind() == WriteKind::Insert {
             write.columns
@@ -145,19 +215,17 @@ impl SqliteGroup<'_> {
             WriteKind::Update => write.columns.to_vec(),
             WriteKind::Delete => unreachable!("a write with a row is no delete"),
         };
-        let stored = self.run(&entry, kind, row, &columns, defaults, &key)?;
+        let stored = self.run(entry, kind, row, &columns, defaults, &key)?;
         if !defaults.is_empty() {
             if !had_mark {
                 entry.mark(self.conn(), &key, None)?;
             }
-            return Ok(());
+            return Ok(None);
         }
         let as_given = columns.iter().all(|&p| entry.keeps(p, &row.0[p]));
-        if (stored && as_given && !observed) || self.settle(&entry, write, &key, had_mark)? {
-            self.hashes
-                .insert(id, Some(content_hash(&entry.table, row)));
-        }
-        Ok(())
+        let is_known =
+            (stored && as_given && !observed) || self.settle(entry, write, &key, had_mark)?;
+        Ok(is_known.then(|| content_hash(&entry.table, row)))
     }
 
     /// Runs the statement; `false` when there was no row to update.
@@ -261,6 +329,12 @@ impl SqliteGroup<'_> {
             Err(_) => fault.into(),
         }
     }
+}
+
+/// The row is refused, and the transaction as it was.
+fn is_of_the_row(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code & 0xFF);
+    matches!(code, Some(ffi::SQLITE_CONSTRAINT | ffi::SQLITE_ERROR))
 }
 
 /// Another row has the key or a unique value.

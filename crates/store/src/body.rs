@@ -58,7 +58,9 @@ impl<'a> Body<'a> {
             BodyState::Whole | BodyState::AllColumns => {
                 let all = self.table.columns.iter().zip(&self.row.0);
                 let told = all.filter(|(column, _)| !column.generated);
-                told.map(|(column, value)| (column.number, value)).collect()
+                let mut columns = Vec::with_capacity(self.row.0.len());
+                columns.extend(told.map(|(column, value)| (column.number, value)));
+                columns
             }
             BodyState::Columns(positions) => positions.iter().map(|&p| column(p)).collect(),
         }

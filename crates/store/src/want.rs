@@ -2,7 +2,7 @@
 //! the planner runs again. So planning is pure and a database with a long way needs few trips.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -40,7 +40,7 @@ pub enum Want {
 /// What has been loaded so far in this group; every answer is of the group's own transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    rows: BTreeMap<TableNumber, BTreeMap<RowKey, Option<LoadedRow>>>,
+    rows: BTreeMap<TableNumber, HashMap<RowKey, Option<LoadedRow>>>,
     /// Canonical value (see [`matching_key`]) → keys.
     matching: BTreeMap<(TableNumber, RuleColumn, Vec<u8>), Vec<RowKey>>,
     /// `None`: not in the log.

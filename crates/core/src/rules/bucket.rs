@@ -24,9 +24,11 @@ impl Compiled {
         row: &Stored,
         facts: &F,
     ) -> Result<Vec<BucketId>, F::Missing> {
-        let mut buckets = BTreeSet::new();
+        let mut buckets = Vec::new();
         self.collect_buckets(table, row, false, facts, &mut buckets)?;
-        Ok(buckets.into_iter().collect())
+        buckets.sort_unstable();
+        buckets.dedup();
+        Ok(buckets)
     }
 
     /// `demanded`: of a row that inherits from this one, whose buckets are on demand.
@@ -36,7 +38,7 @@ impl Compiled {
         row: &Stored,
         demanded: bool,
         facts: &F,
-        out: &mut BTreeSet<BucketId>,
+        out: &mut Vec<BucketId>,
     ) -> Result<(), F::Missing> {
         let rules = &self.tables[table];
         let demanded = demanded || rules.on_demand;
@@ -45,7 +47,7 @@ impl Compiled {
             false => family,
         };
         if let Some(own) = rules.own {
-            out.insert(self.key.row_bucket(kind(own), &row.key));
+            out.push(self.key.row_bucket(kind(own), &row.key));
         }
         for placement in &rules.placements {
             if !all_hold(&placement.conds, Env::row(row)) {
@@ -53,7 +55,7 @@ impl Compiled {
             }
             match placement.place {
                 Placed::Family(family, None) => {
-                    out.insert(self.key.only_bucket(kind(family)));
+                    out.push(self.key.only_bucket(kind(family)));
                 }
                 Placed::Family(family, Some(field)) => {
                     out.extend(self.key.value_bucket(kind(family), &field.of(row)));

@@ -84,12 +84,8 @@ impl Key {
     }
 
     fn id(&self, kind: &[u8], family: FamilyId, bytes: &[u8]) -> [u8; 16] {
-        let mut hash = blake3::Hasher::new_keyed(&self.0);
-        hash.update(kind)
-            .update(b"\0")
-            .update(&family.0.to_le_bytes())
-            .update(bytes);
-        let hash = hash.finalize();
+        let told = [kind, b"\0", &family.0.to_le_bytes(), bytes].concat();
+        let hash = blake3::keyed_hash(&self.0, &told);
         let (head, _) = hash
             .as_bytes()
             .split_first_chunk::<16>()

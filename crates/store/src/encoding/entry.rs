@@ -1,5 +1,7 @@
 //! What a log entry holds besides its head.
 
+use std::sync::Arc;
+
 use minicbor::{Decoder, Encoder, decode};
 use syncline_core::{BucketId, RowKey, TableNumber, Version, digest::Digest, rules::GranteeId};
 
@@ -13,7 +15,13 @@ impl LogEntry {
     /// What no index looks at: `grants`, `records` and `digests`.
     #[must_use]
     pub fn encode_body(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        let bytes = |body: &Option<Arc<[u8]>>| body.as_ref().map_or(0, |body| body.len());
+        let of_records = self.records.iter().map(|record| {
+            let buckets = (record.before.len() + record.after.len()) * 16;
+            let bodies = bytes(&record.whole) + bytes(&record.columns);
+            48 + record.key.as_bytes().len() + buckets + bodies
+        });
+        let mut out = Vec::with_capacity(128 + of_records.sum::<usize>());
         self.try_encode_body(&mut Encoder::new(&mut out))
             .expect(IN_MEMORY);
         out

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use syncline_core::{
-    Change, ColumnEdit, Op, Row, Value, Version,
+    Change, ColumnEdit, Edit, Op, Row, Value, Version,
     merge::{self, ColumnState, Incoming, Lost},
     planted,
     rules::Proposed,
@@ -148,17 +148,23 @@ impl<'a> Incident<'a> {
                 continue;
             };
             let column = &columns[position];
-            let value = merge::apply(column, &Value::Null, &edit.edit);
-            row.0[position] = value
-                .map_err(|e| self.schema(e.to_string()))?
-                .canonical(column.ty);
+            let value = if let Edit::Set(value) = &edit.edit {
+                value.clone()
+            } else {
+                let value = merge::apply(column, &Value::Null, &edit.edit);
+                value.map_err(|e| self.schema(e.to_string()))?
+            };
+            row.0[position] = value.canonical(column.ty);
             given[position] = true;
         }
-        let key = self.change.key.decode().unwrap_or_default();
-        for (&position, value) in self.table.table.primary_key.iter().zip(key) {
-            if !given[position] {
-                row.0[position] = value;
-                given[position] = true;
+        let primary_key = &self.table.table.primary_key;
+        if !primary_key.iter().all(|&position| given[position]) {
+            let key = self.change.key.decode().unwrap_or_default();
+            for (&position, value) in primary_key.iter().zip(key) {
+                if !given[position] {
+                    row.0[position] = value;
+                    given[position] = true;
+                }
             }
         }
         if row.key(&self.table.table).ok().as_ref() != Some(&self.change.key) {

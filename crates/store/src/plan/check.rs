@@ -1,6 +1,6 @@
 //! What can be refused without looking at rows (spec PL5, first half).
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use syncline_core::planted;
 use syncline_core::{
@@ -198,9 +198,10 @@ fn may_be_applied(state: &State, submission: &Submission, last: u64) -> Option<R
 
 fn schema(context: &Context, submission: &Submission) -> Option<Refused> {
     let changes = submission.changeset.changes.iter().enumerate();
-    let mut rows = BTreeSet::new();
+    let is_many = submission.changeset.changes.len() > 1;
+    let mut rows = HashSet::with_capacity(submission.changeset.changes.len());
     changes.into_iter().find_map(|(i, change)| {
-        if !rows.insert((change.table, &change.key)) {
+        if is_many && !rows.insert((change.table, &change.key)) {
             let message = format!("row {} is named twice", change.key);
             return Some(Refused::change(code::MALFORMED, i, message));
         }

@@ -1,7 +1,7 @@
 //! From changed rows to a log entry: records with their bodies, and what they do to digests.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use syncline_core::{
 use super::{
     context::Context,
     draft::{Draft, Named, WriteRight},
-    state::Touched,
+    state::{Rows, Touched},
 };
 use crate::{
     body::{Body, BodyState},
@@ -101,7 +101,7 @@ impl OpenEntry {
 
     /// Takes in what a draft does; a row that is here already keeps what it was before.
     pub(crate) fn take(&mut self, draft: &mut Draft) {
-        let mut places = BTreeMap::new();
+        let mut places = HashMap::new();
         if !self.rows.is_empty() {
             let rows = self.rows.iter().enumerate();
             places = rows
@@ -148,7 +148,7 @@ impl OpenEntry {
     pub(crate) fn close(
         self,
         context: &Context,
-        rows: &BTreeMap<TableNumber, BTreeMap<RowKey, Touched>>,
+        rows: &BTreeMap<TableNumber, Rows>,
         version: Version,
     ) -> ClosedEntry {
         let mut rights = self.rights;
@@ -205,7 +205,7 @@ impl OpenEntry {
 fn leave_out_own(
     rights: &mut BTreeMap<WriteRight, u64>,
     changed: &[EntryRow],
-    rows: &BTreeMap<TableNumber, BTreeMap<RowKey, Touched>>,
+    rows: &BTreeMap<TableNumber, Rows>,
     author: Option<&UserId>,
 ) {
     let (mut begun, mut ended) = (BTreeSet::new(), BTreeSet::new());

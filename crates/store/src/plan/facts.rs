@@ -1,8 +1,8 @@
 //! What rules see: a group's state, or that state with part of a changeset on top.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
+    cell::{Cell, OnceCell, RefCell},
+    collections::{BTreeMap, HashMap},
 };
 
 use syncline_core::{
@@ -71,7 +71,8 @@ impl RowRef<'_> {
 pub(crate) struct Layered<'a> {
     state: &'a State,
     proposed: &'a [Proposed],
-    by_row: BTreeMap<(TableNumber, &'a RowKey), usize>,
+    /// Made when a row is first asked for: few rules ask for any.
+    by_row: OnceCell<HashMap<(TableNumber, &'a RowKey), usize>>,
     applied: Cell<usize>,
     index: RefCell<BTreeMap<(TableNumber, RuleColumn), ByValue>>,
 }
@@ -82,14 +83,10 @@ type ByValue = BTreeMap<Vec<u8>, Vec<usize>>;
 impl<'a> Layered<'a> {
     /// At first with none of `proposed` applied; at most one for each row.
     pub(crate) fn new(state: &'a State, proposed: &'a [Proposed]) -> Self {
-        let by_row = proposed
-            .iter()
-            .enumerate()
-            .filter_map(|(i, p)| Some((row_of(p)?, i)));
         Self {
             state,
             proposed,
-            by_row: by_row.collect(),
+            by_row: OnceCell::new(),
             applied: Cell::new(0),
             index: RefCell::default(),
         }
@@ -102,7 +99,12 @@ impl<'a> Layered<'a> {
 
     /// Which change is about this row.
     pub(crate) fn position(&self, table: TableNumber, key: &RowKey) -> Option<usize> {
-        self.by_row.get(&(table, key)).copied()
+        let by_row = self.by_row.get_or_init(|| {
+            let proposed = self.proposed.iter().enumerate();
+            let rows = proposed.filter_map(|(i, p)| Some((row_of(p)?, i)));
+            rows.collect()
+        });
+        by_row.get(&(table, key)).copied()
     }
 
     /// Which row the change at this position is about.

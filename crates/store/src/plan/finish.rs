@@ -83,8 +83,11 @@ pub(crate) fn finish(
     });
     let changed = rows.filter(|(_, _, touched)| touched.changed);
     let metas = changed.map(|(table, key, t)| (table, key, t.meta, t.ledger_buckets));
+    let mut metas: Vec<_> = metas.collect();
+    // A database finds its places faster in the order of keys, and a run can be repeated.
+    metas.sort_unstable_by(|(a_table, a, ..), (b_table, b, ..)| (a_table, a).cmp(&(b_table, b)));
     let ledger = Ledger {
-        metas: metas.collect(),
+        metas,
         entries,
         history,
         digests: totals

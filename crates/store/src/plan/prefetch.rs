@@ -1,6 +1,6 @@
 //! What a group will certainly ask for, so that the usual one is planned in one round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use syncline_core::{ChangesetId, DeviceId, Op, RowKey, TableNumber, UserId};
 
@@ -13,7 +13,7 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
     let mut wants = Vec::new();
     let mut changesets: BTreeSet<ChangesetId> = BTreeSet::new();
     let mut devices: BTreeSet<DeviceId> = BTreeSet::new();
-    let mut rows: BTreeSet<(TableNumber, &RowKey)> = BTreeSet::new();
+    let mut rows: HashSet<(TableNumber, &RowKey)> = HashSet::new();
     let mut users: BTreeSet<&UserId> = BTreeSet::new();
     for submission in submissions {
         if changesets.insert(submission.changeset.id) {

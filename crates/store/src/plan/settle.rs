@@ -203,10 +203,10 @@ fn buckets(
 }
 
 /// The descent from rows whose buckets changed to everything that inherits from them.
-struct Descent<'a> {
+struct Descent<'a, 'l> {
     context: &'a Context,
     state: &'a State,
-    layered: &'a Layered<'a>,
+    layered: &'a Layered<'l>,
     /// Parents whose buckets changed.
     queue: VecDeque<(TableNumber, RowKey)>,
     /// Rows that change nothing but their buckets.
@@ -255,7 +255,7 @@ fn rebucket(
     Ok(descent.below)
 }
 
-impl Descent<'_> {
+impl Descent<'_, '_> {
     fn enqueue(&mut self, table: TableNumber, key: &RowKey) {
         let parent = self.context.table(table);
         if parent.is_some_and(|table| !table.inheriting.is_empty()) {

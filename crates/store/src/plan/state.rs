@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
 };
 
 use syncline_core::{
@@ -145,6 +145,7 @@ impl State {
         let mut index = self.matching.borrow_mut();
         let index = index.entry((table, column)).or_insert_with(|| {
             let mut index = BTreeMap::<_, BTreeSet<_>>::new();
+            #[expect(clippy::iter_over_hash_type, reason = "what it fills is ordered")]
             for (key, touched) in overlay {
                 if let Some(value) = index_value(column, touched) {
                     index.entry(value).or_default().insert(key.clone());
@@ -242,9 +243,16 @@ impl State {
         }
         let numbers = self.refused.entry(device).or_default();
         numbers.insert(number, refused);
-        if let Ok(Some(state)) = self.device(device)
-            && state.last_number.checked_add(1) == Some(number)
-        {
+        let is_next = matches!(
+            self.device(device),
+            Ok(Some(state)) if state.last_number.checked_add(1) == Some(number)
+        );
+        if !is_next {
+            return;
+        }
+        if let Some(state) = self.devices.get_mut(&device) {
+            state.last_number = number;
+        } else if let Some(Some(state)) = self.loaded.devices.get(&device) {
             let state = DeviceState {
                 last_number: number,
                 ..state.clone()
@@ -263,10 +271,12 @@ impl State {
             changed: false,
             pending: None,
         };
-        unindex(&mut self.matching, table, &key, self.rows.get(&table));
         let rows = self.rows.entry(table).or_default();
-        rows.insert(key.clone(), touched);
-        index(&mut self.matching, table, &key, rows);
+        if let Some(known) = rows.get(&key) {
+            unindex(&mut self.matching, table, &key, known);
+        }
+        index(&mut self.matching, table, &key, &touched);
+        rows.insert(key, touched);
     }
 
     /// Takes in what a changeset or an observation did, as part of the open entry of `author`.
@@ -290,15 +300,18 @@ impl State {
                 columns,
                 ..
             } = draft;
-            unindex(&mut self.matching, table, &key, self.rows.get(&table));
             let rows = self.rows.entry(table).or_default();
-            if !rows.contains_key(&key) {
-                let loaded = self.loaded.row(table, &key).flatten();
-                rows.insert(key.clone(), Touched::from_ledger(loaded));
-            }
-            let touched = rows
-                .get_mut(&key)
-                .expect("inserted above if it was not there");
+            let touched = match rows.entry(key.clone()) {
+                Entry::Occupied(known) => {
+                    let touched = known.into_mut();
+                    unindex(&mut self.matching, table, &key, touched);
+                    touched
+                }
+                Entry::Vacant(place) => {
+                    let loaded = self.loaded.row(table, &key).flatten();
+                    place.insert(Touched::from_ledger(loaded))
+                }
+            };
             touched.row = row;
             touched.meta = meta;
             touched.changed = true;
@@ -308,7 +321,7 @@ impl State {
                 self.pending.push((table, key.clone()));
                 self.pending_tables.insert(table);
             }
-            index(&mut self.matching, table, &key, rows);
+            index(&mut self.matching, table, &key, touched);
         }
     }
 
@@ -446,18 +459,16 @@ impl Touched {
     }
 }
 
-type Rows = BTreeMap<RowKey, Touched>;
+/// In no order: who goes through them sorts what comes of it.
+pub(crate) type Rows = HashMap<RowKey, Touched>;
 
 /// Takes a row out of the indexes that exist on its table.
 fn unindex(
     matching: &mut RefCell<OverlayIndex>,
     table: TableNumber,
     key: &RowKey,
-    rows: Option<&Rows>,
+    touched: &Touched,
 ) {
-    let Some(touched) = rows.and_then(|rows| rows.get(key)) else {
-        return;
-    };
     for (column, index) in indexes(matching.get_mut(), table) {
         if let Some(value) = index_value(column, touched)
             && let Some(keys) = index.get_mut(&value)
@@ -468,8 +479,12 @@ fn unindex(
 }
 
 /// Adds a row to the indexes that exist on its table.
-fn index(matching: &mut RefCell<OverlayIndex>, table: TableNumber, key: &RowKey, rows: &Rows) {
-    let Some(touched) = rows.get(key) else { return };
+fn index(
+    matching: &mut RefCell<OverlayIndex>,
+    table: TableNumber,
+    key: &RowKey,
+    touched: &Touched,
+) {
     for (column, index) in indexes(matching.get_mut(), table) {
         if let Some(value) = index_value(column, touched) {
             index.entry(value).or_default().insert(key.clone());
