@@ -36,7 +36,7 @@ pub fn receipt(table: TableNumber, key: &RowKey, version: Version) -> u64 {
     bytes.extend(table.0.to_le_bytes());
     bytes.extend(version.0.to_le_bytes());
     bytes.extend(key.as_bytes());
-    first8(&bytes)
+    first8(&blake3::hash(&bytes))
 }
 
 /// The hash of a row's content: every column but generated ones, in order of column number.
@@ -58,23 +58,42 @@ pub fn content_hash_of<'a>(table: &Table, values: impl IntoIterator<Item = &'a V
         .filter(|(c, v)| !c.generated && !v.is_null())
         .collect();
     columns.sort_by_key(|(column, _)| column.number);
-    // Hashed at once: for a short text, feeding it piece by piece costs as much as hashing it.
-    let size = columns
+    // Hashed at once: for a short text, feeding it piece by piece costs as much as hashing it. Of
+    // a long one nobody needs a copy.
+    let size: usize = columns
         .iter()
-        .map(|(_, value)| HEAD_MAX + bytes_of(value).len());
-    let mut bytes = Vec::with_capacity(size.sum());
+        .map(|(_, value)| HEAD_MAX + bytes_of(value).len())
+        .sum();
+    let mut bytes = Vec::with_capacity(size.min(AT_ONCE));
+    let mut hash = None;
     for (column, value) in columns {
         bytes.extend(column.number.0.to_le_bytes());
-        push_value(&mut bytes, value);
+        push_head(&mut bytes, value);
+        let long = bytes_of(value);
+        if size <= AT_ONCE {
+            bytes.extend(long);
+        } else {
+            hash.get_or_insert_with(blake3::Hasher::new)
+                .update(&bytes)
+                .update(long);
+            bytes.clear();
+        }
     }
-    first8(&bytes)
+    match hash {
+        None => first8(&blake3::hash(&bytes)),
+        Some(hash) => first8(&hash.finalize()),
+    }
 }
+
+/// Bytes of a row that are put together before they are hashed.
+const AT_ONCE: usize = 64 * 1024;
 
 /// Column number, storage class tag, and a length or a number.
 const HEAD_MAX: usize = 4 + 1 + 8;
 
-/// Storage class tag, length (u64 LE) of what has one, bytes: no two values share an encoding.
-fn push_value(out: &mut Vec<u8>, value: &Value) {
+/// Storage class tag, then the number, or the length (u64 LE) of the bytes that follow: no two values
+/// share an encoding.
+fn push_head(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => out.push(0x01),
         Value::Integer(n) => {
@@ -86,14 +105,12 @@ fn push_value(out: &mut Vec<u8>, value: &Value) {
             out.extend(x.to_bits().to_le_bytes());
         }
         Value::Text(_) | Value::Blob(_) => {
-            let bytes = bytes_of(value);
             out.push(if matches!(value, Value::Text(_)) {
                 0x04
             } else {
                 0x05
             });
-            out.extend((bytes.len() as u64).to_le_bytes());
-            out.extend(bytes);
+            out.extend((bytes_of(value).len() as u64).to_le_bytes());
         }
     }
 }
@@ -111,11 +128,10 @@ fn bytes_of(value: &Value) -> &[u8] {
 #[must_use]
 pub fn next_tag(previous: Tag, changeset: ChangesetId) -> Tag {
     let bytes: Vec<u8> = [&previous.0[..], &changeset.0].concat();
-    Tag(first8(&bytes).to_le_bytes())
+    Tag(first8(&blake3::hash(&bytes)).to_le_bytes())
 }
 
-fn first8(bytes: &[u8]) -> u64 {
-    let hash = blake3::hash(bytes);
+fn first8(hash: &blake3::Hash) -> u64 {
     let (head, _) = hash
         .as_bytes()
         .split_first_chunk::<8>()

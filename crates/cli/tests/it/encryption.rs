@@ -416,6 +416,10 @@ fn en9_what_old_keys_sealed_is_sealed_anew_and_the_old_key_is_needed_no_more() {
         .says(&["sync first"]);
     laptop.with("sync", &both).expect(exit::DONE);
     laptop.sql("UPDATE people SET notes = 'with the new key' WHERE id = 'p1'");
+    // Accepted, and the laptop has not heard of it.
+    phone.with("sync", &both).expect(exit::DONE);
+    phone.sql("UPDATE people SET notes = 'from the phone' WHERE id = 'p2'");
+    phone.with("sync", &both).expect(exit::DONE);
 
     let told = laptop.with("reseal", &both).expect(exit::DONE);
     let told = told.one("sealed_anew");
@@ -428,7 +432,12 @@ fn en9_what_old_keys_sealed_is_sealed_anew_and_the_old_key_is_needed_no_more() {
         .expect(exit::DONE)
         .one("sealed_anew");
     assert_eq!((&again["waiting"], &again["rows"]), (&3.into(), &0.into()));
-    laptop.with("sync", &both).expect(exit::DONE);
+    let synced = laptop.with("sync", &both).expect(exit::DONE);
+    assert_eq!(synced.one("change_refused")["code"], "changed");
+    assert_eq!(
+        laptop.rows("SELECT notes FROM people WHERE id = 'p2'"),
+        phone.rows("SELECT notes FROM people WHERE id = 'p2'")
+    );
     laptop.with("reseal", &both).expect(exit::DONE);
     laptop.with("sync", &both).expect(exit::DONE);
     let nothing = laptop

@@ -25,9 +25,8 @@ pub type Allowed = BTreeSet<(TableNumber, Action)>;
 pub struct Right {
     /// `None`: several people, whoever fulfils the rule.
     pub user: Option<UserId>,
-    /// The value by which the row leads towards those that may be written: the key of a row, in
-    /// most rules.
-    pub link: Option<RowKey>,
+    /// The row by whose key the row leads towards those that may be written, in most rules.
+    pub link: Option<(TableNumber, RowKey)>,
     pub given: bool,
     pub allowed: Allowed,
 }
@@ -38,6 +37,8 @@ pub(super) struct Step {
     /// Conditions on the row alone.
     conds: Vec<Cond>,
     left: Option<Field>,
+    /// The table that has the value of `left` as its key.
+    leads_to: Option<TableNumber>,
     /// What leads to people, and whether it names one.
     right: Option<(Field, bool)>,
     /// It is the row that others inherit from: it gives nothing by coming to be, and takes nothing
@@ -46,8 +47,10 @@ pub(super) struct Step {
     allowed: Allowed,
 }
 
-/// Whom a row leads to, and from where.
-type Ends = (Option<UserId>, Option<Vec<u8>>);
+/// Whom a row leads to, and from where: the value, and the table that has it as its key.
+type Ends = (Option<UserId>, Option<Vec<u8>>, Option<TableNumber>);
+/// The row that another one leads to.
+type Linked = Option<(TableNumber, RowKey)>;
 
 impl Rules {
     /// What a change of one row gives and takes of rights to write other rows: whether another row
@@ -63,7 +66,7 @@ impl Rules {
         }
         let lives_on = before.is_some() && after.is_some();
         let allowed = |stored: Option<&Stored>| {
-            let mut all: BTreeMap<Ends, (Option<RowKey>, Allowed)> = BTreeMap::new();
+            let mut all: BTreeMap<Ends, (Linked, Allowed)> = BTreeMap::new();
             for step in steps.iter().filter(|step| lives_on || !step.is_parent) {
                 if let Some((ends, link)) = stored.and_then(|stored| step.ends(stored)) {
                     let (_, allowed) = all.entry(ends).or_insert((link, Allowed::new()));
@@ -95,7 +98,7 @@ impl Rules {
 
 impl Step {
     /// Where the row leads, if it fulfils the conditions.
-    fn ends(&self, row: &Stored) -> Option<(Ends, Option<RowKey>)> {
+    fn ends(&self, row: &Stored) -> Option<(Ends, Linked)> {
         let env = Env {
             row: Some(row),
             old: Some(row),
@@ -111,12 +114,13 @@ impl Step {
             Some(_) | None => None,
         };
         let Some(left) = self.left.map(|left| left.of(row)) else {
-            return Some(((user, None), None));
+            return Some(((user, None, None), None));
         };
         let mut bytes = Vec::new();
         left.encode(&mut bytes).then_some(())?;
-        let link = RowKey::encode([&left.into_value()]).ok();
-        Some(((user, Some(bytes)), link))
+        let key = RowKey::encode([&left.into_value()]).ok();
+        let link = self.leads_to.zip(key);
+        Some(((user, Some(bytes), self.leads_to), link))
     }
 }
 
@@ -126,8 +130,9 @@ impl Compiled {
         let mut found = Found {
             steps: vec![Vec::new(); self.tables.len()],
             asked: BTreeMap::new(),
+            keys: self.tables.iter().map(|t| (t.number, t.key)).collect(),
         };
-        for table in &self.tables {
+        for (at, table) in self.tables.iter().enumerate() {
             for (action, branches) in [
                 (Action::Create, &table.create),
                 (Action::Update, &table.update),
@@ -135,7 +140,7 @@ impl Compiled {
             ] {
                 let allowed = Allowed::from([(table.number, action)]);
                 for branch in branches {
-                    found.write(branch, &allowed);
+                    found.write(at, branch, &allowed);
                 }
             }
         }
@@ -165,12 +170,20 @@ struct Found {
     steps: Vec<Vec<Step>>,
     /// What inherited rules are asked for.
     asked: BTreeMap<(usize, Mode), Allowed>,
+    /// Each table's number and key column.
+    keys: Vec<(TableNumber, Option<usize>)>,
 }
 
 impl Found {
-    fn write(&mut self, branch: &WriteBranch, allowed: &Allowed) {
+    /// The table at `at`, if `field` is its key.
+    fn keyed_by(&self, at: usize, field: Option<Field>) -> Option<TableNumber> {
+        let (number, key) = self.keys[at];
+        (key.is_some() && field == key.map(Field::Column)).then_some(number)
+    }
+
+    fn write(&mut self, at: usize, branch: &WriteBranch, allowed: &Allowed) {
         for chain in &branch.chains {
-            self.chain(chain, allowed);
+            self.chain(at, chain, allowed);
         }
         for parent in &branch.parents {
             let asked = self.asked.entry((parent.parent, parent.mode)).or_default();
@@ -189,7 +202,7 @@ impl Found {
             Mode::Write => {
                 for branch in &table.update {
                     self.parent(at, &branch.conds, None, allowed);
-                    self.write(branch, allowed);
+                    self.write(at, branch, allowed);
                 }
             }
         }
@@ -202,7 +215,7 @@ impl Found {
         };
         self.parent(at, &branch.row, link, allowed);
         match &branch.link {
-            Link::Chain(chain) => self.chain(chain, allowed),
+            Link::Chain(chain) => self.chain(at, chain, allowed),
             Link::Parent(_, parent) => {
                 let asked = self.asked.entry((*parent, Mode::Read)).or_default();
                 asked.extend(allowed);
@@ -211,18 +224,23 @@ impl Found {
         }
     }
 
-    fn chain(&mut self, chain: &Chain, allowed: &Allowed) {
+    /// Rows that lead from those of the table at `at` to people.
+    fn chain(&mut self, at: usize, chain: &Chain, allowed: &Allowed) {
+        let start = chain.start.as_ref().map(|(_, column)| Field::from(*column));
+        let mut leads_to = self.keyed_by(at, start);
         for (i, hop) in chain.hops.iter().enumerate() {
             let is_last = i + 1 == chain.hops.len();
             let is_user = is_last && chain.end.as_ref().is_some_and(is_uid);
             let step = Step {
                 conds: hop.conds.clone(),
                 left: hop.left.map(Field::from),
+                leads_to,
                 right: hop.right.map(|right| (right, is_user)),
                 is_parent: false,
                 allowed: allowed.clone(),
             };
             self.add(hop.table, step);
+            leads_to = self.keyed_by(hop.table, hop.right);
         }
     }
 
@@ -243,6 +261,7 @@ impl Found {
         let step = Step {
             conds: row.into_iter().cloned().collect(),
             left: None,
+            leads_to: None,
             right: link.or_else(|| user.into_iter().find_map(user_link)),
             is_parent: true,
             allowed: allowed.clone(),
@@ -257,6 +276,7 @@ impl Found {
         let is_same = |known: &&mut Step| {
             known.conds == step.conds
                 && known.left == step.left
+                && known.leads_to == step.leads_to
                 && known.right == step.right
                 && known.is_parent == step.is_parent
         };

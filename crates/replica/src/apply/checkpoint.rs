@@ -254,7 +254,7 @@ fn end_loading(
     stream: &Stream<'_>,
     input: &CheckpointInput<'_>,
 ) -> Result<(), ReplicaError> {
-    let unloaded = match settings::get(work.conn, Key::Renamed)?.unwrap_or(false) {
+    let unloaded = match settings::get(work.conn, Key::LoadsAgain)?.unwrap_or(false) {
         true => unloaded(work, input)?,
         false => Vec::new(),
     };
@@ -269,8 +269,8 @@ fn end_loading(
     erase_gone(work, stream)
 }
 
-/// After new rules, the (bucket, table)s that everything was loaded without: rows of the table lie
-/// in the bucket no more. Not those that this device itself asked for again meanwhile.
+/// After everything was loaded again, the (bucket, table)s that it was loaded without: by rules that
+/// are new to this device, rows of the table lie in the bucket no more. Not those that this device itself asked for again meanwhile.
 fn unloaded(
     work: &Work<'_>,
     input: &CheckpointInput<'_>,

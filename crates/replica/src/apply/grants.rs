@@ -57,25 +57,28 @@ fn lost_state(released: &BTreeSet<BucketId>, bucket: &BucketId) -> BucketState {
     }
 }
 
-/// Takes a full list: what is not in it is lost, or stale where the rules renamed everything.
+/// Takes a full list: what is not in it is lost, or stale where the rules renamed everything;
+/// `reloads`: with this session, and not with one that was cut.
 pub(crate) fn full_grants(
     conn: &Connection,
     grants: &Grants,
     renamed: bool,
+    reloads: bool,
 ) -> Result<(), ReplicaError> {
     let granted: BTreeSet<BucketId> = grants.add.iter().copied().collect();
     let released: BTreeSet<BucketId> = grants.released.iter().copied().collect();
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
             // Which of the rows are not asked for any more is known once the others are loaded.
-            let lost = match renamed {
-                true => BucketState::Stale,
-                false => lost_state(&released, &bucket),
+            let lost = match lost_state(&released, &bucket) {
+                BucketState::Released if !reloads => BucketState::Released,
+                _ if renamed => BucketState::Stale,
+                lost => lost,
             };
             buckets::lose(conn, b, lost)?;
         }
     }
-    if renamed {
+    if renamed && reloads {
         put_released(conn, &grants.released_tables)?;
     }
     for bucket in granted {

@@ -26,7 +26,7 @@ const ROWS: usize = 500;
 pub struct SealedAnew {
     /// Rows whose cells are sent, sealed with the key that seals now.
     pub rows: u64,
-    /// Rows with changes that wait to be sent: to be looked at again after that.
+    /// Rows with changes that wait to be sent, or were refused: to be looked at again after that.
     pub waiting: u64,
     /// Rows of other people, who seal them anew themselves.
     pub others: u64,
@@ -106,12 +106,15 @@ impl Replica {
                     break;
                 }
             }
-            let sealed = Sealed {
-                changes,
-                ..Sealed::default()
-            };
-            for piece in seal::oversized(sealed) {
-                seal::store(work, piece, entropy, now)?;
+            // Each on its own: what others did to a row that this device has not heard of is not
+            // overwritten by what was there before, and one refusal holds nothing else up.
+            for change in changes {
+                let sealed = Sealed {
+                    changes: vec![change],
+                    require_unchanged: true,
+                    ..Sealed::default()
+                };
+                seal::store(work, sealed, entropy, now)?;
             }
             Ok((told, next))
         })?;
@@ -144,7 +147,7 @@ fn old_cells(
     Ok(edits)
 }
 
-/// The change of a row that nothing waits for.
+/// The change of a row of which nothing waits.
 fn change(
     work: &mut Work<'_>,
     table: &SyncedTable,
@@ -154,7 +157,10 @@ fn change(
 ) -> Result<Option<Change>, ReplicaError> {
     let t = table.number();
     let is_dirty = work.shadow(table, &key)?.is_some();
-    if is_dirty || !outbox::pending(work.conn, t, &key)?.is_empty() {
+    if is_dirty
+        || !outbox::pending(work.conn, t, &key)?.is_empty()
+        || outbox::is_parked(work.conn, t, &key)?
+    {
         return Ok(None);
     }
     let Some(row) = work.visible(table, &key)? else {

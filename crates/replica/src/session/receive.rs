@@ -239,10 +239,11 @@ impl Replica {
 
     fn grants(&mut self, grants: &Grants, now: Timestamp) -> Result<(), ReplicaError> {
         let is_full = grants.full;
+        let reloads = self.session.reloads;
         self.transact(now, |work, entropy| {
             if is_full {
                 let renamed = settings::get(work.conn, Key::Renamed)?.unwrap_or(false);
-                full_grants(work.conn, grants, renamed)?;
+                full_grants(work.conn, grants, renamed, reloads)?;
                 let stream = Stream {
                     now,
                     entropy,

@@ -139,6 +139,10 @@ pub(crate) async fn drive<B: Backend>(
         end: End::Left,
         deadline: None,
     };
+    if run.shared.has_signed_out(&proof.identity) {
+        // Nobody tells a session that was not known yet.
+        run.registered.presence.set_signed_out();
+    }
     drop(proof);
     let mut asked = run.session.poll_timeout();
     let mut alarm = pin!(tokio::time::sleep(clock::until(asked)));

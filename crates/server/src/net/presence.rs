@@ -66,6 +66,11 @@ impl Presence {
         self.signed_out.load(Ordering::Acquire)
     }
 
+    /// The login that the session was proved by has ended.
+    pub(crate) fn set_signed_out(&self) {
+        self.signed_out.store(true, Ordering::Release);
+    }
+
     /// What the session knows of its device's progress.
     pub(crate) fn update(&self, checkpoint: Option<Version>, is_in_step: bool) {
         let mut now = self.now.lock();
@@ -108,7 +113,7 @@ impl Presences {
     /// Ends the sessions of a login.
     pub(crate) fn sign_out(&self, login: LoginId) {
         for presence in self.0.lock().logins.get(&login).into_iter().flatten() {
-            presence.signed_out.store(true, Ordering::Release);
+            presence.set_signed_out();
             presence.wake.wake();
         }
     }

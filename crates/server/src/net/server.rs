@@ -116,6 +116,7 @@ impl Server {
             push_turns: std::array::from_fn(|_| AsyncMutex::new(())),
             hub: Mutex::new(Hub::default()),
             wakers: Mutex::default(),
+            news: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             sessions: AtomicU64::new(1),
             rules_since: AtomicU64::new(rules_since.0),

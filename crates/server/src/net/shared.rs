@@ -53,6 +53,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) push_turns: [AsyncMutex<()>; PUSH_TURNS],
     pub(crate) hub: Mutex<Hub>,
     pub(super) wakers: Mutex<HashMap<SessionId, Arc<Wake>>>,
+    pub(super) news: Mutex<Untold>,
     /// Where sessions run.
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) sessions: AtomicU64,
@@ -258,7 +259,7 @@ impl<B: Backend> Shared<B> {
     pub(super) fn publish(self: &Arc<Self>, news: News<'_>) {
         match news {
             News::Group(outcome) => self.publish_group(outcome),
-            News::Answered(outcome) => self.wake_for(outcome.entries.clone()),
+            News::Answered(outcome) => self.wake_for(&outcome.entries),
             News::Opened(presence, device) => {
                 self.presences.opened(presence, device);
                 if let (Some(accounts), Some(login)) = (&self.accounts, presence.login) {
@@ -318,21 +319,53 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Wakes those whom committed entries concern, who may be many: not from the committer's
-    /// thread, which has more to do, and for which each would be a task from elsewhere.
-    fn wake_for(self: &Arc<Self>, entries: Vec<Arc<LogEntry>>) {
+    /// thread, which has more to do, and for which each would be a task from elsewhere. One task
+    /// walks at a time, for all that was committed meanwhile at once.
+    fn wake_for(self: &Arc<Self>, entries: &[Arc<LogEntry>]) {
         if entries.is_empty() {
+            return;
+        }
+        let mut news = self.news.lock();
+        news.entries.extend_from_slice(entries);
+        if std::mem::replace(&mut news.is_walked, true) {
             return;
         }
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            let hub = shared.hub.lock();
-            let wakers = shared.wakers.lock();
-            hub.each_concerned(entries.iter().map(Arc::as_ref), |session| {
-                if let Some(wake) = wakers.get(&session) {
-                    wake.wake();
-                }
-            });
+            loop {
+                let Some(entries) = shared.news.lock().take() else {
+                    return;
+                };
+                shared.wake_concerned(&entries);
+                tokio::task::yield_now().await;
+            }
         });
+    }
+
+    fn wake_concerned(&self, entries: &[Arc<LogEntry>]) {
+        let hub = self.hub.lock();
+        let wakers = self.wakers.lock();
+        hub.each_concerned(entries.iter().map(Arc::as_ref), |session| {
+            if let Some(wake) = wakers.get(&session) {
+                wake.wake();
+            }
+        });
+    }
+}
+
+/// Committed entries of which nobody was told yet.
+#[derive(Debug, Default)]
+pub(crate) struct Untold {
+    entries: Vec<Arc<LogEntry>>,
+    /// A task takes them, and looks again before it ends.
+    is_walked: bool,
+}
+
+impl Untold {
+    /// What is there, or `None`: then whoever comes next starts another task.
+    fn take(&mut self) -> Option<Vec<Arc<LogEntry>>> {
+        self.is_walked = !self.entries.is_empty();
+        self.is_walked.then(|| std::mem::take(&mut self.entries))
     }
 }
 

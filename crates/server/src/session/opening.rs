@@ -253,7 +253,12 @@ impl Session {
         let valid =
             |cursor: &Cursor| check_cursor(&self.context.secret, &self.user, signer, cursor);
         if valid(newest) && newest.version < head.horizon {
-            return reload(ReloadReason::Horizon, None);
+            // Rules that changed since give buckets other names, which takes care of its own.
+            let reason = match newest.version < head.rules_since {
+                true => ReloadReason::Rules,
+                false => ReloadReason::Horizon,
+            };
+            return reload(reason, None);
         }
         if valid(newest) && in_log(reader, newest).await? {
             if newest.version < head.rules_since {

@@ -180,6 +180,31 @@ fn se4_changed_rules_load_again() {
     );
 }
 
+/// What has another name since is looked for under the new one, however long ago it was.
+#[test]
+fn se4_rules_that_changed_longer_ago_than_the_horizon_are_changed_rules() {
+    let mut bed = Bed::new();
+    project(&mut bed, "p1");
+    let mut client = Client::synced(&mut bed, "ada");
+    bed.world.now = bed.world.now.plus_millis(1);
+    let (storage, plan) = (&mut bed.world.storage, &bed.context.plan);
+    block_on(rebuild_rules(storage, plan, bed.world.now)).expect("buckets are computed anew");
+    bed.restart();
+    project(&mut bed, "p2");
+    let horizon = project(&mut bed, "p3");
+    project(&mut bed, "p4");
+    bed.trim(horizon);
+    client.reconnect(&mut bed);
+    assert_eq!(
+        client.welcome().resume,
+        Resume::Reload {
+            reason: ReloadReason::Rules,
+            common: None
+        }
+    );
+    assert_eq!(client.page_rows().len(), 4);
+}
+
 #[test]
 fn se4_a_copy_goes_on_from_the_cursors_of_the_device_it_was() {
     let mut bed = Bed::new();

@@ -45,8 +45,8 @@ pub(crate) struct WriteRight {
     pub(crate) via: TableNumber,
     pub(crate) allowed: Allowed,
     pub(crate) given: bool,
-    /// The key of the row that it leads to, in most rules.
-    pub(crate) link: Option<RowKey>,
+    /// The row that it leads to, in most rules.
+    pub(crate) link: Option<(TableNumber, RowKey)>,
 }
 
 /// One row after the changeset.

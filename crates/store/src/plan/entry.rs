@@ -212,16 +212,19 @@ fn leave_out_own(
     for row in changed {
         let now = rows.get(&row.table).and_then(|rows| rows.get(&row.key));
         match (now.and_then(|now| now.row.as_ref()), row.before_version) {
-            (None, _) => drop(ended.insert(&row.key)),
-            (Some(_), Version::ZERO) => drop(begun.insert(&row.key)),
+            (None, _) => drop(ended.insert((row.table, &row.key))),
+            (Some(_), Version::ZERO) => drop(begun.insert((row.table, &row.key))),
             (Some(_), _) => {}
         }
     }
     rights.retain(|right, _| {
-        let Some(link) = &right.link else { return true };
+        let Some((table, key)) = &right.link else {
+            return true;
+        };
+        let link = (*table, key);
         match right.given {
-            true => author.is_none() || author != right.user.as_ref() || !begun.contains(link),
-            false => !ended.contains(link),
+            true => author.is_none() || author != right.user.as_ref() || !begun.contains(&link),
+            false => !ended.contains(&link),
         }
     });
 }

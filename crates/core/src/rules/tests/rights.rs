@@ -85,7 +85,8 @@ fn ac17_a_role_that_changes_gives_and_takes_what_depends_on_it_and_nothing_else(
     let editor = as_role("editor");
     let come = db.rules.rights(None, Some(&editor));
     assert_eq!(words(&db, &come), editing('+'));
-    assert_eq!(come[0].link.as_ref(), Some(&project(&db, "ana", 0).key));
+    let project = project(&db, "ana", 0);
+    assert_eq!(come[0].link, Some((project.table, project.key)));
     assert_eq!(
         words(&db, &db.rules.rights(Some(&editor), None)),
         editing('-')

@@ -331,6 +331,20 @@ pub(crate) fn pending(
     Ok(found)
 }
 
+/// Whether a change of the row was refused and waits for what its user says of it.
+pub(crate) fn is_parked(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<bool, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT 1 FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
+         WHERE c.t = ?1 AND c.key = ?2 AND o.state = 2 LIMIT 1",
+    )
+    .and_then(|mut s| s.exists((t.0, key.as_bytes())))
+    .doing(READING)
+}
+
 /// Gives the changes of a row another key.
 pub(crate) fn move_row(
     conn: &Connection,
