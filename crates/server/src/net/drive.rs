@@ -149,7 +149,8 @@ pub(crate) async fn drive<B: Backend>(
     // What came before the session was known to others has woken nobody.
     run.look();
     loop {
-        run.act().await;
+        let unflushed = run.is_unflushed;
+        passing_on(transport, unflushed, run.act()).await;
         run.judge();
         // One that is too early costs less than setting it each time.
         let due = run.session.poll_timeout();
@@ -177,7 +178,8 @@ pub(crate) async fn drive<B: Backend>(
         if run.session.is_closed() {
             continue;
         }
-        match run.pump().await {
+        let unflushed = run.is_unflushed;
+        match passing_on(transport, unflushed, run.pump()).await {
             Ok(again) => run.more = again,
             Err(error) => {
                 tracing::warn!(%error, "a session could not read; trying again");
@@ -187,6 +189,21 @@ pub(crate) async fn drive<B: Backend>(
         }
     }
     run.end
+}
+
+/// Does `work`, which may have to wait for others; what the transport has begun to pass on goes on
+/// meanwhile. If it breaks, the next write says so.
+async fn passing_on<T>(
+    transport: &mut impl Transport,
+    mut unflushed: bool,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        unflushed = unflushed && transport.poll_flush(context).is_pending();
+        work.as_mut().poll(context)
+    })
+    .await
 }
 
 struct Run<B: Backend> {
