@@ -70,10 +70,10 @@ pub(crate) fn full_grants(
     for (b, bucket, _) in buckets::list(conn)? {
         if !granted.contains(&bucket) {
             // Which of the rows are not asked for any more is known once the others are loaded.
-            let lost = match lost_state(&released, &bucket) {
-                BucketState::Released if !reloads => BucketState::Released,
-                _ if renamed => BucketState::Stale,
-                lost => lost,
+            let is_renamed = renamed && (reloads || !released.contains(&bucket));
+            let lost = match is_renamed {
+                true => BucketState::Stale,
+                false => lost_state(&released, &bucket),
             };
             buckets::lose(conn, b, lost)?;
         }

@@ -143,6 +143,12 @@ impl<B: Backend> Committer<B> {
                 }
                 // Whoever has gone meanwhile does not miss the answer.
                 Request::Open(hello, user, presence, answer) => {
+                    // Who connects is to see what other programs committed before.
+                    if self.storage.changed_elsewhere()
+                        && let Ok(outcome) = self.commit(&[]).await
+                    {
+                        self.tell(outcome, Vec::new());
+                    }
                     let opened = self.open(&hello, user).await;
                     if let (Ok(opened), Some(presence)) = (&opened, &presence) {
                         (self.publish)(News::Opened(presence, opened.device));
