@@ -10,7 +10,7 @@ use syncline_core::{
     },
 };
 
-use crate::schema::literal_key;
+use crate::rows::literal_key;
 
 /// Names of tables.
 pub(crate) type Numbers = BTreeMap<TableNumber, &'static str>;

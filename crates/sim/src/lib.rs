@@ -22,6 +22,7 @@ mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;
 mod rng;
+mod rows;
 mod schema;
 mod script;
 mod server;
@@ -30,6 +31,7 @@ mod subject;
 mod trace;
 #[cfg(test)]
 mod traps;
+mod truth;
 mod words;
 mod world;
 

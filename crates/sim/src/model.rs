@@ -22,8 +22,10 @@ use self::shown::check_pairs;
 use crate::{
     checker::{causal::History, waiting::Sent},
     device::Device,
-    schema::{RowName, Truth, Who, literal_key},
+    rows::{Reader, RowName, Rows, literal_key},
+    schema::Who,
     subject::App,
+    truth::Truth,
 };
 
 /// Moments of the server's rows that are remembered.
@@ -54,6 +56,7 @@ pub(crate) struct Model {
     /// Ids up to here may have been forgotten by the server.
     pub(crate) horizon: Version,
     pub(crate) counts: Counts,
+    pub(crate) reader: Reader,
     pub(crate) sent: Sent,
     causal: History,
     /// Steps that were refused somewhere.
@@ -75,7 +78,7 @@ pub struct TableSeen {
 }
 
 /// Rows that somebody may see.
-type Seen = Rc<BTreeSet<RowName>>;
+type Seen = Rc<Rows>;
 
 #[derive(Debug)]
 struct Moment {
@@ -105,7 +108,7 @@ impl Moment {
     }
 
     fn sees(&self, app: &App, who: Who<'_>, name: &RowName) -> bool {
-        self.visible(app, who).contains(name)
+        self.visible(app, who).contains_key(name)
     }
 }
 
@@ -121,6 +124,7 @@ impl Model {
             parked_once: BTreeSet::new(),
             horizon: Version::ZERO,
             counts: Counts::default(),
+            reader: Reader::default(),
             sent: Sent::default(),
             causal: History::default(),
             excused: BTreeSet::new(),
@@ -135,7 +139,7 @@ impl Model {
             self.tables.entry(table).or_default().rows += 1;
         }
         for user in self.app.users() {
-            for (table, _) in self.app.visible(truth, Who::first(user)) {
+            for (table, _) in self.app.visible(truth, Who::first(user)).keys() {
                 self.tables.entry(table).or_default().seen += 1;
             }
         }
@@ -271,7 +275,7 @@ impl Model {
     pub(crate) fn forgive_missing(&mut self, author: &str) {
         let newest = self.history.last_key_value();
         for (id, step) in self.steps.iter_mut().filter(|(_, s)| s.author == author) {
-            let name = ("steps", format!("'{id}'"));
+            let name = ("steps", format!("'{id}'").into());
             step.may_be_lost |= !newest.is_some_and(|(_, m)| m.truth.rows.contains_key(&name));
         }
     }
@@ -343,7 +347,7 @@ impl Model {
         let Some(table) = self.numbers.get(&body.table).filter(|_| says_something) else {
             return Ok(());
         };
-        let name = (*table, literal_key(&body.key));
+        let name = (*table, literal_key(&body.key).into());
         let Some((end, then)) = self.history.range(version..).next() else {
             return Ok(());
         };
@@ -381,7 +385,7 @@ impl Model {
             return Ok(());
         }
         check_pairs(&truth.rows)?;
-        let mut of_tally: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+        let mut of_tally: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for ((table, key), values) in &truth.rows {
             if *table == "steps" {
                 let id = key.trim_matches('\'').to_owned();
@@ -399,7 +403,7 @@ impl Model {
             .insert("steps arrived".into(), arrived.len() as u64);
         if self.app.has_on_demand() {
             let lacks_news = |id: &&&String| {
-                let news = ("news", format!("'{id}'"));
+                let news = ("news", format!("'{id}'").into());
                 !truth.rows.contains_key(&news)
             };
             if let Some(id) = arrived.iter().find(lacks_news) {
@@ -408,7 +412,7 @@ impl Model {
         }
         for ((table, key), values) in &truth.rows {
             if *table == "tallies" {
-                let steps = of_tally.get(key).cloned().unwrap_or_default();
+                let steps = of_tally.get(&**key).cloned().unwrap_or_default();
                 let marks = items(&values[1]);
                 let distinct: BTreeSet<String> = marks.iter().cloned().collect();
                 if values[0] != steps.len().to_string()

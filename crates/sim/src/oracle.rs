@@ -19,8 +19,10 @@ use syncline_store::{LogEntry, Submission};
 use self::winner::Winners;
 use crate::{
     model::{Model, items},
-    schema::{RowName, Truth, Who, literal, literal_key},
+    rows::{RowName, literal, literal_key},
+    schema::Who,
     server::Committed,
+    truth::Truth,
 };
 
 /// Tables whose rows everybody sees, always.
@@ -199,15 +201,17 @@ impl Oracle {
             if change.op == Op::Delete && is.is_some() {
                 continue;
             }
-            let projects: Vec<&String> = match name.0 {
-                "projects" => vec![&name.1],
-                "members" | "tasks" | "files" => {
-                    [was, is].into_iter().flatten().map(|row| &row[0]).collect()
-                }
+            let projects: Vec<&str> = match name.0 {
+                "projects" => vec![&*name.1],
+                "members" | "tasks" | "files" => [was, is]
+                    .into_iter()
+                    .flatten()
+                    .map(|row| &*row[0])
+                    .collect(),
                 _ => Vec::new(),
             };
             for id in projects {
-                if before.rows.contains_key(&("projects", id.clone()))
+                if before.rows.contains_key(&("projects", id.into()))
                     && !before.sees_project(user, id)
                 {
                     bail!("{user} was allowed to write {name:?} of project {id}");
@@ -223,7 +227,7 @@ impl Oracle {
 }
 
 fn name(tables: &BTreeMap<TableNumber, &'static str>, change: &Change) -> Option<RowName> {
-    Some((*tables.get(&change.table)?, literal_key(&change.key)))
+    Some((*tables.get(&change.table)?, literal_key(&change.key).into()))
 }
 
 /// What a person has to decide waits for them.

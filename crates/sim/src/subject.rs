@@ -1,10 +1,7 @@
 //! What is simulated: an app of the simulator's own, of which everything is known, or one of
 //! which only the configuration is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc};
 
 use serde_json::Value;
 
@@ -12,10 +9,11 @@ use crate::{
     app::{Author, Script, USERS},
     given::Given,
     plan::{Fault, Plan},
+    rows::Rows,
     schema::{
-        LOCAL, LOCAL_ON_DEMAND, ROWS_BEFORE, RowName, Setup, TABLES, TABLES_ON_DEMAND, TableShape,
-        Truth, Who,
+        LOCAL, LOCAL_ON_DEMAND, ROWS_BEFORE, Setup, TABLES, TABLES_ON_DEMAND, TableShape, Who,
     },
+    truth::Truth,
 };
 
 /// Tables, rules, people and what they do.
@@ -115,12 +113,14 @@ impl App {
     }
 
     /// The rows that `who` may see.
-    pub(crate) fn visible(&self, truth: &Truth, who: Who<'_>) -> BTreeSet<RowName> {
+    pub(crate) fn visible(&self, truth: &Truth, who: Who<'_>) -> Rows {
         match (&self.0, truth.live()) {
             (Kind::Given(_), Some((live, context))) => live
                 .readable(context, who.user, |stored| {
                     truth.name(stored.table, &stored.key)
                 })
+                .filter_map(|name| truth.rows.get_key_value(&name))
+                .map(|(name, values)| (name.clone(), Rc::clone(values)))
                 .collect(),
             (Kind::Own { .. } | Kind::Given(_), _) => truth.visible(who),
         }

@@ -13,7 +13,7 @@ use syncline_replica::{QueueState, QueuedChangeset};
 
 use crate::{
     app::demand::SECRET,
-    schema::{RowName, Rows, literal_key},
+    rows::{Rows, literal_key},
 };
 
 /// Columns that add up: table, column, and its place among the columns of a row.
@@ -167,7 +167,7 @@ fn told(edit: &Edit) -> String {
 pub(crate) fn check_counters(
     here: &Rows,
     server: &Rows,
-    visible: &BTreeSet<RowName>,
+    visible: &Rows,
     queue: &[QueuedChangeset],
 ) -> anyhow::Result<()> {
     for (table, column, position) in COUNTERS {
@@ -184,7 +184,7 @@ pub(crate) fn check_counters(
             }
         }
         for (key, steps) in steps {
-            let name = (table, key);
+            let name = (table, key.into());
             let number = |rows: &Rows| rows.get(&name)?.get(position)?.parse::<i64>().ok();
             let Some(steps) = steps.iter().copied().collect::<Option<Vec<i64>>>() else {
                 continue;
@@ -192,7 +192,7 @@ pub(crate) fn check_counters(
             let (Some(shown), Some(base)) = (number(here), number(server)) else {
                 continue;
             };
-            if steps.len() > SUBSETS_MAX || !visible.contains(&name) {
+            if steps.len() > SUBSETS_MAX || !visible.contains_key(&name) {
                 continue;
             }
             let sums = steps.iter().fold(BTreeSet::from([base]), |sums, step| {

@@ -11,7 +11,7 @@ use syncline_core::{
 use syncline_store::Context;
 
 use super::quoted;
-use crate::schema::RowName;
+use crate::rows::RowName;
 
 /// All live rows of a server, for its rules.
 #[derive(Debug, Default)]

@@ -2,7 +2,11 @@
 
 use syncline_replica::{Subscription, SubscriptionState, Wanted};
 
-use crate::schema::{RowName, Truth, Who, literal};
+use crate::{
+    rows::{RowName, literal},
+    schema::Who,
+    truth::Truth,
+};
 
 const TABLES: [&str; 3] = ["files", "letters", "news"];
 

@@ -5,7 +5,7 @@ use syncline_replica::{EncryptionKey, Keyring};
 
 use crate::{
     app::demand::SECRET,
-    schema::{RowName, agree, literal},
+    rows::{RowName, agree, literal},
 };
 
 /// The table with such a column, and its place among the columns after the key.
@@ -37,7 +37,8 @@ pub(crate) fn agree_sealed(
     let Some(table) = table.filter(|_| name.0 == TABLE) else {
         return false;
     };
-    let [id, body] = [&name.1, &found[PLACE]].map(|text| Value::from(text.trim_matches('\'')));
+    let [id, body] =
+        [&name.1, found[PLACE].as_str()].map(|text| Value::from(text.trim_matches('\'')));
     let Ok(key) = RowKey::encode([&id]) else {
         return false;
     };

@@ -1,6 +1,9 @@
 //! What a device shows, at its checkpoints and between them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use anyhow::{Context as _, anyhow, bail};
 use syncline_core::{ChangesetId, Version};
@@ -16,7 +19,8 @@ use super::{
 use crate::{
     checker::{atomic, waiting},
     device::Device,
-    schema::{RowName, Rows, Who, agree, read_rows, without_effort},
+    rows::{RowName, Rows, agree, side_by_side, without_effort},
+    schema::Who,
 };
 
 /// After these, what was accepted or parked may be sent again, and then depends on nothing any more.
@@ -32,7 +36,7 @@ const TWISTS: [&str; 5] = [
 struct Comparison<'a> {
     here: &'a Rows,
     /// Rows that what waits writes.
-    touched: &'a BTreeSet<(String, String)>,
+    touched: &'a BTreeMap<String, BTreeSet<String>>,
     version: Version,
     is_caught_up: bool,
     may_lack: bool,
@@ -149,7 +153,7 @@ impl Model {
         let Some(moment) = self.history.get(&version) else {
             return Ok(false);
         };
-        let mut touched = BTreeSet::new();
+        let mut touched: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut queue = replica.queue(None, usize::MAX)?;
         self.sent.check(&device.name, &queue)?;
         queue.retain(|changeset| !matches!(changeset.state, QueueState::Parked { .. }));
@@ -158,12 +162,14 @@ impl Model {
             if changeset.changes_total > changeset.changes.len() as u64 {
                 return Ok(false);
             }
-            touched.extend(rows_of(changeset));
+            for (table, key) in rows_of(changeset) {
+                touched.entry(table).or_default().insert(key);
+            }
         }
         if status.unstorable > 0 {
             bail!("{} cannot hold {} rows", device.name, status.unstorable);
         }
-        let mut here = read_rows(&device.app, self.app.tables())?;
+        let mut here = self.reader.read(&device.app, self.app.tables())?;
         // What the app has in a column of its own is sent as soon as it hears that the server has
         // that column, too.
         if self.app.is_own() && !status.connected {
@@ -211,20 +217,19 @@ impl Model {
         };
         let visible = moment.visible(&self.app, who);
         let is_touched = |(table, key): &RowName| {
-            comparison
-                .touched
-                .contains(&((*table).to_owned(), key.clone()))
+            let keys = comparison.touched.get(*table);
+            keys.is_some_and(|keys| keys.contains(&**key))
         };
-        let names: BTreeSet<&RowName> = here
-            .keys()
-            .chain(visible.iter())
-            .filter(|name| !is_touched(name))
-            .collect();
-        for name in names {
-            let expected = visible
-                .get(name)
-                .and_then(|name| moment.truth.rows.get(name));
-            let found = here.get(name);
+        for (name, found, expected) in side_by_side(here, &visible) {
+            // Most are the very same row.
+            if comparison.demand.is_none()
+                && found.is_some_and(|found| expected.is_some_and(|row| Rc::ptr_eq(found, row)))
+            {
+                continue;
+            }
+            if is_touched(name) {
+                continue;
+            }
             let presence = match (expected, &comparison.demand) {
                 (Some(values), Some(demand)) => demand.presence(&moment.truth, who, name, values),
                 (None, _) | (_, None) => Presence::Must,
@@ -270,7 +275,7 @@ impl Model {
         if !self.app.is_own() {
             return Ok(());
         }
-        let rows = read_rows(&device.app, self.app.tables())?;
+        let rows = self.reader.read(&device.app, self.app.tables())?;
         check_pairs(&rows).map_err(|error| error.context(device.name.clone()))?;
         let Some(replica) = &device.replica else {
             return Ok(());
@@ -301,7 +306,7 @@ impl Model {
             .last_key_value()
             .map(|(_, moment)| &moment.truth.rows);
         let has_arrived = |id: &str| {
-            let name = ("steps", format!("'{id}'"));
+            let name = ("steps", format!("'{id}'").into());
             truth.is_some_and(|rows| rows.contains_key(&name))
         };
         // What others wrote and the server has not got is nobody's to see: it may be refused.
@@ -324,7 +329,7 @@ impl Model {
 }
 
 /// Both halves of each pair are there, and add up to zero (invariant 4).
-pub(super) fn check_pairs(rows: &BTreeMap<RowName, Vec<String>>) -> anyhow::Result<()> {
+pub(super) fn check_pairs(rows: &Rows) -> anyhow::Result<()> {
     let pairs = rows.iter().filter(|((table, _), _)| *table == "pairs");
     let values: Vec<_> = pairs
         .map(|(_, values)| Ok((&values[0], values[1].parse::<i64>()?)))

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use syncline_core::Timestamp;
 
 use super::{Sizes, World};
-use crate::{checker::liveness::REST_WITHIN_MS, schema::Truth};
+use crate::{checker::liveness::REST_WITHIN_MS, truth::Truth};
 
 const LOOK_EVERY_MS: u64 = 250;
 /// A server that was away for long is back this soon after faults have ended.
@@ -91,6 +91,7 @@ impl World {
     pub(super) fn check_rest(&mut self) -> anyhow::Result<()> {
         let head = self.server_head()?;
         let truth = Truth::read(
+            &mut self.model.reader,
             &self.server.database,
             &self.model.app,
             &self.model.numbers,

@@ -3,7 +3,7 @@
 use syncline_core::{Timestamp, Version, wire::Verdict};
 
 use super::{START, World};
-use crate::{schema::Truth, trace::Way};
+use crate::{trace::Way, truth::Truth};
 
 /// Commits of which those whom they concern are told a moment later.
 const LATE_PERCENT: u64 = 25;
@@ -108,6 +108,7 @@ impl World {
 
     pub(super) fn remember(&mut self, version: Version, entries: usize) -> anyhow::Result<()> {
         let truth = Truth::read(
+            &mut self.model.reader,
             &self.server.database,
             &self.model.app,
             &self.model.numbers,
