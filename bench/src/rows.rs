@@ -10,6 +10,7 @@ pub(crate) const CONFIG: &str = r#"
 [limits] # what is measured is how fast it goes
 user_connections = 10_000
 user_requests_per_second = 100_000
+user_reads = 1_000
 messages_per_second = 1_000_000
 bytes_per_second = 1_073_741_824
 

@@ -22,6 +22,8 @@ pub struct LimitsConfig {
     pub user_requests_per_second: u32,
     /// HTTP requests that may come from one address in a second.
     pub address_requests_per_second: u32,
+    /// Sessions and requests of one user that read the database at the same moment.
+    pub user_reads: u32,
     /// Changes in one changeset.
     pub changeset_rows: u32,
     /// Bytes of the keys and values in one changeset.
@@ -53,6 +55,7 @@ impl Default for LimitsConfig {
             bytes_per_second: 32 * 1024 * 1024,
             user_requests_per_second: 100,
             address_requests_per_second: 1_000,
+            user_reads: 1,
             changeset_rows: most(CHANGES_MAX),
             changeset_bytes: most(CHANGESET_BYTES_MAX),
             row_bytes: most(CHANGESET_BYTES_MAX),
@@ -95,7 +98,7 @@ const QUOTA_MAX: u64 = 1_000_000_000_000_000;
 
 impl LimitsConfig {
     /// Every key, in the order in which they are written.
-    pub const KEYS: [Limit; 12] = [
+    pub const KEYS: [Limit; 13] = [
         limit!(user_connections, "connections", 1..=MOST),
         // What one message of a device can ask for.
         limit!(
@@ -109,6 +112,7 @@ impl LimitsConfig {
         limit!(bytes_per_second, "bytes", 256 * 1024..=MOST),
         limit!(user_requests_per_second, "requests", 1..=MOST),
         limit!(address_requests_per_second, "requests", 1..=MOST),
+        limit!(user_reads, "reads", 1..=MOST),
         limit!(changeset_rows, "rows", 1..=wire(CHANGES_MAX)),
         limit!(changeset_bytes, "bytes", 1024..=wire(CHANGESET_BYTES_MAX)),
         limit!(row_bytes, "bytes", 1024..=wire(CHANGESET_BYTES_MAX)),

@@ -456,16 +456,14 @@ impl<B: Backend> Run<B> {
                 Some(pumped) => pumped,
             };
         }
+        let identity = Arc::clone(self.session.identity());
         let mut moved = self.session.take();
         let runtime = tokio::runtime::Handle::current();
-        let (pumped, moved) = self
-            .shared
-            .readers
-            .run(move |reader| {
-                let pumped = runtime.block_on(moved.pump(reader, now));
-                Ok((pumped, moved))
-            })
-            .await?;
+        let pump = move |reader: &mut B::Reader| {
+            let pumped = runtime.block_on(moved.pump(reader, now));
+            Ok((pumped, moved))
+        };
+        let (pumped, moved) = self.shared.read_for(&identity, pump).await?;
         self.session = moved;
         pumped
     }
@@ -502,7 +500,61 @@ impl Drop for Held {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+
     use super::*;
+
+    /// A socket that takes a little at a time, and tells when it has taken all.
+    struct Slow {
+        left: u32,
+        is_through: Arc<Notify>,
+    }
+
+    impl Transport for Slow {
+        fn poll_receive(&mut self, _: &mut Context<'_>) -> Poll<Option<Incoming>> {
+            Poll::Pending
+        }
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn give(&mut self, _: Bytes) -> Result<(), Lost> {
+            Ok(())
+        }
+
+        fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+            if let Some(left) = self.left.checked_sub(1) {
+                self.left = left;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.is_through.notify_one();
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_socket_has_begun_goes_on_while_a_session_waits_for_others() {
+        let is_through = Arc::new(Notify::new());
+        let mut socket = Slow {
+            left: 100,
+            is_through: Arc::clone(&is_through),
+        };
+        // Whoever is waited for takes until all of it has left.
+        let work = async {
+            is_through.notified().await;
+            "done"
+        };
+        let waited = passing_on(&mut socket, true, work);
+        let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
+        assert_eq!(waited, Ok("done"), "it was passed on");
+
+        // A socket that has nothing is let alone.
+        socket.left = 7;
+        passing_on(&mut socket, false, tokio::task::yield_now()).await;
+        assert_eq!(socket.left, 7);
+    }
 
     #[test]
     fn those_who_keep_much_are_told_to_go_when_all_keep_too_much() {

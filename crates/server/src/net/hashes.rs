@@ -74,9 +74,9 @@ pub(crate) async fn hashes<B: Backend>(
         None => Demand::all(),
     };
     let runtime = tokio::runtime::Handle::current();
+    let reading = Arc::clone(&identity);
     let rows = shared
-        .readers
-        .run(move |reader| {
+        .read_for(&reading, move |reader| {
             runtime.block_on(async {
                 loop {
                     let mut buckets = visible(&context, &identity, table, reader).await?;

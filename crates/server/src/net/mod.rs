@@ -32,6 +32,7 @@ mod taken;
 mod tickets;
 mod tls;
 mod topics;
+mod turns;
 mod wake;
 mod ws;
 

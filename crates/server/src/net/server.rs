@@ -127,6 +127,7 @@ impl Server {
             held_bytes: Arc::default(),
             requests: requests.clone(),
             readers: Arc::new(Readers::new(readers)),
+            read_turns: Arc::default(),
             auth: options.auth,
             accounts,
             provider,

@@ -17,7 +17,7 @@ use syncline_core::{
     rules::Identity,
     wire::{Refusal, code},
 };
-use syncline_store::{GroupOutcome, LogEntry};
+use syncline_store::{GroupOutcome, LogEntry, StorageError};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc, watch};
 
 use super::{
@@ -35,6 +35,7 @@ use super::{
     readers::Readers,
     requests::Requests,
     tickets::Tickets,
+    turns::Turns,
     wake::Wake,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
@@ -66,6 +67,7 @@ pub(crate) struct Shared<B: Backend> {
     pub(crate) held_bytes: Arc<AtomicUsize>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(crate) readers: Arc<Readers<B::Reader>>,
+    pub(super) read_turns: Arc<Turns>,
     pub(crate) auth: Auth,
     pub(crate) accounts: Option<Arc<Accounts>>,
     pub(super) provider: Option<Provider>,
@@ -147,6 +149,22 @@ impl<B: Backend> Shared<B> {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         self.push_turns[sum % PUSH_TURNS].lock().await
+    }
+
+    /// Runs `work` with a reader when it is the turn of this user's (spec LI10).
+    pub(crate) async fn read_for<T: Send + 'static>(
+        &self,
+        who: &Identity,
+        work: impl FnOnce(&mut B::Reader) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let most = self.config.read().limits.user_reads;
+        let turn = self.read_turns.take(who.user.clone(), most).await;
+        // Reading goes on when whoever asked has left, and so does the turn.
+        let in_turn = move |reader: &mut B::Reader| {
+            let _turn = turn;
+            work(reader)
+        };
+        self.readers.run(in_turn).await
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -325,9 +343,7 @@ impl<B: Backend> Shared<B> {
         if entries.is_empty() {
             return;
         }
-        let mut news = self.news.lock();
-        news.entries.extend_from_slice(entries);
-        if std::mem::replace(&mut news.is_walked, true) {
+        if !self.news.lock().add(entries) {
             return;
         }
         let shared = Arc::clone(self);
@@ -362,6 +378,12 @@ pub(crate) struct Untold {
 }
 
 impl Untold {
+    /// Whether somebody has to begin to take them: nobody does.
+    fn add(&mut self, entries: &[Arc<LogEntry>]) -> bool {
+        self.entries.extend_from_slice(entries);
+        !std::mem::replace(&mut self.is_walked, true)
+    }
+
     /// What is there, or `None`: then whoever comes next starts another task.
     fn take(&mut self) -> Option<Vec<Arc<LogEntry>>> {
         self.is_walked = !self.entries.is_empty();
@@ -433,5 +455,40 @@ impl Drop for ConnectionGuard {
                 open.by_user.remove(&self.user);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_core::{ChangesetId, DeviceId, Hlc, Tag, Version};
+
+    use super::*;
+
+    fn entry(version: u64) -> Arc<LogEntry> {
+        Arc::new(LogEntry {
+            version: Version(version),
+            tag: Tag::default(),
+            changeset: ChangesetId::default(),
+            user: None,
+            device: DeviceId::default(),
+            number: 0,
+            hlc: Hlc::default(),
+            grants: Vec::new(),
+            records: Vec::new(),
+            digests: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn what_was_committed_has_one_walker_who_misses_nothing() {
+        let mut news = Untold::default();
+        assert!(news.add(&[entry(1)]), "somebody has to begin");
+        assert!(!news.add(&[entry(2)]), "one is enough");
+        let taken = news.take().expect("there is something");
+        assert_eq!(taken, [entry(1), entry(2)]);
+        assert!(!news.add(&[entry(3)]), "the same looks again");
+        assert_eq!(news.take(), Some(vec![entry(3)]));
+        assert_eq!(news.take(), None);
+        assert!(news.add(&[entry(4)]), "it has ended");
     }
 }

@@ -13,6 +13,7 @@ mod json;
 mod limits;
 mod poison;
 mod provider;
+mod reads;
 mod stopping;
 mod tls;
 mod websocket;
@@ -119,6 +120,14 @@ impl Net {
     }
 
     pub async fn try_start(wish: Wish) -> Result<Self, syncline_server::net::ServeError> {
+        Self::try_start_on(wish, |path| SqliteBackend { path }).await
+    }
+
+    /// Starts on another storage.
+    pub async fn try_start_on<B: Backend>(
+        wish: Wish,
+        backend: impl FnOnce(PathBuf) -> B,
+    ) -> Result<Self, syncline_server::net::ServeError> {
         let folder = match wish.folder {
             Some(folder) => folder,
             None => tempfile::tempdir().expect("a folder"),
@@ -144,9 +153,7 @@ impl Net {
             auth: Auth::new(&SECRET).expect("the secret is long enough"),
             connections_max: wish.connections_max,
         };
-        let backend = Arc::new(SqliteBackend {
-            path: folder.path().join("server.db"),
-        });
+        let backend = Arc::new(backend(folder.path().join("server.db")));
         Ok(Self {
             server: Server::start_with(backend, options, wish.limits).await?,
             auth: Auth::new(&SECRET).expect("the secret is long enough"),

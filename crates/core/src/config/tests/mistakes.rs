@@ -69,7 +69,7 @@ fn cf16_limits() {
     syncline.toml:3:19: limits.changeset_bytes is 1000000000 (expected a number of bytes from 1024 to 67108864; write for example 67108864)
     syncline.toml:4:20: limits.user_connections is 0 (expected a number of connections from 1 to 4294967295; write for example 64)
     ");
-    assert_snapshot!(mistakes("[limits]\nrows = 10"), @"syncline.toml:2:1: unknown key `limits.rows` (expected `user_connections`, `device_subscriptions`, `messages_per_second`, `bytes_per_second`, `user_requests_per_second`, `address_requests_per_second`, `changeset_rows`, `changeset_bytes`, `row_bytes`, `user_rows`, `user_bytes` or `device_rows`; write `user_rows`)");
+    assert_snapshot!(mistakes("[limits]\nrows = 10"), @"syncline.toml:2:1: unknown key `limits.rows` (expected `user_connections`, `device_subscriptions`, `messages_per_second`, `bytes_per_second`, `user_requests_per_second`, `address_requests_per_second`, `user_reads`, `changeset_rows`, `changeset_bytes`, `row_bytes`, `user_rows`, `user_bytes` or `device_rows`; write `user_rows`)");
     assert_snapshot!(mistakes("[limits]\nuser_rows = -1\nuser_bytes = \"1 GB\""), @r"
     syncline.toml:2:13: limits.user_rows is -1 (expected a number of rows from 0 to 1000000000000000; write for example 1000000)
     syncline.toml:3:14: limits.user_bytes is a string (expected a number of bytes from 0 to 1000000000000000; write for example 1000000)

@@ -44,6 +44,7 @@ messages_per_second = 100
 bytes_per_second = 1_000_000
 user_requests_per_second = 50
 address_requests_per_second = 500
+user_reads = 3
 changeset_rows = 1_000
 changeset_bytes = 1_048_576
 row_bytes = 65_536
@@ -131,6 +132,7 @@ fn cf4_every_key_of_server_is_read() {
         bytes_per_second: 1_000_000,
         user_requests_per_second: 50,
         address_requests_per_second: 500,
+        user_reads: 3,
         changeset_rows: 1_000,
         changeset_bytes: 1_048_576,
         row_bytes: 65_536,

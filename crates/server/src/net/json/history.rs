@@ -152,6 +152,7 @@ async fn run<B: Backend, T: Send + 'static>(
     question: impl AsyncFn(&Asked, &mut B::Reader) -> Result<Option<T>, StorageError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let runtime = tokio::runtime::Handle::current();
+    let identity = Arc::clone(&asked.identity);
     let work = move |reader: &mut B::Reader| {
         for attempt in 1.. {
             match runtime.block_on(question(&asked, reader)) {
@@ -165,7 +166,7 @@ async fn run<B: Backend, T: Send + 'static>(
         }
         Err(StorageError::Busy)
     };
-    Ok(shared.readers.run(work).await?)
+    Ok(shared.read_for(&identity, work).await?)
 }
 
 /// A row and who asks about it.

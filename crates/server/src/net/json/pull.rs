@@ -92,7 +92,7 @@ pub(crate) async fn pull<B: Backend>(
     let tables = tables(&context, query.tables.as_deref())?;
     let pull = Pull {
         context,
-        identity,
+        identity: Arc::clone(&identity),
         tables,
         limit,
         bytes: 0,
@@ -100,10 +100,9 @@ pub(crate) async fn pull<B: Backend>(
         removed: Vec::new(),
     };
     let runtime = tokio::runtime::Handle::current();
-    let response = shared
-        .readers
-        .run(move |reader| runtime.block_on(pull.run(reader, query.cursor.as_deref())))
-        .await?;
+    let read =
+        move |reader: &mut B::Reader| runtime.block_on(pull.run(reader, query.cursor.as_deref()));
+    let response = shared.read_for(&identity, read).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(response)))
 }
 
