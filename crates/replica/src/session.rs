@@ -104,6 +104,8 @@ pub(crate) struct Session {
     owed: u64,
     last_heard: Timestamp,
     pinged: Option<Timestamp>,
+    /// The Welcome counts, and what is to follow it failed: its driver hands it over once more.
+    is_welcome_unfinished: bool,
     /// Set while the stream of a Reload begins.
     reloads: bool,
     /// (Bucket, table)s that were loaded again because their digests differed, and how often.

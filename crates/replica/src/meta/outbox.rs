@@ -15,7 +15,7 @@ use crate::{db::Doing, error::ReplicaError};
 pub(crate) use changes::{
     StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of,
     doubt_if_incomplete, is_complete, is_parked, keys, move_changes_of, move_row, next_pos,
-    pending, position, positions, put_change, readable, set_insert_base, size, touching,
+    pending, position, positions, put_change, readable, set_insert_base, size, sizes, touching,
     waits_to_be_inserted, whole, without_op,
 };
 pub(crate) use doubt::{Doubt, ask_again, doubt_all, hold_younger, sealed_by};
@@ -148,18 +148,22 @@ pub(crate) fn in_state(
     )
 }
 
-/// The oldest changesets that are parked with this code, at most `limit`.
+/// The oldest changesets that are parked with this code and no larger than this, at most `limit`:
+/// larger ones keep no smaller one from being found.
 pub(crate) fn parked_with(
     conn: &Connection,
     code: &str,
+    changes_max: u64,
+    bytes_max: u64,
     limit: usize,
 ) -> Result<Vec<Entry>, ReplicaError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let [changes_max, bytes_max, limit] =
+        [changes_max, bytes_max, limit as u64].map(|max| i64::try_from(max).unwrap_or(i64::MAX));
     let parked = State::Parked.number();
     entries(
         conn,
-        "WHERE state = ?1 AND code = ?2 ORDER BY seq LIMIT ?3",
-        (parked, code, limit),
+        "WHERE state = ?1 AND code = ?2 AND changes <= ?3 AND bytes <= ?4 ORDER BY seq LIMIT ?5",
+        (parked, code, changes_max, bytes_max, limit),
     )
 }
 

@@ -392,6 +392,7 @@ impl Replica {
             }
             Ok::<_, ReplicaError>(())
         })?;
+        self.note_asked_again(&positions)?;
         self.ask_again(positions);
         Ok(())
     }

@@ -16,6 +16,11 @@ use crate::{
 
 /// Refused changesets that are looked at in a session.
 const LOOKED_AT_MAX: usize = 100;
+/// What the server counts a number as.
+const NUMBER_BYTES: u64 = 8;
+/// What an envelope is longer than its value, besides an eighth of that: head, storage class and end,
+/// and what a short value is padded to.
+const ENVELOPE_BYTES: u64 = 64;
 
 impl Replica {
     /// Remembers what the server says, and has what was refused over the quota sent again as far
@@ -37,9 +42,20 @@ impl Replica {
             mut rows,
             mut bytes,
         } = quota;
-        for entry in outbox::parked_with(&self.conn, code::OVER_QUOTA, LOOKED_AT_MAX)? {
+        let (room_rows, room_bytes) = (room(rows), room(bytes));
+        let parked = outbox::parked_with(
+            &self.conn,
+            code::OVER_QUOTA,
+            room_rows,
+            room_bytes,
+            LOOKED_AT_MAX,
+        )?;
+        for entry in parked {
             // Every change may be a new row.
-            let (more_rows, more_bytes) = (taken(rows, entry.changes), taken(bytes, entry.bytes));
+            let (more_rows, more_bytes) = (
+                taken(rows, entry.changes),
+                taken(bytes, self.most_bytes(entry.seq)?),
+            );
             let (Some(more_rows), Some(more_bytes)) = (more_rows, more_bytes) else {
                 continue;
             };
@@ -52,11 +68,37 @@ impl Replica {
         Ok(())
     }
 
+    /// How many bytes a changeset adds at most to what the server counts: of each row the key, its
+    /// columns too, and each value, of which numbers count as eight and encrypted ones as the
+    /// envelopes that they travel in.
+    fn most_bytes(&self, seq: outbox::Seq) -> Result<u64, ReplicaError> {
+        let mut most: u64 = 0;
+        for (t, changes, ops, keys) in outbox::sizes(&self.conn, seq)? {
+            let table = self.tables.local(t);
+            let columns = table
+                .and_then(|table| table.remote.as_ref())
+                .map_or(0, |remote| remote.table.columns.len());
+            let encrypted = table.map_or(0, |table| table.encrypted().count());
+            let row = NUMBER_BYTES * columns as u64 + ENVELOPE_BYTES * encrypted as u64;
+            let padding = if encrypted > 0 { ops / 8 } else { 0 };
+            let rows = changes.saturating_mul(row);
+            most = [ops, 2 * keys, padding, rows]
+                .into_iter()
+                .fold(most, u64::saturating_add);
+        }
+        Ok(most)
+    }
+
     /// What the server said last of what the user owns.
     pub(super) fn quota(&self) -> Result<Option<Quota>, ReplicaError> {
         let text: Option<String> = settings::get(&self.conn, Key::Quota)?;
         Ok(text.map(|text| from_text(&text)))
     }
+}
+
+/// How much more fits.
+fn room(share: Option<Share>) -> u64 {
+    share.map_or(u64::MAX, |share| share.max.saturating_sub(share.owned))
 }
 
 /// What is left after `more` was taken; `None` where it does not fit.

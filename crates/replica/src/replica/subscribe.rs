@@ -264,7 +264,10 @@ impl Replica {
             }
         }
         let mut number = settings::get_count(conn, Key::Subscribed)?;
-        if !anew.is_empty() {
+        // An answer to what was told before is not one to this: Hello could not name what the
+        // schema was missing for.
+        let is_new = !untold.is_empty() && session.told_number == number;
+        if !anew.is_empty() || (session.are_known_there && is_new) {
             number = next_number(conn)?;
         }
         for stored in anew {

@@ -4,7 +4,8 @@ use syncline_core::planted;
 use syncline_core::{
     BucketId, DeviceId, Lease, TableNumber, Timestamp, Version,
     wire::{
-        ClientMessage, Hello, PROTOCOL, ReloadReason, Resume, SUBSCRIPTIONS_MAX, Welcome, code,
+        ClientMessage, Hello, PROTOCOL, Quota, ReloadReason, Resume, SUBSCRIPTIONS_MAX, Welcome,
+        code,
     },
 };
 
@@ -176,13 +177,25 @@ impl Replica {
             self.session.close(BEGIN_ANEW, message, true);
             return Ok(());
         }
+        self.session.is_welcome_unfinished = true;
+        self.finish_welcome(welcome.quota, now)
+    }
+
+    /// What follows once the Welcome counts: called again with it where this fails.
+    pub(super) fn finish_welcome(
+        &mut self,
+        quota: Option<Quota>,
+        now: Timestamp,
+    ) -> Result<(), ReplicaError> {
         if self.wanted()? != self.session.tables {
             self.session
                 .close(BEGIN_ANEW, "other tables sync now", true);
             return Ok(());
         }
-        self.take_quota(welcome.quota, now)?;
-        self.pump(now)
+        self.take_quota(quota, now)?;
+        self.pump(now)?;
+        self.session.is_welcome_unfinished = false;
+        Ok(())
     }
 
     /// Whether the device has used numbers that this file knows nothing of: it was restored from a

@@ -109,6 +109,11 @@ impl Replica {
         }
         match (self.session.phase, message) {
             (Phase::Greeting, ServerMessage::Welcome(welcome)) => self.welcome(*welcome, now),
+            (Phase::Streaming, ServerMessage::Welcome(welcome))
+                if self.session.is_welcome_unfinished =>
+            {
+                self.finish_welcome(welcome.quota, now)
+            }
             (_, ServerMessage::Refusal(refusal)) => self.refusal(&refusal, now),
             (_, ServerMessage::Pong(_) | ServerMessage::Unknown(_)) => Ok(()),
             (Phase::Streaming, ServerMessage::PushResult(result)) => {
@@ -349,6 +354,24 @@ impl Replica {
         self.session.caught_up = checkpoint.caught_up && is_heard;
         self.session.checkpoint = Some(checkpoint.cursor.version);
         self.tell_checkpoint(now);
+        Ok(())
+    }
+
+    /// Remembers that this device itself has these tables loaded again, so that a reload under new
+    /// rules, which may end before the server hears of it, does not take them for tables that it was
+    /// sent nothing of.
+    pub(crate) fn note_asked_again(
+        &mut self,
+        positions: &[LoadPosition],
+    ) -> Result<(), ReplicaError> {
+        if self.session.phase != Phase::Streaming {
+            return Ok(());
+        }
+        for (_, bucket, _) in buckets::list(&self.conn)? {
+            for LoadPosition { table, .. } in positions {
+                self.session.reloaded.entry((bucket, *table)).or_default();
+            }
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use syncline_core::{
     BucketId, Value,
     wire::{ClientMessage, Grants, Hello, ServerMessage, Subscribe, Subscription as Asked},
 };
-use syncline_replica::{Event, SubscriptionState, Topic, Wanted};
+use syncline_replica::{AttachOptions, Event, SubscriptionState, Topic, Wanted};
 
 use crate::{
     authority::{Authority, HOME},
@@ -293,4 +293,44 @@ fn su5_what_a_file_keeps_of_subscriptions_is_bounded() {
         )
         .unwrap();
     assert!(stored <= 1024 * 1024);
+}
+
+#[test]
+fn su3_what_hello_could_not_name_is_live_only_once_the_server_has_heard_of_it() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.write(&[item("i1", "first")]);
+    let conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch(SCHEMA).unwrap();
+    let options = AttachOptions {
+        create_missing: true,
+        ..AttachOptions::default()
+    };
+    let mut device = Device::attach(conn, options, 1);
+    let topic = list("first");
+    assert!(device.replica.subscribe(&topic, device.now).unwrap());
+    // Which table that is the device learns from the Welcome.
+    device.connect();
+    device.upload(&mut server);
+    let hello = hello(&device);
+    assert_eq!(asked(&hello), []);
+    // All of what it has to load has come before the server hears what else it wants.
+    let link = device.link.as_mut().unwrap();
+    while server.page(link) {}
+    server.advance(link);
+    while device.download() {}
+    assert_eq!(states(&device), [SubscriptionState::Waiting]);
+    let live = |event: &Event| matches!(event, Event::Subscribed(_));
+    assert!(!device.events.iter().any(live));
+    device.upload(&mut server);
+    let told = told(&device).remove(0);
+    assert_eq!(told.add.len(), 1);
+    assert!(
+        told.number > hello.subscribed,
+        "an answer to Hello is none to this"
+    );
+    server.checkpoint(device.link.as_mut().unwrap());
+    while device.download() {}
+    assert_eq!(states(&device), [SubscriptionState::Live]);
+    assert_eq!(device.events.iter().filter(|event| live(event)).count(), 1);
+    device.assert_equal(&server);
 }

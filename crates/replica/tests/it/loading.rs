@@ -40,7 +40,11 @@ fn note(id: i64, body: &str) -> (&'static str, Vec<Value>) {
 
 /// Sends pages until one of `notes` came, and takes it.
 fn page_of_notes(server: &mut Authority, device: &mut Device) {
-    let notes = server.table("notes").number;
+    page_of("notes", server, device);
+}
+
+fn page_of(table: &str, server: &mut Authority, device: &mut Device) {
+    let table = server.table(table).number;
     loop {
         assert!(
             server.page(device.link.as_mut().unwrap()),
@@ -49,7 +53,7 @@ fn page_of_notes(server: &mut Authority, device: &mut Device) {
         let frame = device.link.as_ref().unwrap().out.back().unwrap().clone();
         assert!(device.download());
         if let Ok(ServerMessage::Page(page)) = decode_server(&frame)
-            && page.parts.iter().any(|part| part.table == notes)
+            && page.parts.iter().any(|part| part.table == table)
         {
             return;
         }
@@ -433,4 +437,39 @@ fn lo8_what_waits_for_a_checkpoint_is_bounded() {
         assert!(taken < 20, "more than 160 MB wait for a checkpoint");
     }
     assert_eq!(device.replica.closing().unwrap().code, "too_large");
+}
+
+#[test]
+fn lo5_what_is_repaired_while_everything_loads_under_new_rules_stays() {
+    let (mut server, mut device) = greeted(25);
+    server.write(&[("lists", vec!["l1".into(), "one".into()])]);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+    server.reload = Some(ReloadReason::Rules);
+    device.disconnect();
+    device.connect();
+    device.upload(&mut server);
+    while device.download() {}
+    device.upload(&mut server);
+    // Lists have come and are live again, while notes are still to come …
+    device.link.as_mut().unwrap().page_rows = 10;
+    page_of("lists", &mut server, &mut device);
+    server.advance(device.link.as_mut().unwrap());
+    while device.download() {}
+    // … and are asked for again; the server hears that only after all has come.
+    device.replica.repair(&["lists".into()]).unwrap();
+    page_of_notes(&mut server, &mut device);
+    while server.page(device.link.as_mut().unwrap()) {}
+    server.advance(device.link.as_mut().unwrap());
+    device.run("UPDATE lists SET name = 'mine'");
+    while device.download() {}
+    assert_eq!(
+        device.query("SELECT name FROM lists"),
+        "mine",
+        "it is there all the time"
+    );
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT name FROM lists"), "mine");
+    assert_eq!(device.outbox(), "");
+    device.assert_equal(&server);
 }

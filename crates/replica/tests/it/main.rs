@@ -32,7 +32,9 @@ mod migration_tools;
 mod migrations;
 mod model;
 mod once;
+
 mod outbox;
+mod quota;
 mod registration;
 mod restored;
 mod room;

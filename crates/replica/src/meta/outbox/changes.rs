@@ -267,6 +267,33 @@ pub(crate) fn size(conn: &Connection, seq: Seq) -> Result<(u64, u64), ReplicaErr
     .doing(READING)
 }
 
+/// As [`size`], table by table: how many changes, bytes of operations, bytes of keys.
+pub(crate) fn sizes(
+    conn: &Connection,
+    seq: Seq,
+) -> Result<Vec<(TableNumber, u64, u64, u64)>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT t, count(*), sum(length(op)), sum(length(key)) FROM syncline_changes
+             WHERE seq = ?1 GROUP BY t",
+        )
+        .doing(READING)?;
+    let mut rows = statement.query([seq]).doing(READING)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        let t = table(seq, row.get(0).doing(READING)?)?;
+        let count = |place| row.get::<_, i64>(place).map(i64::cast_unsigned);
+        let (changes, ops, keys) = (count(1), count(2), count(3));
+        found.push((
+            t,
+            changes.doing(READING)?,
+            ops.doing(READING)?,
+            keys.doing(READING)?,
+        ));
+    }
+    Ok(found)
+}
+
 /// Gives a changeset's changes of one table to another changeset.
 pub(crate) fn move_changes_of(
     conn: &Connection,
