@@ -85,6 +85,11 @@ pub const WORKLOADS: &[Workload] = &[
         what: "what takes longer with a hundred times the rows",
         run: workloads::growth::run,
     },
+    Workload {
+        name: "W8",
+        what: "everybody comes back after a restart of the server",
+        run: workloads::returning::run,
+    },
 ];
 
 /// The workloads of these names; all when there are none.

@@ -12,6 +12,14 @@ use tempfile::TempDir;
 
 use crate::rows::CONFIG;
 
+/// How a server ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// It was told to, and tells its sessions.
+    Stopped,
+    Killed,
+}
+
 /// A running server with a new database. Stopped when dropped.
 pub(crate) struct Server {
     process: Child,
@@ -24,31 +32,31 @@ impl Server {
     pub(crate) fn start(program: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("syncline.toml"), CONFIG)?;
-        let mut process = command(program, folder.path())
-            .args([
-                "serve",
-                "--data",
-                "data",
-                "--listen",
-                "127.0.0.1:0",
-                "--json",
-            ])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
-        let stdout = process.stdout.take().context("its output")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let said: serde_json::Value = serde_json::from_str(&line)
-            .with_context(|| format!("the server did not start; it said {line:?}"))?;
-        let url = said["url"].as_str().context("its address")?.to_owned();
+        let (process, url) = serve(program, folder.path(), "127.0.0.1:0")?;
         Ok(Self {
             process,
             program: program.to_owned(),
             folder,
             url,
         })
+    }
+
+    /// Ends the server, in order or at once, and starts another one of its data where it listened.
+    pub(crate) fn restart(&mut self, end: End) -> Result<()> {
+        match end {
+            End::Stopped => {
+                let id = self.process.id().to_string();
+                let told = Command::new("kill").args(["-TERM", &id]).status()?;
+                if !told.success() {
+                    bail!("the server could not be told to stop");
+                }
+            }
+            End::Killed => self.process.kill()?,
+        }
+        self.process.wait()?;
+        let listen = self.url.trim_start_matches("http://").to_owned();
+        (self.process, _) = serve(&self.program, self.folder.path(), &listen)?;
+        Ok(())
     }
 
     /// A token for `user`.
@@ -100,6 +108,23 @@ impl Drop for Server {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
     }
+}
+
+/// Starts it, and waits until it listens; its address.
+fn serve(program: &Path, folder: &Path, listen: &str) -> Result<(Child, String)> {
+    let mut process = command(program, folder)
+        .args(["serve", "--data", "data", "--listen", listen, "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .with_context(|| format!("start {}", program.display()))?;
+    let stdout = process.stdout.take().context("its output")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let said: serde_json::Value = serde_json::from_str(&line)
+        .with_context(|| format!("the server did not start; it said {line:?}"))?;
+    let url = said["url"].as_str().context("its address")?.to_owned();
+    Ok((process, url))
 }
 
 fn command(program: &Path, folder: &Path) -> Command {

@@ -5,17 +5,17 @@ use std::{collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use syncline_core::{
-    Change, Changeset, ChangesetId, ColumnEdit, ColumnNumber, DeviceId, Edit, Hlc, Lease, Op,
-    RowKey, TableNumber, Timestamp, Value, Version,
+    BucketId, Change, Changeset, ChangesetId, ColumnEdit, ColumnNumber, Cursor, DeviceId, Edit,
+    Hlc, Lease, Op, RowKey, TableNumber, Timestamp, Value, Version,
     wire::{
-        ClientMessage, Hello, PROTOCOL, Push, SchemaInfo, ServerMessage, Verdict, decode_server,
-        encode_changeset, encode_client,
+        ClientMessage, Hello, Load, PROTOCOL, Push, Refusal, SchemaInfo, ServerMessage, Verdict,
+        Welcome, decode_server, encode_changeset, encode_client,
     },
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
+    tungstenite::{self, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
 };
 
 use crate::rows::Item;
@@ -35,11 +35,158 @@ pub(crate) struct Device {
     pub pushes_max: usize,
     /// Bytes received so far.
     pub received: usize,
+    /// What proves the device in its next Hello.
+    lease: Lease,
+    cursor: Option<Cursor>,
+    /// How many buckets are granted, and the sum of their names' beginnings.
+    buckets: (u64, u64),
+}
+
+/// What a device remembers while it is not connected.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    id: [u8; 16],
+    number: u64,
+    schema: SchemaInfo,
+    lease: Lease,
+    cursor: Option<Cursor>,
+    buckets: (u64, u64),
+}
+
+/// Why a device is not connected.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// It was told to come back, not before so many milliseconds.
+    pub not_before: Option<u64>,
+    pub why: String,
+}
+
+impl From<anyhow::Error> for Refused {
+    fn from(error: anyhow::Error) -> Self {
+        let http = error.downcast_ref::<tungstenite::Error>();
+        let not_before = match http {
+            Some(tungstenite::Error::Http(answer)) => {
+                let seconds = answer.headers().get("retry-after");
+                let seconds = seconds.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+                seconds.map(|seconds: u64| seconds * 1_000)
+            }
+            Some(_) | None => None,
+        };
+        Self {
+            not_before,
+            why: format!("{error:#}"),
+        }
+    }
 }
 
 impl Device {
     /// Connects and says Hello; nothing is loaded yet.
     pub(crate) async fn connect(url: &str, token: &str, n: usize) -> Result<Self> {
+        let mut id = [0xB0; 16];
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let known = Known {
+            id,
+            number: 1,
+            schema: SchemaInfo { tables: Vec::new() },
+            lease: Lease::default(),
+            cursor: None,
+            buckets: (0, 0),
+        };
+        let mut device = Self::greet(url, token, known).await?;
+        loop {
+            match device.receive().await? {
+                ServerMessage::Welcome(welcome) => device.welcomed(*welcome),
+                ServerMessage::Grants(grants) => {
+                    device.granted(&grants.add);
+                    return Ok(device);
+                }
+                ServerMessage::Refusal(refusal) => bail!("refused: {}", refusal.message),
+                ServerMessage::PushResult(_)
+                | ServerMessage::Page(_)
+                | ServerMessage::Changes(_)
+                | ServerMessage::Checkpoint(_)
+                | ServerMessage::Pong(_)
+                | ServerMessage::Unknown(_) => {}
+            }
+        }
+    }
+
+    /// Connects again, and waits until it is told that it has everything.
+    pub(crate) async fn come_back(url: &str, token: &str, known: Known) -> Result<Self, Refused> {
+        let mut device = Self::greet(url, token, known).await?;
+        loop {
+            match device.receive().await? {
+                ServerMessage::Welcome(welcome) => device.welcomed(*welcome),
+                ServerMessage::Grants(grants) if grants.full => {
+                    device.granted(&grants.add);
+                    let positions = Vec::new();
+                    device
+                        .send(&ClientMessage::Load(Load { positions }))
+                        .await?;
+                }
+                ServerMessage::Checkpoint(checkpoint) => {
+                    device.cursor = Some(checkpoint.cursor);
+                    if checkpoint.loading == 0 && checkpoint.caught_up {
+                        return Ok(device);
+                    }
+                }
+                ServerMessage::Refusal(refusal) if refusal.fatal => return Err(refused(refusal)),
+                ServerMessage::Grants(_)
+                | ServerMessage::Refusal(_)
+                | ServerMessage::PushResult(_)
+                | ServerMessage::Page(_)
+                | ServerMessage::Changes(_)
+                | ServerMessage::Pong(_)
+                | ServerMessage::Unknown(_) => {}
+            }
+        }
+    }
+
+    /// Listens until the connection ends; why it did.
+    pub(crate) async fn ended(&mut self) -> Refused {
+        loop {
+            match self.receive().await {
+                Ok(ServerMessage::Refusal(refusal)) if refusal.fatal => return refused(refusal),
+                Ok(ServerMessage::Checkpoint(checkpoint)) => self.cursor = Some(checkpoint.cursor),
+                Ok(_) => {}
+                Err(error) => return error.into(),
+            }
+        }
+    }
+
+    /// What it remembers when it is not connected any more.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            id: self.id,
+            number: self.number,
+            schema: self.schema.clone(),
+            lease: self.lease,
+            cursor: self.cursor,
+            buckets: self.buckets,
+        }
+    }
+
+    fn welcomed(&mut self, welcome: Welcome) {
+        self.id = welcome.device.0;
+        self.lease = welcome.lease;
+        self.pushes_max = welcome.pushes_max as usize;
+        self.number = welcome.next_number;
+        if let Some(schema) = welcome.schema {
+            self.schema = schema;
+        }
+    }
+
+    fn granted(&mut self, buckets: &[BucketId]) {
+        let head = |bucket: &BucketId| {
+            let [a, b, c, d, e, f, g, h, ..] = bucket.0;
+            u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        };
+        let sum = buckets.iter().map(head).fold(0, u64::wrapping_add);
+        self.buckets = (buckets.len() as u64, sum);
+    }
+
+    /// Connects and says Hello.
+    async fn greet(url: &str, token: &str, known: Known) -> Result<Self> {
         let mut request =
             format!("ws{}/v1/sync", url.trim_start_matches("http")).into_client_request()?;
         let headers = request.headers_mut();
@@ -51,29 +198,33 @@ impl Device {
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0);
         let (socket, _) = connect_async_with_config(request, Some(config), true).await?;
-        let mut id = [0xB0; 16];
-        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
         let mut device = Self {
             socket,
-            id,
-            schema: SchemaInfo { tables: Vec::new() },
-            number: 1,
+            id: known.id,
+            schema: known.schema,
+            number: known.number,
             pushes_max: 1,
             received: 0,
+            lease: known.lease,
+            cursor: known.cursor,
+            buckets: known.buckets,
         };
+        let mut next_lease = known.lease;
+        next_lease.0[0] = next_lease.0[0].wrapping_add(1);
+        let is_new = device.schema.tables.is_empty();
         let hello = Hello {
             protocol: PROTOCOL,
-            device: DeviceId(id),
-            lease: Lease::default(),
-            next_lease: Lease([1; 16]),
-            device_name: format!("bench {n}"),
+            device: DeviceId(known.id),
+            lease: known.lease,
+            next_lease,
+            device_name: "bench".to_owned(),
             platform: "bench".to_owned(),
             server: DeviceId::default(),
-            schema_hash: 0,
-            cursors: Vec::new(),
+            schema_hash: if is_new { 0 } else { device.schema.hash() },
+            cursors: known.cursor.into_iter().collect(),
             tables: None,
-            buckets_count: 0,
-            buckets_sum: 0,
+            buckets_count: known.buckets.0,
+            buckets_sum: known.buckets.1,
             loading: Vec::new(),
             credit: PLENTY,
             now: now(),
@@ -84,24 +235,7 @@ impl Device {
             loads_again: false,
         };
         device.send(&ClientMessage::Hello(hello)).await?;
-        loop {
-            match device.receive().await? {
-                ServerMessage::Welcome(welcome) => {
-                    device.id = welcome.device.0;
-                    device.pushes_max = welcome.pushes_max as usize;
-                    device.number = welcome.next_number;
-                    device.schema = welcome.schema.context("the tables")?;
-                }
-                ServerMessage::Grants(_) => return Ok(device),
-                ServerMessage::Refusal(refusal) => bail!("refused: {}", refusal.message),
-                ServerMessage::PushResult(_)
-                | ServerMessage::Page(_)
-                | ServerMessage::Changes(_)
-                | ServerMessage::Checkpoint(_)
-                | ServerMessage::Pong(_)
-                | ServerMessage::Unknown(_) => {}
-            }
-        }
+        Ok(device)
     }
 
     /// Counts the rows until all is live. A device that never met the server need not ask for
@@ -121,6 +255,7 @@ impl Device {
                 }
                 // The first one only says where the log was when the session began.
                 ServerMessage::Checkpoint(checkpoint) => {
+                    self.cursor = Some(checkpoint.cursor);
                     if checkpoint.loading == 0 && (has_begun || !checkpoint.live.is_empty()) {
                         return Ok(rows);
                     }
@@ -272,6 +407,13 @@ impl Table {
             base: Version(0),
             op: Op::Insert(edits),
         })
+    }
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    Refused {
+        not_before: refusal.retry_after_ms,
+        why: refusal.message,
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod growth;
 pub(crate) mod idle;
 pub(crate) mod latency;
 pub(crate) mod push;
+pub(crate) mod returning;
 
 use anyhow::Result;
 

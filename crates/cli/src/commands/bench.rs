@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
-    /// Workloads: W1 to W7; all when none is named.
+    /// Workloads: W1 to W8; all when none is named.
     #[arg(value_name = "W1…")]
     pub workloads: Vec<String>,
     /// A tenth of the work; the figures say little.
