@@ -254,10 +254,15 @@ impl Settings {
         Ok(config)
     }
 
+    /// Whether [`Settings::read_for_data`] reads no configuration.
+    pub(crate) fn is_data_alone(&self) -> bool {
+        self.config.is_none() && self.data.is_some()
+    }
+
     /// The same for commands that only want to know where a server's data is: a folder that is
     /// given says it all.
     pub(crate) fn read_for_data(&self) -> anyhow::Result<Config> {
-        if self.config.is_some() || self.data.is_none() {
+        if !self.is_data_alone() {
             return self.read();
         }
         let mut config = Config::default();

@@ -15,7 +15,8 @@ use std::{future::IntoFuture, path::Path, sync::Arc};
 
 use crate::{
     Config, Conflict, Device, DeviceId, Error, Event, LocalDevice, Progress, Provider, Resolution,
-    RowHistory, RowRestored, Status, SyncReport, Tables, Value, Version, executor::block_on,
+    RowHistory, RowRestored, SealedAnew, Status, SyncReport, Tables, Value, Version,
+    executor::block_on,
 };
 
 /// Waits for a call that needs no manager, as those of [`crate::Accounts`] are.
@@ -180,6 +181,17 @@ impl SyncManager {
         version: Version,
     ) -> Result<RowRestored, Error> {
         self.wait(self.0.restore_row(table, key, version))
+    }
+
+    /// As [`crate::SyncManager::seal_anew`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn seal_anew(
+        &self,
+        progress: impl Fn(&SealedAnew) + Send + 'static,
+    ) -> Result<SealedAnew, Error> {
+        self.wait(self.0.seal_anew(progress))
     }
 
     /// As [`crate::SyncManager::resolve`].

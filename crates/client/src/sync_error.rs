@@ -149,7 +149,7 @@ pub(crate) fn kind_of(error: &ClientError) -> ErrorKind {
         | ClientError::Credentials { .. } => ErrorKind::File,
         ClientError::Replica { source, .. } => match source.code() {
             "unknown_changeset" | "unknown_conflict" => ErrorKind::NotFound,
-            "bad_resolution" | "bad_key" | "bad_restore" => ErrorKind::Invalid,
+            "bad_resolution" | "bad_key" | "bad_restore" | "still_loading" => ErrorKind::Invalid,
             "unknown_table" | "table_unfit" => ErrorKind::Table,
             _ => ErrorKind::File,
         },

@@ -368,6 +368,43 @@ fn di1_a_receipt_is_the_hash_of_table_version_and_key() {
 }
 
 #[test]
+fn di3_a_long_row_is_hashed_like_a_short_one() {
+    let table = table();
+    for length in [0, 1_000, 64 * 1024 - 60, 64 * 1024, 200_000] {
+        let row = Row(vec![
+            Value::Text("x".repeat(length)),
+            Value::Integer(42),
+            Value::Real(0.5),
+            Value::Blob(vec![7; length / 2]),
+            Value::Null,
+        ]);
+        let mut columns: Vec<_> = table.columns.iter().zip(&row.0).collect();
+        columns.retain(|(column, value)| !column.generated && !value.is_null());
+        columns.sort_by_key(|(column, _)| column.number);
+        let mut bytes = Vec::new();
+        for (column, value) in columns {
+            bytes.extend(column.number.0.to_le_bytes());
+            let (class, value) = match value {
+                Value::Null => continue,
+                Value::Integer(n) => (2, n.to_le_bytes().to_vec()),
+                Value::Real(x) => (3, x.to_bits().to_le_bytes().to_vec()),
+                Value::Text(text) => (4, with_length(text.as_bytes())),
+                Value::Blob(bytes) => (5, with_length(bytes)),
+            };
+            bytes.push(class);
+            bytes.extend(value);
+        }
+        let hash = blake3::hash(&bytes);
+        let expected = u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap());
+        assert_eq!(content_hash(&table, &row), expected, "{length}");
+    }
+}
+
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_le_bytes(), bytes].concat()
+}
+
+#[test]
 fn di4_receipts_and_content_hashes_tell_different_things() {
     let table = table();
     let row = |title: &str| {

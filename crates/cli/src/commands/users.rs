@@ -35,26 +35,39 @@ pub(crate) fn run(args: Users, output: &Output) -> anyhow::Result<Exit> {
     match args.action {
         UsersAction::List => {
             let accounts = admin::list(&store)?;
-            let limits = args.data.settings().read_for_data()?.limits;
+            let settings = args.data.settings();
+            // A folder says what was counted, and not of how much.
+            let limits = match settings.is_data_alone() {
+                true => None,
+                false => Some(settings.read_for_data()?.limits),
+            };
+            let is_counted = limits.as_ref().is_none_or(LimitsConfig::has_quota);
+            let mut any_owned = false;
             for account in &accounts {
-                let owned = match limits.has_quota() {
+                let owned = match is_counted {
                     true => transact(&store, |records| records.owned(&account.id))?,
                     false => None,
                 };
                 let (mut sentence, mut object) = (sentence(account), object(account));
                 object["owned"] = owned.map_or(Value::Null, |owned| {
-                    json!({
-                        "rows": owned.rows, "rows_max": most(limits.user_rows),
-                        "bytes": owned.bytes, "bytes_max": most(limits.user_bytes),
-                    })
+                    let mut shares = json!({ "rows": owned.rows, "bytes": owned.bytes });
+                    if let Some(limits) = &limits {
+                        shares["rows_max"] = most(limits.user_rows).into();
+                        shares["bytes_max"] = most(limits.user_bytes).into();
+                    }
+                    shares
                 });
                 if let Some(owned) = owned {
+                    any_owned = true;
                     sentence.push_str("\n    ");
-                    sentence.push_str(&owned_in_words(owned, &limits));
+                    sentence.push_str(&owned_in_words(owned, limits.as_ref()));
                 }
                 output.result(&sentence, &object);
             }
             output.line(&counted(accounts.len() as u64, "account"));
+            if any_owned && limits.is_none() {
+                output.line("how much each may own is in the configuration: name it with --config");
+            }
         }
         UsersAction::Add {
             email,
@@ -188,15 +201,15 @@ fn most(limit: u64) -> Option<u64> {
     (limit > 0).then_some(limit)
 }
 
-fn owned_in_words(owned: Owned, limits: &LimitsConfig) -> String {
-    let share = |owned: u64, max: u64, what: &str| match most(max) {
+fn owned_in_words(owned: Owned, limits: Option<&LimitsConfig>) -> String {
+    let share = |owned: u64, max: Option<u64>, what: &str| match max.and_then(most) {
         Some(max) => format!("{} of {} {what}", grouped(owned), grouped(max)),
         None => format!("{} {what}", grouped(owned)),
     };
     format!(
         "owns {} and {}",
-        share(owned.rows, limits.user_rows, "rows"),
-        share(owned.bytes, limits.user_bytes, "bytes")
+        share(owned.rows, limits.map(|l| l.user_rows), "rows"),
+        share(owned.bytes, limits.map(|l| l.user_bytes), "bytes")
     )
 }
 

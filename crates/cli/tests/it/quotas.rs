@@ -120,6 +120,15 @@ fn li8_an_operator_sees_what_each_account_owns() {
     let said = scratch.say(&list).expect(exit::DONE).stdout;
     assert!(said.contains("owns 2 of 3 rows and"), "{said}");
     assert!(said.contains("of 10,000 bytes"), "{said}");
+
+    // The folder alone says what is counted; the configuration says how much it may be.
+    let alone = ["users", "list", "--data", "data"];
+    let listed = scratch.run(&alone).expect(exit::DONE).all("user");
+    assert_eq!(listed[0]["owned"]["rows"], 2, "{listed:?}");
+    assert_eq!(listed[0]["owned"].get("rows_max"), None, "{listed:?}");
+    let said = scratch.say(&alone).expect(exit::DONE).stdout;
+    assert!(said.contains("owns 2 rows and"), "{said}");
+    assert!(said.contains("--config"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Keys of encrypted columns, from an app's configuration.
 
-use syncline::{EncryptionKey, SyncManager, Tables, Value};
+use std::sync::{Arc, Mutex};
+
+use syncline::{Config, EncryptionKey, ErrorKind, SyncManager, Tables, Value, blocking};
 
 use crate::support::{Bed, rows, sql};
 
@@ -11,7 +13,8 @@ read = "_owner = auth.uid()"
 write = "_owner = auth.uid()"
 "#;
 
-async fn open(bed: &Bed, file: &str, keys: &[u8]) -> SyncManager {
+/// The first of the keys seals.
+fn config(bed: &Bed, keys: &[u8]) -> Config {
     let mut config = bed.config("ana");
     if let Some((current, older)) = keys.split_first() {
         config = config.encryption_key(EncryptionKey::new([*current; 32]));
@@ -19,6 +22,11 @@ async fn open(bed: &Bed, file: &str, keys: &[u8]) -> SyncManager {
             config = config.older_encryption_key(EncryptionKey::new([*key; 32]));
         }
     }
+    config
+}
+
+async fn open(bed: &Bed, file: &str, keys: &[u8]) -> SyncManager {
+    let config = config(bed, keys);
     SyncManager::open(bed.path(file), config).await.unwrap()
 }
 
@@ -60,4 +68,38 @@ async fn lb26_keys_of_a_configuration_seal_and_open() {
         .iter()
         .find(|c| c.column == "title");
     assert_eq!(title.unwrap().after, Some(Value::from("Milk")));
+}
+
+#[test]
+fn en9_an_app_has_what_an_older_key_sealed_sealed_anew() {
+    let bed = Bed::with(CONFIG);
+    let path = bed.file(
+        "laptop.db",
+        "CREATE TABLE notes (id TEXT PRIMARY KEY, title TEXT);
+         INSERT INTO notes VALUES ('n1', 'Milk'), ('n2', 'Oat milk'), ('n3', NULL)",
+    );
+    let before = blocking::SyncManager::open(&path, config(&bed, &[1])).unwrap();
+    before.sync(Tables::All, |_| {}).unwrap();
+    before.close();
+
+    let sync = blocking::SyncManager::open(&path, config(&bed, &[2, 1])).unwrap();
+    let too_early = sync.seal_anew(|_| {}).unwrap_err();
+    assert!(too_early.to_string().contains("sync first"), "{too_early}");
+    assert_eq!(too_early.kind(), ErrorKind::Invalid, "{too_early}");
+    sync.sync(Tables::All, |_| {}).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let done = sync.seal_anew(move |so_far| heard.lock().unwrap().push(so_far.rows));
+    let done = done.unwrap();
+    assert_eq!((done.rows, done.waiting, done.others), (2, 0, 0));
+    assert_eq!(told.lock().unwrap().last(), Some(&2), "of its progress");
+    sync.sync(Tables::All, |_| {}).unwrap();
+    assert_eq!(sync.seal_anew(|_| {}).unwrap().rows, 0, "all is done");
+    sync.close();
+
+    // Whoever has the new key alone reads all of it.
+    let phone = blocking::SyncManager::open(bed.path("phone.db"), config(&bed, &[2])).unwrap();
+    phone.hydrate(Tables::All, |_| {}).unwrap();
+    let titles = "SELECT title FROM notes WHERE title IS NOT NULL ORDER BY id";
+    assert_eq!(rows(&bed.path("phone.db"), titles), "Milk\nOat milk");
 }
