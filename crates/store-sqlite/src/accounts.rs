@@ -127,7 +127,8 @@ impl AccountStore for SqliteAccounts {
     }
 }
 
-struct Records<'c>(&'c Connection);
+/// What there is of accounts and the audit log, in the transaction that the connection is in.
+pub(crate) struct Records<'c>(pub(crate) &'c Connection);
 
 const ACCOUNT: &str = "id, email, password, created, verified, disabled, claims";
 const LOGIN: &str = "id, account, created, renewed, expires, current, previous, seed, client";

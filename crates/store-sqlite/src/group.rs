@@ -6,9 +6,11 @@ use rusqlite::{Connection, ffi};
 use syncline_core::{RowKey, TableNumber};
 use syncline_store::{
     Group, Head, Ledger, Loaded, LoadedRow, Mark, RowWrite, StorageError, Want, WriteKind,
+    accounts::AccountRecords,
 };
 
 use crate::{
+    accounts::Records,
     catalog::Catalog,
     explain,
     fault::{Fault, Result},
@@ -231,6 +233,11 @@ impl Group for SqliteGroup<'_> {
         self.touch();
         let result = ledger::write(self.conn(), &self.catalog, ledger, &self.hashes);
         self.noted(result)
+    }
+
+    fn records(&mut self) -> Option<Box<dyn AccountRecords + '_>> {
+        self.touch();
+        Some(Box::new(Records(self.conn())))
     }
 
     async fn commit(mut self) -> Result<(), StorageError> {

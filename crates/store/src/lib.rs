@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+mod audit;
 mod body;
 #[cfg(any(test, feature = "testkit"))]
 pub mod contract;
@@ -26,6 +27,7 @@ pub mod storage;
 pub mod testkit;
 pub mod want;
 
+pub use audit::Auditor;
 pub use body::encode_page_row;
 pub use cursor::{check_cursor, sign_cursor};
 pub use device::{

@@ -18,6 +18,7 @@ use syncline_core::{
 };
 
 use crate::{
+    accounts::AccountRecords,
     history::{HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, Owned, RowMeta},
@@ -196,6 +197,10 @@ pub trait Group {
     /// # Errors
     /// As every write.
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError>;
+    /// Accounts and the audit log in this transaction; `None` where there is no place for them.
+    fn records(&mut self) -> Option<Box<dyn AccountRecords + '_>> {
+        None
+    }
     /// Commits durably: after this returns, a power cut loses nothing.
     ///
     /// # Errors

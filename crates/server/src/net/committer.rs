@@ -11,9 +11,9 @@ use syncline_core::{
     wire::{Hello, PushResult, Refusal, Verdict, code},
 };
 use syncline_store::{
-    Context, DeviceHello, DeviceSeen, DeviceState, GroupOutcome, OpenDeviceError, SchemaOptions,
-    Storage, StorageError, Submission, commit_group, deregister_device, note_devices, open_device,
-    rename_device,
+    Auditor, Context, DeviceHello, DeviceSeen, DeviceState, GroupOutcome, OpenDeviceError,
+    SchemaOptions, Storage, StorageError, Submission, commit_group, deregister_device,
+    note_devices, open_device, rename_device,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,6 +93,7 @@ pub(crate) struct Committer<B: Backend> {
     pub(crate) storage: B::Storage,
     pub(crate) context: Arc<Context>,
     pub(crate) publish: Publish,
+    pub(crate) auditor: Option<Arc<dyn Auditor>>,
     pub(crate) retention_days: u32,
     pub(crate) history_days: u32,
 }
@@ -294,7 +295,8 @@ impl<B: Backend> Committer<B> {
             managed: true,
             allow: Vec::new(),
         };
-        let prepared = super::start::prepare(&mut self.storage, config, &options).await;
+        let prepared =
+            super::start::prepare(&mut self.storage, config, &options, self.auditor.clone()).await;
         let prepared = prepared.map_err(|error| error.to_string())?;
         for note in prepared.notes {
             tracing::info!("{note}");

@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use syncline_core::config::ServerConfig;
+use syncline_store::Auditor;
 use tokio::{
     net::{TcpListener, ToSocketAddrs},
     sync::{Mutex as AsyncMutex, mpsc, watch},
@@ -147,7 +148,11 @@ impl Server {
                 shared.publish(news);
             }
         });
-        publish_to.send(publish).map_err(|_| died())?;
+        let auditor = shared
+            .accounts
+            .clone()
+            .map(|accounts| accounts as Arc<dyn Auditor>);
+        publish_to.send((publish, auditor)).map_err(|_| died())?;
         let admin = admin.map(|(listener, _)| {
             let router = http::admin_router(Arc::clone(&shared));
             listen::serve(

@@ -315,11 +315,6 @@ impl<B: Backend> Shared<B> {
 
     /// Makes committed entries readable.
     fn publish_group(&self, outcome: &GroupOutcome) {
-        if let Some(accounts) = &self.accounts
-            && !outcome.access.is_empty()
-        {
-            accounts.access_changed(self.context().plan.schema(), &outcome.access);
-        }
         let entries = &outcome.entries;
         if let Some(head) = outcome.head
             && self

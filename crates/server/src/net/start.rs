@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{Version, config::Config, rules::Rules, wire::SchemaInfo};
 use syncline_store::{
-    AccessChange, Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore,
+    AccessChange, Auditor, Context, Group, Head, SchemaOptions, Storage, accounts::AccountStore,
     count_owned, drain_external, rebuild_rules,
 };
 use tokio::sync::mpsc;
@@ -20,13 +20,15 @@ pub(super) struct Started<R> {
     pub(super) readers: Vec<R>,
     pub(super) context: Arc<SessionContext>,
     pub(super) notes: Vec<String>,
-    pub(super) publish_to: std::sync::mpsc::SyncSender<committer::Publish>,
+    /// Where the committer waits for whom to tell, and who writes down what.
+    pub(super) publish_to: std::sync::mpsc::SyncSender<Told>,
     pub(super) rules_since: Version,
     pub(super) accounts: Option<Arc<dyn AccountStore>>,
     /// What other programs gave and took while the server did not run.
     pub(super) access: BTreeMap<AccessChange, u64>,
 }
 
+pub(super) type Told = (committer::Publish, Option<Arc<dyn Auditor>>);
 pub(super) type Ready<R> = tokio::sync::oneshot::Sender<Result<Started<R>, ServeError>>;
 
 /// The storage's thread: opens it, brings it up to date, says so, and commits until the end.
@@ -57,7 +59,7 @@ pub(super) fn spawn_committer<B: Backend>(
                 Ok(storage) => storage,
                 Err(error) => return drop(ready.send(Err(error.into()))),
             };
-            let prepared = prepare(&mut storage, &config, &schema_options).await;
+            let prepared = prepare(&mut storage, &config, &schema_options, None).await;
             let Prepared {
                 session: context,
                 notes,
@@ -95,13 +97,23 @@ pub(super) fn spawn_committer<B: Backend>(
             {
                 return;
             }
-            let Ok(publish) = publish.recv() else { return };
+            let Ok((publish, auditor)) = publish.recv() else {
+                return;
+            };
+            let commit_context = match &auditor {
+                Some(auditor) => {
+                    let context = Context::clone(&commit_context);
+                    Arc::new(context.audited(Arc::clone(auditor)))
+                }
+                None => commit_context,
+            };
             let (retention_days, history_days) =
                 (config.server.retention_days, config.server.history_days);
             let committer = Committer::<B> {
                 storage,
                 context: commit_context,
                 publish,
+                auditor,
                 retention_days,
                 history_days,
             };
@@ -127,6 +139,7 @@ pub(crate) async fn prepare<S: Storage>(
     storage: &mut S,
     config: &Config,
     options: &SchemaOptions,
+    auditor: Option<Arc<dyn Auditor>>,
 ) -> Result<Prepared, ServeError> {
     let report = storage.apply_schema(config, options).await?;
     let rules = Rules::compile(&report.schema, storage.secret()).map_err(ServeError::Rules)?;
@@ -134,7 +147,11 @@ pub(crate) async fn prepare<S: Storage>(
     notes.extend(storage.prepare_lookups(&rules.lookups()).await?);
     let fingerprint = rules.fingerprint();
     let info = SchemaInfo::from_schema(&report.schema);
-    let context = Arc::new(Context::new(report.schema, rules).limited(config.limits.clone()));
+    let mut context = Context::new(report.schema, rules).limited(config.limits.clone());
+    if let Some(auditor) = auditor {
+        context = context.audited(auditor);
+    }
+    let context = Arc::new(context);
     let now = clock::now();
     if report.rules != Some(fingerprint) {
         let rebuilt = rebuild_rules(storage, &context, now).await?;

@@ -10,12 +10,13 @@ use syncline_core::{
 
 use crate::{
     EXTERNAL,
+    audit::Auditor,
     log::LogEntry,
     plan::{
         Access, Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft,
         State, Submission, finish, finish_wants, observe, plan_changeset, prefetch,
     },
-    storage::{Group, Head, Mark, Storage, StorageError, WriteKind},
+    storage::{Group, Head, Ledger, Mark, Storage, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Missing, Want, without_doubles},
 };
 
@@ -105,8 +106,11 @@ impl Attempt<'_> {
         if entries.is_empty() && ledger.devices.is_empty() && !marked {
             group.rollback().await;
         } else {
-            group.write_ledger(&ledger).await?;
-            let committed = group.commit().await;
+            let auditor = self.context.auditor().filter(|_| !access.is_empty());
+            let committed = self.commit(group, &ledger, &access, auditor).await;
+            if let (Err(_), Some(auditor)) = (&committed, auditor) {
+                auditor.undo();
+            }
             if !planted!(AckBeforeCommit) {
                 committed?;
             }
@@ -119,6 +123,34 @@ impl Attempt<'_> {
             refused,
             more,
         })
+    }
+}
+
+impl Attempt<'_> {
+    /// Writes what the group leaves behind, and commits.
+    async fn commit<G: Group>(
+        &self,
+        mut group: G,
+        ledger: &Ledger,
+        access: &Access,
+        auditor: Option<&dyn Auditor>,
+    ) -> Result<(), StorageError> {
+        group.write_ledger(ledger).await?;
+        if let Some(auditor) = auditor
+            && let Some(mut records) = group.records()
+        {
+            let schema = self.context.schema();
+            let noted = auditor.note(&mut *records, schema, access, self.now);
+            // Whatever is in the way there, it is no fault of a changeset.
+            noted.map_err(|error| match error {
+                StorageError::Constraint { message, .. } => StorageError::Failed(message.into()),
+                StorageError::Busy
+                | StorageError::Full
+                | StorageError::Failed(_)
+                | StorageError::Corrupt(_) => error,
+            })?;
+        }
+        group.commit().await
     }
 }
 

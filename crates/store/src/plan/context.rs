@@ -1,12 +1,14 @@
 //! What planning needs besides rows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
     ColumnNumber, ColumnType, Schema, Table, TableNumber,
     config::LimitsConfig,
     rules::{RuleColumn, Rules},
 };
+
+use crate::audit::Auditor;
 
 /// The schema and its compiled rules, indexed; the same for every group until the configuration
 /// changes.
@@ -16,6 +18,7 @@ pub struct Context {
     rules: Rules,
     tables: BTreeMap<TableNumber, TableContext>,
     limits: LimitsConfig,
+    auditor: Option<Arc<dyn Auditor>>,
 }
 
 /// One table as planning sees it.
@@ -51,6 +54,7 @@ impl Context {
             rules,
             tables,
             limits: LimitsConfig::default(),
+            auditor: None,
         }
     }
 
@@ -59,6 +63,17 @@ impl Context {
     pub fn limited(mut self, limits: LimitsConfig) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// The same, with somebody who writes down who gives and takes access.
+    #[must_use]
+    pub fn audited(mut self, auditor: Arc<dyn Auditor>) -> Self {
+        self.auditor = Some(auditor);
+        self
+    }
+
+    pub(crate) fn auditor(&self) -> Option<&dyn Auditor> {
+        self.auditor.as_deref()
     }
 
     /// What a changeset, a user and a device may take.

@@ -6,11 +6,14 @@ use syncline_core::{
     Schema, TableNumber, Timestamp, UserId,
     rules::{Action, Allowed},
 };
-use syncline_store::{AccessChange, AccessTo, accounts::AuditEvent};
+use syncline_store::{
+    AccessChange, AccessTo, Auditor, StorageError,
+    accounts::{AccountRecords, AuditEvent},
+};
 
 use super::{
     Accounts, audit,
-    repeats::{Repeated, times},
+    repeats::{self, Repeated, times},
 };
 
 /// Leaves room for how often, in the field it is told in.
@@ -165,8 +168,26 @@ impl Repeated for Access {
     }
 }
 
+impl Auditor for Accounts {
+    fn note(
+        &self,
+        records: &mut dyn AccountRecords,
+        schema: &Schema,
+        access: &BTreeMap<AccessChange, u64>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let told = access.iter();
+        let told = told.map(|(change, times)| (Access::of(schema, change.clone()), *times));
+        repeats::write_within(&self.access, records, told, now)
+    }
+
+    fn undo(&self) {
+        self.access.lock().undo();
+    }
+}
+
 impl Accounts {
-    /// Changesets gave or took this access. Waits for nothing.
+    /// Before the server began, other programs gave or took this access. Waits for nothing.
     pub(crate) fn access_changed(&self, schema: &Schema, changes: &BTreeMap<AccessChange, u64>) {
         let mut access = self.access.lock();
         for (change, times) in changes {

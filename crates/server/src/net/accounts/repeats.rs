@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use syncline_core::Timestamp;
 use syncline_store::{
     StorageError,
-    accounts::{AccountStore, AuditEvent, transact},
+    accounts::{AccountRecords, AccountStore, AuditEvent, transact},
 };
 
 use super::audit;
@@ -35,6 +35,24 @@ pub(super) trait Repeated: Ord + Clone {
 pub(super) struct Repeats<K> {
     waiting: BTreeMap<K, u64>,
     noted: BTreeMap<K, Timestamp>,
+    /// Of the last transaction that was not ours, should it come to nothing.
+    open: Open<K>,
+}
+
+/// What a transaction added, and what it wrote down.
+#[derive(Debug)]
+struct Open<K> {
+    added: Vec<(K, u64)>,
+    due: BTreeMap<K, u64>,
+}
+
+impl<K> Default for Open<K> {
+    fn default() -> Self {
+        Self {
+            added: Vec::new(),
+            due: BTreeMap::new(),
+        }
+    }
 }
 
 impl<K> Default for Repeats<K> {
@@ -42,14 +60,43 @@ impl<K> Default for Repeats<K> {
         Self {
             waiting: BTreeMap::new(),
             noted: BTreeMap::new(),
+            open: Open::default(),
         }
     }
 }
 
 impl<K: Repeated> Repeats<K> {
-    pub(super) fn add(&mut self, what: K, times: u64) {
+    pub(super) fn add(&mut self, what: K, times: u64) -> K {
         let key = self.told_as(what);
-        *self.waiting.entry(key).or_insert(0) += times;
+        *self.waiting.entry(key.clone()).or_insert(0) += times;
+        key
+    }
+
+    /// Adds what a transaction tells, and takes what is to be written down in it.
+    fn begin(&mut self, told: impl Iterator<Item = (K, u64)>, now: Timestamp) -> BTreeMap<K, u64> {
+        let added = told.map(|(what, times)| (self.add(what, times), times));
+        let added = added.collect();
+        let due = self.due(now, false);
+        self.open = Open {
+            added,
+            due: due.clone(),
+        };
+        due
+    }
+
+    /// The transaction came to nothing, and so did what it told.
+    pub(super) fn undo(&mut self) {
+        let Open { added, due } = std::mem::take(&mut self.open);
+        for (what, times) in due {
+            self.noted.remove(&what);
+            *self.waiting.entry(what).or_insert(0) += times;
+        }
+        for (what, times) in added {
+            if let Some(waiting) = self.waiting.get_mut(&what) {
+                *waiting = waiting.saturating_sub(times);
+            }
+        }
+        self.waiting.retain(|_, times| *times > 0);
     }
 
     /// Itself, if there is room to tell it apart.
@@ -128,6 +175,21 @@ pub(super) fn write<K: Repeated>(
         repeats.lock().put_back(due);
     }
     written
+}
+
+/// Writes down what is due in a transaction of somebody else's; [`Repeats::undo`] where that comes to
+/// nothing.
+pub(super) fn write_within<K: Repeated>(
+    repeats: &parking_lot::Mutex<Repeats<K>>,
+    records: &mut dyn AccountRecords,
+    told: impl Iterator<Item = (K, u64)>,
+    now: Timestamp,
+) -> Result<(), StorageError> {
+    let due = repeats.lock().begin(told, now);
+    for (what, times) in &due {
+        audit::note(records, what.event(*times, now))?;
+    }
+    Ok(())
 }
 
 /// How often, where it is more than once.

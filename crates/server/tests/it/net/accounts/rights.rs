@@ -110,3 +110,64 @@ async fn ac17_a_role_that_changes_is_in_the_audit_log_without_the_row() {
     // What she makes is hers without a word.
     assert!(!all.contains("ana ana"), "{all}");
 }
+
+#[tokio::test]
+async fn ac16_access_is_given_and_written_down_together_or_not_at_all() {
+    let net = Net::start().await;
+    let push = async |key: u128, changes: Value| {
+        let request = net.post("/v1/push", "ana");
+        let request = request.header("Idempotency-Key", format!("{key:032x}"));
+        let answer = request.json(&json!({ "changes": changes })).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+    let insert = |table: &str, row: Value| json!({ "op": "insert", "table": table, "row": row });
+    let member = |id: &str, user: &str| {
+        let row = json!({ "id": id, "project_id": "p", "user_id": user, "role": "editor" });
+        insert("members", row)
+    };
+    let told = |user: &str| -> Vec<String> {
+        let want = AuditWant {
+            user: Some(user.to_owned()),
+            max: 100,
+            ..Default::default()
+        };
+        let all = transact(&net.store(), |records| records.audit(&want)).expect("it reads");
+        let all = all.into_iter().rev().map(|record| record.event);
+        all.map(|event| format!("{}: {}", event.kind, event.detail))
+            .collect()
+    };
+    let project = insert("projects", json!({ "id": "p", "name": "a name" }));
+    assert_eq!(push(1, json!([project, member("m1", "ana")])).await, 200);
+    // Whoever has the answer has it from the disk, and the record is there, too.
+    assert_eq!(push(2, json!([member("m2", "bob")])).await, 200);
+    let of_bob = told("bob");
+    assert_eq!(of_bob.len(), 2, "{of_bob:?}");
+    assert!(of_bob[0].starts_with("access_given: "), "{of_bob:?}");
+    assert!(of_bob[1].starts_with("rights_given: "), "{of_bob:?}");
+
+    // What cannot be written down does not happen.
+    net.elsewhere("ALTER TABLE syncline_audit RENAME TO syncline_audit_away");
+    let cyd = json!([member("m3", "cyd")]);
+    assert_ne!(push(3, cyd.clone()).await, 200);
+    let members = || {
+        let path = net.folder.path().join("server.db");
+        let database = rusqlite::Connection::open(path).expect("the file is there");
+        let count = "SELECT count(*) FROM members WHERE user_id = 'cyd'";
+        database
+            .query_row(count, [], |row| row.get::<_, i64>(0))
+            .expect("it counts")
+    };
+    assert_eq!(members(), 0);
+    // And what gives nobody access does.
+    let plain = insert("projects", json!({ "id": "q", "name": "a name" }));
+    assert_eq!(push(4, json!([plain])).await, 200);
+
+    net.elsewhere("ALTER TABLE syncline_audit_away RENAME TO syncline_audit");
+    assert_eq!(push(3, cyd).await, 200, "the same once more");
+    let of_cyd = told("cyd");
+    assert_eq!((members(), of_cyd.len()), (1, 2), "{of_cyd:?}");
+    assert!(
+        !of_cyd.join("").contains("times"),
+        "counted once: {of_cyd:?}"
+    );
+}
