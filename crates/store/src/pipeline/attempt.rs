@@ -10,7 +10,6 @@ use syncline_core::{
 
 use crate::{
     EXTERNAL,
-    audit::Auditor,
     log::LogEntry,
     plan::{
         Access, Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft,
@@ -106,11 +105,7 @@ impl Attempt<'_> {
         if entries.is_empty() && ledger.devices.is_empty() && !marked {
             group.rollback().await;
         } else {
-            let auditor = self.context.auditor().filter(|_| !access.is_empty());
-            let committed = self.commit(group, &ledger, &access, auditor).await;
-            if let (Err(_), Some(auditor)) = (&committed, auditor) {
-                auditor.undo();
-            }
+            let committed = self.commit(group, &ledger, &access).await;
             if !planted!(AckBeforeCommit) {
                 committed?;
             }
@@ -133,24 +128,34 @@ impl Attempt<'_> {
         mut group: G,
         ledger: &Ledger,
         access: &Access,
-        auditor: Option<&dyn Auditor>,
     ) -> Result<(), StorageError> {
         group.write_ledger(ledger).await?;
-        if let Some(auditor) = auditor
-            && let Some(mut records) = group.records()
-        {
-            let schema = self.context.schema();
-            let noted = auditor.note(&mut *records, schema, access, self.now);
+        let auditor = self.context.auditor().filter(|_| !access.is_empty());
+        let noted = match (auditor, group.records()) {
+            (Some(auditor), Some(mut records)) => {
+                let schema = self.context.schema();
+                Some((
+                    auditor,
+                    auditor.note(&mut *records, schema, access, self.now),
+                ))
+            }
+            (_, None) | (None, Some(_)) => None,
+        };
+        let Some((auditor, noted)) = noted else {
+            return group.commit().await;
+        };
+        let committed = match noted {
+            Ok(()) => group.commit().await,
             // Whatever is in the way there, it is no fault of a changeset.
-            noted.map_err(|error| match error {
-                StorageError::Constraint { message, .. } => StorageError::Failed(message.into()),
-                StorageError::Busy
-                | StorageError::Full
-                | StorageError::Failed(_)
-                | StorageError::Corrupt(_) => error,
-            })?;
+            Err(StorageError::Constraint { message, .. }) => {
+                Err(StorageError::Failed(message.into()))
+            }
+            Err(error) => Err(error),
+        };
+        if committed.is_err() {
+            auditor.undo();
         }
-        group.commit().await
+        committed
     }
 }
 

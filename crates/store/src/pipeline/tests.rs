@@ -1,5 +1,6 @@
 //! The pipeline over a storage in memory, rule by rule.
 
+mod audited;
 mod conflicts;
 mod external;
 mod graves;
