@@ -40,18 +40,19 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut house = House::new(folder.path())?;
     let took = match case.as_str() {
-        "commit-single" => house.fill(rows, 1)?,
-        "commit-hundreds" => house.fill(rows, 100)?,
+        "commit-one" => house.fill(rows, 1, 1)?,
+        "commit-single" => house.fill(rows, 1, GROUP)?,
+        "commit-hundreds" => house.fill(rows, 100, GROUP)?,
         "page" => {
-            house.fill(rows, 1_000)?;
+            house.fill(rows, 1_000, GROUP)?;
             house.load(None)?.0
         }
         "apply" => {
-            house.fill(rows, 1_000)?;
+            house.fill(rows, 1_000, GROUP)?;
             house.load(Some(&folder.path().join("device.db")))?.1
         }
         "plain" => plain(rows)?,
-        _ => bail!("usage: hot commit-single|commit-hundreds|page|apply|plain [ROWS]"),
+        _ => bail!("usage: hot commit-one|commit-single|commit-hundreds|page|apply|plain [ROWS]"),
     };
     #[expect(
         clippy::cast_precision_loss,
@@ -163,8 +164,8 @@ impl House {
         Ok(opened.into())
     }
 
-    /// Commits rows in changesets of `together`, a hundred changesets in each group at most.
-    fn fill(&mut self, rows: usize, together: usize) -> Result<u64> {
+    /// Commits rows in changesets of `together`, `at_once` changesets in each group at most.
+    fn fill(&mut self, rows: usize, together: usize, at_once: usize) -> Result<u64> {
         let device = DeviceId([1; 16]);
         let lease = Lease([2; 16]);
         self.open(&DeviceHello {
@@ -180,7 +181,7 @@ impl House {
         let items: Vec<Item> = (0..rows).map(|n| Item::new(0, n)).collect();
         let mut spent = 0;
         let mut number = 0;
-        for group in items.chunks(together * GROUP) {
+        for group in items.chunks(together * at_once) {
             let mut submissions = Vec::new();
             for some in group.chunks(together) {
                 number += 1;
