@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 6;
+pub(crate) const FORMAT: i64 = 7;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -30,6 +30,8 @@ const MIGRATIONS: &[&str] = &[
     "ALTER TABLE syncline_devices ADD COLUMN wipe INTEGER NOT NULL DEFAULT 0;",
     // 6: what users own, where there are quotas.
     OWNED,
+    // 7: rows that were inserted and not changed since have no record of history.
+    "ALTER TABLE syncline_rows ADD COLUMN born INTEGER;",
 ];
 
 /// Counts of live rows and of their bytes; where everything is counted, `syncline_server` has
@@ -69,6 +71,9 @@ CREATE TABLE syncline_audit(
 ///
 /// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
 /// server_id, secret, horizon, rules, rules_since and history_since.
+///
+/// `born` of a row is the end of the log entry that inserted it, as long as nothing else happened
+/// to the row and its other columns say what a record of history would (docs/decisions, 0020).
 const TABLES: &str = "
 CREATE TABLE syncline_server(name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE syncline_tables(
@@ -80,7 +85,7 @@ CREATE TABLE syncline_columns(
 CREATE TABLE syncline_rows(
   table_no INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL,
   created INTEGER NOT NULL, owner TEXT, author TEXT, deleted INTEGER NOT NULL,
-  hash INTEGER, state BLOB NOT NULL, buckets BLOB NOT NULL,
+  hash INTEGER, state BLOB NOT NULL, buckets BLOB NOT NULL, born INTEGER,
   PRIMARY KEY(table_no, key)) WITHOUT ROWID;
 CREATE INDEX syncline_rows_deleted ON syncline_rows(version) WHERE deleted = 1;
 CREATE TABLE syncline_members(
@@ -278,6 +283,7 @@ mod tests {
                platform TEXT NOT NULL, lease BLOB NOT NULL, previous_lease BLOB NOT NULL,
                last_number INTEGER NOT NULL, forked INTEGER NOT NULL,
                first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL) WITHOUT ROWID;
+             ALTER TABLE syncline_rows DROP COLUMN born;
              DELETE FROM syncline_server WHERE name = 'history_since';
              UPDATE syncline_server SET value = 1 WHERE name = 'format';",
         )

@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, ffi};
-use syncline_core::{RowKey, TableNumber};
+use syncline_core::{Row, RowKey, TableNumber, Value};
 use syncline_store::{
     Group, Head, Ledger, Loaded, LoadedRow, Mark, RowWrite, StorageError, Want, WriteKind,
     accounts::AccountRecords,
@@ -11,12 +11,12 @@ use syncline_store::{
 
 use crate::{
     accounts::Records,
-    catalog::Catalog,
+    catalog::{Catalog, Entry},
     explain,
     fault::{Fault, Result},
     ledger::{self, Hashes},
     load, marks,
-    storage::SqliteStorage,
+    storage::{SqliteStorage, run},
     value,
 };
 
@@ -34,6 +34,8 @@ pub struct SqliteGroup<'s> {
     /// Whether tables may have rows that the ledger does not know: there were marks, or we wrote
     /// some. `None`: nobody has looked for marks yet.
     has_unknown: Option<bool>,
+    /// There is no mark, and no table to be compared: nobody else writes meanwhile.
+    pub(crate) nothing_pends: bool,
     /// Whether triggers, where they fire, mark what we write.
     captures: bool,
     /// References between rows are judged at the end.
@@ -53,6 +55,7 @@ impl<'s> SqliteGroup<'s> {
             has_only_tidied: false,
             is_untouched: true,
             has_unknown: None,
+            nothing_pends: false,
             captures: true,
             defers: Cell::new(false),
             hashes: HashMap::new(),
@@ -88,7 +91,7 @@ impl<'s> SqliteGroup<'s> {
             self.note(&fault);
             return Err(fault.into());
         }
-        let Err(error) = self.conn().execute_batch("COMMIT") else {
+        let Err(error) = run(self.conn(), "COMMIT") else {
             self.is_open = false;
             return Ok(());
         };
@@ -113,12 +116,24 @@ impl<'s> SqliteGroup<'s> {
     /// Has what the next write does besides marked, or nothing of it.
     pub(crate) fn set_capture(&mut self, on: bool) -> Result<()> {
         if on {
+            self.nothing_pends = false;
             self.storage.fire_triggers()?;
         }
         match self.storage.triggers_fire() {
             true => self.mark_own(on),
             false => Ok(()),
         }
+    }
+
+    /// Marks a row, whatever triggers do.
+    pub(crate) fn mark(
+        &mut self,
+        entry: &Entry,
+        key: &[Value],
+        before: Option<&Row>,
+    ) -> Result<()> {
+        self.nothing_pends = false;
+        entry.mark(self.conn(), key, before)
     }
 
     /// Tells the triggers whether to mark what this transaction writes.
@@ -196,8 +211,12 @@ impl Group for SqliteGroup<'_> {
     }
 
     async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
+        if self.nothing_pends {
+            return Ok(Vec::new());
+        }
         let result = marks::take(self.conn(), &self.catalog, max);
         let marks::Taken { marks, tidied } = self.noted(result)?;
+        self.nothing_pends = !tidied;
         self.has_unknown = Some(self.has_unknown == Some(true) || !marks.is_empty());
         if !marks.is_empty() {
             self.touch();
@@ -231,7 +250,13 @@ impl Group for SqliteGroup<'_> {
 
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
         self.touch();
-        let result = ledger::write(self.conn(), &self.catalog, ledger, &self.hashes);
+        let result = ledger::write(
+            self.conn(),
+            &self.catalog,
+            ledger,
+            &self.hashes,
+            self.nothing_pends,
+        );
         self.noted(result)
     }
 

@@ -1,7 +1,10 @@
-//! The history of rows: a table in the order of versions, found by row through an index.
+//! The history of rows: a table in the order of versions, found by row through an index, and
+//! what rows that were only inserted say of themselves.
+
+use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
-use syncline_core::{DeviceId, Row, UserId, Version};
+use syncline_core::{DeviceId, Row, RowKey, TableNumber, UserId, Version};
 use syncline_store::{
     HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant, RowMeta, StorageError,
 };
@@ -34,16 +37,117 @@ fn set_since(conn: &Connection, since: Version) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn write(conn: &Connection, records: &[HistoryRecord]) -> Result<()> {
-    if records.is_empty() || since(conn)?.is_none() {
-        return Ok(());
+/// Records that a ledger brings. Of a row that is only inserted none is written: its metadata say
+/// the same, once they hold the end of the log entry. It is written when they are about to be
+/// something else.
+pub(crate) struct Inserts<'l> {
+    since: Option<Version>,
+    /// In order of version.
+    records: &'l [HistoryRecord],
+    /// By place in `records`: rows whose metadata say it.
+    is_put_off: Vec<bool>,
+}
+
+impl<'l> Inserts<'l> {
+    pub(crate) fn new(conn: &Connection, records: &'l [HistoryRecord]) -> Result<Self> {
+        Ok(Self {
+            since: since(conn)?,
+            records,
+            is_put_off: vec![false; records.len()],
+        })
     }
-    let insert = Insert {
-        head: "INSERT OR FAIL INTO syncline_history
-               (version, table_no, key, entry, user, device, body)",
-        tail: "",
+
+    /// Before a row's metadata are written: what they are to say of its insert. Writes what those
+    /// before them said.
+    pub(crate) fn put_off(
+        &mut self,
+        conn: &Connection,
+        table: TableNumber,
+        key: &RowKey,
+        meta: &RowMeta,
+    ) -> Result<Option<Version>> {
+        let Some(since) = self.since else {
+            return Ok(None);
+        };
+        let own = self
+            .records
+            .binary_search_by_key(&meta.version, |record| record.version);
+        if let Ok(place) = own
+            && says_insert(key, meta, &self.records[place])
+        {
+            self.is_put_off[place] = true;
+            return Ok(Some(self.records[place].entry));
+        }
+        if let Some(record) = insert_of(conn, table, key)?
+            && record.version > since
+        {
+            write(conn, &[&record])?;
+        }
+        Ok(None)
+    }
+
+    /// Writes the records that were not put off.
+    pub(crate) fn write_rest(self, conn: &Connection) -> Result<()> {
+        if self.since.is_none() {
+            return Ok(());
+        }
+        let rest = self.records.iter().zip(self.is_put_off);
+        let rest = rest.filter_map(|(record, is_put_off)| (!is_put_off).then_some(record));
+        write(conn, &rest.collect::<Vec<_>>())
+    }
+}
+
+/// Whether [`insert_by`] makes this record of the row's metadata again.
+fn says_insert(key: &RowKey, meta: &RowMeta, record: &HistoryRecord) -> bool {
+    let says = record.change == HistoryChange::Insert
+        && !meta.deleted
+        && record.user == meta.author
+        && record.device == meta.clock.device
+        && record.before.is_empty()
+        && record.after == meta.buckets
+        && record.old.is_empty();
+    debug_assert!(!says || *record == insert_by(record.table, key, meta, record.entry));
+    says
+}
+
+/// The record of a row's insert, of the row's metadata since then.
+fn insert_by(table: TableNumber, key: &RowKey, meta: &RowMeta, entry: Version) -> HistoryRecord {
+    HistoryRecord {
+        table,
+        key: key.clone(),
+        version: meta.version,
+        entry,
+        user: meta.author.clone(),
+        device: meta.clock.device,
+        change: HistoryChange::Insert,
+        before: Vec::new(),
+        after: meta.buckets.clone(),
+        old: Vec::new(),
+    }
+}
+
+/// The record of a row's insert, if it was put off.
+fn insert_of(conn: &Connection, table: TableNumber, key: &RowKey) -> Result<Option<HistoryRecord>> {
+    let sql = "SELECT born, version, created, owner, author, deleted, state, buckets
+               FROM syncline_rows WHERE table_no = ?1 AND key = ?2 AND born IS NOT NULL";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query((table.0, key.as_bytes()))?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
     };
-    insert.run(conn, records, |record| {
+    let meta = load::read_meta(row, 1)?;
+    Ok(Some(insert_by(table, key, &meta, version(row, 0)?)))
+}
+
+fn write(conn: &Connection, records: &[&HistoryRecord]) -> Result<()> {
+    static INSERT: LazyLock<Insert<7>> = LazyLock::new(|| {
+        let columns = "(version, table_no, key, entry, user, device, body)";
+        Insert::new(
+            &format!("INSERT OR FAIL INTO syncline_history {columns}"),
+            "",
+        )
+    });
+    INSERT.run(conn, records, |record| {
         [
             signed(record.version.0).into(),
             record.table.0.into(),
@@ -120,6 +224,18 @@ pub(crate) fn read(
         HistoryFrom::Below(version) => (since, signed(version.0), "DESC"),
         HistoryFrom::Above(version) => (since.max(version), i64::MAX, "ASC"),
     };
+    // The youngest of the row's records, if it has one.
+    let put_off = insert_of(conn, want.table, &want.key)?
+        .filter(|record| record.version > low && signed(record.version.0) < high);
+    let mut reading = Reading {
+        want,
+        read: &mut read,
+        held: 0,
+    };
+    let is_downward = order == "DESC";
+    if is_downward && let Some(record) = &put_off {
+        reading.take(record.clone(), record.encode_body().len());
+    }
     let sql = format!(
         "SELECT version, entry, user, device, body FROM syncline_history
          WHERE table_no = ?1 AND key = ?2 AND version > ?3 AND version < ?4
@@ -128,18 +244,38 @@ pub(crate) fn read(
     let mut statement = conn.prepare_cached(&sql)?;
     let place = (want.table.0, want.key.as_bytes(), signed(low.0), high);
     let mut rows = statement.query(place)?;
-    let mut held = 0;
-    while let Some(row) = rows.next()? {
+    while !reading.read.more
+        && let Some(row) = rows.next()?
+    {
         let body = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-        held += body.len();
-        let is_full = read.records.len() >= want.max || held > want.bytes_max;
-        if is_full && (!read.records.is_empty() || want.max == 0) {
-            read.more = true;
-            break;
-        }
-        read.records.push(record(want, row, body)?);
+        reading.take(record(want, row, body)?, body.len());
+    }
+    if !is_downward && let Some(record) = put_off {
+        let bytes = record.encode_body().len();
+        reading.take(record, bytes);
     }
     Ok(read)
+}
+
+/// Records on their way into an answer.
+struct Reading<'a> {
+    want: &'a HistoryWant,
+    read: &'a mut HistoryRead,
+    /// Bytes of them.
+    held: usize,
+}
+
+impl Reading<'_> {
+    /// Adds a record of so many bytes, or notes that there is more than the answer may hold.
+    fn take(&mut self, record: HistoryRecord, bytes: usize) {
+        let (want, read) = (self.want, &mut *self.read);
+        self.held += bytes;
+        let is_full = read.records.len() >= want.max || self.held > want.bytes_max;
+        read.more |= is_full && (!read.records.is_empty() || want.max == 0);
+        if !read.more {
+            read.records.push(record);
+        }
+    }
 }
 
 /// The row, if it lives.

@@ -1,10 +1,13 @@
 //! Writing what a group leaves behind besides rows.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use rusqlite::{
-    Connection, OptionalExtension as _,
-    types::{Null, ToSqlOutput},
+    Connection,
+    types::{Null, ToSqlOutput, ValueRef},
 };
 use syncline_core::{BucketId, RowKey, TableNumber, Tag, Version, digest::content_hash};
 use syncline_store::{Counted, DeviceState, Head, Ledger, LogEntry, Owned, RowMeta};
@@ -13,37 +16,35 @@ use crate::{
     capture::sweep,
     catalog::{Catalog, Entry},
     fault::{Fault, Result},
-    history,
+    history::Inserts,
     together::Insert,
-    value::{blob, bytes, owned_blob, signed, unsigned, user, version},
+    value::{blob, bytes, owned_blob, signed, user, version},
 };
 
 /// The end of the log and its oldest part.
 pub(crate) fn head(conn: &Connection) -> Result<Head> {
-    let sql = "SELECT version, tag FROM syncline_log ORDER BY version DESC LIMIT 1";
+    // Each group asks this: with one statement.
+    let sql = "SELECT h.value, r.value, l.version, l.tag
+               FROM syncline_server h JOIN syncline_server r LEFT JOIN syncline_log l
+               ON l.version = (SELECT max(version) FROM syncline_log)
+               WHERE h.name = 'horizon' AND r.name = 'rules_since'";
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
-    let (last, tag) = match rows.next()? {
-        Some(row) => (version(row, 0)?, Tag(bytes(row, 1)?)),
-        None => (Version::ZERO, Tag::default()),
+    let Some(row) = rows.next()? else {
+        return Err(Fault::corrupt("horizon or rules_since is missing"));
+    };
+    let (horizon, rules_since) = (version(row, 0)?, version(row, 1)?);
+    let is_empty = row.get_ref(2)? == ValueRef::Null;
+    let (version, tag) = match is_empty {
+        true => (Version::ZERO, Tag::default()),
+        false => (version(row, 2)?, Tag(bytes(row, 3)?)),
     };
     Ok(Head {
-        version: last,
+        version,
         tag,
-        horizon: setting(conn, "horizon")?,
-        rules_since: setting(conn, "rules_since")?,
+        horizon,
+        rules_since,
     })
-}
-
-fn setting(conn: &Connection, name: &str) -> Result<Version> {
-    let sql = "SELECT value FROM syncline_server WHERE name = ?1";
-    let value = conn
-        .prepare_cached(sql)?
-        .query_row([name], |row| unsigned(row, 0))
-        .optional()?;
-    value
-        .map(Version)
-        .ok_or_else(|| Fault::corrupt(format!("{name} is missing")))
 }
 
 pub(crate) fn set(conn: &Connection, name: &str, value: Version) -> Result<()> {
@@ -73,13 +74,19 @@ pub(crate) fn clear_rules(conn: &Connection) -> Result<()> {
 /// Content hashes of the rows as this group stored them; `None` where the row has to be read.
 pub(crate) type Hashes = HashMap<(TableNumber, RowKey), Option<u64>>;
 
+/// `nothing_pends`: no table is being compared with the ledger, as far as the caller knows.
 pub(crate) fn write(
     conn: &Connection,
     catalog: &Catalog,
     ledger: &Ledger,
     hashes: &Hashes,
+    nothing_pends: bool,
 ) -> Result<()> {
-    let rescanned = tables_being_rescanned(conn)?;
+    let rescanned = match nothing_pends {
+        true => Vec::new(),
+        false => tables_being_rescanned(conn)?,
+    };
+    let mut inserts = Inserts::new(conn, &ledger.history)?;
     let mut metas = Vec::with_capacity(ledger.metas.len());
     let mut joined = Vec::with_capacity(ledger.metas.len());
     for (table, key, meta, before) in &ledger.metas {
@@ -90,7 +97,8 @@ pub(crate) fn write(
         } else {
             hash(conn, entry, key, hashes)?
         };
-        metas.push((*table, key, meta, hash));
+        let born = inserts.put_off(conn, *table, key, meta)?;
+        metas.push((*table, key, meta, hash, born));
         leave(conn, *table, key, before, &meta.buckets)?;
         let joins = meta
             .buckets
@@ -101,7 +109,7 @@ pub(crate) fn write(
     write_metas(conn, &metas)?;
     write_members(conn, &joined)?;
     write_entries(conn, &ledger.entries)?;
-    history::write(conn, &ledger.history)?;
+    inserts.write_rest(conn)?;
     write_digests(conn, ledger)?;
     write_grants(conn, ledger)?;
     for device in &ledger.devices {
@@ -138,19 +146,28 @@ fn hash(conn: &Connection, entry: &Entry, key: &RowKey, hashes: &Hashes) -> Resu
     Ok(hash.map(signed))
 }
 
-/// A row's metadata and the hash of its content.
-type Meta<'l> = (TableNumber, &'l RowKey, &'l RowMeta, Option<i64>);
+/// A row's metadata, the hash of its content, and the end of the entry that inserted it.
+type Meta<'l> = (
+    TableNumber,
+    &'l RowKey,
+    &'l RowMeta,
+    Option<i64>,
+    Option<Version>,
+);
 
 fn write_metas(conn: &Connection, metas: &[Meta<'_>]) -> Result<()> {
-    let insert = Insert {
-        head: "INSERT OR FAIL INTO syncline_rows
-               (table_no, key, version, created, owner, author, deleted, hash, state, buckets)",
-        tail: "ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
-               created = excluded.created, owner = excluded.owner, author = excluded.author,
-               deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
-               buckets = excluded.buckets",
-    };
-    insert.run(conn, metas, |(table, key, meta, hash)| {
+    static INSERT: LazyLock<Insert<11>> = LazyLock::new(|| {
+        Insert::new(
+            "INSERT OR FAIL INTO syncline_rows
+             (table_no, key, version, created, owner, author, deleted, hash, state, buckets,
+              born)",
+            "ON CONFLICT (table_no, key) DO UPDATE SET version = excluded.version,
+             created = excluded.created, owner = excluded.owner, author = excluded.author,
+             deleted = excluded.deleted, hash = excluded.hash, state = excluded.state,
+             buckets = excluded.buckets, born = excluded.born",
+        )
+    });
+    INSERT.run(conn, metas, |(table, key, meta, hash, born)| {
         [
             table.0.into(),
             blob(key.as_bytes()),
@@ -162,6 +179,7 @@ fn write_metas(conn: &Connection, metas: &[Meta<'_>]) -> Result<()> {
             hash.map_or(Null.into(), ToSqlOutput::from),
             owned_blob(meta.encode_state()),
             owned_blob(meta.encode_buckets()),
+            born.map_or(Null.into(), |version| signed(version.0).into()),
         ]
     })
 }
@@ -182,24 +200,23 @@ fn leave(
 }
 
 fn write_members(conn: &Connection, joined: &[(&BucketId, TableNumber, &RowKey)]) -> Result<()> {
-    let insert = Insert {
-        head: "INSERT OR FAIL INTO syncline_members",
-        tail: "ON CONFLICT DO NOTHING",
-    };
-    insert.run(conn, joined, |(bucket, table, key)| {
+    static INSERT: LazyLock<Insert<3>> = LazyLock::new(|| {
+        let head = "INSERT OR FAIL INTO syncline_members";
+        Insert::new(head, "ON CONFLICT DO NOTHING")
+    });
+    INSERT.run(conn, joined, |(bucket, table, key)| {
         [blob(&bucket.0), table.0.into(), blob(key.as_bytes())]
     })
 }
 
 fn write_entries(conn: &Connection, entries: &[Arc<LogEntry>]) -> Result<()> {
-    let insert = Insert {
-        head: "INSERT OR FAIL INTO syncline_log
-               (version, tag, changeset, user, device, number, hlc, body)",
-        tail: "",
-    };
+    static INSERT: LazyLock<Insert<8>> = LazyLock::new(|| {
+        let columns = "(version, tag, changeset, user, device, number, hlc, body)";
+        Insert::new(&format!("INSERT OR FAIL INTO syncline_log {columns}"), "")
+    });
     // A large one by itself: its body is bound as a copy.
     for some in entries.chunk_by(|a, b| is_small(a) && is_small(b)) {
-        insert.run(conn, some, |entry| {
+        INSERT.run(conn, some, |entry| {
             [
                 signed(entry.version.0).into(),
                 blob(&entry.tag.0),
@@ -310,7 +327,13 @@ pub(crate) fn clear_owned(conn: &Connection) -> Result<()> {
 }
 
 fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
-    let sql = "INSERT INTO syncline_devices
+    // Most groups count a number of a device that is there. Its user, which has an index of its
+    // own, is left alone.
+    let sql = "UPDATE syncline_devices SET name = ?3, platform = ?4, lease = ?5,
+               previous_lease = ?6, last_number = ?7, forked = ?8, first_seen = ?9,
+               last_seen = ?10, checkpoint = ?11, deregistered = ?12, wipe = ?13
+               WHERE id = ?1 AND user = ?2";
+    let new = "INSERT INTO syncline_devices
                (id, user, name, platform, lease, previous_lease, last_number, forked,
                 first_seen, last_seen, checkpoint, deregistered, wipe)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
@@ -320,7 +343,7 @@ fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
                forked = excluded.forked, first_seen = excluded.first_seen,
                last_seen = excluded.last_seen, checkpoint = excluded.checkpoint,
                deregistered = excluded.deregistered, wipe = excluded.wipe";
-    conn.prepare_cached(sql)?.execute((
+    let columns = (
         &device.id.0[..],
         &device.user.0,
         &device.name,
@@ -334,6 +357,9 @@ fn write_device(conn: &Connection, device: &DeviceState) -> Result<()> {
         signed(device.checkpoint.0),
         device.deregistered.map(|at| signed(at.0)),
         device.wipe,
-    ))?;
+    );
+    if conn.prepare_cached(sql)?.execute(columns)? == 0 {
+        conn.prepare_cached(new)?.execute(columns)?;
+    }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Answering the planner's wants inside a group's transaction.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, Statement, params_from_iter};
 use syncline_core::planted;
 use syncline_core::{
@@ -68,6 +70,15 @@ fn rows(
     has_unknown: bool,
     loaded: &mut Loaded,
 ) -> Result<()> {
+    let mut counts = BTreeMap::new();
+    for want in wants {
+        if let Want::Row(table, _) = want {
+            *counts.entry(*table).or_insert(0) += 1;
+        }
+    }
+    for (table, count) in counts {
+        loaded.expect_rows(table, count);
+    }
     let mut statement = conn.prepare_cached(META)?;
     for want in wants {
         let Want::Row(table, key) = want else {
@@ -146,9 +157,7 @@ fn meta_by(
 /// Metadata from `version, created, owner, author, deleted, state, buckets`, beginning at
 /// column `first`.
 pub(crate) fn read_meta(row: &rusqlite::Row<'_>, first: usize) -> Result<RowMeta> {
-    let user = |column: usize| -> rusqlite::Result<Option<UserId>> {
-        Ok(row.get::<_, Option<String>>(first + column)?.map(UserId))
-    };
+    let user = |column: usize| value::user_of(row, first + column);
     let blob = |column: usize| {
         row.get_ref(first + column)?
             .as_blob()
@@ -286,23 +295,28 @@ fn changeset(statement: &mut Statement<'_>, id: ChangesetId) -> Result<Option<Kn
 }
 
 /// What [`device_of`] reads.
-const DEVICE: &str = "id, user, name, platform, lease, previous_lease, last_number, forked,
-                      first_seen, last_seen, checkpoint, deregistered, wipe";
+macro_rules! select_device {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user, name, platform, lease, previous_lease, last_number, forked,
+             first_seen, last_seen, checkpoint, deregistered, wipe FROM syncline_devices ",
+            $rest
+        )
+    };
+}
 
 pub(crate) fn device(conn: &Connection, id: DeviceId) -> Result<Option<DeviceState>> {
-    let sql = format!("SELECT {DEVICE} FROM syncline_devices WHERE id = ?1");
-    let mut statement = conn.prepare_cached(&sql)?;
+    let mut statement = conn.prepare_cached(select_device!("WHERE id = ?1"))?;
     let mut rows = statement.query([&id.0[..]])?;
     rows.next()?.map(device_of).transpose()
 }
 
 /// A user's devices, those that were seen last first.
 pub(crate) fn devices(conn: &Connection, user: &UserId, max: usize) -> Result<Vec<DeviceState>> {
-    let sql = format!(
-        "SELECT {DEVICE} FROM syncline_devices WHERE user = ?1 AND deregistered IS NULL
-         ORDER BY last_seen DESC, id LIMIT ?2"
+    let sql = select_device!(
+        "WHERE user = ?1 AND deregistered IS NULL ORDER BY last_seen DESC, id LIMIT ?2"
     );
-    let mut statement = conn.prepare_cached(&sql)?;
+    let mut statement = conn.prepare_cached(sql)?;
     let max = i64::try_from(max).unwrap_or(i64::MAX);
     let mut rows = statement.query((&user.0, max))?;
     let mut devices = Vec::new();

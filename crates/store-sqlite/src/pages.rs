@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
-use syncline_core::{
-    ChangesetId, Hlc, Row, RowKey, TableNumber,
-    wire::{RowBody, RowState},
-};
-use syncline_store::{PagePartRead, PageRead, PageWant, StorageError};
+use syncline_core::{RowKey, TableNumber};
+use syncline_store::{PagePartRead, PageRead, PageWant, RowMeta, StorageError, encode_page_row};
 
 use crate::{
     capture::sweep,
@@ -118,6 +115,7 @@ fn read_part(
     let after = want.after.as_ref().map_or(&[][..], RowKey::as_bytes);
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query((&want.bucket.0[..], want.table.0, after))?;
+    let mut reading = entry.reader(conn)?;
     let mut part = PagePartRead {
         bucket: want.bucket,
         table: want.table,
@@ -143,35 +141,21 @@ fn read_part(
             return Ok((part, true));
         }
         // The ledger's rows and the table's agree, except for unsettled ones.
-        let Some(image) = entry.read(conn, &key)? else {
+        let Some(image) = reading.read(&key)? else {
             return Err(Fault::corrupt(format!(
                 "a row of {} is missing",
                 entry.table.name
             )));
         };
-        let body = RowBody {
-            table: want.table,
-            key: key.clone(),
+        let meta = RowMeta {
             version: version(row, 1)?,
-            state: RowState::Whole {
-                columns: columns(entry, image),
-                owner: row.get::<_, Option<String>>(3)?.unwrap_or_default(),
-                created: version(row, 2)?,
-            },
-            author: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
-            changeset: ChangesetId::default(),
-            hlc: Hlc::default(),
+            created: version(row, 2)?,
+            owner: value::user_of(row, 3)?,
+            author: value::user_of(row, 4)?,
+            ..RowMeta::default()
         };
-        body.encode_into(&mut part.rows);
+        encode_page_row(&entry.table, &key, &image, &meta, &mut part.rows);
         part.count += 1;
         last = Some(key);
     }
-}
-
-fn columns(entry: &Entry, image: Row) -> Vec<(syncline_core::ColumnNumber, syncline_core::Value)> {
-    let columns = entry.table.columns.iter().zip(image.0);
-    columns
-        .filter(|(column, _)| !column.generated)
-        .map(|(c, value)| (c.number, value))
-        .collect()
 }

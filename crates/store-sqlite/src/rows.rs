@@ -1,6 +1,6 @@
 //! Reading rows of the apps' tables by canonical key.
 
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params_from_iter};
 use syncline_core::{Row, RowKey, Value};
 
 use crate::{
@@ -9,29 +9,52 @@ use crate::{
     value::{self, Bind},
 };
 
-impl Entry {
+/// Reads rows of one table with a statement that stays at hand.
+pub(crate) struct RowReader<'e, 'c> {
+    entry: &'e Entry,
+    conn: &'c Connection,
+    statement: CachedStatement<'c>,
+}
+
+impl RowReader<'_, '_> {
     /// The live row with this key: canonical, NULL in generated columns.
-    pub(crate) fn read(&self, conn: &Connection, key: &RowKey) -> Result<Option<Row>> {
+    pub(crate) fn read(&mut self, key: &RowKey) -> Result<Option<Row>> {
         let values = key_values(key)?;
         // A collation or affinity may find another row than was asked for.
-        if let Some(row) = self.read_spelled(conn, &values)?
-            && row.key(&self.table).as_ref() == Ok(key)
+        if let Some(row) = self.read_spelled(&values)?
+            && row.key(&self.entry.table).as_ref() == Ok(key)
         {
             return Ok(Some(row));
         }
-        match self.other_spelling(conn, &values)? {
-            Some(spelled) => self.read_spelled(conn, &spelled),
+        match self.entry.other_spelling(self.conn, &values)? {
+            Some(spelled) => self.read_spelled(&spelled),
             None => Ok(None),
         }
     }
 
     /// The row whose key columns the database finds equal to `values`.
-    fn read_spelled(&self, conn: &Connection, values: &[Value]) -> Result<Option<Row>> {
-        let mut statement = conn.prepare_cached(&self.text.read)?;
-        let row = statement.query_row(params_from_iter(values.iter().map(Bind)), |row| {
-            self.image(row, 0)
-        });
+    fn read_spelled(&mut self, values: &[Value]) -> Result<Option<Row>> {
+        let bound = params_from_iter(values.iter().map(Bind));
+        let row = self
+            .statement
+            .query_row(bound, |row| self.entry.image(row, 0));
         Ok(row.optional()?)
+    }
+}
+
+impl Entry {
+    pub(crate) fn reader<'e, 'c>(&'e self, conn: &'c Connection) -> Result<RowReader<'e, 'c>> {
+        let statement = conn.prepare_cached(&self.text.read)?;
+        Ok(RowReader {
+            entry: self,
+            conn,
+            statement,
+        })
+    }
+
+    /// As [`RowReader::read`], of one row.
+    pub(crate) fn read(&self, conn: &Connection, key: &RowKey) -> Result<Option<Row>> {
+        self.reader(conn)?.read(key)
     }
 
     /// Whether the database finds a row with key columns equal to `values`.
@@ -42,13 +65,12 @@ impl Entry {
 
     /// A canonical row from the columns of `row` beginning at `first`.
     pub(crate) fn image(&self, row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Row> {
-        let values = self
-            .table
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(i, column)| Ok(value::read(row.get_ref(first + i)?).canonical(column.ty)));
-        values.collect::<rusqlite::Result<_>>().map(Row)
+        let columns = &self.table.columns;
+        let mut values = Vec::with_capacity(columns.len());
+        for (i, column) in columns.iter().enumerate() {
+            values.push(value::read(row.get_ref(first + i)?).canonical(column.ty));
+        }
+        Ok(Row(values))
     }
 
     /// The canonical key of stored key values; `None` for one that has none (NULL, too long).

@@ -8,15 +8,28 @@ use crate::fault::Result;
 const TOGETHER: usize = 16;
 
 /// An INSERT of rows with `WIDTH` values each.
+#[derive(Debug)]
 pub(crate) struct Insert<const WIDTH: usize> {
-    /// Up to VALUES. OR FAIL leaves what came before an error, so SQLite keeps no journal to take
-    /// it back: whoever sees an error here rolls the transaction back.
-    pub(crate) head: &'static str,
-    /// An ON CONFLICT clause, or nothing.
-    pub(crate) tail: &'static str,
+    one: String,
+    many: String,
 }
 
 impl<const WIDTH: usize> Insert<WIDTH> {
+    /// `head` goes up to VALUES. OR FAIL leaves what came before an error, so SQLite keeps no
+    /// journal to take it back: whoever sees an error of [`Insert::run`] rolls the transaction
+    /// back. `tail` is an ON CONFLICT clause, or nothing.
+    pub(crate) fn new(head: &str, tail: &str) -> Self {
+        let sql = |together: usize| {
+            let places = vec!["?"; WIDTH].join(", ");
+            let rows = vec![format!("({places})"); together].join(", ");
+            format!("{head} VALUES {rows} {tail}")
+        };
+        Self {
+            one: sql(1),
+            many: sql(TOGETHER),
+        }
+    }
+
     /// Inserts `rows` in their order; `values` says what of each.
     pub(crate) fn run<'r, T>(
         &self,
@@ -25,11 +38,11 @@ impl<const WIDTH: usize> Insert<WIDTH> {
         values: impl Fn(&'r T) -> [ToSqlOutput<'r>; WIDTH],
     ) -> Result<()> {
         let (many, rest) = rows.split_at(rows.len() - rows.len() % TOGETHER);
-        for (rows, together) in [(many, TOGETHER), (rest, 1)] {
+        for (rows, together, sql) in [(many, TOGETHER, &self.many), (rest, 1, &self.one)] {
             if rows.is_empty() {
                 continue;
             }
-            let mut statement = conn.prepare_cached(&self.sql(together))?;
+            let mut statement = conn.prepare_cached(sql)?;
             for rows in rows.chunks(together) {
                 let mut place = 0;
                 for row in rows {
@@ -42,11 +55,5 @@ impl<const WIDTH: usize> Insert<WIDTH> {
             }
         }
         Ok(())
-    }
-
-    fn sql(&self, together: usize) -> String {
-        let places = vec!["?"; WIDTH].join(", ");
-        let rows = vec![format!("({places})"); together].join(", ");
-        format!("{} VALUES {rows} {}", self.head, self.tail)
     }
 }

@@ -56,6 +56,11 @@ pub(crate) fn version(row: &Row<'_>, column: usize) -> rusqlite::Result<Version>
     unsigned(row, column).map(Version)
 }
 
+/// A user in a column of ours; NULL is another program.
+pub(crate) fn user_of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<UserId>> {
+    Ok(row.get::<_, Option<String>>(column)?.map(UserId))
+}
+
 /// The fixed number of bytes in a column of ours.
 pub(crate) fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> Result<[u8; N]> {
     let bytes = row

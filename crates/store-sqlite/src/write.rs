@@ -63,6 +63,7 @@ impl SqliteGroup<'_> {
         };
         let entry = self.catalog.entry(first.table)?.clone();
         self.set_capture(false)?;
+        self.hashes.reserve(writes.len());
         let mut statement = self.storage.conn().prepare_cached(&entry.text.insert)?;
         for (place, write) in writes.iter().enumerate() {
             let Some(row) = write.row else {
@@ -218,7 +219,7 @@ impl SqliteGroup<'_> {
         let stored = self.run(entry, kind, row, &columns, defaults, &key)?;
         if !defaults.is_empty() {
             if !had_mark {
-                entry.mark(self.conn(), &key, None)?;
+                self.mark(entry, &key, None)?;
             }
             return Ok(None);
         }
@@ -304,7 +305,7 @@ impl SqliteGroup<'_> {
             if equal {
                 entry.unmark(self.conn(), key)?;
             } else {
-                entry.mark(self.conn(), key, write.row)?;
+                self.mark(entry, key, write.row)?;
             }
         }
         Ok(equal && !had_mark)

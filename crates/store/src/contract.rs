@@ -71,7 +71,8 @@ macro_rules! storage_contract {
                 pl21_history_is_trimmed_by_itself_and_can_be_left_out,
                 pl21_a_commit_keeps_what_was_before,
                 pl21_what_another_program_wrote_is_in_the_history,
-                pl21_a_record_says_where_the_row_lay;
+                pl21_a_record_says_where_the_row_lay,
+                pl21_an_insert_stays_in_the_history_whatever_becomes_of_the_row;
             ledgers:
                 pl1_metadata_comes_back_as_it_was_written,
                 pl3_known_changesets_are_remembered,

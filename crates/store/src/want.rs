@@ -84,6 +84,16 @@ pub struct KnownChangeset {
 pub struct Missing(pub Vec<Want>);
 
 impl Loaded {
+    /// Makes room for so many rows of a table at once.
+    pub fn expect_rows(&mut self, table: TableNumber, count: usize) {
+        self.rows.entry(table).or_default().reserve(count);
+    }
+
+    /// How many rows of a table were asked for so far.
+    pub(crate) fn rows_of(&self, table: TableNumber) -> usize {
+        self.rows.get(&table).map_or(0, HashMap::len)
+    }
+
     /// Answers [`Want::Row`]; `None`: neither row nor tombstone.
     pub fn put_row(&mut self, table: TableNumber, key: RowKey, row: Option<LoadedRow>) {
         self.rows.entry(table).or_default().insert(key, row);

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     Group, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant, Ledger, Reader,
-    Storage,
-    testkit::{External, World, block_on},
+    Storage, rebuild_rules,
+    testkit::{External, World, block_on, context_of, demo_schema},
 };
 
 fn record(table: TableNumber, id: &str, version: u64, change: HistoryChange) -> HistoryRecord {
@@ -334,4 +334,99 @@ pub fn pl21_a_record_says_where_the_row_lay<B: Bed>(bed: &mut B) {
     assert_ne!(moved.after, born.after);
     let (row, meta) = found.present.expect("it lives");
     assert_eq!((&row.0[1], &meta.buckets), (&"q".into(), &moved.after));
+}
+
+pub fn pl21_an_insert_stays_in_the_history_whatever_becomes_of_the_row<B: Bed>(bed: &mut B) {
+    let mut world = World::new(bed.open());
+    let labels = world.context.schema().table("labels").expect("declared");
+    let labels = labels.number;
+    let key = "l";
+    let mut told: Vec<HistoryRecord> = Vec::new();
+    // What was told before is told again, below so many new records.
+    let mut again = |bed: &mut B, world: &World<B::Storage>, new: &[HistoryChange]| {
+        let mut reader = bed.reader(&world.storage);
+        let found = read(&mut reader, labels, key, HistoryFrom::Newest).records;
+        let (younger, older) = found.split_at(new.len());
+        assert_eq!(older, told);
+        let changes: Vec<_> = younger.iter().map(|record| record.change).collect();
+        assert_eq!(changes, new);
+        told = found;
+        let mut upward = |after| {
+            let from = HistoryFrom::Above(Version(after));
+            let found = read_some(&mut reader, labels, key, from, 2, usize::MAX);
+            (found.records, found.more)
+        };
+        let (mut after, mut upwards) = (0, Vec::new());
+        loop {
+            let (records, more) = upward(after);
+            after = records.last().map_or(after, |record| record.version.0);
+            upwards.extend(records);
+            if !more {
+                break;
+            }
+        }
+        upwards.reverse();
+        assert_eq!(upwards, told);
+        for pair in told.windows(2) {
+            let below = HistoryFrom::Below(pair[0].version);
+            let found = read_some(&mut reader, labels, key, below, 1, usize::MAX);
+            assert_eq!(found.records, [pair[1].clone()]);
+        }
+    };
+    let name = |name: &str| [("name", name.into())];
+    world.push("ada", |draw| draw.insert("labels", key, &name("one")));
+    again(bed, &world, &[HistoryChange::Insert]);
+    // Other rules, other buckets: nothing that a history tells of.
+    let mut other = demo_schema();
+    for table in &mut other.tables {
+        if table.name == "labels" {
+            table.rules.read = Some("_owner = auth.uid()".into());
+        }
+    }
+    let before = read(
+        &mut bed.reader(&world.storage),
+        labels,
+        key,
+        HistoryFrom::Newest,
+    );
+    world.context = context_of(&mut world.storage, &other).0;
+    let rebuilt = rebuild_rules(&mut world.storage, &world.context, world.now);
+    block_on(rebuilt).expect("its buckets are computed anew");
+    again(bed, &world, &[]);
+    let after = read(
+        &mut bed.reader(&world.storage),
+        labels,
+        key,
+        HistoryFrom::Newest,
+    );
+    let buckets = |read: HistoryRead| read.present.expect("it lives").1.buckets;
+    assert_ne!(buckets(before), buckets(after));
+    let deleted = world.push("ada", |draw| draw.delete("labels", key, Version(1)));
+    deleted.accepted();
+    again(bed, &world, &[HistoryChange::Delete]);
+    let born = world.push("ada/phone", |draw| draw.insert("labels", key, &name("two")));
+    again(bed, &world, &[HistoryChange::Insert]);
+    let born = born.version();
+    let mut world = world.restart(|storage| {
+        drop(storage);
+        bed.open()
+    });
+    world.context = context_of(&mut world.storage, &other).0;
+    again(bed, &world, &[]);
+    world
+        .push("ada/phone", |draw| {
+            draw.set("labels", key, born, &name("three"))
+        })
+        .accepted();
+    again(bed, &world, &[HistoryChange::Update]);
+    // Inserted and changed in one group.
+    let changes = [
+        world.draw().delete("labels", key, born).done(),
+        world.draw().insert("labels", key, &name("four")).done(),
+        world.draw().set("labels", key, born, &name("five")).done(),
+    ];
+    let group = changes.map(|changes| world.submission("ada/phone", changes));
+    world.commit(&group);
+    let (insert, update) = (HistoryChange::Insert, HistoryChange::Update);
+    again(bed, &world, &[update, insert, HistoryChange::Delete]);
 }

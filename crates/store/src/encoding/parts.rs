@@ -66,7 +66,11 @@ pub(super) fn decode_option(d: &mut Decoder<'_>) -> Result<Option<Arc<[u8]>>, de
 }
 
 pub(super) fn join(buckets: &[BucketId]) -> Vec<u8> {
-    buckets.iter().flat_map(|bucket| bucket.0).collect()
+    let mut bytes = Vec::with_capacity(buckets.len() * 16);
+    for bucket in buckets {
+        bytes.extend_from_slice(&bucket.0);
+    }
+    bytes
 }
 
 pub(super) fn split(bytes: &[u8]) -> Result<Vec<BucketId>, decode::Error> {

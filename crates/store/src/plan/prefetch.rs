@@ -10,10 +10,12 @@ use crate::want::Want;
 /// Everything that planning `submissions` will look at first, each once.
 #[must_use]
 pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
-    let mut wants = Vec::new();
+    let changes = submissions.iter().map(|one| one.changeset.changes.len());
+    let changes: usize = changes.sum();
+    let mut wants = Vec::with_capacity(changes + submissions.len());
     let mut changesets: BTreeSet<ChangesetId> = BTreeSet::new();
     let mut devices: BTreeSet<DeviceId> = BTreeSet::new();
-    let mut rows: HashSet<(TableNumber, &RowKey)> = HashSet::new();
+    let mut rows: HashSet<(TableNumber, &RowKey)> = HashSet::with_capacity(changes);
     let mut users: BTreeSet<&UserId> = BTreeSet::new();
     for submission in submissions {
         if changesets.insert(submission.changeset.id) {

@@ -300,7 +300,9 @@ impl State {
                 columns,
                 ..
             } = draft;
-            let rows = self.rows.entry(table).or_default();
+            // Most of what was asked for is changed.
+            let expected = || Rows::with_capacity(self.loaded.rows_of(table));
+            let rows = self.rows.entry(table).or_insert_with(expected);
             let touched = match rows.entry(key.clone()) {
                 Entry::Occupied(known) => {
                     let touched = known.into_mut();
