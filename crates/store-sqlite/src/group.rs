@@ -16,7 +16,7 @@ use crate::{
     fault::{Fault, Result},
     ledger::{self, Hashes},
     load, marks,
-    storage::{SqliteStorage, run},
+    storage::SqliteStorage,
     value,
 };
 
@@ -91,7 +91,7 @@ impl<'s> SqliteGroup<'s> {
             self.note(&fault);
             return Err(fault.into());
         }
-        let Err(error) = run(self.conn(), "COMMIT") else {
+        let Err(error) = self.conn().execute_batch("COMMIT") else {
             self.is_open = false;
             return Ok(());
         };

@@ -184,7 +184,7 @@ impl SqliteStorage {
             self.reopen()?;
         }
         self.triggers.rest(&self.conn)?;
-        run(&self.conn, "BEGIN IMMEDIATE")?;
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
         match self.look_around() {
             Ok((catalog, head)) => Ok(SqliteGroup::new(self, catalog, head)),
             Err(fault) => {
@@ -303,11 +303,6 @@ impl Storage for SqliteStorage {
         let result = history::trim(&mut self.conn, horizon);
         Ok(result.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?)
     }
-}
-
-/// Runs a statement that every group runs, without preparing it anew.
-pub(crate) fn run(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
-    conn.prepare_cached(sql)?.raw_execute().map(drop)
 }
 
 fn check_sqlite() -> Result<(), OpenError> {
