@@ -8,6 +8,9 @@
 #[expect(dead_code, reason = "the workloads use the rest")]
 mod rows;
 
+#[path = "hot/live.rs"]
+mod live;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
@@ -52,17 +55,29 @@ fn main() -> Result<()> {
             house.load(Some(&folder.path().join("device.db")))?.1
         }
         "plain" => plain(rows)?,
-        _ => bail!("usage: hot commit-one|commit-single|commit-hundreds|page|apply|plain [ROWS]"),
+        "live-one" | "live-hundreds" => {
+            let together = if case == "live-one" { 1 } else { GROUP };
+            let spent = live::run(&mut house, folder.path(), rows / together, together)?;
+            tell("seal", spent.seal, rows);
+            tell("answer", spent.answer, rows);
+            spent.apply
+        }
+        _ => bail!(
+            "usage: hot commit-one|commit-single|commit-hundreds|\
+             page|apply|plain|live-one|live-hundreds [ROWS]"
+        ),
     };
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::print_stdout,
-        reason = "a program for people"
-    )]
-    {
-        println!("{case}: {:.2} us a row", took as f64 / 1e3 / rows as f64);
-    }
+    tell(&case, took, rows);
     Ok(())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "a program for people"
+)]
+fn tell(what: &str, spent: u64, rows: usize) {
+    println!("{what}: {:.2} us a row", spent as f64 / 1e3 / rows as f64);
 }
 
 /// Processor time that `work` takes of this thread, in nanoseconds.

@@ -49,6 +49,7 @@ struct control {
   uint64_t lies;          /* not zero: fsync does nothing */
   uint64_t unsynced;      /* told at the cut: changes that no fsync had covered */
   uint64_t kept;          /* and how many of them reached the disk */
+  uint64_t data_syncs;    /* calls of fdatasync so far */
 };
 static struct control no_control, *control = &no_control;
 static char folder[PATH_MAX];
@@ -422,7 +423,10 @@ static int do_sync(int fd, int (*real)(int)) {
   return 0;
 }
 int fsync(int fd) { return do_sync(fd, real_fsync); }
-int fdatasync(int fd) { return do_sync(fd, real_fdatasync); }
+int fdatasync(int fd) {
+  if (tracked(fd)) { LOCK; control->data_syncs++; UNLOCK; }
+  return do_sync(fd, real_fdatasync);
+}
 
 ssize_t read(int fd, void *bytes, size_t length) {
   if (tracked(fd)) { LOCK; RETURN_IF(READ); UNLOCK; }

@@ -38,6 +38,7 @@ enum Field {
     Seed = 12,
     Lies = 13,
     Unsynced = 14,
+    DataSyncs = 16,
 }
 
 /// What a failed call says.
@@ -107,6 +108,11 @@ impl Disk {
     /// Changes that no fsync had covered when the power went.
     pub(crate) fn unsynced(&self) -> Result<u64> {
         Ok(self.get(Field::Unsynced as usize)?.unsigned_abs())
+    }
+
+    /// Calls of fdatasync so far: SQLite here knows it, and the disk sees it (`.cargo/config.toml`).
+    pub(crate) fn data_syncs(&self) -> Result<u64> {
+        Ok(self.get(Field::DataSyncs as usize)?.unsigned_abs())
     }
 
     /// After `good` more calls of these kinds `times` of them fail; all when that is `None`.

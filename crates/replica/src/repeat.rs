@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use syncline_core::sql::{Token, tokens};
 
 use crate::{
@@ -87,11 +87,8 @@ pub(crate) fn awake<T, E: From<ReplicaError>>(
 }
 
 fn switch(conn: &Connection, on: bool) -> Result<(), ReplicaError> {
-    let has_twins = conn
-        .prepare_cached("SELECT 1 FROM temp.sqlite_schema WHERE name = ?1")
-        .and_then(|mut s| s.query_row([SWITCH], |_| Ok(())).optional())
-        .doing(DOING)?;
-    if has_twins.is_some() {
+    // This schema is nobody else's, so SQLite knows it without a look.
+    if conn.table_exists(Some("temp"), SWITCH).doing(DOING)? {
         conn.prepare_cached(&format!("UPDATE temp.{SWITCH} SET is_on = ?1"))
             .and_then(|mut s| s.execute([on]))
             .doing(DOING)?;

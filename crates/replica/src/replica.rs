@@ -244,13 +244,16 @@ impl Replica {
             false => None,
         };
         let sealed = self.transact_sealing(now, |work, entropy, sealed| {
+            let mut ready = None;
             if let (Some(after), [only]) = (after, sealed) {
                 work.settle(entropy, now)?;
-                number_next(work, after, *only)?;
+                ready = number_next(work, after, *only)?;
             }
-            Ok(sealed.len())
+            Ok((sealed.len(), ready))
         })?;
-        Ok(sealed.unwrap_or(0))
+        let (sealed, ready) = sealed.unwrap_or_default();
+        self.session.ready = ready;
+        Ok(sealed)
     }
 }
 
@@ -273,10 +276,10 @@ impl Replica {
     ) -> Result<Option<T>, ReplicaError> {
         let mut work = Some(work);
         loop {
-            self.heed_schema(now)?;
             if let Some(outcome) = self.transact_once(now, &mut work) {
                 return outcome;
             }
+            self.heed_schema(now)?;
         }
     }
 

@@ -296,9 +296,13 @@ impl TableSql {
         }
         let spellings = spellings(&self.table, &self.decoded(key));
         let found = self.candidates(conn, &self.text.read_spellings, &spellings)?;
-        let same =
-            |image: &&Vec<Raw>| self.canonical_key(self.stored_key(image)).as_ref() == Some(key);
-        Ok(found.iter().filter(same).count() > 1)
+        let mut stored = found.iter().map(|image| self.stored_key(image));
+        let mut first: Option<Vec<Raw>> = None;
+        // The key's collation may find one row under two spellings.
+        Ok(stored.any(|stored| {
+            let is_it = self.canonical_key(stored.clone()).as_ref() == Some(key);
+            is_it && *first.get_or_insert_with(|| stored.clone()) != stored
+        }))
     }
 
     /// Whether there is a row with this key, expressible or not.

@@ -20,7 +20,7 @@ use crate::{
     meta::{outbox::Seq, subscriptions::Stored},
 };
 
-pub(crate) use push::number_next;
+pub(crate) use push::{Ready, number_next};
 pub(crate) use timers::Reconnect;
 
 /// Code of a session that ends because another set of tables syncs now: connect again at once.
@@ -100,6 +100,8 @@ pub(crate) struct Session {
     pushed_after: bool,
     /// The last changeset that was looked at for sending.
     pushed_to: Seq,
+    /// What was sealed just now and is sent next: it need not be read and encoded again.
+    pub(crate) ready: Option<Ready>,
     /// Bytes taken from the server and not given back yet.
     owed: u64,
     last_heard: Timestamp,

@@ -254,7 +254,7 @@ pub(crate) fn control(
         ("wal", "NORMAL", true),
         ("delete", "OFF", true),
     ] {
-        let (mut lost, mut corrupt) = (0, 0);
+        let (mut lost, mut corrupt, mut data_syncs) = (0, 0, 0);
         for _ in 0..times {
             let folder = lab.round()?;
             let disk = Disk::new(lab, &folder, "plain")?;
@@ -277,6 +277,7 @@ pub(crate) fn control(
             let mut process = Process::start(&mut command)?;
             wait_for_cut(&mut process, &disk, Duration::from_secs(5))?;
             outcome.cuts += 1;
+            data_syncs += disk.data_syncs()?;
             let said = process.last_words();
             let made: u64 = said.last().map_or(Ok(0), |n| n.parse())?;
             if check::integrity(&file).is_err() {
@@ -289,6 +290,11 @@ pub(crate) fn control(
         }
         println!(
             "  plain SQLite, {journal}, synchronous={synchronous}: {lost} of {times} cuts lost rows, {corrupt} damaged the file"
+        );
+        ensure!(
+            loses || data_syncs > 0,
+            "plain SQLite with {journal} and {synchronous} never called fdatasync: it was built \
+             without what .cargo/config.toml says"
         );
         ensure!(
             loses == (lost + corrupt > 0),

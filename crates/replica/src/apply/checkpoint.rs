@@ -39,6 +39,15 @@ const FINISHED: usize = 100;
 /// How often one (bucket, table) is loaded again in one session.
 const RELOADS: u32 = 3;
 
+/// What is kept until nothing is loading any more.
+const ENDED: [Key; 5] = [
+    Key::Renamed,
+    Key::RenamedReleased,
+    Key::LoadsAgain,
+    Key::LoadedRows,
+    Key::RemainingRows,
+];
+
 /// Log records that wait for their checkpoint.
 #[derive(Debug)]
 pub(crate) struct Kept {
@@ -119,7 +128,7 @@ pub(crate) fn apply_checkpoint(
         settings::remove(work.conn, Key::ReloadedAt)?;
     }
     finish_accepted(work, cursor.version, now)?;
-    if input.checkpoint.loading == 0 {
+    if input.checkpoint.loading == 0 && has_to_end(work.conn)? {
         end_loading(work, &stream, input)?;
     }
     work.settle(stream.entropy, now)?;
@@ -248,6 +257,25 @@ fn finish_accepted(
     }
 }
 
+/// Whether [`end_loading`] has anything to do: one question for its twenty statements, as nothing
+/// was loading before most checkpoints.
+fn has_to_end(conn: &Connection) -> Result<bool, ReplicaError> {
+    let kept = ENDED.map(|key| {
+        let name = key.name();
+        format!("EXISTS(SELECT 1 FROM syncline_meta WHERE key = '{name}')")
+    });
+    conn.prepare_cached(&format!(
+        "SELECT EXISTS(SELECT 1 FROM syncline_buckets WHERE state = 0)
+             OR EXISTS(SELECT 1 FROM syncline_buckets WHERE state > 1)
+             OR EXISTS(SELECT 1 FROM syncline_tables
+                       WHERE left_out IS NULL AND (loaded <> 1 OR unsure <> 0))
+             OR {}",
+        kept.join(" OR ")
+    ))
+    .and_then(|mut s| s.query_row([], |row| row.get(0)))
+    .doing("looking whether anything was loading")
+}
+
 /// Nothing is loading for the server any more (spec SE12).
 fn end_loading(
     work: &mut Work<'_>,
@@ -261,11 +289,9 @@ fn end_loading(
     buckets::move_state(work.conn, BucketState::Loading, BucketState::Live)?;
     erase_stale(work, stream, &unloaded)?;
     names::set_all_loaded(work.conn)?;
-    settings::remove(work.conn, Key::Renamed)?;
-    settings::remove(work.conn, Key::RenamedReleased)?;
-    settings::remove(work.conn, Key::LoadsAgain)?;
-    settings::remove(work.conn, Key::LoadedRows)?;
-    settings::remove(work.conn, Key::RemainingRows)?;
+    for key in ENDED {
+        settings::remove(work.conn, key)?;
+    }
     erase_gone(work, stream)
 }
 

@@ -147,11 +147,14 @@ pub fn take_drafts<'a>(
         });
     }
     if cut.is_none() {
-        conn.execute_batch(
-            "UPDATE syncline_tx SET touched = 0; \
-             DELETE FROM syncline_unmarked WHERE n < (SELECT n FROM syncline_tx)",
-        )
-        .map_err(database("empty the marks"))?;
+        for sql in [
+            "UPDATE syncline_tx SET touched = 0",
+            "DELETE FROM syncline_unmarked WHERE n < (SELECT n FROM syncline_tx)",
+        ] {
+            conn.prepare_cached(sql)
+                .and_then(|mut statement| statement.execute([]))
+                .map_err(database("empty the marks"))?;
+        }
     }
     Ok(out)
 }

@@ -241,13 +241,8 @@ pub(super) fn is_installed(conn: &Connection, table: &Table) -> rusqlite::Result
     exists(conn, &mark_table(table))
 }
 
-/// Whether there is a table of this name.
+/// Whether there is a table of this name. To be asked in a transaction that has read: SQLite then
+/// knows the schema as it is, and nobody has to look through `sqlite_schema` for each table.
 pub(super) fn exists(conn: &Connection, table: &str) -> rusqlite::Result<bool> {
-    let found = conn
-        .prepare_cached(
-            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-        )?
-        .query_row([table], |_| Ok(()))
-        .optional()?;
-    Ok(found.is_some())
+    conn.table_exists(Some("main"), table)
 }

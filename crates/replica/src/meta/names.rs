@@ -304,10 +304,13 @@ pub(crate) fn set_seeding(
 
 /// Every table is loaded now.
 pub(crate) fn set_all_loaded(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_tables SET loaded = 1, unsure = 0 WHERE left_out IS NULL")
-        .and_then(|mut s| s.execute([]))
-        .map(drop)
-        .doing(WRITING)
+    conn.prepare_cached(
+        "UPDATE syncline_tables SET loaded = 1, unsure = 0 WHERE left_out IS NULL
+         AND (loaded <> 1 OR unsure <> 0)",
+    )
+    .and_then(|mut s| s.execute([]))
+    .map(drop)
+    .doing(WRITING)
 }
 
 /// Adds to the number of a table's rows that the server gave.

@@ -84,7 +84,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Format => "format",
             Self::Device => "device",

@@ -186,13 +186,12 @@ pub(crate) fn without_changes(
 /// Rows of the server that this database cannot hold. Those with an unsent change are as they
 /// are because of it, until the server has judged it.
 pub(crate) fn count_hidden(conn: &Connection) -> Result<u64, ReplicaError> {
-    conn.query_row(
+    conn.prepare_cached(
         "SELECT count(*) FROM syncline_shadow AS s WHERE hidden = 1 AND NOT EXISTS (
            SELECT 1 FROM syncline_changes c JOIN syncline_outbox o ON o.seq = c.seq
            WHERE c.t = s.t AND c.key = s.key AND o.state <> 2)",
-        [],
-        |row| row.get::<_, i64>(0),
     )
+    .and_then(|mut s| s.query_row([], |row| row.get::<_, i64>(0)))
     .map(i64::cast_unsigned)
     .doing(READING)
 }

@@ -146,8 +146,9 @@ impl Replica {
             "SELECT count(*) FROM {} WHERE state = 'open'",
             conflict::TABLE
         );
-        let count = self.conn.query_row(&text, [], |row| row.get::<_, i64>(0));
-        count
+        self.conn
+            .prepare_cached(&text)
+            .and_then(|mut s| s.query_row([], |row| row.get::<_, i64>(0)))
             .map(i64::cast_unsigned)
             .doing("counting the open conflicts")
     }

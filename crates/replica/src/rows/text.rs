@@ -12,7 +12,7 @@ const SPELLINGS: usize = 4;
 pub(super) struct Statements {
     /// Parameters: the key. Gives whole rows.
     pub(super) read: String,
-    /// Parameters: for each key column its spellings ([`spellings`]).
+    /// Parameters: for each key column its spellings ([`spellings`]). May give a row more than once.
     pub(super) read_spellings: String,
     /// Parameter: limit. Gives whole rows.
     pub(super) read_null_keys: String,
@@ -88,13 +88,7 @@ impl Statements {
         });
         Self {
             read: read_where(equal(table, 1, "r.")),
-            read_spellings: read_where(all(table.primary_key.iter().enumerate(), |(i, p)| {
-                format!(
-                    "r.{} IN ({})",
-                    column(p),
-                    marks(1 + i * SPELLINGS, SPELLINGS)
-                )
-            })),
+            read_spellings: read_spellings(table, &read_all),
             read_null_keys: {
                 let null = |p| format!("r.{} IS NULL", column(p));
                 let any: Vec<_> = table.primary_key.iter().map(null).collect();
@@ -122,6 +116,30 @@ impl Statements {
             value_positions,
         }
     }
+}
+
+/// For `IN` SQLite makes a table of what is looked for, each time, at the price of four look-ups
+/// beside which it is little. So there is one for each spelling, as long as one column has any.
+fn read_spellings(table: &Table, read_all: &str) -> String {
+    let column = |p: usize| quoted(&table.columns[p].name);
+    let keys = || table.primary_key.iter().enumerate();
+    let is_uuid = |&&p: &&usize| table.columns[p].ty == ColumnType::Uuid;
+    if table.primary_key.iter().filter(is_uuid).count() == 1 {
+        let spelled = |s: usize| {
+            let place = |i: usize| 1 + i * SPELLINGS + s;
+            let same = all(keys(), |(i, &p)| format!("r.{} = ?{}", column(p), place(i)));
+            format!("{read_all} WHERE {same}")
+        };
+        let each: Vec<_> = (0..SPELLINGS).map(spelled).collect();
+        return each.join(" UNION ALL ");
+    }
+    let any = |i: usize| {
+        list(1 + i * SPELLINGS..1 + (i + 1) * SPELLINGS, |i| {
+            format!("?{i}")
+        })
+    };
+    let same = all(keys(), |(i, &p)| format!("r.{} IN ({})", column(p), any(i)));
+    format!("{read_all} WHERE {same}")
 }
 
 /// Parameters: the values of `changed`, then the canonical key, compared bytewise.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use syncline_core::{
-    Changeset, Timestamp, Version,
+    Changeset, ChangesetId, Timestamp, Version,
     wire::{
         CHANGES_MAX, CHANGESET_BYTES_MAX, PUSH_PART_BYTES, Push, Refusal, code, encode_changeset,
     },
@@ -44,6 +44,13 @@ enum Translated {
     Unfit(&'static str, String),
     /// Nothing of it is the server's business.
     Nothing,
+}
+
+/// A changeset that has its number since a moment ago, as it is sent.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    id: ChangesetId,
+    body: Vec<u8>,
 }
 
 impl Translated {
@@ -275,8 +282,12 @@ impl Replica {
     /// The changeset as it is now, with the server's numbers; `None` if it does not wait any
     /// more, because another program parked it. Only one that can travel takes a number, on disk:
     /// the server would wait for the number of any other (spec SE16).
-    fn translated(&self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
+    fn translated(&mut self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
         if listed.number.is_some() {
+            let ready = self.session.ready.take();
+            if let Some(ready) = ready.filter(|ready| ready.id == listed.id) {
+                return Ok(Some((listed.clone(), Translated::Fits(ready.body))));
+            }
             let Some((entry, changes)) = sealed(&self.conn, listed.seq)? else {
                 return Ok(None);
             };
@@ -356,19 +367,26 @@ impl Replica {
 
 /// Gives the changeset that was sealed in this transaction its number, if it is the next one to be
 /// sent: on its way there it then waits for the disk once and not twice.
-pub(crate) fn number_next(work: &Work<'_>, after: Seq, sealed: Seq) -> Result<(), ReplicaError> {
+/// Returns what is to be sent then.
+pub(crate) fn number_next(
+    work: &Work<'_>,
+    after: Seq,
+    sealed: Seq,
+) -> Result<Option<Ready>, ReplicaError> {
     // What references rows from before attaching may have to wait for them.
     if work.tables.iter().any(|table| table.seeding) {
-        return Ok(());
+        return Ok(None);
     }
     let waiting = outbox::in_state(work.conn, State::Sealed, after, 2)?;
     if let [next] = &waiting[..]
         && next.seq == sealed
         && next.number.is_none()
+        && let Some((entry, Translated::Fits(body))) = numbered(work.conn, work.tables, sealed)?
     {
-        numbered(work.conn, work.tables, sealed)?;
+        let id = entry.id;
+        return Ok(Some(Ready { id, body }));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The changeset, which gets its number if it has none and can travel. Read and numbered in one

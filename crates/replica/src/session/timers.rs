@@ -183,7 +183,10 @@ impl Replica {
             self.wake_within(now, WAKE_AGAIN_MS);
             return Err(error);
         }
-        self.pump(now)
+        let pumped = self.pump(now);
+        // By the time that it could be sent later, it may have become another.
+        self.session.ready = None;
+        pumped
     }
 
     /// As [`Replica::wake`], but within `delay_ms` from now: calls that follow until then are

@@ -182,6 +182,24 @@ fn ca3_rows_that_are_one_uuid_are_a_problem() {
 }
 
 #[test]
+fn ca3_one_row_that_its_key_finds_under_two_spellings_is_no_problem() {
+    for (columns, row) in [
+        ("id UUID COLLATE NOCASE PRIMARY KEY NOT NULL, v", ""),
+        ("id UUID PRIMARY KEY NOT NULL, v", ""),
+        (
+            "n INTEGER, id UUID COLLATE NOCASE, v, PRIMARY KEY(n, id)",
+            "7,",
+        ),
+    ] {
+        let db = Captured::new(&format!("CREATE TABLE t({columns})"));
+        let written = format!("({row}'3F2504E0-4F89-11D3-9A0C-0305E82C3301', 1)");
+        let changes = db.changes(&format!("INSERT INTO t VALUES {written}"));
+        let seen = format!("t: - -> {row}3f2504e0-4f89-11d3-9a0c-0305e82c3301,1");
+        assert_eq!(changes.trim(), seen, "{columns}");
+    }
+}
+
+#[test]
 fn ca5_savepoints_and_rollbacks_undo_marks() {
     let db = Captured::new(BASE);
     assert_eq!(db.changes("BEGIN; DELETE FROM t; ROLLBACK"), "");

@@ -83,22 +83,19 @@ impl<'a> MarkedTable<'a> {
     fn new(conn: &Connection, sql: &'a TableSql) -> Result<Self, CaptureError> {
         let doing = "read the columns of the marks";
         let mark = mark_table(sql.table());
-        let mut statement = conn
-            .prepare_cached("SELECT name FROM pragma_table_info(?1, 'main')")
-            .map_err(database(doing))?;
-        let columns: Vec<String> = statement
-            .query_map([&mark], |row| row.get(0))
-            .and_then(Iterator::collect)
-            .map_err(database(doing))?;
         let table = sql.table();
-        let captured = (0..table.columns.len())
-            .map(|p| !table.columns[p].generated && columns.contains(&mark_column(table, p)))
-            .collect();
+        let is_captured = |p: usize| {
+            let column = mark_column(table, p);
+            Ok(!table.columns[p].generated
+                && conn.column_exists(Some("main"), mark.as_str(), column.as_str())?)
+        };
+        let captured = (0..table.columns.len()).map(is_captured);
+        let captured = captured.collect::<rusqlite::Result<_>>();
         Ok(Self {
             sql,
-            mark,
-            captured,
+            captured: captured.map_err(database(doing))?,
             is_gone: !exists(conn, &table.name).map_err(database(doing))?,
+            mark,
         })
     }
 
@@ -279,12 +276,14 @@ impl<'a> MarkedTable<'a> {
     /// Removes the marks that were taken.
     pub(super) fn empty(&self, conn: &Connection, cut: Option<Cut>) -> Result<(), CaptureError> {
         let doing = "empty the marks";
+        let mark = &self.mark;
         let result = match cut {
-            None => conn.execute(&format!("DELETE FROM {}", self.mark), []),
-            Some(Cut { n, seq }) => conn.execute(
-                &format!("DELETE FROM {} WHERE {TAKEN}", self.mark),
-                [n, seq],
-            ),
+            None => conn
+                .prepare_cached(&format!("DELETE FROM {mark}"))
+                .and_then(|mut statement| statement.execute([])),
+            Some(Cut { n, seq }) => conn
+                .prepare_cached(&format!("DELETE FROM {mark} WHERE {TAKEN}"))
+                .and_then(|mut statement| statement.execute([n, seq])),
         };
         result.map(drop).map_err(database(doing))
     }
