@@ -463,7 +463,8 @@ impl<B: Backend> Run<B> {
             let pumped = runtime.block_on(moved.pump(reader, now));
             Ok((pumped, moved))
         };
-        let (pumped, moved) = self.shared.read_for(&identity, pump).await?;
+        // By itself, so that sessions which read nothing keep no room for it.
+        let (pumped, moved) = Box::pin(self.shared.read_for(&identity, pump)).await?;
         self.session = moved;
         pumped
     }
