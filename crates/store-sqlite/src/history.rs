@@ -1,7 +1,7 @@
 //! The history of rows: a table in the order of versions, found by row through an index, and
 //! what rows that were only inserted say of themselves.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 use syncline_core::{DeviceId, Row, RowKey, TableNumber, UserId, Version};
@@ -46,6 +46,8 @@ pub(crate) struct Inserts<'l> {
     records: &'l [HistoryRecord],
     /// By place in `records`: rows whose metadata say it.
     is_put_off: Vec<bool>,
+    /// Rows that die here; one that lives again may say of its metadata only what it does now.
+    deaths: BTreeSet<(TableNumber, &'l RowKey)>,
 }
 
 impl<'l> Inserts<'l> {
@@ -54,6 +56,11 @@ impl<'l> Inserts<'l> {
             since: since(conn)?,
             records,
             is_put_off: vec![false; records.len()],
+            deaths: records
+                .iter()
+                .filter(|record| record.change == HistoryChange::Delete)
+                .map(|record| (record.table, &record.key))
+                .collect(),
         })
     }
 
@@ -73,16 +80,15 @@ impl<'l> Inserts<'l> {
             .records
             .binary_search_by_key(&meta.version, |record| record.version);
         if let Ok(place) = own
-            && says_insert(key, meta, &self.records[place])
+            && says_insert(table, key, meta, &self.records[place])
         {
+            if self.deaths.contains(&(table, key)) {
+                write_put_off(conn, since, table, key)?;
+            }
             self.is_put_off[place] = true;
             return Ok(Some(self.records[place].entry));
         }
-        if let Some(record) = insert_of(conn, table, key)?
-            && record.version > since
-        {
-            write(conn, &[&record])?;
-        }
+        write_put_off(conn, since, table, key)?;
         Ok(None)
     }
 
@@ -97,9 +103,23 @@ impl<'l> Inserts<'l> {
     }
 }
 
+/// Writes the record of a row's insert, if it was put off and is not forgotten yet.
+fn write_put_off(
+    conn: &Connection,
+    since: Version,
+    table: TableNumber,
+    key: &RowKey,
+) -> Result<()> {
+    match insert_of(conn, table, key)? {
+        Some(record) if record.version > since => write(conn, &[&record]),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Whether [`insert_by`] makes this record of the row's metadata again.
-fn says_insert(key: &RowKey, meta: &RowMeta, record: &HistoryRecord) -> bool {
+fn says_insert(table: TableNumber, key: &RowKey, meta: &RowMeta, record: &HistoryRecord) -> bool {
     let says = record.change == HistoryChange::Insert
+        && (record.table, &record.key) == (table, key)
         && !meta.deleted
         && record.user == meta.author
         && record.device == meta.clock.device

@@ -184,6 +184,18 @@ pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     Ok(())
 }
 
+/// The granted buckets in which a table is live and has, or had, rows.
+pub(crate) fn live_in(conn: &Connection, t: TableNumber) -> Result<Vec<BucketId>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT b.bucket FROM syncline_parts p JOIN syncline_buckets b ON b.b = p.b
+             WHERE p.t = ?1 AND p.state = 1 AND b.state < 2 ORDER BY p.b",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([t.0], |row| row.get(0).map(BucketId));
+    found.and_then(Iterator::collect).doing(READING)
+}
+
 /// Starts loading a table of every bucket from the beginning; its rows stay.
 pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), ReplicaError> {
     for sql in [

@@ -375,6 +375,7 @@ impl Replica {
             return Err(ReplicaError::UnknownTable { name: name.clone() });
         }
         let mut positions = Vec::new();
+        let mut live = Vec::new();
         db::immediate(&self.conn, || {
             for table in self.tables.iter() {
                 let is_wanted = tables.is_empty()
@@ -382,8 +383,10 @@ impl Replica {
                         .iter()
                         .any(|name| name.eq_ignore_ascii_case(table.name()));
                 if let (true, Some(remote)) = (is_wanted, &table.remote) {
-                    buckets::reload_table(&self.conn, table.number())?;
                     let number = remote.table.number;
+                    let buckets = buckets::live_in(&self.conn, table.number())?;
+                    live.extend(buckets.into_iter().map(|bucket| (bucket, number)));
+                    buckets::reload_table(&self.conn, table.number())?;
                     positions.push(LoadPosition {
                         bucket: None,
                         table: number,
@@ -393,7 +396,7 @@ impl Replica {
             }
             Ok::<_, ReplicaError>(())
         })?;
-        self.note_asked_again(&positions)?;
+        self.note_asked_again(live);
         self.ask_again(positions);
         Ok(())
     }

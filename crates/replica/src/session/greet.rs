@@ -144,7 +144,8 @@ impl Replica {
             return Ok(());
         }
         let sent = self.session.hello_sent;
-        let told = std::mem::take(&mut self.session.name_told);
+        // Kept, as the server may have to be heard once more.
+        let told = self.session.name_told.clone();
         let taken = self.transact(now, |work, entropy| {
             take_name(work.conn, &welcome, &told)?;
             take_welcome(work, &welcome, sent, entropy, now)

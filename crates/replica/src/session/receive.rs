@@ -1,7 +1,7 @@
 //! What arrives: one message at a time, in order.
 
 use syncline_core::{
-    Timestamp,
+    BucketId, TableNumber, Timestamp,
     wire::{
         Changes, Checkpoint, ClientMessage, Credit, FrameError, Grants, Load, LoadPosition, Page,
         PushResult, Refusal, ServerMessage, Subscription, Verdict, code, decode_server,
@@ -357,22 +357,15 @@ impl Replica {
         Ok(())
     }
 
-    /// Remembers that this device itself has these tables loaded again, so that a reload under new
-    /// rules, which may end before the server hears of it, does not take them for tables that it was
-    /// sent nothing of.
-    pub(crate) fn note_asked_again(
-        &mut self,
-        positions: &[LoadPosition],
-    ) -> Result<(), ReplicaError> {
-        if self.session.phase != Phase::Streaming {
-            return Ok(());
-        }
-        for (_, bucket, _) in buckets::list(&self.conn)? {
-            for LoadPosition { table, .. } in positions {
-                self.session.reloaded.entry((bucket, *table)).or_default();
+    /// Remembers (bucket, table)s that were live when this device itself had them loaded again, so
+    /// that a reload under new rules, which may end before the server hears of it, does not take
+    /// them for tables that it was sent nothing of. What was not live is for that reload to judge.
+    pub(crate) fn note_asked_again(&mut self, live: Vec<(BucketId, TableNumber)>) {
+        if self.session.phase == Phase::Streaming {
+            for part in live {
+                self.session.reloaded.entry(part).or_default();
             }
         }
-        Ok(())
     }
 
     /// Has (bucket, table)s loaded again on the open session (spec SE5a).

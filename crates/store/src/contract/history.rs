@@ -426,7 +426,21 @@ pub fn pl21_an_insert_stays_in_the_history_whatever_becomes_of_the_row<B: Bed>(b
         world.draw().set("labels", key, born, &name("five")).done(),
     ];
     let group = changes.map(|changes| world.submission("ada/phone", changes));
-    world.commit(&group);
+    let mut outcome = world.commit(&group);
     let (insert, update) = (HistoryChange::Insert, HistoryChange::Update);
     again(bed, &world, &[update, insert, HistoryChange::Delete]);
+    // It dies and lives again in one group, twice: what its metadata said is not forgotten.
+    for name in ["six", "seven"] {
+        let seen = outcome.head.expect("it was committed").version;
+        let changes = [
+            world.draw().delete("labels", key, seen).done(),
+            world
+                .draw()
+                .insert("labels", key, &[("name", name.into())])
+                .done(),
+        ];
+        let group = changes.map(|changes| world.submission("ada/phone", changes));
+        outcome = world.commit(&group);
+        again(bed, &world, &[insert, HistoryChange::Delete]);
+    }
 }
