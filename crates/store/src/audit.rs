@@ -9,7 +9,8 @@ use crate::{accounts::AccountRecords, log::AccessChange, storage::StorageError};
 /// Keeps the audit log of commits.
 pub trait Auditor: Debug + Send + Sync {
     /// Writes down with `records`, which belong to the commit's own transaction, what `access`
-    /// tells. The transaction ends with it: what cannot be written down does not happen.
+    /// tells. The transaction ends with it: what cannot be written down does not happen. One
+    /// transaction is open at a time, and it may come to nothing without a word.
     ///
     /// # Errors
     /// Those of `records`.
@@ -21,6 +22,6 @@ pub trait Auditor: Debug + Send + Sync {
         now: Timestamp,
     ) -> Result<(), StorageError>;
 
-    /// The transaction of the last [`Auditor::note`] came to nothing.
-    fn undo(&self);
+    /// The transaction of the last [`Auditor::note`] is durable.
+    fn committed(&self);
 }

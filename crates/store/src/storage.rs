@@ -198,9 +198,7 @@ pub trait Group {
     /// As every write.
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError>;
     /// Accounts and the audit log in this transaction; `None` where there is no place for them.
-    fn records(&mut self) -> Option<Box<dyn AccountRecords + '_>> {
-        None
-    }
+    fn records(&mut self) -> Option<Box<dyn AccountRecords + '_>>;
     /// Commits durably: after this returns, a power cut loses nothing.
     ///
     /// # Errors

@@ -148,10 +148,11 @@ pub(crate) fn in_state(
     )
 }
 
-/// The oldest changesets that are parked with this code and no larger than this, at most `limit`:
-/// larger ones keep no smaller one from being found.
+/// At most `limit` changesets after `after` that are parked with this code and no larger than this,
+/// in order.
 pub(crate) fn parked_with(
     conn: &Connection,
+    after: Seq,
     code: &str,
     changes_max: u64,
     bytes_max: u64,
@@ -162,8 +163,9 @@ pub(crate) fn parked_with(
     let parked = State::Parked.number();
     entries(
         conn,
-        "WHERE state = ?1 AND code = ?2 AND changes <= ?3 AND bytes <= ?4 ORDER BY seq LIMIT ?5",
-        (parked, code, changes_max, bytes_max, limit),
+        "WHERE state = ?1 AND code = ?2 AND changes <= ?3 AND bytes <= ?4 AND seq > ?5
+         ORDER BY seq LIMIT ?6",
+        (parked, code, changes_max, bytes_max, after, limit),
     )
 }
 

@@ -9,13 +9,13 @@ use super::Replica;
 use crate::{
     error::ReplicaError,
     meta::{
-        outbox,
+        outbox::{self, State},
         settings::{self, Key},
     },
 };
 
-/// Refused changesets that are looked at in a session.
-const LOOKED_AT_MAX: usize = 100;
+/// Refused changesets that are read at once.
+const PAGE: usize = 100;
 /// What the server counts a number as.
 const NUMBER_BYTES: u64 = 8;
 /// What an envelope is longer than its value, besides an eighth of that: head, storage class and end,
@@ -42,30 +42,39 @@ impl Replica {
             mut rows,
             mut bytes,
         } = quota;
-        let (room_rows, room_bytes) = (room(rows), room(bytes));
-        let parked = outbox::parked_with(
-            &self.conn,
-            code::OVER_QUOTA,
-            room_rows,
-            room_bytes,
-            LOOKED_AT_MAX,
-        )?;
-        for entry in parked {
-            // Every change may be a new row.
-            let (more_rows, more_bytes) = (
-                taken(rows, entry.changes),
-                taken(bytes, self.most_bytes(entry.seq)?),
-            );
-            let (Some(more_rows), Some(more_bytes)) = (more_rows, more_bytes) else {
-                continue;
-            };
-            (rows, bytes) = (more_rows, more_bytes);
-            // One that waited for an earlier one was taken along by it.
-            if outbox::by_id(&self.conn, entry.id)?.is_some_and(|now| now.state == entry.state) {
-                self.unpark(entry.id, now)?;
+        let mut after = 0;
+        loop {
+            let parked = outbox::parked_with(
+                &self.conn,
+                after,
+                code::OVER_QUOTA,
+                room(rows),
+                room(bytes),
+                PAGE,
+            )?;
+            for entry in &parked {
+                // One that waited for an earlier one was taken along by it, to another place.
+                let Some(entry) = outbox::by_id(&self.conn, entry.id)? else {
+                    continue;
+                };
+                // Every change may be a new row.
+                let more_rows = taken(rows, entry.changes);
+                let more_bytes = taken(bytes, self.most_bytes(entry.seq)?);
+                let is_parked = entry.state == State::Parked;
+                if is_parked && (more_rows.is_none() || more_bytes.is_none()) {
+                    continue;
+                }
+                rows = more_rows.unwrap_or_else(|| rows.map(used_up));
+                bytes = more_bytes.unwrap_or_else(|| bytes.map(used_up));
+                if is_parked {
+                    self.unpark(entry.id, now)?;
+                }
+            }
+            match parked.last() {
+                Some(last) if parked.len() == PAGE => after = last.seq,
+                Some(_) | None => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// How many bytes a changeset adds at most to what the server counts: of each row the key, its
@@ -108,6 +117,13 @@ fn taken(share: Option<Share>, more: u64) -> Option<Option<Share>> {
     };
     let owned = owned.checked_add(more).filter(|owned| *owned <= max)?;
     Some(Some(Share { owned, max }))
+}
+
+fn used_up(share: Share) -> Share {
+    Share {
+        owned: share.owned.max(share.max),
+        ..share
+    }
 }
 
 fn to_text(Quota { rows, bytes }: Quota) -> String {

@@ -64,20 +64,23 @@ fn li9_numbers_and_keys_count_as_the_server_counts_them() {
 #[test]
 fn li9_what_is_too_large_keeps_nothing_smaller_waiting() {
     let (mut server, mut device) = full();
-    for i in 0..120 {
-        device.write(&format!(
-            "INSERT INTO lists VALUES('large{i}', '{}')",
-            "x".repeat(500)
-        ));
+    // Larger than all there is room for, and just too large with what each row counts besides.
+    for (many, bytes) in [(110, 500), (110, 170)] {
+        for i in 0..many {
+            let name = "x".repeat(bytes);
+            device.write(&format!(
+                "INSERT INTO lists VALUES('large{bytes} {i}', '{name}')"
+            ));
+        }
     }
     device.write("INSERT INTO lists VALUES('small', 'x')");
     device.sync(&mut server);
-    assert_eq!(device.parked().len(), 121);
+    assert_eq!(device.parked().len(), 221);
     server.judge = Box::new(|_| None);
     assert_eq!(sent_to(&mut server, &mut device, keeps(9, 200)), 1);
     let there = "SELECT count(*) FROM lists WHERE id = 'small'";
     assert_eq!(device.query(there), "1");
-    assert_eq!(device.parked().len(), 120);
+    assert_eq!(device.parked().len(), 220);
 }
 
 #[test]

@@ -32,6 +32,7 @@ use super::{
     metrics,
     no_reader::NoReader,
     shared::{Registered, STOPPING, Shared},
+    turns::Turn,
     wake::Wake,
 };
 use crate::{
@@ -101,6 +102,8 @@ enum Event {
     Answered,
     /// Something was committed, or the session is to end.
     Woken,
+    /// It may read the database.
+    Turn(Turn),
     Alarm,
     /// There is more to be sent.
     More,
@@ -136,6 +139,7 @@ pub(crate) async fn drive<B: Backend>(
         pending: VecDeque::new(),
         is_unflushed: false,
         more: false,
+        line: None,
         end: End::Left,
         deadline: None,
     };
@@ -144,6 +148,7 @@ pub(crate) async fn drive<B: Backend>(
         run.registered.presence.set_signed_out();
     }
     drop(proof);
+    let mut turn = None;
     let mut asked = run.session.poll_timeout();
     let mut alarm = pin!(tokio::time::sleep(clock::until(asked)));
     // What came before the session was known to others has woken nobody.
@@ -168,6 +173,7 @@ pub(crate) async fn drive<B: Backend>(
             Event::Woken => run.look(),
             Event::Alarm if run.is_over() => break,
             Event::Alarm => run.session.timeout(clock::now()),
+            Event::Turn(its) => turn = Some(its),
             Event::Answered | Event::More => {}
             Event::Lost => {
                 run.end = End::Lost;
@@ -179,7 +185,7 @@ pub(crate) async fn drive<B: Backend>(
             continue;
         }
         let unflushed = run.is_unflushed;
-        match passing_on(transport, unflushed, run.pump()).await {
+        match passing_on(transport, unflushed, run.pump(turn.take())).await {
             Ok(again) => run.more = again,
             Err(error) => {
                 tracing::warn!(%error, "a session could not read; trying again");
@@ -221,6 +227,8 @@ struct Run<B: Backend> {
     is_unflushed: bool,
     /// The session has more to say although nothing happens.
     more: bool,
+    /// Its place among those who read for this user (spec LI10); meanwhile it goes on hearing.
+    line: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
     end: End,
     /// Once set, nothing more is heard, and it is the end whatever is still to be done.
     deadline: Option<Instant>,
@@ -335,6 +343,7 @@ impl<B: Backend> Run<B> {
             if session.has_frames() && self.end == End::Left {
                 self.end = End::Refused;
             }
+            self.line = None;
             self.deadline
                 .get_or_insert_with(|| Instant::now() + FAREWELL_MAX);
         }
@@ -402,6 +411,12 @@ impl<B: Backend> Run<B> {
         if self.wake.take_due() {
             return Poll::Ready(Event::Woken);
         }
+        if let Some(line) = &mut self.line
+            && let Poll::Ready(turn) = line.as_mut().poll(context)
+        {
+            self.line = None;
+            return Poll::Ready(Event::Turn(turn));
+        }
         let is_listening = self.deadline.is_none() && self.session.is_listening();
         if is_listening && self.wake.take_arrived() {
             let hearing = &mut Context::from_waker(&self.hearing);
@@ -445,10 +460,12 @@ impl<B: Backend> Run<B> {
         Poll::Ready(Ok(()))
     }
 
-    /// Pumps in place while memory suffices, and on a blocking thread when the storage is read.
-    async fn pump(&mut self) -> Result<bool, StorageError> {
+    /// Pumps in place while memory suffices, and on a blocking thread when the storage is read:
+    /// in a turn, or it stands in line for one.
+    async fn pump(&mut self, turn: Option<Turn>) -> Result<bool, StorageError> {
         let now = clock::now();
         if !self.session.needs_storage() {
+            self.line = None;
             let pumped = self.session.pump(&mut NoReader, now).now_or_never();
             return match pumped {
                 // What it needs has left memory since: with a reader, then.
@@ -456,7 +473,13 @@ impl<B: Backend> Run<B> {
                 Some(pumped) => pumped,
             };
         }
-        let identity = Arc::clone(self.session.identity());
+        let Some(turn) = turn else {
+            if self.line.is_none() {
+                let turn = self.shared.turn_of(self.session.identity());
+                self.line = Some(Box::pin(turn));
+            }
+            return Ok(false);
+        };
         let mut moved = self.session.take();
         let runtime = tokio::runtime::Handle::current();
         let pump = move |reader: &mut B::Reader| {
@@ -464,7 +487,7 @@ impl<B: Backend> Run<B> {
             Ok((pumped, moved))
         };
         // By itself, so that sessions which read nothing keep no room for it.
-        let (pumped, moved) = Box::pin(self.shared.read_for(&identity, pump)).await?;
+        let (pumped, moved) = Box::pin(self.shared.read_in(turn, pump)).await?;
         self.session = moved;
         pumped
     }

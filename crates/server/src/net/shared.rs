@@ -35,7 +35,7 @@ use super::{
     readers::Readers,
     requests::Requests,
     tickets::Tickets,
-    turns::Turns,
+    turns::{Turn, Turns},
     wake::Wake,
 };
 use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
@@ -43,6 +43,8 @@ use crate::{Hub, Rates, SessionContext, SessionId, session::Proof};
 /// The claim of an administrator's token; its value is `true`.
 pub(crate) const ADMIN_CLAIM: &str = "syncline_admin";
 const PUSH_TURNS: usize = 64;
+/// Requests are refused while so many of a user's read or wait.
+const READ_LINE_MAX: usize = 200;
 
 /// One for each server, behind an `Arc`.
 pub(crate) struct Shared<B: Backend> {
@@ -151,14 +153,39 @@ impl<B: Backend> Shared<B> {
         self.push_turns[sum % PUSH_TURNS].lock().await
     }
 
-    /// Runs `work` with a reader when it is the turn of this user's (spec LI10).
+    /// Serves a request: runs `work` with a reader when it is the turn of this user's (spec LI10).
     pub(crate) async fn read_for<T: Send + 'static>(
         &self,
         who: &Identity,
         work: impl FnOnce(&mut B::Reader) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, StorageError> {
+    ) -> Result<T, ApiError> {
+        if self.read_turns.count(&who.user) >= READ_LINE_MAX {
+            let sentence = format!(
+                "{READ_LINE_MAX} of this user's requests and devices are reading or wait to: come \
+                 back in a few seconds"
+            );
+            let mut error = come_back(StatusCode::TOO_MANY_REQUESTS, sentence);
+            error.refusal.code = code::TOO_FAST.into();
+            return Err(error);
+        }
+        let turn = self.turn_of(who).await;
+        Ok(self.read_in(turn, work).await?)
+    }
+
+    /// Waits for the turn of this user's.
+    pub(crate) fn turn_of(&self, who: &Identity) -> impl Future<Output = Turn> + Send + use<B> {
         let most = self.config.read().limits.user_reads;
-        let turn = self.read_turns.take(who.user.clone(), most).await;
+        let turns = Arc::clone(&self.read_turns);
+        let user = who.user.clone();
+        async move { turns.take(user, most).await }
+    }
+
+    /// Runs `work` with a reader, in a turn that ends with it.
+    pub(crate) async fn read_in<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        work: impl FnOnce(&mut B::Reader) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
         // Reading goes on when whoever asked has left, and so does the turn.
         let in_turn = move |reader: &mut B::Reader| {
             let _turn = turn;

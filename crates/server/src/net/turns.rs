@@ -25,6 +25,11 @@ struct Line {
 }
 
 impl Turns {
+    /// How many of `who` read or wait.
+    pub(crate) fn count(&self, who: &Who) -> usize {
+        self.0.lock().get(who).map_or(0, |line| line.count)
+    }
+
     /// Waits until one of `who` fewer than `most` reads. The turn ends when it is dropped.
     pub(crate) async fn take(self: &Arc<Self>, who: Who, most: u32) -> Turn {
         let waiting = self.stand_in_line(who, most);
@@ -97,6 +102,8 @@ mod tests {
         let mut fourth = Box::pin(turns.take(who("eve"), 2));
         assert!((&mut third).now_or_never().is_none());
         assert!((&mut fourth).now_or_never().is_none());
+        assert_eq!(turns.count(&who("eve")), 4);
+        assert_eq!(turns.count(&who("ada")), 0);
         // Others do not wait for her, and neither do those who are not signed in.
         let _ada = turns.take(who("ada"), 2).await;
         let _nobody = turns.take(None, 2).await;

@@ -6,6 +6,7 @@ use syncline_core::{Column, RowKey, TableNumber, Value, schema::OnDelete};
 
 use super::{Data, MemoryStorage, data::violated, lock};
 use crate::{
+    accounts::AccountRecords,
     meta::RowMeta,
     storage::{Group, Head, Ledger, Mark, RowWrite, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Want},
@@ -162,6 +163,10 @@ impl Group for MemoryGroup<'_> {
     async fn write_ledger(&mut self, ledger: &Ledger) -> Result<(), StorageError> {
         self.working.write_ledger(ledger);
         Ok(())
+    }
+
+    fn records(&mut self) -> Option<Box<dyn AccountRecords + '_>> {
+        None
     }
 
     async fn commit(self) -> Result<(), StorageError> {

@@ -119,9 +119,7 @@ impl Attempt<'_> {
             more,
         })
     }
-}
 
-impl Attempt<'_> {
     /// Writes what the group leaves behind, and commits.
     async fn commit<G: Group>(
         &self,
@@ -134,28 +132,22 @@ impl Attempt<'_> {
         let noted = match (auditor, group.records()) {
             (Some(auditor), Some(mut records)) => {
                 let schema = self.context.schema();
-                Some((
-                    auditor,
-                    auditor.note(&mut *records, schema, access, self.now),
-                ))
+                match auditor.note(&mut *records, schema, access, self.now) {
+                    Ok(()) => Some(auditor),
+                    // Whatever is in the way there, it is no fault of a changeset.
+                    Err(StorageError::Constraint { message, .. }) => {
+                        return Err(StorageError::Failed(message.into()));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             (_, None) | (None, Some(_)) => None,
         };
-        let Some((auditor, noted)) = noted else {
-            return group.commit().await;
-        };
-        let committed = match noted {
-            Ok(()) => group.commit().await,
-            // Whatever is in the way there, it is no fault of a changeset.
-            Err(StorageError::Constraint { message, .. }) => {
-                Err(StorageError::Failed(message.into()))
-            }
-            Err(error) => Err(error),
-        };
-        if committed.is_err() {
-            auditor.undo();
+        group.commit().await?;
+        if let Some(auditor) = noted {
+            auditor.committed();
         }
-        committed
+        Ok(())
     }
 }
 

@@ -181,8 +181,8 @@ impl Auditor for Accounts {
         repeats::write_within(&self.access, records, told, now)
     }
 
-    fn undo(&self) {
-        self.access.lock().undo();
+    fn committed(&self) {
+        self.access.lock().committed();
     }
 }
 

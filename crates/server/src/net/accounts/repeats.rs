@@ -35,24 +35,17 @@ pub(super) trait Repeated: Ord + Clone {
 pub(super) struct Repeats<K> {
     waiting: BTreeMap<K, u64>,
     noted: BTreeMap<K, Timestamp>,
-    /// Of the last transaction that was not ours, should it come to nothing.
+    /// What somebody else's transaction tells, until it is committed.
     open: Open<K>,
 }
 
-/// What a transaction added, and what it wrote down.
 #[derive(Debug)]
 struct Open<K> {
-    added: Vec<(K, u64)>,
+    at: Timestamp,
+    /// Written down in the transaction.
     due: BTreeMap<K, u64>,
-}
-
-impl<K> Default for Open<K> {
-    fn default() -> Self {
-        Self {
-            added: Vec::new(),
-            due: BTreeMap::new(),
-        }
-    }
+    /// The same was written down a short time ago.
+    later: BTreeMap<K, u64>,
 }
 
 impl<K> Default for Repeats<K> {
@@ -60,43 +53,47 @@ impl<K> Default for Repeats<K> {
         Self {
             waiting: BTreeMap::new(),
             noted: BTreeMap::new(),
-            open: Open::default(),
+            open: Open {
+                at: Timestamp::default(),
+                due: BTreeMap::new(),
+                later: BTreeMap::new(),
+            },
         }
     }
 }
 
 impl<K: Repeated> Repeats<K> {
-    pub(super) fn add(&mut self, what: K, times: u64) -> K {
+    pub(super) fn add(&mut self, what: K, times: u64) {
         let key = self.told_as(what);
-        *self.waiting.entry(key.clone()).or_insert(0) += times;
-        key
+        *self.waiting.entry(key).or_insert(0) += times;
     }
 
-    /// Adds what a transaction tells, and takes what is to be written down in it.
-    fn begin(&mut self, told: impl Iterator<Item = (K, u64)>, now: Timestamp) -> BTreeMap<K, u64> {
-        let added = told.map(|(what, times)| (self.add(what, times), times));
-        let added = added.collect();
-        let due = self.due(now, false);
-        self.open = Open {
-            added,
-            due: due.clone(),
-        };
-        due
+    /// What is to be written down in somebody else's transaction that tells this. It counts once
+    /// [`Repeats::committed`] says so; where it never does, the next transaction takes its place.
+    fn begin(&mut self, told: impl Iterator<Item = (K, u64)>, now: Timestamp) -> &BTreeMap<K, u64> {
+        self.forget(now);
+        self.open.at = now;
+        self.open.due.clear();
+        self.open.later.clear();
+        for (what, times) in told {
+            let key = self.told_as(what);
+            let place = match self.noted.contains_key(&key) {
+                true => &mut self.open.later,
+                false => &mut self.open.due,
+            };
+            *place.entry(key).or_insert(0) += times;
+        }
+        &self.open.due
     }
 
-    /// The transaction came to nothing, and so did what it told.
-    pub(super) fn undo(&mut self) {
-        let Open { added, due } = std::mem::take(&mut self.open);
-        for (what, times) in due {
-            self.noted.remove(&what);
+    pub(super) fn committed(&mut self) {
+        let Open { at, due, later } = &mut self.open;
+        for what in std::mem::take(due).into_keys() {
+            self.noted.insert(what, *at);
+        }
+        for (what, times) in std::mem::take(later) {
             *self.waiting.entry(what).or_insert(0) += times;
         }
-        for (what, times) in added {
-            if let Some(waiting) = self.waiting.get_mut(&what) {
-                *waiting = waiting.saturating_sub(times);
-            }
-        }
-        self.waiting.retain(|_, times| *times > 0);
     }
 
     /// Itself, if there is room to tell it apart.
@@ -122,18 +119,30 @@ impl<K: Repeated> Repeats<K> {
     }
 
     fn is_known(&self, what: &K) -> bool {
-        self.waiting.contains_key(what) || self.noted.contains_key(what)
+        self.waiting.contains_key(what)
+            || self.noted.contains_key(what)
+            || self.open.due.contains_key(what)
     }
 
+    /// All that are told apart. What an open transaction tells later was noted.
     fn told(&self) -> impl Iterator<Item = &K> + Clone {
-        let again = |what: &&K| !self.noted.contains_key(*what);
-        self.noted.keys().chain(self.waiting.keys().filter(again))
+        let waiting = self.waiting.keys();
+        let waiting = waiting.filter(|what| !self.noted.contains_key(*what));
+        let open =
+            self.open.due.keys().filter(|what| {
+                !self.noted.contains_key(*what) && !self.waiting.contains_key(*what)
+            });
+        self.noted.keys().chain(waiting).chain(open)
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.noted
+            .retain(|_, at| at.plus_millis(PAUSE_MILLIS) > now);
     }
 
     /// Takes what is to be written now; at the end, all there is.
     pub(super) fn due(&mut self, now: Timestamp, is_end: bool) -> BTreeMap<K, u64> {
-        self.noted
-            .retain(|_, at| at.plus_millis(PAUSE_MILLIS) > now);
+        self.forget(now);
         let waiting = std::mem::take(&mut self.waiting);
         let (later, due) = waiting
             .into_iter()
@@ -177,15 +186,15 @@ pub(super) fn write<K: Repeated>(
     written
 }
 
-/// Writes down what is due in a transaction of somebody else's; [`Repeats::undo`] where that comes to
-/// nothing.
+/// Writes down what is due in a transaction of somebody else's; [`Repeats::committed`] where that
+/// is durable.
 pub(super) fn write_within<K: Repeated>(
     repeats: &parking_lot::Mutex<Repeats<K>>,
     records: &mut dyn AccountRecords,
     told: impl Iterator<Item = (K, u64)>,
     now: Timestamp,
 ) -> Result<(), StorageError> {
-    let due = repeats.lock().begin(told, now);
+    let due = repeats.lock().begin(told, now).clone();
     for (what, times) in &due {
         audit::note(records, what.event(*times, now))?;
     }
@@ -243,6 +252,33 @@ mod tests {
         repeats.put_back(due);
         let again = repeats.due(at(3 * PAUSE_MILLIS), false);
         assert_eq!(again.values().sum::<u64>(), 10_000);
+    }
+
+    #[test]
+    fn ac16_what_was_not_committed_was_not_told() {
+        let mut repeats = Repeats::default();
+        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let told = || [(refused(1), 2)].into_iter();
+        let written = BTreeMap::from([(refused(1), 2)]);
+        assert_eq!(*repeats.begin(told(), at(0)), written);
+        // Nobody else sees it, and the next transaction writes it down at once.
+        assert_eq!(repeats.due(at(1), true), BTreeMap::new());
+        assert_eq!(*repeats.begin(told(), at(2)), written);
+        repeats.committed();
+
+        // A repetition waits, once it is committed.
+        assert_eq!(*repeats.begin(told(), at(3)), BTreeMap::new());
+        assert_eq!(repeats.due(at(4), true), BTreeMap::new());
+        // Its minute is over before its commit is: it was not written down in it.
+        assert_eq!(*repeats.begin(told(), at(5)), BTreeMap::new());
+        assert_eq!(repeats.due(at(PAUSE_MILLIS + 2), false), BTreeMap::new());
+        repeats.committed();
+        assert_eq!(repeats.due(at(PAUSE_MILLIS + 3), false), written);
+
+        // However much one transaction tells, it takes no more room than many.
+        let flood = (0..10_000).map(|user| (refused(user), 1));
+        let due = repeats.begin(flood, at(2 * PAUSE_MILLIS));
+        assert!(due.len() <= 2 * KINDS_MAX + 1, "{}", due.len());
     }
 
     #[test]

@@ -166,7 +166,7 @@ async fn run<B: Backend, T: Send + 'static>(
         }
         Err(StorageError::Busy)
     };
-    Ok(shared.read_for(&identity, work).await?)
+    shared.read_for(&identity, work).await
 }
 
 /// A row and who asks about it.

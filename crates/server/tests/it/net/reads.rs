@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::{Condvar, Mutex};
 use syncline_core::{
     BucketId, Cursor, DeviceId, RowKey, TableNumber, Tag, UserId, Version,
     config::LimitsConfig,
     rules::{Grant, GranteeId},
-    wire::{ClientMessage, ServerMessage},
+    wire::{ClientMessage, Ping, ServerMessage},
 };
 use syncline_server::net::Backend;
 use syncline_store::{
@@ -21,7 +22,7 @@ use syncline_store::{
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
-use super::{Net, SOON, SqliteBackend, Wish, hello};
+use super::{Net, SOON, Socket, SqliteBackend, Wish, hello, now};
 
 /// Of the one test that reads through it.
 static GATE: LazyLock<Gate> = LazyLock::new(Gate::default);
@@ -183,6 +184,13 @@ impl Reader for Gated {
     }
 }
 
+fn is_all_there(message: &ServerMessage) -> Option<()> {
+    match message {
+        ServerMessage::Checkpoint(c) if c.loading == 0 && c.caught_up => Some(()),
+        _ => None,
+    }
+}
+
 #[tokio::test]
 async fn li10_lost_places_in_the_log_take_one_reader_and_all_come_to_their_end() {
     const SESSIONS: u8 = 8;
@@ -228,13 +236,59 @@ async fn li10_lost_places_in_the_log_take_one_reader_and_all_come_to_their_end()
     net.socket("ada").await.sync(2).await;
     assert_eq!(GATE.inside.lock().most, 1, "of hers only one reads");
 
+    // Those in line hear and answer meanwhile; the one that reads does not.
+    let mut answers: FuturesUnordered<_> = eves
+        .into_iter()
+        .zip(10..)
+        .map(async |(mut socket, device)| {
+            let (sent, now) = (now(), now());
+            socket.say(&ClientMessage::Ping(Ping { sent, now })).await;
+            let mut is_done = false;
+            let pong = |message: &ServerMessage| {
+                is_done |= is_all_there(message).is_some();
+                matches!(message, ServerMessage::Pong(_)).then_some(())
+            };
+            socket.hear_until(pong).await;
+            (socket, device, is_done)
+        })
+        .collect();
+    let mut eves = Vec::new();
+    while eves.len() + 1 < usize::from(SESSIONS) {
+        eves.extend(answers.next().await);
+    }
+
+    // One of them ends as soon as its device is deregistered.
+    let (mut socket, device, _): (Socket, u8, bool) = eves.pop().expect("seven answered");
+    let url = net.url(&format!("/v1/devices/{}", DeviceId([device; 16])));
+    let removed = net.http.delete(url).bearer_auth(net.token("eve"));
+    let removed = removed.send().await.expect("an answer");
+    assert!(removed.status().is_success(), "{removed:?}");
+    assert_eq!(socket.refused().await.0, "deregistered");
+
+    // And requests find that the line has an end.
+    let ask = |_| net.get("/v1/pull").bearer_auth(net.token("eve")).send();
+    let mut asked: FuturesUnordered<_> = (0..250).map(ask).collect();
+    let first = asked.next().await.expect("an answer").expect("an answer");
+    assert_eq!(first.status(), 429);
+    assert!(first.headers().contains_key("retry-after"));
+    let refusal: serde_json::Value = first.json().await.expect("JSON");
+    assert_eq!(refusal["code"], "too_fast");
+    assert!(
+        refusal["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("wait")),
+        "{refusal}"
+    );
+    drop(asked);
+
     // Each of hers comes to its end.
     GATE.open();
-    for socket in &mut eves {
-        let all_is_there = socket.hear_until(|message| match message {
-            ServerMessage::Checkpoint(c) if c.loading == 0 && c.caught_up => Some(()),
-            _ => None,
-        });
+    eves.extend(answers.next().await);
+    for (socket, _, is_done) in &mut eves {
+        if *is_done {
+            continue;
+        }
+        let all_is_there = socket.hear_until(is_all_there);
         tokio::time::timeout(SOON, all_is_there)
             .await
             .expect("nobody waits for ever");
