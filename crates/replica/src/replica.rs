@@ -490,28 +490,33 @@ impl Replica {
         self.parked(id)?;
         let retried = self.unpark(id, now)?;
         self.pump(now)?;
-        Ok(retried)
+        Ok(retried.len() as u64)
     }
 
-    fn unpark(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
+    /// Has it and what waits for it sent again; which these are.
+    fn unpark(
+        &mut self,
+        id: ChangesetId,
+        now: Timestamp,
+    ) -> Result<Vec<ChangesetId>, ReplicaError> {
         let retried = self.transact(now, |work, entropy| {
+            let mut retried = Vec::new();
             let Some(root) = outbox::by_id(work.conn, id)? else {
-                return Ok(0);
+                return Ok(retried);
             };
-            let mut retried = 0;
             for seq in outbox::dependants(work.conn, [root.seq])? {
                 let entry = outbox::entry(work.conn, seq)?;
                 if let Some(entry) = entry.filter(|entry| entry.state == State::Parked)
                     && work.can_be_sent(&entry)?
                 {
+                    retried.push(entry.id);
                     work.unpark(entry)?;
-                    retried += 1;
                 }
             }
             work.settle(entropy, now)?;
             Ok(retried)
         })?;
-        Ok(retried.unwrap_or(0))
+        Ok(retried.unwrap_or_default())
     }
 
     /// Forgets a parked changeset. Those that depend on it stay parked.

@@ -346,8 +346,10 @@ impl Session {
         let silence = self.last_heard.plus_millis(SILENCE_MAX_MILLIS);
         let end = self.expires.map_or(silence, |expires| silence.min(expires));
         match &self.phase {
-            // Otherwise it is sent when there is credit, or room.
-            Phase::Streaming(stream) if self.out.has_credit() && !self.out.is_full() => {
+            // Otherwise it is sent when there is credit, or room, or with what is read.
+            Phase::Streaming(stream)
+                if self.out.has_credit() && !self.out.is_full() && !self.needs_storage() =>
+            {
                 end.min(stream.next_checkpoint())
             }
             Phase::Streaming(_)

@@ -9,13 +9,16 @@ use super::Replica;
 use crate::{
     error::ReplicaError,
     meta::{
-        outbox::{self, State},
+        outbox,
         settings::{self, Key},
     },
 };
 
-/// Refused changesets that are read at once.
+/// Refused changesets that are read at once, and how often: what one Welcome costs has a bound.
 const PAGE: usize = 100;
+const PAGES_MAX: usize = 100;
+/// Once so many are sent again, the others wait for the next session.
+const SENT_MAX: usize = 100;
 /// What the server counts a number as.
 const NUMBER_BYTES: u64 = 8;
 /// What an envelope is longer than its value, besides an eighth of that: head, storage class and end,
@@ -42,8 +45,8 @@ impl Replica {
             mut rows,
             mut bytes,
         } = quota;
-        let mut after = 0;
-        loop {
+        let (mut after, mut sent) = (0, 0);
+        for _ in 0..PAGES_MAX {
             let parked = outbox::parked_with(
                 &self.conn,
                 after,
@@ -53,28 +56,32 @@ impl Replica {
                 PAGE,
             )?;
             for entry in &parked {
-                // One that waited for an earlier one was taken along by it, to another place.
-                let Some(entry) = outbox::by_id(&self.conn, entry.id)? else {
-                    continue;
-                };
-                // Every change may be a new row.
-                let more_rows = taken(rows, entry.changes);
-                let more_bytes = taken(bytes, self.most_bytes(entry.seq)?);
-                let is_parked = entry.state == State::Parked;
-                if is_parked && (more_rows.is_none() || more_bytes.is_none()) {
+                // One that waited for an earlier one was taken along by it.
+                let still = outbox::by_id(&self.conn, entry.id)?;
+                if still.is_none_or(|still| still.seq != entry.seq)
+                    || entry.changes > room(rows)
+                    || self.most_bytes(entry.seq)? > room(bytes)
+                {
                     continue;
                 }
-                rows = more_rows.unwrap_or_else(|| rows.map(used_up));
-                bytes = more_bytes.unwrap_or_else(|| bytes.map(used_up));
-                if is_parked {
-                    self.unpark(entry.id, now)?;
+                for id in self.unpark(entry.id, now)? {
+                    if let Some(entry) = outbox::by_id(&self.conn, id)? {
+                        // Every change may be a new row.
+                        rows = with(rows, entry.changes);
+                        bytes = with(bytes, self.most_bytes(entry.seq)?);
+                    }
+                    sent += 1;
+                }
+                if sent >= SENT_MAX {
+                    return Ok(());
                 }
             }
             match parked.last() {
                 Some(last) if parked.len() == PAGE => after = last.seq,
-                Some(_) | None => return Ok(()),
+                Some(_) | None => break,
             }
         }
+        Ok(())
     }
 
     /// How many bytes a changeset adds at most to what the server counts: of each row the key, its
@@ -110,20 +117,12 @@ fn room(share: Option<Share>) -> u64 {
     share.map_or(u64::MAX, |share| share.max.saturating_sub(share.owned))
 }
 
-/// What is left after `more` was taken; `None` where it does not fit.
-fn taken(share: Option<Share>, more: u64) -> Option<Option<Share>> {
-    let Some(Share { owned, max }) = share else {
-        return Some(None);
-    };
-    let owned = owned.checked_add(more).filter(|owned| *owned <= max)?;
-    Some(Some(Share { owned, max }))
-}
-
-fn used_up(share: Share) -> Share {
-    Share {
-        owned: share.owned.max(share.max),
-        ..share
-    }
+/// The share once `more` is in it.
+fn with(share: Option<Share>, more: u64) -> Option<Share> {
+    share.map(|Share { owned, max }| Share {
+        owned: owned.saturating_add(more),
+        max,
+    })
 }
 
 fn to_text(Quota { rows, bytes }: Quota) -> String {

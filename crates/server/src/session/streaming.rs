@@ -104,6 +104,7 @@ impl Session {
             Phase::Welcoming(..) => true,
             Phase::Streaming(stream) => {
                 self.out.has_credit()
+                    && !self.out.is_full()
                     && (stream.has_pages_to_read()
                         || !self.asked.is_empty()
                         || match self.context.recent.is_too_old(stream.position()) {

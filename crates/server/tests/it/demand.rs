@@ -2,7 +2,7 @@
 
 use syncline_core::{
     RowKey, TableNumber, Value, Version,
-    wire::{ClientMessage, RowState, ServerMessage, Subscribe, Subscription, code},
+    wire::{ClientMessage, RowState, ServerMessage, Subscribe, Subscription, code, encode_client},
 };
 
 use crate::{
@@ -74,6 +74,24 @@ fn rows_of(client: &Client, table: TableNumber) -> usize {
     let records = records.iter().map(|(body, _)| body.table);
     let tables = pages.iter().map(|body| body.table).chain(records);
     tables.filter(|found| *found == table).count()
+}
+
+/// Nothing but a turn to read brings it on, and it may wait long for that.
+#[test]
+fn li10_a_session_that_is_to_read_has_no_alarm_in_the_past() {
+    let mut bed = bed();
+    let mut bob = bob(&mut bed, Some(Vec::new()));
+    let late = bed.world.now.plus_millis(40_000);
+    assert!(bob.session.poll_timeout() < late, "its checkpoint is due");
+    let subscribe = Subscribe {
+        number: 1,
+        add: vec![of_project(&bed, "p1")],
+        drop: Vec::new(),
+    };
+    let frame = encode_client(&ClientMessage::Subscribe(subscribe));
+    bob.session.receive(&frame, late);
+    assert!(bob.session.needs_storage());
+    assert!(bob.session.poll_timeout() > late);
 }
 
 #[test]

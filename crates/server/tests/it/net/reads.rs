@@ -268,18 +268,15 @@ async fn li10_lost_places_in_the_log_take_one_reader_and_all_come_to_their_end()
     // And requests find that the line has an end.
     let ask = |_| net.get("/v1/pull").bearer_auth(net.token("eve")).send();
     let mut asked: FuturesUnordered<_> = (0..250).map(ask).collect();
-    let first = asked.next().await.expect("an answer").expect("an answer");
-    assert_eq!(first.status(), 429);
-    assert!(first.headers().contains_key("retry-after"));
-    let refusal: serde_json::Value = first.json().await.expect("JSON");
-    assert_eq!(refusal["code"], "too_fast");
-    assert!(
-        refusal["message"]
-            .as_str()
-            .is_some_and(|m| m.contains("wait")),
-        "{refusal}"
-    );
-    drop(asked);
+    for _ in 0..50 {
+        let answer = asked.next().await.expect("an answer").expect("an answer");
+        assert_eq!(answer.status(), 429);
+        assert!(answer.headers().contains_key("retry-after"));
+        let refusal: serde_json::Value = answer.json().await.expect("JSON");
+        assert_eq!(refusal["code"], "too_fast");
+        let sentence = refusal["message"].as_str().expect("a sentence");
+        assert!(sentence.contains("are reading or wait"), "{sentence}");
+    }
 
     // Each of hers comes to its end.
     GATE.open();
@@ -293,5 +290,10 @@ async fn li10_lost_places_in_the_log_take_one_reader_and_all_come_to_their_end()
             .await
             .expect("nobody waits for ever");
     }
+    let mut served = 0;
+    while let Some(answer) = asked.next().await {
+        served += usize::from(answer.expect("an answer").status() == 200);
+    }
+    assert!(served > 100, "{served} were in the line");
     assert_eq!(GATE.inside.lock().most, 1, "never more than one");
 }
