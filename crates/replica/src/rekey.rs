@@ -54,10 +54,11 @@ pub(crate) fn rekey(
         reason: error.to_string(),
     })?;
 
-    let mut affected = outbox::dependants(work.conn, [entry.seq])?;
+    let mut affected = vec![entry.seq];
     affected.extend(move_row(work, table, &from, &to, key_position, new)?);
     affected.extend(move_references(work, table, old, new)?);
-    for seq in affected {
+    // What was written on top of any of them stays behind it.
+    for seq in outbox::dependants(work.conn, affected)? {
         let Some(entry) = outbox::entry(work.conn, seq)? else {
             continue;
         };

@@ -253,3 +253,34 @@ pub(crate) fn is_early(
     }
     Ok(false)
 }
+
+/// A row from before attaching is sealed after edits that reference it, and goes before them (spec
+/// SE16): what gets its number now depends on those of `overtakers`, as on any other insert.
+pub(crate) fn depend_on_overtakers(
+    work: &Work<'_>,
+    seq: Seq,
+    changes: &[StoredChange],
+    overtakers: &BTreeSet<Seq>,
+) -> Result<(), ReplicaError> {
+    if overtakers.is_empty() {
+        return Ok(());
+    }
+    // Where they reference one another in a circle, one has to go first.
+    let dependants = outbox::dependants(work.conn, [seq])?;
+    for StoredChange { change, .. } in changes {
+        let Some(table) = work.table(change.table) else {
+            continue;
+        };
+        for (t, key) in parents(work, table, &change.key, &change.op)? {
+            for pending in outbox::pending(work.conn, t, &key)? {
+                if overtakers.contains(&pending.seq)
+                    && !dependants.contains(&pending.seq)
+                    && seal::is_insert(&pending.op)
+                {
+                    outbox::depend(work.conn, seq, pending.seq)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

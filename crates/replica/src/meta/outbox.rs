@@ -341,9 +341,24 @@ pub(crate) fn dependants(
     Ok(found)
 }
 
+/// What depends on a younger changeset that waits, directly or not: it goes after that.
+fn overtaken(conn: &Connection) -> Result<BTreeSet<Seq>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT d.seq FROM syncline_depends d JOIN syncline_outbox o ON o.seq = d.on_seq
+             WHERE d.on_seq > d.seq AND o.state = 0",
+        )
+        .doing(READING)?;
+    let found = statement.query_map([], |row| row.get(0));
+    let found: Vec<Seq> = found.and_then(Iterator::collect).doing(READING)?;
+    dependants(conn, found)
+}
+
 /// Gives numbers to everything unanswered in order: those the server has counted keep theirs,
-/// the others are contiguous from `next` on (spec OB7, OB8). Returns the number after the last.
+/// the others are contiguous from `next` on (spec OB7, OB8). What was overtaken by what it
+/// depends on gets its number when it goes. Returns the number after the last.
 pub(crate) fn renumber(conn: &Connection, next: u64, forget: bool) -> Result<u64, ReplicaError> {
+    let overtaken = overtaken(conn)?;
     let mut numbers: BTreeMap<Seq, Option<u64>> = BTreeMap::new();
     let mut free = next;
     let mut after = 0;
@@ -354,6 +369,10 @@ pub(crate) fn renumber(conn: &Connection, next: u64, forget: bool) -> Result<u64
         for entry in entries {
             let counted = entry.number.is_some_and(|number| number < next) && !forget;
             if entry.number.is_none() || counted {
+                continue;
+            }
+            if overtaken.contains(&entry.seq) {
+                numbers.insert(entry.seq, None);
                 continue;
             }
             numbers.insert(entry.seq, Some(free));

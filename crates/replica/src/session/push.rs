@@ -296,8 +296,10 @@ impl Replica {
                 return Ok(Some((entry, translated)));
             }
         }
+        let in_flight = self.session.in_flight.values().map(|push| push.seq);
+        let overtakers: BTreeSet<Seq> = in_flight.filter(|seq| *seq > listed.seq).collect();
         db::immediate(&self.conn, || {
-            numbered(&self.conn, &self.tables, listed.seq)
+            numbered(&self.conn, &self.tables, listed.seq, &overtakers)
         })
     }
 
@@ -381,7 +383,8 @@ pub(crate) fn number_next(
     if let [next] = &waiting[..]
         && next.seq == sealed
         && next.number.is_none()
-        && let Some((entry, Translated::Fits(body))) = numbered(work.conn, work.tables, sealed)?
+        && let Some((entry, Translated::Fits(body))) =
+            numbered(work.conn, work.tables, sealed, &BTreeSet::new())?
     {
         let id = entry.id;
         return Ok(Some(Ready { id, body }));
@@ -391,15 +394,19 @@ pub(crate) fn number_next(
 
 /// The changeset, which gets its number if it has none and can travel. Read and numbered in one
 /// transaction, the caller's: another program on the same file may join more with what was never
-/// sent, until it has a number.
+/// sent, until it has a number. `overtakers`: younger ones that are on their way already.
 fn numbered(
     conn: &Connection,
     tables: &Tables,
     seq: Seq,
+    overtakers: &BTreeSet<Seq>,
 ) -> Result<Option<(Entry, Translated)>, ReplicaError> {
     let Some((entry, changes)) = sealed(conn, seq)? else {
         return Ok(None);
     };
+    if entry.number.is_none() {
+        seed::depend_on_overtakers(&Work::new(conn, tables), seq, &changes, overtakers)?;
+    }
     let next = settings::get_count(conn, Key::NextNumber)?;
     let number = entry.number.unwrap_or(next);
     let translated = with_number(conn, tables, &entry, changes, number)?;

@@ -469,16 +469,18 @@ fn ob2_what_is_accepted_after_it_was_parked_is_shown_before_its_checkpoint() {
     device.assert_equal(&server);
 }
 
+/// An order, parts and bills of it.
+const ORDERS: &str = "
+    CREATE TABLE orders(id INTEGER PRIMARY KEY, what TEXT);
+    CREATE TABLE parts(
+      order_id INTEGER REFERENCES orders(id), n INTEGER, what TEXT, PRIMARY KEY(order_id, n));
+    CREATE TABLE bills(id TEXT PRIMARY KEY NOT NULL, order_id INTEGER REFERENCES orders);";
+
 #[test]
 fn ob10_a_taken_integer_key_is_changed_with_its_references() {
-    const TABLES: &str = "
-        CREATE TABLE orders(id INTEGER PRIMARY KEY, what TEXT);
-        CREATE TABLE parts(
-          order_id INTEGER REFERENCES orders(id), n INTEGER, what TEXT, PRIMARY KEY(order_id, n));
-        CREATE TABLE bills(id TEXT PRIMARY KEY NOT NULL, order_id INTEGER REFERENCES orders);";
-    let mut server = Authority::new(schema(TABLES));
-    let mut here = Device::new(TABLES, 1);
-    let mut there = Device::new(TABLES, 2);
+    let mut server = Authority::new(schema(ORDERS));
+    let mut here = Device::new(ORDERS, 1);
+    let mut there = Device::new(ORDERS, 2);
     here.sync(&mut server);
     there.sync(&mut server);
     here.disconnect();
@@ -504,6 +506,87 @@ fn ob10_a_taken_integer_key_is_changed_with_its_references() {
     assert_eq!(here.events.iter().filter(rekeyed).count(), 1);
     there.sync(&mut server);
     there.assert_equal(&server);
+}
+
+/// A bill was written before its order, and waits while the order turns out to have a taken key:
+/// it goes to the end of the outbox with the order, and what was written on top of it goes along.
+#[test]
+fn ob10_what_was_written_on_top_of_a_reference_stays_behind_it() {
+    let mut server = Authority::new(schema(ORDERS));
+    let mut device = Device::new(ORDERS, 1);
+    device.sync(&mut server);
+    server.write(&[("orders", vec![Value::Integer(1), "theirs".into()])]);
+    device.disconnect();
+    device.run("PRAGMA foreign_keys = OFF");
+    device.write(
+        "INSERT INTO bills VALUES('b', 1);
+         INSERT INTO parts VALUES(0, 1, 'written')",
+    );
+    device.write("UPDATE parts SET what = 'edited'");
+    device.write("INSERT INTO orders VALUES(1, 'mine')");
+    let bills = server.table("bills").number;
+    server.judge = Box::new(move |changeset| {
+        let is_bill = changeset.changes[0].table == bills;
+        is_bill.then(|| refusal("busy", true))
+    });
+    device.sync(&mut server);
+    server.judge = Box::new(|_| None);
+    let rekeyed = |e: &Event| matches!(e, Event::Rekeyed { table, .. } if table == "orders");
+    assert!(device.events.iter().any(rekeyed), "{:?}", device.events);
+    device.disconnect();
+    device.sync(&mut server);
+    assert_eq!(device.parked(), [""; 0]);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(device.query("SELECT * FROM orders"), "1|theirs\n2|mine");
+    assert_eq!(device.query("SELECT * FROM bills"), "b|2");
+    assert_eq!(device.query("SELECT * FROM parts"), "0|1|edited");
+    device.assert_equal(&server);
+}
+
+/// The order was there before attaching, so that it is sealed after the bill that was written
+/// since, and goes before it. Both are under way when its key turns out to be taken, by an order
+/// that nobody may see here.
+fn overtaken(mut between: impl FnMut(&mut Device, &mut Authority)) {
+    let mut server = Authority::new(schema(ORDERS));
+    server.buckets = |_, row| match row.0.get(1) == Some(&"theirs".into()) {
+        true => [AWAY].into(),
+        false => [HOME].into(),
+    };
+    server.write(&[("orders", vec![Value::Integer(1), "theirs".into()])]);
+    let rows = "INSERT INTO orders VALUES(1, 'mine');";
+    let mut device = Device::new(&format!("{ORDERS} {rows}"), 1);
+    device.write("INSERT INTO bills VALUES('b', 1)");
+    device.write("UPDATE bills SET order_id = NULL");
+    device.write("UPDATE bills SET order_id = 1");
+    between(&mut device, &mut server);
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    assert_eq!(device.query("SELECT * FROM orders"), "2|mine");
+    assert_eq!(device.query("SELECT * FROM bills"), "b|2");
+    device.assert_equal(&server);
+}
+
+#[test]
+fn ob10_a_reference_to_a_row_from_before_attaching_waits_for_its_verdict() {
+    overtaken(|_, _| {});
+}
+
+#[test]
+fn se16_what_goes_before_goes_before_again() {
+    overtaken(|device, server| {
+        server.is_busy = true;
+        device.sync(server);
+        let tables = |device: &Device| -> Vec<_> {
+            let pushed = device.pushed();
+            pushed.iter().map(|c| c.changes[0].table).collect()
+        };
+        let before = tables(device);
+        device.disconnect();
+        device.sync(server);
+        assert_eq!(tables(device), before);
+        device.disconnect();
+        server.is_busy = false;
+    });
 }
 
 #[test]

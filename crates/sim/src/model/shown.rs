@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
     rc::Rc,
 };
 
@@ -38,7 +39,6 @@ struct Comparison<'a> {
     /// Rows that what waits writes.
     touched: &'a BTreeMap<String, BTreeSet<String>>,
     version: Version,
-    is_caught_up: bool,
     may_lack: bool,
     /// `None` where no table is on demand.
     demand: Option<Demand>,
@@ -179,7 +179,6 @@ impl Model {
             here: &here,
             touched: &touched,
             version,
-            is_caught_up: status.caught_up,
             may_lack,
             demand: match self.app.has_on_demand() {
                 true => Some(Demand::new(replica.subscriptions()?)),
@@ -252,13 +251,10 @@ impl Model {
                 continue;
             }
             // On connecting, what was lost meanwhile goes before anything else comes: checkpoints
-            // on the way to the log's end are of before that.
+            // on the way to the log's end are of before that. It may be back by now.
             // The server may also have been told of a commit, and its session not yet.
-            let newest = self.history.last_key_value();
-            let is_lost_since = newest.is_some_and(|(at, now)| {
-                (!comparison.is_caught_up || *at > version) && !now.sees(&self.app, who, name)
-            });
-            if found.is_none() && is_lost_since {
+            let mut later = self.history.range((Excluded(version), Unbounded));
+            if found.is_none() && later.any(|(_, then)| !then.sees(&self.app, who, name)) {
                 continue;
             }
             bail!(

@@ -48,7 +48,7 @@ macro_rules! seen {
 seen! {
     counter_result_sent: CounterResultSent by 0,
     nocase_edit_unseen: NocaseEditUnseen by 7,
-    self_granted_membership: SelfGrantedMembership by 74,
+    self_granted_membership: SelfGrantedMembership by 66,
     dependant_accepted: DependantAccepted by 0,
     conflict_not_opened: ConflictNotOpened by 12,
     bucket_move_forgotten: BucketMoveForgotten by 20,
