@@ -93,7 +93,7 @@ impl Session {
         self.horizon = head.horizon;
         self.is_behind = match &resume {
             Resume::Continue => false,
-            Resume::Reload { reason, .. } => *reason != ReloadReason::Rules,
+            Resume::Reload { reason, common } => *reason != ReloadReason::Rules || common.is_none(),
         };
         let user = self.identity.user.as_ref();
         let quota = quota(&self.context.plan, reader, user).await?;

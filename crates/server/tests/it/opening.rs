@@ -1,8 +1,8 @@
 //! Hello to the first frame of the stream.
 
 use syncline_core::{
-    BucketId, Cursor, DeviceId, Lease, Tag, Value, Version,
-    wire::{ClientMessage, LoadPosition, ReloadReason, Resume, ServerMessage, code},
+    BucketId, Cursor, DeviceId, Hlc, Lease, Tag, Value, Version,
+    wire::{ClientMessage, LoadPosition, ReloadReason, Resume, ServerMessage, Verdict, code},
 };
 use syncline_store::{rebuild_rules, testkit::block_on};
 
@@ -203,6 +203,40 @@ fn se4_rules_that_changed_longer_ago_than_the_horizon_are_changed_rules() {
         }
     );
     assert_eq!(client.page_rows().len(), 4);
+}
+
+/// A clock may be far ahead, so that the reading of a changeset does not say that it is older than
+/// what the server remembers: the device's cursor says so, whatever it loads again for.
+#[test]
+fn pl3_an_id_that_is_forgotten_is_not_applied_again_under_other_rules() {
+    for other_rules in [false, true] {
+        let mut bed = Bed::new();
+        let mut client = Client::synced(&mut bed, "ada");
+        let known = client.cursors.clone();
+        let mut changeset = client.draw(&bed, |draw| {
+            draw.insert("projects", "p1", &[("name", "Garden".into())])
+        });
+        changeset.hlc = Hlc::at(bed.world.now.plus_millis(3_600_000));
+        client.push(&mut bed, &changeset);
+        let results = client.results();
+        assert!(matches!(results[0].verdict, Verdict::Accepted(_)));
+        bed.world.now = bed.world.now.plus_millis(1);
+        if other_rules {
+            let (storage, plan) = (&mut bed.world.storage, &bed.context.plan);
+            block_on(rebuild_rules(storage, plan, bed.world.now)).expect("they are others");
+            bed.restart();
+        }
+        let horizon = project(&mut bed, "p2");
+        bed.trim(horizon);
+        // Neither the answer nor a checkpoint after it has arrived.
+        client.cursors = known;
+        client.reconnect(&mut bed);
+        client.push(&mut bed, &changeset);
+        match &client.results()[0].verdict {
+            Verdict::Refused(refusal) => assert_eq!(refusal.code, code::MAYBE_APPLIED),
+            Verdict::Accepted(version) => panic!("applied again, at {version:?}"),
+        }
+    }
 }
 
 #[test]
