@@ -18,7 +18,9 @@ pub(crate) use changes::{
     pending, position, positions, put_change, readable, set_insert_base, size, sizes, touching,
     waits_to_be_inserted, whole, without_op,
 };
-pub(crate) use doubt::{Doubt, ask_again, doubt_all, hold_younger, sealed_by};
+pub(crate) use doubt::{
+    Doubt, ask_again, doubt_all, doubt_unanswered, hold_younger, sealed_by, waits_for_an_answer,
+};
 
 /// A changeset's place in the order of this file: never reused, never sent.
 pub(crate) type Seq = i64;

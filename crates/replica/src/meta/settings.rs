@@ -66,6 +66,9 @@ pub(crate) enum Key {
     LoadsAgain,
     /// The oldest version the server's log has.
     Horizon,
+    /// The checkpoint that this file had reached when something sent waited for its answer from
+    /// one session to the next; absent where nothing does.
+    UnansweredSince,
     /// Names of the encryption keys that this file was last opened with, the one that seals first.
     KeysHeld,
     /// Name of the encryption key that was seen to be the right one.
@@ -116,6 +119,7 @@ impl Key {
             Self::RenamedReleased => "renamed_released",
             Self::LoadsAgain => "loads_again",
             Self::Horizon => "horizon",
+            Self::UnansweredSince => "unanswered_since",
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",
             Self::KeysDoubted => "keys_doubted",

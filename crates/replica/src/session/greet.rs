@@ -281,6 +281,7 @@ fn take_welcome(
     }
     clock::measure(conn, sent, now, welcome.now)?;
     let forked = settings::get_id(conn, Key::Device)? != Some(welcome.device.0);
+    let checkpoint = cursors::newest(conn)?.unwrap_or(Version::ZERO);
     settings::put(conn, Key::Server, welcome.server.0)?;
     settings::put(conn, Key::User, &welcome.user)?;
     settings::put(conn, Key::Device, welcome.device.0)?;
@@ -291,7 +292,6 @@ fn take_welcome(
         None => settings::remove(conn, Key::SubscriptionsMax)?,
     }
     if forked {
-        let checkpoint = cursors::newest(conn)?.unwrap_or(Version::ZERO);
         outbox::doubt_all(conn, checkpoint, welcome.horizon)?;
     }
     work.events.push(Event::Connected {
@@ -326,6 +326,30 @@ fn take_welcome(
     acknowledged::expire(conn, welcome.now)?;
     let next = outbox::renumber(conn, welcome.next_number, forked)?;
     settings::put(conn, Key::NextNumber, next.cast_signed())?;
+    doubt_unanswered(conn, welcome, checkpoint, forked)?;
+    Ok(())
+}
+
+/// What was sent and not answered is in the log after every checkpoint of that session, if it was
+/// accepted, and a later session may have brought checkpoints and no answer. Once the horizon has
+/// passed what was reached at its end, the server may have forgotten it (spec OB11).
+fn doubt_unanswered(
+    conn: &rusqlite::Connection,
+    welcome: &Welcome,
+    checkpoint: Version,
+    forked: bool,
+) -> Result<(), ReplicaError> {
+    // Another device's numbers say nothing: all of it is doubted as it is old.
+    if forked || !outbox::waits_for_an_answer(conn, welcome.next_number)? {
+        return settings::remove(conn, Key::UnansweredSince);
+    }
+    let since: Option<i64> = settings::get(conn, Key::UnansweredSince)?;
+    let Some(since) = since else {
+        return settings::put(conn, Key::UnansweredSince, checkpoint.0.cast_signed());
+    };
+    if welcome.horizon.0 > since.cast_unsigned() {
+        outbox::doubt_unanswered(conn, welcome.next_number)?;
+    }
     Ok(())
 }
 

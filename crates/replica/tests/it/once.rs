@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use syncline_core::{BucketId, Timestamp, Version};
+use syncline_core::{
+    BucketId, Timestamp, Version,
+    wire::{ServerMessage, decode_server},
+};
 use syncline_replica::Event;
 
 use crate::{
@@ -234,4 +237,57 @@ fn ob11_what_may_be_there_is_not_sent_again_under_another_name() {
     );
     assert_eq!(device.pushed().last().unwrap().id, id);
     assert_eq!(server.rows.len(), 0);
+}
+
+/// The clock that sealed it may be ahead, so that its reading does not say that it is old; and a
+/// later session brought a checkpoint and no answer, so that the cursor does not say it either.
+#[test]
+fn ob11_what_stays_without_an_answer_is_doubted_once_it_may_be_forgotten() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::new(SCHEMA, 1);
+    device.sync(&mut server);
+    device.write("INSERT INTO notes VALUES(1, 'once')");
+    device.push(&mut server);
+    let id = device.pushed().last().unwrap().id;
+    let version = server.ids[&id];
+    // The answer is lost, and in the next session, too; what it wrote this user does not see.
+    device.disconnect();
+    device.connect();
+    let is_silent = |frame: &Vec<u8>| {
+        !matches!(
+            decode_server(frame),
+            Ok(ServerMessage::PushResult(_) | ServerMessage::Changes(_))
+        )
+    };
+    let mut moves = true;
+    while moves {
+        moves = device.upload(&mut server) > 0;
+        let link = device.link.as_mut().unwrap();
+        moves |= server.page(link) || server.advance(link);
+        link.out.retain(is_silent);
+        while device.download() {}
+    }
+    assert_eq!(device.outbox(), "t");
+    assert_eq!(doubts(&device), [false]);
+    let reached = device.query("SELECT max(version) FROM syncline_cursors");
+    assert_eq!(reached, version.0.to_string(), "a checkpoint came");
+
+    // The server forgets the id, not what the device has reached.
+    server.ids.remove(&id);
+    server.horizon = version;
+    device.disconnect();
+    device.sync(&mut server);
+    assert_eq!(doubts(&device), [true]);
+    assert_eq!(device.parked(), ["may_be_applied_already"]);
+
+    // What is answered is not doubted by what was not.
+    device.write("INSERT INTO notes VALUES(2, 'another')");
+    device.sync(&mut server);
+    device.disconnect();
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["may_be_applied_already"]);
+    assert_eq!(
+        device.query("SELECT count(*) FROM syncline_meta WHERE key = 'unanswered_since'"),
+        "0"
+    );
 }

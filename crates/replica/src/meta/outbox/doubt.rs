@@ -61,6 +61,23 @@ pub(crate) fn doubt_all(
     .doing(WRITING)
 }
 
+/// Whether something waits for its answer that the server counted: its number is below `next`.
+pub(crate) fn waits_for_an_answer(conn: &Connection, next: u64) -> Result<bool, ReplicaError> {
+    conn.prepare_cached("SELECT 1 FROM syncline_outbox WHERE state = 0 AND number < ?1")
+        .and_then(|mut s| s.exists([next.cast_signed()]))
+        .doing(READING)
+}
+
+/// Whatever that is, the server may have forgotten what became of it.
+pub(crate) fn doubt_unanswered(conn: &Connection, next: u64) -> Result<(), ReplicaError> {
+    conn.prepare_cached(
+        "UPDATE syncline_outbox SET may_be_applied = 1 WHERE state = 0 AND number < ?1",
+    )
+    .and_then(|mut s| s.execute([next.cast_signed()]))
+    .map(drop)
+    .doing(WRITING)
+}
+
 /// Has what was accepted after every checkpoint of ours sent once more: a server that was restored
 /// since may have lost it although it knows our cursor. One that has it says so again, unless it
 /// is too old for its id to be known (spec OB4).
