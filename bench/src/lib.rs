@@ -77,12 +77,12 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "W6",
-        what: "what capture costs a local write",
+        what: "what capture costs a local write; memory and size of a device's program",
         run: workloads::capture::run,
     },
     Workload {
         name: "W7",
-        what: "what takes longer with a hundred times the rows",
+        what: "what takes longer with more rows, buckets and tables",
         run: workloads::growth::run,
     },
     Workload {

@@ -30,8 +30,13 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(program: &Path) -> Result<Self> {
+        Self::start_with(program, CONFIG)
+    }
+
+    /// With another configuration.
+    pub(crate) fn start_with(program: &Path, config: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("syncline.toml"), CONFIG)?;
+        std::fs::write(folder.path().join("syncline.toml"), config)?;
         let (process, url) = serve(program, folder.path(), "127.0.0.1:0")?;
         Ok(Self {
             process,
@@ -85,15 +90,7 @@ impl Server {
 
     /// Resident memory in KiB: now, and at most since [`Server::forget_peak`].
     pub(crate) fn memory_kib(&self) -> Result<(u64, u64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let field = |name: &str| -> Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            Ok(number
-                .with_context(|| format!("no {name} of the server"))?
-                .parse()?)
-        };
-        Ok((field("VmRSS:")?, field("VmHWM:")?))
+        memory_kib(self.process.id())
     }
 
     /// Lets the peak of memory begin anew.
@@ -108,6 +105,19 @@ impl Drop for Server {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
     }
+}
+
+/// Resident memory of a process in KiB: now, and at most so far.
+pub(crate) fn memory_kib(process: u32) -> Result<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number
+            .with_context(|| format!("no {name} of a process"))?
+            .parse()?)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
 }
 
 /// Starts it, and waits until it listens; its address.
@@ -127,7 +137,8 @@ fn serve(program: &Path, folder: &Path, listen: &str) -> Result<(Child, String)>
     Ok((process, url))
 }
 
-fn command(program: &Path, folder: &Path) -> Command {
+/// The program, with nothing set but what the caller sets.
+pub(crate) fn command(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SYNCLINE_") {

@@ -281,11 +281,18 @@ impl Device {
 
     /// A changeset with one piece of news, as a frame.
     pub(crate) fn news(&mut self, id: &str, body: &str) -> Result<Vec<u8>> {
-        let text = |text: &str| Value::Text(text.to_owned());
-        let change = self
-            .table("news")?
-            .insert(&[("id", text(id)), ("body", text(body))])?;
-        self.frame(vec![change])
+        self.texts("news", &[&[("id", id), ("body", body)]])
+    }
+
+    /// A changeset that inserts rows of texts, as a frame; the first of each is its key.
+    pub(crate) fn texts(&mut self, table: &str, rows: &[&[(&str, &str)]]) -> Result<Vec<u8>> {
+        let table = self.table(table)?;
+        let text = |&(name, text): &(_, &str)| (name, Value::Text(text.to_owned()));
+        let changes = rows.iter().map(|row| {
+            let values: Vec<_> = row.iter().map(text).collect();
+            table.insert(&values)
+        });
+        self.frame(changes.collect::<Result<_>>()?)
     }
 
     fn frame(&mut self, changes: Vec<Change>) -> Result<Vec<u8>> {

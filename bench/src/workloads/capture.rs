@@ -1,19 +1,25 @@
-//! W6: what capture costs a program that writes.
+//! W6: what capture costs a program that writes, and what a device's process takes.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rusqlite::Connection;
 
 use super::block_on;
 use crate::{
-    Figure, Options, device,
+    Better, Figure, Options, device,
     figure::per_second,
     rows::{INSERT, Item, TABLE},
-    server::Server,
+    server::{Server, command, memory_kib},
 };
 
 const COST_TARGET: f64 = 2.5;
+/// MiB.
+const SIZE_TARGET: f64 = 30.0;
+const SENT_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let rows = options.count(10_000);
@@ -22,7 +28,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir()?;
     let captured = folder.path().join("captured.db");
     block_on(device::hydrate(&captured, &server.url, &token))?;
-    let captured = Connection::open(&captured)?;
+    let file = captured;
+    let captured = Connection::open(&file)?;
     let plain = Connection::open(folder.path().join("plain.db"))?;
     plain.execute_batch(TABLE)?;
     let mut figures = Vec::new();
@@ -54,7 +61,57 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
             COST_TARGET,
         ));
     }
+    let mut process = command(&options.program, folder.path())
+        .env("SYNCLINE_URL", &server.url)
+        .env("SYNCLINE_TOKEN", &token)
+        .args(["sync", "--watch", "--json"])
+        .arg(&file)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let sent = wait_until_sent(&captured);
+    let memory = memory_kib(process.id());
+    process.kill()?;
+    process.wait()?;
+    sent?;
+    let (_, peak) = memory?;
+    let program = std::fs::metadata(&options.program)?.len();
+    let size = |case: String, kib| {
+        Figure::plain("W6", case, "MiB", kib / 1024.0, SIZE_TARGET, Better::Lower)
+    };
+    figures.push(size(
+        format!(
+            "memory of the device's process, at most while it sends {} rows",
+            2 * rows
+        ),
+        peak as f64,
+    ));
+    figures.push(size(
+        "size of the program".to_owned(),
+        program as f64 / 1024.0,
+    ));
     Ok(figures)
+}
+
+/// Until the server has answered everything that was written.
+fn wait_until_sent(conn: &Connection) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        let (marked, waiting): (i64, i64) = conn.query_row(
+            "SELECT (SELECT touched FROM syncline_tx), (SELECT count(*) FROM syncline_outbox)",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        if (marked, waiting) == (0, 0) {
+            return Ok(());
+        }
+        if started.elapsed() > SENT_MAX {
+            bail!(
+                "after {} s {waiting} changesets are not answered",
+                SENT_MAX.as_secs()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn inserts(conn: &Connection, items: &[Item], together: usize) -> Result<Duration> {

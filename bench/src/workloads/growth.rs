@@ -1,73 +1,238 @@
-//! W7: what takes longer when there is a hundred times as much.
+//! W7: what takes longer when there is a hundred times as much, or ten thousand times.
 
 use std::{
-    path::Path,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
+use tempfile::TempDir;
 
 use super::block_on;
 use crate::{
-    Figure, Options, device, figure::percentile_ms, rows::Item, server::Server, wire::Device,
+    Figure, Options, device,
+    figure::percentile_ms,
+    rows::{CONFIG, Item},
+    server::Server,
+    wire::Device,
 };
 
-const GROWS_BY: usize = 100;
+const ROWS: usize = 1_000_000;
+const ROWS_BEFORE: usize = 10_000;
+const BUCKETS: usize = 10_000;
+const TABLES: usize = 200;
 const CHANGES: usize = 300;
 const RECONNECTS: usize = 20;
-const TOGETHER: usize = 1_000;
+/// Rows in a changeset while there come more: each is a change in the log.
+const TOGETHER: usize = 10;
+const PUSHES: usize = 32;
 /// Nothing here should depend on how much there is.
 const TARGET: f64 = 1.3;
 
+/// Who is a member of a project sees it and its tasks.
+const PROJECTS: &str = r#"
+[limits] # what is measured is how fast it goes
+user_requests_per_second = 100_000
+messages_per_second = 1_000_000
+bytes_per_second = 1_073_741_824
+
+[tables.projects]
+columns = { id = "uuid primary key", name = "text not null" }
+read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = projects.id AND m.user_id = auth.uid())"
+write = "auth.uid() IS NOT NULL"
+
+[tables.members]
+columns = { id = "uuid primary key", project_id = "uuid not null", user_id = "text not null" }
+read = "user_id = auth.uid()"
+write = "auth.uid() IS NOT NULL"
+
+[tables.tasks]
+columns = { id = "uuid primary key", project_id = "uuid not null", body = "text not null" }
+read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = tasks.project_id AND m.user_id = auth.uid())"
+write = "auth.uid() IS NOT NULL"
+"#;
+
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
-    block_on(measure(options))
+    block_on(async {
+        let mut figures = rows(options).await?;
+        figures.extend(buckets(options).await?);
+        figures.extend(tables(options).await?);
+        Ok(figures)
+    })
 }
 
-async fn measure(options: &Options) -> Result<Vec<Figure>> {
-    let rows = options.count(1_000_000);
-    let server = Server::start(&options.program)?;
-    let (ana, ben) = (server.token("ana")?, server.token("ben")?);
-    let mut writer = Device::connect(&server.url, &ana, 0).await?;
-    let mut reader = Device::connect(&server.url, &ben, 1).await?;
-    reader.load().await?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("ben.db");
-    device::hydrate(&file, &server.url, &ben).await?;
-
+/// Rows, each of which came with a change of its own in the log.
+async fn rows(options: &Options) -> Result<Vec<Figure>> {
+    let most = options.count(ROWS);
+    let few = ROWS_BEFORE.min(most);
+    let mut ground = Ground::new(options, CONFIG).await?;
     let mut written = 0;
     let mut looks = Vec::new();
-    for size in [rows / GROWS_BY, rows] {
+    for size in [few, most] {
         while written < size {
-            let next = size.min(written + 50 * TOGETHER);
+            let next = size.min(written + 50_000);
             let items: Vec<Item> = (written..next).map(|n| Item::new(0, n)).collect();
-            let frames = items.chunks(TOGETHER).map(|some| writer.insertion(some));
+            let frames = items
+                .chunks(TOGETHER)
+                .map(|some| ground.writer.insertion(some));
             let frames = frames.collect::<Result<Vec<_>>>()?;
-            writer.push_all(frames, 4).await?;
+            ground.writer.push_all(frames, PUSHES).await?;
             written = next;
         }
-        let look = Look {
-            acknowledged: acknowledged(&mut writer, &mut written).await?,
-            heard: heard(&mut writer, &mut reader, looks.len()).await?,
-            reconnected: reconnected(&file, &server.url, &ben).await?,
+        // New rows of the table that grows, and of a small one beside it that others see.
+        let acknowledged = |writer: &mut Device, _| {
+            written += 1;
+            writer.insertion(&[Item::new(0, written - 1)])
         };
-        looks.push(look);
+        let heard = |writer: &mut Device, id: String| writer.news(&id, "news");
+        looks.push(ground.look(acknowledged, heard).await?);
     }
-    let [few, many] = &looks[..] else {
+    let [few_look, most_look] = &looks[..] else {
         unreachable!("two looks were taken");
     };
-    let cost = |case: &str, of: fn(&Look) -> f64| {
-        let case = format!("{case}, with {rows} rows, against {}", rows / GROWS_BY);
-        Figure::cost("W7", case, "ms", of(many), of(few), TARGET)
+    let case = format!("{most} rows and as many changes in the log, against {few}");
+    Ok(most_look.against(few_look, &case))
+}
+
+/// Buckets that both see.
+async fn buckets(options: &Options) -> Result<Vec<Figure>> {
+    let most = options.count(BUCKETS);
+    let mut ground = Ground::new(options, PROJECTS).await?;
+    let mut made = 0;
+    let mut looks = Vec::new();
+    for size in [1, most] {
+        let mut frames = Vec::new();
+        for n in made..size {
+            let project = uuid(1, n);
+            let row = [("id", project.as_str()), ("name", "Garden")];
+            frames.push(ground.writer.texts("projects", &[&row])?);
+            let (ana, ben) = (uuid(2, n), uuid(3, n));
+            let member = |id, user| {
+                [
+                    ("id", id),
+                    ("project_id", project.as_str()),
+                    ("user_id", user),
+                ]
+            };
+            let both = [member(ana.as_str(), "ana"), member(ben.as_str(), "ben")];
+            let both = [&both[0][..], &both[1][..]];
+            frames.push(ground.writer.texts("members", &both)?);
+        }
+        made = size;
+        ground.writer.push_all(frames, PUSHES).await?;
+        let task = |writer: &mut Device, id: String| {
+            let row = [
+                ("id", id.as_str()),
+                ("project_id", &uuid(1, 0)),
+                ("body", "dig"),
+            ];
+            writer.texts("tasks", &[&row])
+        };
+        looks.push(ground.look(task, task).await?);
+    }
+    let [one, many] = &looks[..] else {
+        unreachable!("two looks were taken");
     };
-    Ok(vec![
-        cost("a change until it is acknowledged", |look| {
-            look.acknowledged
-        }),
-        cost("a change until another device has it", |look| look.heard),
-        cost("a device that is up to date connects", |look| {
-            look.reconnected
-        }),
-    ])
+    Ok(many.against(one, &format!("{most} buckets for each user, against 1")))
+}
+
+async fn tables(options: &Options) -> Result<Vec<Figure>> {
+    let most = options.count(TABLES);
+    let mut looks = Vec::new();
+    for size in [1, most] {
+        let table = |n| {
+            format!(
+                "[tables.table{n}]\ncolumns = {{ id = \"uuid primary key\", body = \"text not null\" }}\n\
+                 read = \"auth.uid() IS NOT NULL\"\nwrite = \"auth.uid() IS NOT NULL\"\n"
+            )
+        };
+        let config: String = (0..size).map(table).collect();
+        let mut ground = Ground::new(options, &config).await?;
+        let row = |writer: &mut Device, id: String| {
+            writer.texts("table0", &[&[("id", &id), ("body", "news")]])
+        };
+        looks.push(ground.look(row, row).await?);
+    }
+    let [one, many] = &looks[..] else {
+        unreachable!("two looks were taken");
+    };
+    Ok(many.against(one, &format!("{most} tables, against 1")))
+}
+
+/// A server, somebody who writes, and a file of somebody who sees it.
+struct Ground {
+    server: Server,
+    writer: Device,
+    token: String,
+    file: PathBuf,
+    looks: usize,
+    _folder: TempDir,
+}
+
+impl Ground {
+    async fn new(options: &Options, config: &str) -> Result<Self> {
+        let server = Server::start_with(&options.program, config)?;
+        let (ana, ben) = (server.token("ana")?, server.token("ben")?);
+        let writer = Device::connect(&server.url, &ana, 0).await?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("ben.db");
+        device::hydrate(&file, &server.url, &ben).await?;
+        Ok(Self {
+            server,
+            writer,
+            token: ben,
+            file,
+            looks: 0,
+            _folder: folder,
+        })
+    }
+
+    /// Each makes a changeset of one row, with an id that was not used yet.
+    async fn look(
+        &mut self,
+        mut acknowledged: impl FnMut(&mut Device, String) -> Result<Vec<u8>>,
+        mut heard: impl FnMut(&mut Device, String) -> Result<Vec<u8>>,
+    ) -> Result<Look> {
+        self.looks += 1;
+        let mut samples = Vec::with_capacity(CHANGES);
+        for n in 0..CHANGES {
+            let frame = acknowledged(&mut self.writer, uuid(16 + self.looks, n))?;
+            let started = Instant::now();
+            self.writer.push_all(vec![frame], 1).await?;
+            samples.push(started.elapsed());
+        }
+        let acknowledged = median(samples);
+
+        let mut reader = Device::connect(&self.server.url, &self.token, self.looks).await?;
+        reader.load().await?;
+        let mut samples = Vec::with_capacity(CHANGES);
+        for n in 0..CHANGES {
+            let frame = heard(&mut self.writer, uuid(32 + self.looks, n))?;
+            let started = Instant::now();
+            self.writer.push_all(vec![frame], 1).await?;
+            reader.hear(1).await?;
+            samples.push(started.elapsed());
+        }
+        drop(reader);
+        Ok(Look {
+            acknowledged,
+            heard: median(samples),
+            reconnected: self.reconnected().await?,
+        })
+    }
+
+    async fn reconnected(&self) -> Result<f64> {
+        let sync = || device::sync(&self.file, &self.server.url, &self.token);
+        // Once for what it has missed.
+        sync().await?;
+        let mut samples = Vec::with_capacity(RECONNECTS);
+        for _ in 0..RECONNECTS {
+            let started = Instant::now();
+            sync().await?;
+            samples.push(started.elapsed());
+        }
+        Ok(median(samples))
+    }
 }
 
 /// Half of them took at most so many milliseconds.
@@ -77,45 +242,24 @@ struct Look {
     reconnected: f64,
 }
 
+impl Look {
+    fn against(&self, few: &Self, case: &str) -> Vec<Figure> {
+        let cost = |what: &str, of: fn(&Self) -> f64| {
+            let case = format!("{what}, with {case}");
+            Figure::cost("W7", case, "ms", of(self), of(few), TARGET)
+        };
+        vec![
+            cost("a change until it is acknowledged", |l| l.acknowledged),
+            cost("a change until another device has it", |l| l.heard),
+            cost("a device that is up to date connects", |l| l.reconnected),
+        ]
+    }
+}
+
 fn median(mut samples: Vec<Duration>) -> f64 {
     percentile_ms(&mut samples, 0.5)
 }
 
-/// New rows of the table that grows.
-async fn acknowledged(writer: &mut Device, written: &mut usize) -> Result<f64> {
-    let mut samples = Vec::with_capacity(CHANGES);
-    for _ in 0..CHANGES {
-        let frame = writer.insertion(&[Item::new(0, *written)])?;
-        *written += 1;
-        let started = Instant::now();
-        writer.push_all(vec![frame], 1).await?;
-        samples.push(started.elapsed());
-    }
-    Ok(median(samples))
-}
-
-/// Rows of a small table beside it, which somebody else sees.
-async fn heard(writer: &mut Device, reader: &mut Device, look: usize) -> Result<f64> {
-    let mut samples = Vec::with_capacity(CHANGES);
-    for n in 0..CHANGES {
-        let id = format!("00000000-0000-7000-8{look:03x}-{n:012x}");
-        let frame = writer.news(&id, "news")?;
-        let started = Instant::now();
-        writer.push_all(vec![frame], 1).await?;
-        reader.hear(1).await?;
-        samples.push(started.elapsed());
-    }
-    Ok(median(samples))
-}
-
-async fn reconnected(file: &Path, url: &str, token: &str) -> Result<f64> {
-    // Once for what it has missed.
-    device::sync(file, url, token).await?;
-    let mut samples = Vec::with_capacity(RECONNECTS);
-    for _ in 0..RECONNECTS {
-        let started = Instant::now();
-        device::sync(file, url, token).await?;
-        samples.push(started.elapsed());
-    }
-    Ok(median(samples))
+fn uuid(kind: usize, n: usize) -> String {
+    format!("00000000-0000-7000-8{kind:03x}-{n:012x}")
 }

@@ -4,7 +4,10 @@ mod cut;
 mod fault;
 mod marks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use rusqlite::Connection;
 use syncline_core::{Row, RowKey, TableNumber, Timestamp};
@@ -17,6 +20,9 @@ use crate::rows::{RowError, TableSql};
 
 pub(super) use cut::Cut;
 pub use fault::{DraftFault, DraftProblem};
+
+/// In how many portions many marks are taken.
+const PORTIONS: usize = 20;
 
 /// What [`take_drafts`] took.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -75,9 +81,10 @@ pub enum Before {
 
 /// Takes marks of these tables and empties them; runs in the caller's transaction.
 ///
-/// At most about `marks_max` marks are taken, whole numbers at a time; only a single unmarked
-/// number that is larger is cut, in the order of the marks. Nothing is lost either way: call
-/// again while [`Drafts::more`] says so.
+/// At most about so many marks are taken as `at_once` begins with; where there are many, a
+/// twentieth of them, as far as it goes: each time all that are left are looked at. Whole numbers
+/// at a time; only a single unmarked number that is larger is cut, in the order of the marks.
+/// Nothing is lost either way: call again while [`Drafts::more`] says so.
 ///
 /// Columns that a mark does not have (added after it was made) count as unchanged; generated
 /// columns are NULL. Tables that are not given keep their marks.
@@ -87,7 +94,7 @@ pub enum Before {
 pub fn take_drafts<'a>(
     conn: &Connection,
     tables: impl IntoIterator<Item = &'a TableSql>,
-    marks_max: usize,
+    at_once: RangeInclusive<usize>,
 ) -> Result<Drafts, CaptureError> {
     let (open, touched) = counter(conn)?;
     if touched == 0 {
@@ -96,6 +103,7 @@ pub fn take_drafts<'a>(
     let unmarked = unmarked(conn, open)?;
     let marked_tables = marks::tables_with_marks(conn, tables)?;
     let bound = usize::try_from(touched).unwrap_or(usize::MAX);
+    let marks_max = (bound / PORTIONS).min(*at_once.end()).max(*at_once.start());
     let cut = if bound.saturating_mul(marks::MARKS_PER_TOUCH_MAX) <= marks_max {
         None
     } else {
