@@ -67,7 +67,7 @@ fn sentence(figure: &Figure) -> String {
     };
     let beside = match (figure.limit, figure.ratio) {
         (Some(limit), Some(ratio)) => format!(
-            "{ratio:.2} of the machine's {}, wanted {wanted} {}",
+            "{ratio:.2} times the {} beside it, wanted {wanted} {}",
             number(limit),
             figure.target
         ),
