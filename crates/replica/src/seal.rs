@@ -5,7 +5,7 @@ mod cut;
 mod references;
 mod reseal;
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
 use syncline_core::planted;
 use syncline_core::{
@@ -32,8 +32,8 @@ pub(crate) use cut::{CutRefused, cut_refused, oversized, spare_others};
 pub(crate) use references::{parent_key, parents};
 pub(crate) use reseal::reseal;
 
-/// Marks that are in memory at a time: each takes two kilobytes and more.
-const MARKS_TAKEN: RangeInclusive<usize> = 2_000..=50_000;
+/// Marks that are in memory at a time.
+const MARKS_TAKEN: usize = 50_000;
 
 /// What a changeset is made of, before it is in the outbox.
 #[derive(Debug, Default)]

@@ -52,6 +52,8 @@ impl Work<'_> {
         // One that is asked about again (spec OB4) was counted when it was first taken.
         let was_taken = entry.version.replace(version).is_some();
         (entry.code, entry.message, entry.parked_at) = (None, None, None);
+        // Should a restored server have lost it, it is sent again as what it is.
+        entry.doubt = Doubt::None;
         outbox::put(self.conn, &entry)?;
         if !was_taken {
             self.count_accepted(&entry)?;

@@ -4,10 +4,7 @@ mod cut;
 mod fault;
 mod marks;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
 use syncline_core::{Row, RowKey, TableNumber, Timestamp};
@@ -20,9 +17,6 @@ use crate::rows::{RowError, TableSql};
 
 pub(super) use cut::Cut;
 pub use fault::{DraftFault, DraftProblem};
-
-/// In how many portions many marks are taken.
-const PORTIONS: usize = 20;
 
 /// What [`take_drafts`] took.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -81,10 +75,9 @@ pub enum Before {
 
 /// Takes marks of these tables and empties them; runs in the caller's transaction.
 ///
-/// At most about so many marks are taken as `at_once` begins with; where there are many, a
-/// twentieth of them, as far as it goes: each time all that are left are looked at. Whole numbers
-/// at a time; only a single unmarked number that is larger is cut, in the order of the marks.
-/// Nothing is lost either way: call again while [`Drafts::more`] says so.
+/// At most about `marks_max` marks are taken, whole numbers at a time; only a single unmarked
+/// number that is larger is cut, in the order of the marks. Nothing is lost either way: call
+/// again while [`Drafts::more`] says so.
 ///
 /// Columns that a mark does not have (added after it was made) count as unchanged; generated
 /// columns are NULL. Tables that are not given keep their marks.
@@ -94,7 +87,7 @@ pub enum Before {
 pub fn take_drafts<'a>(
     conn: &Connection,
     tables: impl IntoIterator<Item = &'a TableSql>,
-    at_once: RangeInclusive<usize>,
+    marks_max: usize,
 ) -> Result<Drafts, CaptureError> {
     let (open, touched) = counter(conn)?;
     if touched == 0 {
@@ -103,7 +96,6 @@ pub fn take_drafts<'a>(
     let unmarked = unmarked(conn, open)?;
     let marked_tables = marks::tables_with_marks(conn, tables)?;
     let bound = usize::try_from(touched).unwrap_or(usize::MAX);
-    let marks_max = (bound / PORTIONS).min(*at_once.end()).max(*at_once.start());
     let cut = if bound.saturating_mul(marks::MARKS_PER_TOUCH_MAX) <= marks_max {
         None
     } else {

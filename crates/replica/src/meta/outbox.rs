@@ -19,7 +19,8 @@ pub(crate) use changes::{
     waits_to_be_inserted, whole, without_op,
 };
 pub(crate) use doubt::{
-    Doubt, ask_again, doubt_all, doubt_unanswered, hold_younger, sealed_by, waits_for_an_answer,
+    Doubt, ask_again, doubt_all, doubt_unanswered, hold_younger, is_any_doubtful,
+    least_asked_about, sealed_by, waits_for_an_answer,
 };
 
 /// A changeset's place in the order of this file: never reused, never sent.

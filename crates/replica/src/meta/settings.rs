@@ -69,6 +69,9 @@ pub(crate) enum Key {
     /// The checkpoint that this file had reached when something sent waited for its answer from
     /// one session to the next; absent where nothing does.
     UnansweredSince,
+    /// The checkpoint that this file had reached when it turned out to be a copy, as long as
+    /// something waits that the other one may have sent.
+    CopiedSince,
     /// Names of the encryption keys that this file was last opened with, the one that seals first.
     KeysHeld,
     /// Name of the encryption key that was seen to be the right one.
@@ -120,6 +123,7 @@ impl Key {
             Self::LoadsAgain => "loads_again",
             Self::Horizon => "horizon",
             Self::UnansweredSince => "unanswered_since",
+            Self::CopiedSince => "copied_since",
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",
             Self::KeysDoubted => "keys_doubted",

@@ -15,9 +15,8 @@ use crate::{
 };
 use syncline_core::planted;
 
-/// A joined changeset does not grow past this: it is what one refusal parks, and it is in memory
-/// whole when it is sealed, sent and done with.
-const CHANGES_JOINED: u64 = 2_000;
+/// A joined changeset does not grow past this: it is what one refusal parks.
+const CHANGES_JOINED: u64 = 10_000;
 const BYTES_JOINED: u64 = 4 * 1024 * 1024;
 
 /// Joins `sealed` with the last changeset if nobody asked for either to stay alone and neither

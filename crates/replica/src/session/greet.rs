@@ -144,6 +144,7 @@ impl Replica {
             return Ok(());
         }
         let sent = self.session.hello_sent;
+        self.session.unanswered_below = welcome.next_number;
         // Kept, as the server may have to be heard once more.
         let told = self.session.name_told.clone();
         let taken = self.transact(now, |work, entropy| {
@@ -293,6 +294,16 @@ fn take_welcome(
     }
     if forked {
         outbox::doubt_all(conn, checkpoint, welcome.horizon)?;
+        // What the other one sent after the copy was made came after this.
+        let before: Option<i64> = settings::get(conn, Key::CopiedSince)?;
+        let since = checkpoint.0.cast_signed();
+        settings::put(
+            conn,
+            Key::CopiedSince,
+            before.map_or(since, |b| b.min(since)),
+        )?;
+    } else if !outbox::is_any_doubtful(conn)? {
+        settings::remove(conn, Key::CopiedSince)?;
     }
     work.events.push(Event::Connected {
         user: welcome.user.clone(),
@@ -345,7 +356,11 @@ fn doubt_unanswered(
     }
     let since: Option<i64> = settings::get(conn, Key::UnansweredSince)?;
     let Some(since) = since else {
-        return settings::put(conn, Key::UnansweredSince, checkpoint.0.cast_signed());
+        // While everything loads again, what is asked about may be from before the checkpoint.
+        let asked = outbox::least_asked_about(conn, welcome.next_number)?;
+        let before = asked.map_or(checkpoint.0, |version| version.0.saturating_sub(1));
+        let since = checkpoint.0.min(before).cast_signed();
+        return settings::put(conn, Key::UnansweredSince, since);
     };
     if welcome.horizon.0 > since.cast_unsigned() {
         outbox::doubt_unanswered(conn, welcome.next_number)?;

@@ -479,7 +479,11 @@ fn may_be_applied(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError
         Doubt::Old => Ok(true),
         Doubt::IfOld => {
             let horizon = Version(settings::get_count(conn, Key::Horizon)?);
-            Ok(horizon > Version::ZERO && entry.hlc <= outbox::sealed_by(horizon))
+            // Its reading may be a clock's that is far ahead.
+            let copied: Option<i64> = settings::get(conn, Key::CopiedSince)?;
+            let is_forgotten = copied.is_some_and(|since| horizon.0 > since.cast_unsigned());
+            let is_old = entry.hlc <= outbox::sealed_by(horizon);
+            Ok(horizon > Version::ZERO && (is_old || is_forgotten))
         }
     }
 }

@@ -328,9 +328,19 @@ impl Replica {
         self.session.reloads = false;
         self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
         if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
-            db::immediate(&self.conn, || {
-                acknowledged::expire(&self.conn, checkpoint.now)
+            let below = self.session.unanswered_below;
+            let all_answered = db::immediate(&self.conn, || {
+                acknowledged::expire(&self.conn, checkpoint.now)?;
+                let waits = outbox::waits_for_an_answer(&self.conn, below)?;
+                // What this session leaves without an answer comes after its checkpoints.
+                if below > 0 && !waits {
+                    settings::remove(&self.conn, Key::UnansweredSince)?;
+                }
+                Ok::<_, ReplicaError>(!waits)
             })?;
+            if all_answered {
+                self.session.unanswered_below = 0;
+            }
         }
         if !applied.reload.is_empty() {
             for LoadPosition { bucket, table, .. } in &applied.reload {

@@ -39,7 +39,7 @@ impl Captured {
     }
 
     pub(crate) fn take(&self) -> Drafts {
-        take_drafts(&self.conn, &self.sql, 100_000..=100_000).unwrap()
+        take_drafts(&self.conn, &self.sql, 100_000).unwrap()
     }
 
     /// Runs `sql` and says what it changed.

@@ -261,7 +261,7 @@ impl Run {
         let now = state(&self.db);
         let sql: Vec<TableSql> = self.db.tables.iter().map(TableSql::new).collect();
         loop {
-            let taken = take_drafts(&self.db.conn, &sql, marks_max..=marks_max).unwrap();
+            let taken = take_drafts(&self.db.conn, &sql, marks_max).unwrap();
             assert_eq!(taken.problems, []);
             for draft in &taken.drafts {
                 apply(&self.db, &mut self.sealed, draft);

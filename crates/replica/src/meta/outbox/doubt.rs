@@ -68,6 +68,24 @@ pub(crate) fn waits_for_an_answer(conn: &Connection, next: u64) -> Result<bool, 
         .doing(READING)
 }
 
+/// The least version that one of these is known to have: it was accepted, and is asked about again.
+pub(crate) fn least_asked_about(
+    conn: &Connection,
+    next: u64,
+) -> Result<Option<Version>, ReplicaError> {
+    conn.prepare_cached("SELECT min(version) FROM syncline_outbox WHERE state = 0 AND number < ?1")
+        .and_then(|mut s| s.query_row([next.cast_signed()], |row| row.get::<_, Option<i64>>(0)))
+        .map(|version| version.map(|version| Version(version.cast_unsigned())))
+        .doing(READING)
+}
+
+/// Whether something is doubted once it is old.
+pub(crate) fn is_any_doubtful(conn: &Connection) -> Result<bool, ReplicaError> {
+    conn.prepare_cached("SELECT 1 FROM syncline_outbox WHERE may_be_applied = 2")
+        .and_then(|mut s| s.exists([]))
+        .doing(READING)
+}
+
 /// Whatever that is, the server may have forgotten what became of it.
 pub(crate) fn doubt_unanswered(conn: &Connection, next: u64) -> Result<(), ReplicaError> {
     conn.prepare_cached(
