@@ -411,7 +411,6 @@ fn diverge(
         {
             entry.doubt = doubt(version);
         }
-        entry.version = None;
         outbox::put(conn, &entry)?;
         again.push(entry.seq);
     }
@@ -436,7 +435,7 @@ fn diverge(
             id: changeset.id,
             state: State::Sealed,
             number: Some(changeset.number),
-            version: None,
+            version: Some(kept.version),
             hlc: changeset.hlc,
             marked: kept.marked,
             sent: true,

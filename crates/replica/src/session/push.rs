@@ -474,11 +474,15 @@ fn with_number(
 
 /// Whether the server is told that it may have forgotten this one (spec OB8).
 fn may_be_applied(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
+    let horizon = Version(settings::get_count(conn, Key::Horizon)?);
+    // It was accepted, and a restored server may have lost it or not.
+    if entry.version.is_some_and(|version| horizon > version) {
+        return Ok(true);
+    }
     match entry.doubt {
         Doubt::None => Ok(false),
         Doubt::Old => Ok(true),
         Doubt::IfOld => {
-            let horizon = Version(settings::get_count(conn, Key::Horizon)?);
             // Its reading may be a clock's that is far ahead.
             let copied: Option<i64> = settings::get(conn, Key::CopiedSince)?;
             let is_forgotten = copied.is_some_and(|since| horizon.0 > since.cast_unsigned());
