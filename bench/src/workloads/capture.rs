@@ -26,9 +26,8 @@ pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     let server = Server::start(&options.program)?;
     let token = server.token("ana")?;
     let folder = tempfile::tempdir()?;
-    let captured = folder.path().join("captured.db");
-    block_on(device::hydrate(&captured, &server.url, &token))?;
-    let file = captured;
+    let file = folder.path().join("captured.db");
+    block_on(device::hydrate(&file, &server.url, &token))?;
     let captured = Connection::open(&file)?;
     let plain = Connection::open(folder.path().join("plain.db"))?;
     plain.execute_batch(TABLE)?;

@@ -26,6 +26,8 @@ const RECONNECTS: usize = 20;
 /// Rows in a changeset while there come more: each is a change in the log.
 const TOGETHER: usize = 10;
 const PUSHES: usize = 32;
+/// Rows that are made before they are sent.
+const IN_MEMORY: usize = 50_000;
 /// Nothing here should depend on how much there is.
 const TARGET: f64 = 1.3;
 
@@ -70,7 +72,7 @@ async fn rows(options: &Options) -> Result<Vec<Figure>> {
     let mut looks = Vec::new();
     for size in [few, most] {
         while written < size {
-            let next = size.min(written + 50_000);
+            let next = size.min(written + IN_MEMORY);
             let items: Vec<Item> = (written..next).map(|n| Item::new(0, n)).collect();
             let frames = items
                 .chunks(TOGETHER)
@@ -87,11 +89,8 @@ async fn rows(options: &Options) -> Result<Vec<Figure>> {
         let heard = |writer: &mut Device, id: String| writer.news(&id, "news");
         looks.push(ground.look(acknowledged, heard).await?);
     }
-    let [few_look, most_look] = &looks[..] else {
-        unreachable!("two looks were taken");
-    };
     let case = format!("{most} rows and as many changes in the log, against {few}");
-    Ok(most_look.against(few_look, &case))
+    Ok(compared(&looks, &case))
 }
 
 /// Buckets that both see.
@@ -130,10 +129,10 @@ async fn buckets(options: &Options) -> Result<Vec<Figure>> {
         };
         looks.push(ground.look(task, task).await?);
     }
-    let [one, many] = &looks[..] else {
-        unreachable!("two looks were taken");
-    };
-    Ok(many.against(one, &format!("{most} buckets for each user, against 1")))
+    Ok(compared(
+        &looks,
+        &format!("{most} buckets for each user, against 1"),
+    ))
 }
 
 async fn tables(options: &Options) -> Result<Vec<Figure>> {
@@ -153,10 +152,7 @@ async fn tables(options: &Options) -> Result<Vec<Figure>> {
         };
         looks.push(ground.look(row, row).await?);
     }
-    let [one, many] = &looks[..] else {
-        unreachable!("two looks were taken");
-    };
-    Ok(many.against(one, &format!("{most} tables, against 1")))
+    Ok(compared(&looks, &format!("{most} tables, against 1")))
 }
 
 /// A server, somebody who writes, and a file of somebody who sees it.
@@ -242,18 +238,20 @@ struct Look {
     reconnected: f64,
 }
 
-impl Look {
-    fn against(&self, few: &Self, case: &str) -> Vec<Figure> {
-        let cost = |what: &str, of: fn(&Self) -> f64| {
-            let case = format!("{what}, with {case}");
-            Figure::cost("W7", case, "ms", of(self), of(few), TARGET)
-        };
-        vec![
-            cost("a change until it is acknowledged", |l| l.acknowledged),
-            cost("a change until another device has it", |l| l.heard),
-            cost("a device that is up to date connects", |l| l.reconnected),
-        ]
-    }
+/// The last look against the first.
+fn compared(looks: &[Look], case: &str) -> Vec<Figure> {
+    let [few, .., many] = looks else {
+        unreachable!("two looks were taken");
+    };
+    let cost = |what: &str, of: fn(&Look) -> f64| {
+        let case = format!("{what}, with {case}");
+        Figure::cost("W7", case, "ms", of(many), of(few), TARGET)
+    };
+    vec![
+        cost("a change until it is acknowledged", |l| l.acknowledged),
+        cost("a change until another device has it", |l| l.heard),
+        cost("a device that is up to date connects", |l| l.reconnected),
+    ]
 }
 
 fn median(mut samples: Vec<Duration>) -> f64 {

@@ -68,7 +68,8 @@ pub(crate) fn waits_for_an_answer(conn: &Connection, next: u64) -> Result<bool, 
         .doing(READING)
 }
 
-/// The least version that one of these is known to have: it was accepted, and is asked about again.
+/// Of what waits so, the least version that one is known to have: it was accepted, and is asked
+/// about again.
 pub(crate) fn least_asked_about(
     conn: &Connection,
     next: u64,
@@ -86,7 +87,7 @@ pub(crate) fn is_any_doubtful(conn: &Connection) -> Result<bool, ReplicaError> {
         .doing(READING)
 }
 
-/// Whatever that is, the server may have forgotten what became of it.
+/// The server may have forgotten what became of that which it counted, and which waits.
 pub(crate) fn doubt_unanswered(conn: &Connection, next: u64) -> Result<(), ReplicaError> {
     conn.prepare_cached(
         "UPDATE syncline_outbox SET may_be_applied = 1 WHERE state = 0 AND number < ?1",
