@@ -22,6 +22,7 @@ use crate::{
         outbox::{self, StoredChange},
         shadow,
     },
+    objects::Objects,
     rows::RowError,
     seal::{self, Sealed},
     tables::{SyncedTable, Tables},
@@ -32,27 +33,28 @@ use crate::{
 const FOUND_TOGETHER: usize = 1_000;
 
 /// Makes capture fit `work.tables`, seals what was captured before, and finds what went
-/// uncaptured. `old` is what synced until now.
+/// uncaptured. `schema` is the file's, `old` is what synced until now.
 ///
 /// Runs in the caller's transaction, before anything else of it.
 pub(crate) fn adopt(
     work: &mut Work<'_>,
+    schema: &Objects,
     old: &Tables,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
     let structures = work.tables.structures();
-    let findings = capture::check(work.conn, &structures)?;
+    let findings = capture::check(work.conn, schema, &structures)?;
     let altered = structures.iter().zip(&findings);
     let altered = altered.filter(|(_, finding)| **finding != Finding::Intact);
     let mut cascades = Cascades::new(
-        capture::dropped(work.conn)?,
+        capture::dropped(work.conn, schema)?,
         altered
             .map(|(table, _)| table.name.to_ascii_lowercase())
             .collect(),
     );
     seal::reseal(work, old)?;
-    unsealed::seal(work, old, &mut cascades, entropy, now)?;
+    unsealed::seal(work, schema, old, &mut cascades, entropy, now)?;
     if cascades.took_any() {
         // The rows are back before others are compared with what they should be.
         work.settle(entropy, now)?;
@@ -69,11 +71,16 @@ pub(crate) fn adopt(
         if finding != Finding::Intact || before.as_ref().is_some_and(|before| *before != now) {
             install.push(structure.clone());
         }
-        let newcomers = capture::uncaptured(work.conn, structure)?;
+        let newcomers = match finding {
+            Finding::Intact => Vec::new(),
+            Finding::Altered | Finding::Changed | Finding::Gone => {
+                capture::uncaptured(work.conn, structure)?
+            }
+        };
+        let grew =
+            before.as_ref().is_some_and(|before| !now.is_subset(before)) || !newcomers.is_empty();
         // A table that is new here is seeded or loaded instead.
-        let is_known = before.is_some() || is_known(work, t)?;
-        let grew = before.is_some_and(|before| !now.is_subset(&before)) || !newcomers.is_empty();
-        if is_known && (finding == Finding::Changed || grew) {
+        if (finding == Finding::Changed || grew) && (before.is_some() || is_known(work, t)?) {
             look.insert(t, newcomers.clone());
         }
         shrink(work, t, finding, &newcomers)?;

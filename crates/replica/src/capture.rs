@@ -18,14 +18,15 @@ mod rescan;
 mod stamp;
 mod triggers;
 
-pub(crate) use install::{captured_columns, captured_table};
+pub(crate) use install::captured_columns;
 pub(crate) use triggers::rivals;
 
+pub use crate::objects::Objects;
 pub use boundary::{begin_marked, end_marked, has_marks};
 pub use drafts::{
     Before, Draft, DraftChange, DraftFault, DraftProblem, Drafts, LostRow, take_drafts,
 };
 pub use install::{CaptureError, install, remove_everything, uncaptured, uninstall_table};
-pub(crate) use names::names_in_triggers;
+pub(crate) use names::{captured_table, names_in_triggers};
 pub use rescan::{Comparison, KnownRows, Rescanned, rescan};
 pub use stamp::{Finding, check, dropped, schema_version};

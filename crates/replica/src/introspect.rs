@@ -15,6 +15,7 @@ use syncline_core::{
     sql::{Token, column_type, default_text, tokens, unusual_type},
 };
 
+use crate::objects::Objects;
 pub use problem::{AttachProblem, ProblemReason};
 use shape::{Shape, ShapeIndex, TermOf};
 pub(crate) use tools::is_bookkeeping;
@@ -65,6 +66,7 @@ pub struct IntrospectError(#[from] pub(crate) rusqlite::Error);
 pub fn introspect(conn: &Connection) -> Result<Introspection, IntrospectError> {
     let mut found = Introspection::default();
     let listed = listed(conn)?;
+    let schema = Objects::read(conn)?;
     let storage_of = foreign_storage(conn, &listed)?;
     for (name, kind) in &listed {
         match kind.as_str() {
@@ -77,13 +79,13 @@ pub fn introspect(conn: &Connection) -> Result<Introspection, IntrospectError> {
                 found.left_out.push(name.clone());
             }
             "table" => {
-                let Some(shape) = Shape::read(conn, name)? else {
+                let Some(shape) = Shape::of(conn, &schema, name)? else {
                     continue;
                 };
                 let reasons = problems(conn, &shape)?;
                 if reasons.is_empty() {
                     let position = found.tables.len();
-                    found.tables.push(local_table(conn, &shape, position)?);
+                    found.tables.push(local_table(&schema, &shape, position));
                 }
                 let table = |reason| AttachProblem {
                     table: name.clone(),
@@ -102,8 +104,12 @@ pub fn introspect(conn: &Connection) -> Result<Introspection, IntrospectError> {
 ///
 /// # Errors
 /// The database's.
-pub fn read_table(conn: &Connection, name: &str) -> Result<Option<Table>, IntrospectError> {
-    let shape = Shape::read(conn, name)?.filter(|shape| !shape.primary_key.is_empty());
+pub fn read_table(
+    conn: &Connection,
+    schema: &Objects,
+    name: &str,
+) -> Result<Option<Table>, IntrospectError> {
+    let shape = Shape::of(conn, schema, name)?.filter(|shape| !shape.primary_key.is_empty());
     Ok(shape.map(|shape| core_table(&shape, 0)))
 }
 
@@ -230,24 +236,17 @@ fn foreign_collation(index: &ShapeIndex) -> Option<ProblemReason> {
     })
 }
 
-fn local_table(conn: &Connection, shape: &Shape, position: usize) -> rusqlite::Result<LocalTable> {
-    let mut statement = conn.prepare_cached(
-        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 \
-         COLLATE NOCASE AND name NOT LIKE 'syncline\\_%' ESCAPE '\\' ORDER BY rowid",
-    )?;
-    let triggers = statement
-        .query_map([&shape.name], |row| {
-            Ok(AppTrigger {
-                name: row.get(0)?,
-                sql: row.get(1)?,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
-    Ok(LocalTable {
+fn local_table(schema: &Objects, shape: &Shape, position: usize) -> LocalTable {
+    let triggers = schema.triggers_of_app(&shape.name).into_iter();
+    let trigger = |(name, sql): (&str, &str)| AppTrigger {
+        name: name.to_owned(),
+        sql: sql.to_owned(),
+    };
+    LocalTable {
         table: core_table(shape, position),
-        triggers,
+        triggers: triggers.map(trigger).collect(),
         notes: notes(shape),
-    })
+    }
 }
 
 fn notes(shape: &Shape) -> Vec<String> {

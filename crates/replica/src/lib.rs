@@ -21,6 +21,7 @@ pub mod introspect;
 mod mend;
 mod meta;
 mod migration;
+mod objects;
 mod queue;
 mod rekey;
 mod repeat;

@@ -16,6 +16,7 @@ use crate::{
     introspect::{self, is_bookkeeping},
     meta::names,
     replica::Replica,
+    tables::load,
 };
 
 /// The app's tables and columns at one moment.
@@ -118,12 +119,13 @@ impl Replica {
 
     fn tables_seen(&self) -> Result<TablesSeen, ReplicaError> {
         let mut seen = BTreeMap::new();
+        let objects = load::read_objects(&self.conn)?;
         for record in names::tables(&self.conn)? {
             let is_ours = record.name.eq_ignore_ascii_case(conflict::TABLE);
             if is_ours || is_bookkeeping(&record.name) {
                 continue;
             }
-            let Some(table) = introspect::read_table(&self.conn, &record.name)? else {
+            let Some(table) = introspect::read_table(&self.conn, &objects, &record.name)? else {
                 continue;
             };
             let columns = names::columns(&self.conn, record.t)?.into_iter();

@@ -13,6 +13,7 @@ use syncline_core::sql::{Token, tokens};
 use crate::{
     db::Doing,
     error::ReplicaError,
+    objects::Objects,
     sql::{list, quoted},
     tables::{SyncedTable, Tables},
 };
@@ -21,18 +22,22 @@ const DOING: &str = "repeating the app's triggers";
 /// One row: whether the twins fire.
 const SWITCH: &str = "syncline_applying";
 
-/// Makes the twins fit the app's triggers as they are now. Triggers must be off (the twins are
+/// Makes the twins fit the app's triggers as they are in `schema`. Triggers must be off (the twins are
 /// compiled to see whether this program has what they need).
 ///
 /// A trigger that cannot be repeated, because this program lacks a function or module of the
 /// app's, is left out.
-pub(crate) fn install(conn: &Connection, tables: &Tables) -> Result<(), ReplicaError> {
+pub(crate) fn install(
+    conn: &Connection,
+    schema: &Objects,
+    tables: &Tables,
+) -> Result<(), ReplicaError> {
     remove(conn)?;
     let synced: BTreeSet<String> = tables.iter().map(|t| t.name().to_lowercase()).collect();
     let mut twins = 0;
     for table in tables.iter() {
-        for text in triggers(conn, table.name())? {
-            let Some(trigger) = Trigger::parse(&text) else {
+        for (_, text) in schema.triggers_of_app(table.name()) {
+            let Some(trigger) = Trigger::parse(text) else {
                 continue;
             };
             let writes = trigger.writes();
@@ -94,18 +99,6 @@ fn switch(conn: &Connection, on: bool) -> Result<(), ReplicaError> {
             .doing(DOING)?;
     }
     Ok(())
-}
-
-/// The texts of the app's triggers of a table.
-fn triggers(conn: &Connection, table: &str) -> Result<Vec<String>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1
-             COLLATE NOCASE AND name NOT LIKE 'syncline\\_%' ESCAPE '\\' ORDER BY rowid",
-        )
-        .doing(DOING)?;
-    let texts = statement.query_map([table], |row| row.get(0));
-    texts.and_then(Iterator::collect).doing(DOING)
 }
 
 /// The parts of a trigger's text.

@@ -96,7 +96,7 @@ impl Replica {
         db::prepare_connection(&conn)?;
         let mut device = [0; 16];
         entropy.fill(&mut device);
-        let (tables, schema_version) = db::immediate(&conn, || {
+        let (tables, objects, schema_version) = db::immediate(&conn, || {
             if meta::exists(&conn)? {
                 return Err(ReplicaError::AlreadyAttached);
             }
@@ -112,11 +112,12 @@ impl Replica {
             options.check(&tables)?;
             subscribe::subscribe_all(&conn, &tables, &options.subscriptions, None)?;
             capture::install(&conn, &tables.structures())?;
-            Ok((tables, Some(capture::schema_version(&conn)?)))
+            let objects = load::read_objects(&conn)?;
+            Ok((tables, objects, Some(capture::schema_version(&conn)?)))
         })?;
         let (session, events) = (Session::default(), Events::default());
         let conn = Shared::new(conn);
-        conn.untriggered(|| repeat::install(&conn, &tables))?;
+        conn.untriggered(|| repeat::install(&conn, &objects, &tables))?;
         let mut replica = Self {
             conn,
             entropy,
@@ -369,13 +370,14 @@ impl Replica {
         let (tables, events, seen, has_to_load) = conn.untriggered(|| {
             db::immediate(conn, || {
                 first(conn)?;
-                let tables = load::build(conn)?.with_keys(keys);
+                let mut objects = load::read_objects(conn)?;
+                let tables = load::build_from(conn, &mut objects)?.with_keys(keys);
                 let mut work = Work::new(conn, &tables);
-                adopt::adopt(&mut work, old, &mut **entropy, now)?;
+                adopt::adopt(&mut work, &objects, old, &mut **entropy, now)?;
                 work.settle(&mut **entropy, now)?;
                 work.reload_distrusted()?;
                 let has_to_load = !work.distrusted.is_empty();
-                repeat::install(conn, &tables)?;
+                repeat::install(conn, &objects, &tables)?;
                 let events = work.into_events();
                 // After the commit it could be another one already, of which nothing is known.
                 let seen = capture::schema_version(conn)?;

@@ -11,19 +11,21 @@ use crate::{
     error::ReplicaError,
     introspect::shape::Shape,
     meta::names::{self, TableRecord},
+    objects::Objects,
     seal,
     tables::{SyncedTable, Tables, load},
     work::Work,
 };
 
 /// Seals everything that was captured, also of tables that are not among `work.tables` any more:
-/// renamed, dropped, or not the server's. `old` is what synced until now.
+/// renamed, dropped, or not the server's. `schema` is the file's, `old` is what synced until now.
 ///
 /// Marks of a table that begins anew are of the one whose place was taken: where that is still
 /// there, they say nothing of the rows under its old name. Those of one that the server replaced
 /// are of the columns that it had.
 pub(super) fn seal(
     work: &mut Work<'_>,
+    schema: &Objects,
     old: &Tables,
     cascades: &mut Cascades,
     entropy: &mut dyn Entropy,
@@ -32,13 +34,13 @@ pub(super) fn seal(
     let mut away = Vec::new();
     let mut moved = Vec::new();
     for t in work.tables.anew.iter().chain(&work.tables.replaced) {
-        if capture::captured_table(work.conn, *t)?.is_some() {
+        if capture::captured_table(schema, *t).is_some() {
             moved.push(*t);
         }
     }
     for record in names::tables(work.conn)? {
         if work.table(record.t).is_none() || moved.contains(&record.t) {
-            away.extend(captured(work.conn, &record, old)?);
+            away.extend(captured(work.conn, schema, &record, old)?);
         }
     }
     if away.is_empty() && moved.is_empty() {
@@ -55,6 +57,7 @@ pub(super) fn seal(
 /// The table as its marks have it, under the name that it has now.
 fn captured(
     conn: &Connection,
+    schema: &Objects,
     record: &TableRecord,
     old: &Tables,
 ) -> Result<Option<SyncedTable>, ReplicaError> {
@@ -68,10 +71,10 @@ fn captured(
             None => return Ok(None),
         },
     };
-    if let Some(name) = capture::captured_table(conn, record.t)? {
+    if let Some(name) = capture::captured_table(schema, record.t) {
         table.name = name;
     }
-    let shape = Shape::read(conn, &table.name).doing("reading the table's shape")?;
+    let shape = Shape::of(conn, schema, &table.name).doing("reading the table's shape")?;
     for column in &mut table.columns {
         let is_away = |shape: &Shape| shape.position(&column.name).is_none();
         column.generated |=

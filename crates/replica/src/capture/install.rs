@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::Connection;
 use syncline_core::{ColumnNumber, Table, TableNumber};
 
 use super::{
     stamp,
     triggers::{Plan, mark_column, mark_table},
 };
-use crate::{introspect::shape::Shape, rows::RowError, sql::quoted};
+use crate::{introspect::shape::Shape, objects::Objects, rows::RowError, sql::quoted};
 
 /// Why capture could not be put in, taken out or read.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +66,13 @@ const TABLES: &str = "
 /// [`CaptureError`]; the caller rolls back.
 pub fn install(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> {
     make_tables(conn)?;
+    if tables.is_empty() && stamp::has_last(conn)? {
+        // Whoever has the schema in memory would have to read it again.
+        return Ok(());
+    }
+    let schema = Objects::read(conn).map_err(database("read the schema"))?;
     for table in tables {
-        let shape = Shape::read(conn, &table.name)
+        let shape = Shape::of(conn, &schema, &table.name)
             .map_err(database("read the table's shape"))?
             .ok_or_else(|| CaptureError::TableGone {
                 table: table.name.clone(),
@@ -82,10 +87,6 @@ pub fn install(conn: &Connection, tables: &[Table]) -> Result<(), CaptureError> 
                     source,
                 })?;
         }
-    }
-    if tables.is_empty() && stamp::has_last(conn)? {
-        // Whoever has the schema in memory would have to read it again.
-        return Ok(());
     }
     stamp::put_last(conn)?;
     stamp::record(conn, tables)
@@ -129,21 +130,6 @@ pub(crate) fn captured_columns(
         .map_err(database(doing))?;
     let of_name = |name: &String| name.strip_prefix('c')?.parse().ok().map(ColumnNumber);
     Ok((!names.is_empty()).then(|| names.iter().filter_map(of_name).collect()))
-}
-
-/// The name that the captured table with this number has now: our triggers go with a table that
-/// is renamed. `None` if the table is gone, or its triggers are.
-pub(crate) fn captured_table(
-    conn: &Connection,
-    number: TableNumber,
-) -> Result<Option<String>, CaptureError> {
-    conn.prepare_cached("SELECT tbl_name FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")
-        .and_then(|mut statement| {
-            statement
-                .query_row([format!("syncline_{}_insert", number.0)], |row| row.get(0))
-                .optional()
-        })
-        .map_err(database("look for the captured table"))
 }
 
 /// Makes what is missing of the tables that all captured tables share.

@@ -1,35 +1,33 @@
-//! What the app calls its columns now: `ALTER TABLE … RENAME COLUMN` writes the new names into our
-//! triggers.
+//! What the app calls its tables and columns now: `ALTER TABLE … RENAME` writes the new names into
+//! our triggers.
 
-use rusqlite::{Connection, OptionalExtension as _};
 use syncline_core::{
     ColumnNumber, TableNumber,
     sql::{Token, tokens},
 };
 
-use super::install::{CaptureError, database};
+use crate::objects::Objects;
 
 /// Columns of a mark before the row's own.
 const HEAD: usize = 4;
 
 /// The captured columns of the table by number, under the names that they have now. One that was
 /// dropped still has its last name; none without triggers.
-///
-/// # Errors
-/// The database's.
 pub(crate) fn names_in_triggers(
-    conn: &Connection,
+    schema: &Objects,
     number: TableNumber,
-) -> Result<Vec<(ColumnNumber, String)>, CaptureError> {
-    let sql: Option<String> = conn
-        // It is simple, and always there.
-        .prepare_cached("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name = ?1")
-        .and_then(|mut statement| {
-            let name = format!("syncline_{}_delete", number.0);
-            statement.query_row([name], |row| row.get(0)).optional()
-        })
-        .map_err(database("read what our triggers name"))?;
-    Ok(sql.and_then(|sql| columns(&sql)).unwrap_or_default())
+) -> Vec<(ColumnNumber, String)> {
+    // It is simple, and always there.
+    let trigger = schema.trigger(&format!("syncline_{}_delete", number.0));
+    let sql = trigger.and_then(|trigger| trigger.sql.as_deref());
+    sql.and_then(columns).unwrap_or_default()
+}
+
+/// The name that the captured table with this number has now: our triggers go with a table that
+/// is renamed. `None` if the table is gone, or its triggers are.
+pub(crate) fn captured_table(schema: &Objects, number: TableNumber) -> Option<String> {
+    let trigger = schema.trigger(&format!("syncline_{}_insert", number.0))?;
+    Some(trigger.table.clone())
 }
 
 /// The columns of `INSERT INTO mark(…, c1, c2) SELECT …, "a", "b" FROM`, each with its name.

@@ -9,16 +9,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
-use syncline_core::Table;
+use rusqlite::{Connection, params};
+use syncline_core::{Table, TableNumber};
 
 use super::{
     install::{CaptureError, database},
     triggers::mark_table,
 };
+use crate::objects::{Object, Objects};
 
 /// Raised when other triggers are installed for the same schema.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// Its triggers marked every write, too.
+const FORMAT_BEFORE: u8 = 2;
 /// Bytes of each half of a stamp.
 const HALF: usize = 16;
 
@@ -39,40 +42,50 @@ pub enum Finding {
 
 /// Looks whether the schema is as it was when these tables were installed; one finding each.
 ///
-/// Reads `sqlite_schema` once. As long as [`schema_version`] stays the same, so does the answer.
+/// `schema` is the file's. As long as [`schema_version`] stays the same, so does the answer.
 ///
 /// # Errors
 /// The database's.
-pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, CaptureError> {
+pub fn check(
+    conn: &Connection,
+    schema: &Objects,
+    tables: &[Table],
+) -> Result<Vec<Finding>, CaptureError> {
     let doing = "compare the schema with what was installed";
-    let schema = Objects::read(conn).map_err(database(doing))?;
     let ours = ["syncline_tx", "syncline_unmarked", "syncline_capture"];
-    let complete = ours.iter().all(|name| schema.has_table(name))
+    let is_complete = ours.iter().all(|name| schema.table(name).is_some())
         && conn
             .query_row("SELECT count(*) = 1 FROM syncline_tx", [], |row| row.get(0))
             .map_err(database(doing))?;
-    tables
-        .iter()
-        .map(|table| {
-            if !schema.has_table(&table.name) {
-                return Ok(Finding::Gone);
-            }
-            if !complete {
-                return Ok(Finding::Changed);
-            }
-            let installed: Option<Vec<u8>> = conn
-                .prepare_cached("SELECT stamp FROM syncline_capture WHERE table_no = ?1")
-                .and_then(|mut s| s.query_row([table.number.0], |row| row.get(0)).optional())
-                .map_err(database(doing))?;
-            let stamp = schema.stamp(table);
-            let half = |stamp: &[u8]| stamp.get(..HALF).map(<[u8]>::to_vec);
-            Ok(match installed {
-                Some(installed) if installed == stamp => Finding::Intact,
-                Some(installed) if half(&installed) == half(&stamp) => Finding::Altered,
-                Some(_) | None => Finding::Changed,
-            })
-        })
-        .collect()
+    let installed = match is_complete {
+        true => installed(conn).map_err(database(doing))?,
+        false => BTreeMap::new(),
+    };
+    let finding = |table: &Table| {
+        if schema.table(&table.name).is_none() {
+            return Finding::Gone;
+        }
+        let Some(installed) = installed.get(&table.number) else {
+            return Finding::Changed;
+        };
+        let stamp_now = stamp(schema, table, FORMAT);
+        if *installed == stamp_now {
+            return Finding::Intact;
+        }
+        let is_marked_as = |stamp: &[u8]| installed.get(..HALF) == stamp.get(..HALF);
+        match is_marked_as(&stamp_now) || is_marked_as(&stamp(schema, table, FORMAT_BEFORE)) {
+            true => Finding::Altered,
+            false => Finding::Changed,
+        }
+    };
+    Ok(tables.iter().map(finding).collect())
+}
+
+/// The stamps of all captured tables.
+fn installed(conn: &Connection) -> rusqlite::Result<BTreeMap<TableNumber, Vec<u8>>> {
+    let mut statement = conn.prepare_cached("SELECT table_no, stamp FROM syncline_capture")?;
+    let rows = statement.query_map([], |row| Ok((TableNumber(row.get(0)?), row.get(1)?)))?;
+    rows.collect()
 }
 
 /// Names, in lower case, of captured tables that were dropped since [`install`](super::install()),
@@ -81,10 +94,9 @@ pub fn check(conn: &Connection, tables: &[Table]) -> Result<Vec<Finding>, Captur
 ///
 /// # Errors
 /// The database's.
-pub fn dropped(conn: &Connection) -> Result<BTreeSet<String>, CaptureError> {
+pub fn dropped(conn: &Connection, schema: &Objects) -> Result<BTreeSet<String>, CaptureError> {
     let doing = "look for tables that were dropped";
-    let schema = Objects::read(conn).map_err(database(doing))?;
-    if !schema.has_table("syncline_capture") {
+    if schema.table("syncline_capture").is_none() {
         return Ok(BTreeSet::new());
     }
     let last = schema.of("syncline_last").first().map(|view| view.place);
@@ -144,113 +156,90 @@ pub(super) fn record(conn: &Connection, tables: &[Table]) -> Result<(), CaptureE
     for table in tables {
         conn.execute(
             "INSERT OR REPLACE INTO syncline_capture(table_no, name, stamp) VALUES (?1, ?2, ?3)",
-            params![table.number.0, table.name, schema.stamp(table)],
+            params![table.number.0, table.name, stamp(&schema, table, FORMAT)],
         )
         .map_err(database(doing))?;
     }
     Ok(())
 }
 
-/// The objects of the schema by the table they belong to, in lower case.
-struct Objects(BTreeMap<String, Vec<Object>>);
-
-struct Object {
-    kind: String,
-    name: String,
-    sql: String,
-    root_page: i64,
-    place: i64,
+/// Others evict no row. The indexes that SQLite makes for constraints have no text.
+fn is_unique_index(object: &Object) -> bool {
+    !object
+        .sql
+        .as_deref()
+        .is_some_and(|sql| sql.starts_with("CREATE INDEX"))
 }
 
-impl Object {
-    /// Others evict no row. The indexes that SQLite makes for constraints have no text.
-    fn is_unique_index(&self) -> bool {
-        !self.sql.starts_with("CREATE INDEX")
+fn add(object: &Object, hash: &mut blake3::Hasher) {
+    let sql = object.sql.as_deref().unwrap_or_default();
+    for part in [&object.kind, &object.name, sql] {
+        hash.update(&(part.len() as u64).to_le_bytes())
+            .update(part.as_bytes());
     }
-
-    fn add(&self, hash: &mut blake3::Hasher, place: i64) {
-        for part in [&self.kind, &self.name, &self.sql] {
-            hash.update(&(part.len() as u64).to_le_bytes())
-                .update(part.as_bytes());
-        }
-        hash.update(&place.to_le_bytes());
-    }
+    // A place was hashed here once: stamps that are in files have this.
+    hash.update(&0_i64.to_le_bytes());
 }
 
-impl Objects {
-    fn read(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut statement = conn.prepare(
-            "SELECT tbl_name, type, name, ifnull(sql, ''), ifnull(rootpage, 0), rowid \
-             FROM sqlite_schema ORDER BY name",
-        )?;
-        let mut rows = statement.query([])?;
-        let mut objects: BTreeMap<String, Vec<Object>> = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            let table: String = row.get(0)?;
-            objects
-                .entry(table.to_ascii_lowercase())
-                .or_default()
-                .push(Object {
-                    kind: row.get(1)?,
-                    name: row.get(2)?,
-                    sql: row.get(3)?,
-                    root_page: row.get(4)?,
-                    place: row.get(5)?,
-                });
-        }
-        Ok(Self(objects))
+/// Half of it says whether writes were marked, the other what the table is.
+fn stamp(schema: &Objects, table: &Table, format: u8) -> Vec<u8> {
+    let (mut marking, mut text) = (blake3::Hasher::new(), blake3::Hasher::new());
+    marking.update(&[format]);
+    for column in table.columns.iter().filter(|column| !column.generated) {
+        text.update(&column.number.0.to_le_bytes());
+        text.update(column.name.to_ascii_lowercase().as_bytes())
+            .update(&[0]);
     }
-
-    fn of(&self, table: &str) -> &[Object] {
-        self.0
-            .get(&table.to_ascii_lowercase())
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-    }
-
-    fn has_table(&self, name: &str) -> bool {
-        self.of(name).iter().any(|object| object.kind == "table")
-    }
-
-    /// Triggers whose names begin so, on any table.
-    fn triggers<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Object> {
-        let all = self.0.values().flatten();
-        all.filter(move |object| object.kind == "trigger" && object.name.starts_with(prefix))
-    }
-
-    /// Half of it says whether writes were marked, the other what the table is.
-    fn stamp(&self, table: &Table) -> Vec<u8> {
-        let (mut marking, mut text) = (blake3::Hasher::new(), blake3::Hasher::new());
-        marking.update(&[FORMAT]);
-        for column in table.columns.iter().filter(|column| !column.generated) {
-            text.update(&column.number.0.to_le_bytes());
-            text.update(column.name.to_ascii_lowercase().as_bytes())
-                .update(&[0]);
-        }
-        let ours = format!("syncline_{}_", table.number.0);
-        for object in self.of(&table.name) {
-            match object.kind.as_str() {
-                "table" => {
-                    marking.update(&object.root_page.to_le_bytes());
-                    object.add(&mut text, 0);
-                }
-                // ALTER TABLE writes new names into them; whoever makes them again puts them
-                // elsewhere.
-                "trigger" if object.name.starts_with(&ours) => {
-                    marking
-                        .update(object.name.as_bytes())
-                        .update(&object.place.to_le_bytes());
-                    object.add(&mut text, 0);
-                }
-                "index" if object.is_unique_index() => object.add(&mut marking, 0),
-                _ => {}
+    let ours = format!("syncline_{}_", table.number.0);
+    for object in schema.of(&table.name) {
+        match object.kind.as_str() {
+            "table" => {
+                marking.update(&object.root_page.to_le_bytes());
+                add(object, &mut text);
             }
+            // ALTER TABLE writes new names into them; whoever makes them again puts them
+            // elsewhere.
+            "trigger" if object.name.starts_with(&ours) => {
+                marking
+                    .update(object.name.as_bytes())
+                    .update(&object.place.to_le_bytes());
+                add(object, &mut text);
+            }
+            "index" if is_unique_index(object) => add(object, &mut marking),
+            _ => {}
         }
-        for object in self.of(&mark_table(table)) {
-            object.add(&mut marking, 0);
+    }
+    for object in schema.of(&mark_table(table)) {
+        add(object, &mut marking);
+    }
+    let mut stamp = marking.finalize().as_bytes()[..HALF].to_vec();
+    stamp.extend_from_slice(&text.finalize().as_bytes()[..HALF]);
+    stamp
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{capture::install, introspect::introspect};
+
+    #[test]
+    fn ca8_triggers_of_the_program_before_marked_every_write() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL, v)")
+            .unwrap();
+        let table = introspect(&conn).unwrap().tables.remove(0).table;
+        let tables = [table];
+        install(&conn, &tables).unwrap();
+        let found = || check(&conn, &Objects::read(&conn).unwrap(), &tables).unwrap();
+        assert_eq!(found(), [Finding::Intact]);
+        for (format, expected) in [
+            (FORMAT_BEFORE, Finding::Altered),
+            (FORMAT_BEFORE - 1, Finding::Changed),
+        ] {
+            let stamp = stamp(&Objects::read(&conn).unwrap(), &tables[0], format);
+            conn.execute("UPDATE syncline_capture SET stamp = ?1", [stamp])
+                .unwrap();
+            assert_eq!(found(), [expected]);
         }
-        let mut stamp = marking.finalize().as_bytes()[..HALF].to_vec();
-        stamp.extend_from_slice(&text.finalize().as_bytes()[..HALF]);
-        stamp
     }
 }

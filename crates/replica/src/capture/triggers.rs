@@ -6,15 +6,19 @@
 //! so the order of triggers, the app's among them, does not matter. Marking too much is harmless:
 //! what did not change gives no change.
 //!
-//! Every `INSERT` says `WHERE NOT EXISTS` and never `OR IGNORE`, because the conflict clause of
-//! the app's statement overrides those of triggers. The mark table has no constraint, so a mark
-//! can never make the app's statement fail.
+//! Every `INSERT`, or the `WHEN` of its trigger, says `NOT EXISTS`, and none `OR IGNORE`, because
+//! the conflict clause of the app's statement overrides those of triggers. The mark table has no
+//! constraint, so a mark can never make the app's statement fail.
+//!
+//! Most inserts evict nothing: what marks only the new key is a trigger of its own, and cheap. An
+//! `INSERT … SELECT` that reads the table it writes takes a temporary one, so where the `WHEN`
+//! has looked already, the statement does not.
 
 use syncline_core::Table;
 use syncline_core::planted;
 
 use crate::{
-    introspect::shape::{Shape, ShapeIndex, Term, TermOf, literal_default},
+    introspect::shape::{Shape, ShapeIndex, TermOf, literal_default},
     sql::{all, list, literal, quoted},
 };
 
@@ -48,6 +52,26 @@ pub(super) struct Plan<'a> {
     keys: Vec<Key>,
     /// The new row's values are parameters, numbered as the shape's columns; else they are NEW's.
     is_bound: bool,
+}
+
+/// Rows of the table.
+#[derive(Debug, Clone)]
+struct Found {
+    /// The table, or a join with it, as `r`.
+    source: String,
+    condition: String,
+    /// Their rowid, where it is known.
+    rowid: Option<String>,
+}
+
+impl Found {
+    fn by(table: &str, condition: String) -> Self {
+        Self {
+            source: format!("{table} AS r"),
+            condition,
+            rowid: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -129,26 +153,35 @@ impl<'a> Plan<'a> {
         ]
     }
 
+    /// In this order: SQLite fires the newest trigger first, so rows that an insert evicts are
+    /// marked before its key. Were it otherwise, a changeset would have them the other way round.
     pub(super) fn triggers(&self) -> Vec<SchemaObject> {
-        let mut out = vec![
-            self.trigger("insert", "BEFORE INSERT", None, &self.before_insert()),
-            self.trigger(
-                "update",
-                "BEFORE UPDATE",
-                Some(self.not_marked("OLD")),
-                &self.old_row(),
-            ),
-            self.trigger("move", "BEFORE UPDATE", self.moves(), &self.before_move()),
-            self.trigger(
-                "delete",
-                "BEFORE DELETE",
-                Some(self.not_marked("OLD")),
-                &self.old_row(),
-            ),
-        ];
+        let new = format!("{} AND NOT {}", self.not_marked("NEW"), self.is_there());
+        let mut out = vec![self.trigger("insert", "BEFORE INSERT", Some(new), &self.absent())];
+        out.extend(self.next_rowid());
+        let rivals = self.rivals();
+        out.push(self.trigger(
+            "evict",
+            "BEFORE INSERT",
+            Some(self.is_any_of(&rivals)),
+            &self.images_of(&rivals),
+        ));
+        for (name, event) in [("update", "BEFORE UPDATE"), ("delete", "BEFORE DELETE")] {
+            let when = Some(self.not_marked("OLD"));
+            let body = format!("{};", self.image(&self.old().condition));
+            out.push(self.trigger(name, event, when, &body));
+        }
+        // The row that moves is marked, too, so that its old key goes before its new one comes.
+        let moved: Vec<_> = [self.old()].into_iter().chain(rivals).collect();
+        let body = format!(
+            "{}\n{}",
+            self.images_of(&moved),
+            self.absent_unless_marked()
+        );
+        out.push(self.trigger("move", "BEFORE UPDATE", self.moves(), &body));
         let late = |name, event| {
             let when = Some(self.not_marked("NEW"));
-            self.trigger(name, event, when, &self.absent("NEW"))
+            self.trigger(name, event, when, &self.absent())
         };
         if self.insert_makes_key_late() {
             out.push(late("inserted", "AFTER INSERT"));
@@ -169,21 +202,58 @@ impl<'a> Plan<'a> {
         SchemaObject { name, sql }
     }
 
-    fn before_insert(&self) -> String {
-        let mut steps = vec![self.evicted_by_key(), self.absent("NEW")];
-        steps.extend(self.next_rowid());
-        steps.extend(self.evicted_by_rowid());
-        steps.extend(self.evicted_by_indexes());
-        steps.join("\n")
+    /// The rows that the new values may evict: by the key, by a rowid that is no key and given in a
+    /// statement, by further unique indexes.
+    fn rivals(&self) -> Vec<Found> {
+        let key = Found::by(&self.table, self.same_key());
+        let rowid = self.hidden_rowid().map(|rowid| Found {
+            rowid: Some(format!("NEW.{rowid}")),
+            ..Found::by(&self.table, format!("r.{rowid} = NEW.{rowid}"))
+        });
+        let indexes = self.further_unique_indexes().map(|index| Found {
+            source: match index.plain_columns() {
+                Some(_) => format!("{} AS r", self.table),
+                None => self.image_source(),
+            },
+            condition: self.same_terms(index),
+            rowid: None,
+        });
+        let indexes = indexes.filter(|_| !planted!(ReplaceEvictionUnseen));
+        [key].into_iter().chain(rowid).chain(indexes).collect()
     }
 
-    /// Another key, another value of a unique index: rows that the new values may evict, and the
-    /// new key. The row itself comes first, so that its old key goes before its new one comes.
-    fn before_move(&self) -> String {
-        let mut steps = vec![self.old_row(), self.evicted_by_key(), self.absent("NEW")];
-        steps.extend(self.evicted_by_rowid());
-        steps.extend(self.evicted_by_indexes());
-        steps.join("\n")
+    fn is_any_of(&self, rows: &[Found]) -> String {
+        let is_there = |found: &Found| {
+            let Found {
+                source, condition, ..
+            } = found;
+            format!("EXISTS (SELECT 1 FROM {source} WHERE {condition})")
+        };
+        let all: Vec<_> = rows.iter().map(is_there).collect();
+        all.join(" OR ")
+    }
+
+    /// Marks these rows, with their images, as far as they are not marked. In one statement where
+    /// they can be named by their rowids: SQLite parses all triggers whenever the file is opened.
+    fn images_of(&self, rows: &[Found]) -> String {
+        let unmarked =
+            |condition: &str| format!("{} AND {};", self.image(condition), self.not_marked("r"));
+        let Some(name) = self.shape.rowid_name.filter(|_| rows.len() > 1) else {
+            let all: Vec<_> = rows
+                .iter()
+                .map(|found| unmarked(&found.condition))
+                .collect();
+            return all.join("\n");
+        };
+        let rowids = rows.iter().map(|found| match &found.rowid {
+            Some(rowid) => format!("SELECT {rowid}"),
+            None => format!(
+                "SELECT r.{name} FROM {} WHERE {}",
+                found.source, found.condition
+            ),
+        });
+        let rowids: Vec<_> = rowids.collect();
+        unmarked(&format!("r.{name} IN ({})", rowids.join(" UNION ALL ")))
     }
 
     /// When an update can touch another key or evict a row. Not `UPDATE OF`, which does not see
@@ -207,48 +277,60 @@ impl<'a> Plan<'a> {
         )
     }
 
-    /// Marks the row OLD, which is still in the table as it was.
-    fn old_row(&self) -> String {
-        let this_row = match self.shape.rowid_name {
-            Some(rowid) => format!("r.{rowid} = OLD.{rowid}"),
-            None => all(&self.keys, |key| format!("r.{0} = +OLD.{0}", key.name)),
-        };
-        self.existing(&this_row)
-    }
-
-    /// Marks the row that has the key NEW.
-    fn evicted_by_key(&self) -> String {
-        self.existing(&self.same_key())
+    /// The row OLD, which is still in the table as it was.
+    fn old(&self) -> Found {
+        match self.shape.rowid_name {
+            Some(name) => Found {
+                rowid: Some(format!("OLD.{name}")),
+                ..Found::by(&self.table, format!("r.{name} = OLD.{name}"))
+            },
+            None => {
+                let same = all(&self.keys, |key| format!("r.{0} = +OLD.{0}", key.name));
+                Found::by(&self.table, same)
+            }
+        }
     }
 
     /// The row `r` has the new key as the key's index compares it.
     fn same_key(&self) -> String {
-        let index = self.shape.indexes.iter().find(|index| index.is_primary_key);
-        let term = |&position: &usize| {
+        self.has_key(|position| self.new_value(position))
+    }
+
+    /// The row `r` has the key of these values as the key's index compares it.
+    fn has_key(&self, value: impl Fn(usize) -> String) -> String {
+        all(&self.shape.primary_key, |&position| {
             let name = quoted(&self.shape.columns[position].name);
-            let same = |term: &&Term| term.of == TermOf::Column(position);
-            let collate = match index.and_then(|index| index.terms.iter().find(same)) {
-                Some(term) => format!(" COLLATE {}", quoted(&term.collation)),
+            let collate = match self.key_collation(position) {
+                Some(collation) => format!(" COLLATE {}", quoted(collation)),
                 None => String::new(),
             };
-            format!("r.{name} = +{}{collate}", self.new_value(position))
+            format!("r.{name} = +{}{collate}", value(position))
+        })
+    }
+
+    fn key_collation(&self, position: usize) -> Option<&str> {
+        let mut indexes = self.shape.indexes.iter();
+        let index = indexes.find(|index| index.is_primary_key)?;
+        let mut terms = index.terms.iter();
+        let term = terms.find(|term| term.of == TermOf::Column(position))?;
+        Some(&term.collation)
+    }
+
+    /// A row has the key NEW to the byte, as marks are compared.
+    fn is_there(&self) -> String {
+        let new = |position: usize| format!("NEW.{}", quoted(&self.shape.columns[position].name));
+        let is_folded = |position: &&usize| {
+            let collation = self.key_collation(**position);
+            collation.is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY"))
         };
-        all(&self.shape.primary_key, term)
-    }
-
-    /// A rowid that is no key can be given in a statement, and evicts like one.
-    fn evicted_by_rowid(&self) -> Option<String> {
-        self.hidden_rowid()
-            .map(|rowid| self.existing(&format!("r.{rowid} = NEW.{rowid}")))
-    }
-
-    fn evicted_by_indexes(&self) -> Vec<String> {
-        if planted!(ReplaceEvictionUnseen) {
-            return Vec::new();
-        }
-        self.further_unique_indexes()
-            .map(|index| self.existing(&self.same_terms(index)))
-            .collect()
+        let folded = self.shape.primary_key.iter().filter(is_folded);
+        let to_the_byte = folded.map(|&position| {
+            let name = quoted(&self.shape.columns[position].name);
+            format!("+r.{name} = +{} COLLATE BINARY", new(position))
+        });
+        let same = [self.has_key(new)].into_iter().chain(to_the_byte);
+        let same = same.collect::<Vec<_>>().join(" AND ");
+        format!("EXISTS (SELECT 1 FROM {} AS r WHERE {same})", self.table)
     }
 
     /// The row `r` has what the new one would have in a unique index.
@@ -290,7 +372,7 @@ impl<'a> Plan<'a> {
     /// In a BEFORE trigger a rowid that SQLite will choose is -1. Marks the one it will choose,
     /// so that the app's triggers on the new row find it marked; should the guess be wrong, the
     /// AFTER trigger marks the right one.
-    fn next_rowid(&self) -> Option<String> {
+    fn next_rowid(&self) -> Option<SchemaObject> {
         let key = self.keys.first().filter(|_| self.shape.rowid_key)?;
         let largest = format!("(SELECT max(r.{}) FROM {} AS r)", key.name, self.table);
         let next = if self.shape.autoincrement {
@@ -302,14 +384,15 @@ impl<'a> Plan<'a> {
         } else {
             format!("coalesce({largest}, 0) + 1")
         };
-        Some(format!(
-            "INSERT INTO {mark}({MARK_HEAD}, {column})\n SELECT {HEAD_VALUES}, 0, {next}\n \
-             WHERE (NEW.{name} IS NULL OR NEW.{name} = -1) AND NOT EXISTS (SELECT 1 FROM {mark} AS m \
-             WHERE m.{column} = {next} AND m.n = {NUMBER});",
-            mark = self.mark,
-            column = key.in_mark,
-            name = key.name,
-        ))
+        let (mark, column, name) = (&self.mark, &key.in_mark, &key.name);
+        let when = format!(
+            "(NEW.{name} IS NULL OR NEW.{name} = -1) AND NOT EXISTS (SELECT 1 FROM {mark} AS m \
+             WHERE m.{column} = {next} AND m.n = {NUMBER})"
+        );
+        let body = format!(
+            "INSERT INTO {mark}({MARK_HEAD}, {column})\n VALUES({HEAD_VALUES}, 0, {next});"
+        );
+        Some(self.trigger("next", "BEFORE INSERT", Some(when), &body))
     }
 
     /// Whether the key of a new row can be another than BEFORE INSERT sees: a rowid, or a default
@@ -351,27 +434,40 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Marks rows of the table that fulfil `condition` over `r`, with their images.
-    fn existing(&self, condition: &str) -> String {
+    /// Marks the rows of the table that fulfil `condition` over `r`, with their images.
+    fn image(&self, condition: &str) -> String {
         format!(
-            "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 1, {}\n FROM {}\n WHERE {condition} AND {};",
+            "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 1, {}\n FROM {}\n WHERE {condition}",
             self.mark,
             list(&self.columns, |(_, in_mark)| in_mark.clone()),
             list(&self.columns, |(name, _)| name.clone()),
             self.image_source(),
-            self.not_marked("r"),
         )
     }
 
-    /// Marks the key `of` as one without a row.
-    fn absent(&self, of: &str) -> String {
+    /// Marks the key NEW, which has no mark, as one without a row.
+    fn absent(&self) -> String {
+        format!(
+            "INSERT INTO {}({MARK_HEAD}, {})\n VALUES({HEAD_VALUES}, 0, {});",
+            self.mark,
+            list(&self.keys, |key| key.in_mark.clone()),
+            self.new_key(),
+        )
+    }
+
+    /// The same, if it has none.
+    fn absent_unless_marked(&self) -> String {
         format!(
             "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 0, {}\n WHERE {};",
             self.mark,
             list(&self.keys, |key| key.in_mark.clone()),
-            list(&self.keys, |key| format!("{of}.{}", key.name)),
-            self.not_marked(of),
+            self.new_key(),
+            self.not_marked("NEW"),
         )
+    }
+
+    fn new_key(&self) -> String {
+        list(&self.keys, |key| format!("NEW.{}", key.name))
     }
 
     /// The table as `r`, so that an unqualified column name means its column, or NULL once the

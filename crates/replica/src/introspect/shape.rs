@@ -1,14 +1,17 @@
 //! A table exactly as this database has it: more than a [`syncline_core::Table`] says, because
 //! capture must know every way in which a row can be found or evicted.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
 use syncline_core::{
     schema::{Computed, FurtherIndex},
     sql::{self, IndexText, Kind, Token, index_text, table_text, tokens},
 };
 
-use crate::sql::{literal, quoted};
+use crate::{
+    objects::{Object, Objects},
+    sql::{literal, quoted},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -129,24 +132,22 @@ impl Shape {
 
     /// The ordinary table called `name`; `None` if there is none.
     pub(crate) fn read(conn: &Connection, name: &str) -> rusqlite::Result<Option<Self>> {
-        let found = conn
-            .prepare_cached(
-                "SELECT s.name, s.sql, l.wr FROM sqlite_schema AS s \
-                 JOIN pragma_table_list(s.name) AS l ON l.schema = 'main' \
-                 WHERE s.type = 'table' AND s.name = ?1 COLLATE NOCASE AND l.type = 'table'",
-            )?
-            .query_row([name], |row| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get::<_, bool>(2)?,
-                ))
-            })
-            .optional()?;
-        let Some((name, sql, without_rowid)) = found else {
+        Self::of(conn, &Objects::read_one(conn, name)?, name)
+    }
+
+    /// The same, among the objects of the schema.
+    pub(crate) fn of(
+        conn: &Connection,
+        schema: &Objects,
+        name: &str,
+    ) -> rusqlite::Result<Option<Self>> {
+        let ordinary = schema.table(name).zip(schema.is_without_rowid(name));
+        let Some((table, without_rowid)) = ordinary else {
             return Ok(None);
         };
-        let text = table_text(&sql);
+        let name = table.name.clone();
+        let sql = table.sql.as_deref().unwrap_or_default();
+        let text = table_text(sql);
         let (mut columns, primary_key) = columns(conn, &name)?;
         for column in &mut columns {
             let named = text
@@ -159,7 +160,17 @@ impl Shape {
                 column.computed.clone_from(&named.computed);
             }
         }
-        let indexes = indexes(conn, &name)?;
+        // What is not there need not be asked for: each question has SQLite prepare a statement.
+        let own = schema.of(&name);
+        let has_indexes = without_rowid || own.iter().any(|object| object.kind == "index");
+        let indexes = match has_indexes {
+            true => indexes(conn, own, &name)?,
+            false => Vec::new(),
+        };
+        let foreign_keys = match refers(sql) {
+            true => foreign_keys(conn, &name, &columns)?,
+            false => Vec::new(),
+        };
         let rowid_key = match primary_key[..] {
             // `INTEGER PRIMARY KEY DESC` is no rowid; SQLite then makes an index for it.
             [only] => {
@@ -171,7 +182,7 @@ impl Shape {
         };
         let hides = |name: &&str| !columns.iter().any(|c| c.name.eq_ignore_ascii_case(name));
         Ok(Some(Self {
-            foreign_keys: foreign_keys(conn, &name, &columns)?,
+            foreign_keys,
             rowid_name: ["rowid", "_rowid_", "oid"]
                 .into_iter()
                 .find(hides)
@@ -262,10 +273,17 @@ fn columns(conn: &Connection, table: &str) -> rusqlite::Result<(Vec<ShapeColumn>
     ))
 }
 
-fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> {
+/// Whether a table of this text may have a foreign key.
+fn refers(sql: &str) -> bool {
+    let word = "REFERENCES";
+    let mut places = sql.as_bytes().windows(word.len());
+    places.any(|place| place.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// `own` is what belongs to the table.
+fn indexes(conn: &Connection, own: &[Object], table: &str) -> rusqlite::Result<Vec<ShapeIndex>> {
     let mut list = conn.prepare_cached(
-        "SELECT l.name, l.\"unique\", l.origin, s.sql FROM pragma_index_list(?1, 'main') AS l \
-         LEFT JOIN sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name",
+        "SELECT name, \"unique\", origin FROM pragma_index_list(?1, 'main') ORDER BY name",
     )?;
     let mut terms = conn.prepare_cached(
         "SELECT cid, coll, \"desc\" FROM pragma_index_xinfo(?1, 'main') WHERE key ORDER BY seqno",
@@ -274,8 +292,9 @@ fn indexes(conn: &Connection, table: &str) -> rusqlite::Result<Vec<ShapeIndex>> 
     let mut rows = list.query(params![table])?;
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
-        let sql: Option<String> = row.get(3)?;
-        let text: IndexText = sql.as_deref().map(index_text).unwrap_or_default();
+        let object = own.iter().find(|o| o.kind == "index" && o.name == name);
+        let sql = object.and_then(|index| index.sql.as_deref());
+        let text: IndexText = sql.map(index_text).unwrap_or_default();
         let found = terms.query_map([&name], |row| {
             let collation: Option<String> = row.get(1)?;
             Ok((row.get::<_, i64>(0)?, collation, row.get(2)?))

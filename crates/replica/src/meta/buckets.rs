@@ -75,6 +75,22 @@ pub(crate) fn list(
     found.and_then(Iterator::collect).doing(READING)
 }
 
+/// How many buckets have a name, and the sum of the first eight bytes of each.
+pub(crate) fn summary(conn: &Connection) -> Result<(u64, u64), ReplicaError> {
+    let mut statement = conn
+        .prepare_cached("SELECT bucket FROM syncline_buckets WHERE state < 2")
+        .doing(READING)?;
+    let mut rows = statement.query([]).doing(READING)?;
+    let (mut count, mut sum) = (0, 0_u64);
+    while let Some(row) = rows.next().doing(READING)? {
+        let bucket: [u8; 16] = row.get(0).doing(READING)?;
+        let (head, _) = bucket.split_first_chunk().expect("an id has sixteen bytes");
+        count += 1;
+        sum = sum.wrapping_add(u64::from_le_bytes(*head));
+    }
+    Ok((count, sum))
+}
+
 /// The number of a granted bucket.
 pub(crate) fn number(conn: &Connection, bucket: BucketId) -> Result<Option<Bucket>, ReplicaError> {
     conn.prepare_cached("SELECT b FROM syncline_buckets WHERE bucket = ?1")
@@ -267,22 +283,21 @@ pub(crate) fn to_load(
     limit: usize,
 ) -> Result<Vec<Unloaded>, ReplicaError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let state_max = if loaded { 0 } else { 1 };
+    // A comparison would have all buckets looked at, of which there may be many thousands.
+    let state = if loaded { "= 0" } else { "<= 1" };
     let mut statement = conn
-        .prepare_cached(
+        .prepare_cached(&format!(
             "SELECT b.b, b.bucket, p.after
              FROM syncline_parts p JOIN syncline_buckets b ON b.b = p.b
              WHERE p.t = ?1 AND p.state = 0 AND b.state < 2
              UNION ALL
              SELECT b.b, b.bucket, NULL FROM syncline_buckets b
-             WHERE b.state <= ?2
+             WHERE b.state {state}
                AND NOT EXISTS(SELECT 1 FROM syncline_parts p WHERE p.b = b.b AND p.t = ?1)
-             ORDER BY 1 LIMIT ?3",
-        )
+             ORDER BY 1 LIMIT ?2"
+        ))
         .doing(READING)?;
-    let found = statement.query_map((t.0, state_max, limit), |row| {
-        Ok((BucketId(row.get(1)?), row.get(2)?))
-    });
+    let found = statement.query_map((t.0, limit), |row| Ok((BucketId(row.get(1)?), row.get(2)?)));
     found.and_then(Iterator::collect).doing(READING)
 }
 

@@ -171,12 +171,17 @@ fn verify_numbers(conn: &Connection) -> Result<(), ReplicaError> {
     for (what, sql) in [
         (
             "a table's number",
-            "SELECT t FROM syncline_columns UNION SELECT t FROM syncline_parts
+            // One step for each number: there may be a part for each of many thousand buckets.
+            "WITH RECURSIVE used(t) AS (SELECT min(t) FROM syncline_parts UNION ALL
+               SELECT (SELECT min(p.t) FROM syncline_parts p WHERE p.t > used.t) FROM used
+               WHERE used.t IS NOT NULL)
+             SELECT t FROM syncline_columns UNION SELECT t FROM used WHERE t IS NOT NULL
              EXCEPT SELECT t FROM syncline_tables",
         ),
         (
             "a bucket's number",
-            "SELECT b FROM syncline_parts EXCEPT SELECT b FROM syncline_buckets",
+            "SELECT 1 FROM syncline_parts p WHERE NOT EXISTS
+               (SELECT 1 FROM syncline_buckets g WHERE g.b = p.b)",
         ),
     ] {
         let lost = conn.query_row(&format!("SELECT EXISTS({sql})"), [], |row| row.get(0));

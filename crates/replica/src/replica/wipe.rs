@@ -77,16 +77,17 @@ impl Replica {
                 load::create_inbox(&self.conn)?;
                 let tables = load::build(&self.conn)?;
                 capture::install(&self.conn, &tables.structures())?;
-                Ok::<_, ReplicaError>((tables, capture::schema_version(&self.conn)?))
+                let objects = load::read_objects(&self.conn)?;
+                Ok::<_, ReplicaError>((tables, objects, capture::schema_version(&self.conn)?))
             })
         })?;
-        let (tables, schema_version) = made;
+        let (tables, objects, schema_version) = made;
         self.tables = tables;
         self.schema_version = Some(schema_version);
         (self.session, self.events) = (Session::default(), Events::default());
         self.tally.clear();
         self.conn
-            .untriggered(|| repeat::install(&self.conn, &self.tables))?;
+            .untriggered(|| repeat::install(&self.conn, &objects, &self.tables))?;
         self.erase()?;
         Ok(wiped)
     }

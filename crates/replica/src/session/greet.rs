@@ -2,7 +2,7 @@
 
 use syncline_core::planted;
 use syncline_core::{
-    BucketId, DeviceId, Lease, TableNumber, Timestamp, Version,
+    DeviceId, Lease, TableNumber, Timestamp, Version,
     wire::{
         ClientMessage, Hello, PROTOCOL, Quota, ReloadReason, Resume, SUBSCRIPTIONS_MAX, Welcome,
         code,
@@ -79,10 +79,7 @@ impl Replica {
 
     fn hello(&self, next_lease: Lease, anew: bool, now: Timestamp) -> Result<Hello, ReplicaError> {
         let conn = &self.conn;
-        let granted = buckets::list(conn)?;
-        let sum = granted
-            .iter()
-            .fold(0_u64, |sum, (_, bucket, _)| sum.wrapping_add(head(*bucket)));
+        let (buckets_count, buckets_sum) = buckets::summary(conn)?;
         let cursors = match anew {
             true => Vec::new(),
             false => cursors::list(conn)?,
@@ -106,8 +103,8 @@ impl Replica {
             },
             cursors,
             tables: self.wanted()?,
-            buckets_count: granted.len() as u64,
-            buckets_sum: sum,
+            buckets_count,
+            buckets_sum,
             credit: CREDIT_WINDOW,
             now,
             renamed: flag(Key::NamedHere)?,
@@ -372,15 +369,6 @@ fn doubt_unanswered(
 const NUMBER_MAX: u64 = 1 << 53;
 /// Most unanswered pushes, whatever the server allows.
 const PUSHES_MAX: usize = 256;
-
-/// First eight bytes of a bucket's id, as Hello sums them.
-fn head(bucket: BucketId) -> u64 {
-    let (head, _) = bucket
-        .0
-        .split_first_chunk::<8>()
-        .expect("a bucket id has 16 bytes");
-    u64::from_le_bytes(*head)
-}
 
 /// The server lost everything after `common`: own changesets later than that are unsent again,
 /// with the same ids and before younger ones, and rows later than that give way to any page

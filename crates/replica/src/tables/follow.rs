@@ -3,26 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use syncline_core::{Column, ColumnNumber, Schema, Table, TableNumber};
 
 use crate::{
     capture, conflict,
-    db::Doing,
     error::ReplicaError,
     introspect,
     meta::names::{self, ColumnRecord, TableRecord},
+    objects::Objects,
 };
 
 /// Gives tables that the app renamed their new names, which others may have had until now.
-pub(super) fn renamed_tables(conn: &Connection) -> Result<(), ReplicaError> {
+pub(super) fn renamed_tables(conn: &Connection, objects: &Objects) -> Result<(), ReplicaError> {
     let records = names::tables(conn)?;
-    let mut captured = BTreeMap::new();
-    for record in records.iter().filter(|record| record.unfit.is_none()) {
-        if let Some(name) = capture::captured_table(conn, record.t)? {
-            captured.insert(record.t, name);
-        }
-    }
+    let fit = records.iter().filter(|record| record.unfit.is_none());
+    let captured: BTreeMap<_, _> = fit
+        .filter_map(|record| Some((record.t, capture::captured_table(objects, record.t)?)))
+        .collect();
     let named = |name: &str| records.iter().find(|r| r.name.eq_ignore_ascii_case(name));
     // A synced table that took the place of one that was dropped is still the one it was. One that
     // never synced is the other made anew.
@@ -63,6 +61,7 @@ fn free_to_go<T: Ord + Copy>(wishes: impl Iterator<Item = (T, Option<T>)>) -> BT
 /// the numbers.
 pub(super) fn replaced_tables(
     conn: &Connection,
+    objects: &Objects,
     schema: &Schema,
     chosen: Option<&BTreeSet<String>>,
 ) -> Result<Vec<TableNumber>, ReplicaError> {
@@ -76,7 +75,7 @@ pub(super) fn replaced_tables(
         let is_chosen = chosen.is_none_or(|names| names.contains(&theirs.name.to_lowercase()));
         if !is_chosen
             || is_named(&records, &theirs.name)
-            || !has_table(conn, &theirs.name)?
+            || objects.table(&theirs.name).is_none()
             || !can_sync(conn, &theirs.name)?
         {
             continue;
@@ -88,14 +87,17 @@ pub(super) fn replaced_tables(
 }
 
 /// Gives columns that the app renamed their new names, which others may have had until now.
+///
+/// `known` are its columns; whether any was renamed.
 pub(super) fn renamed_columns(
     conn: &Connection,
+    objects: &Objects,
     t: TableNumber,
     table: &Table,
-) -> Result<(), ReplicaError> {
-    let known = names::columns(conn, t)?;
+    known: &[ColumnRecord],
+) -> Result<bool, ReplicaError> {
     // Who was renamed has the name now, so who had it is gone or has another.
-    let renamed: Vec<_> = capture::names_in_triggers(conn, t)?
+    let renamed: Vec<_> = capture::names_in_triggers(objects, t)
         .into_iter()
         .filter(|(c, name)| {
             let was = known.iter().find(|record| record.c == *c);
@@ -113,25 +115,23 @@ pub(super) fn renamed_columns(
         .filter(|(_, name)| is_one(name))
         .map(|(c, name)| (*c, name.as_str()))
         .collect();
-    names::rename_columns(conn, t, &renamed)
+    names::rename_columns(conn, t, &renamed)?;
+    Ok(!renamed.is_empty())
 }
 
 /// The server's tables that those of the file are: each the one that it was when they were last
 /// matched, whatever their names, else the one of its name. A table that has the name of another's
 /// and was none of the server's yet takes its place.
 pub(super) fn counterparts(
-    conn: &Connection,
+    objects: &Objects,
     records: &[TableRecord],
     schema: &Schema,
-) -> Result<BTreeMap<TableNumber, Table>, ReplicaError> {
-    let mut here = Vec::new();
-    for record in records {
-        let is_here =
-            record.name.eq_ignore_ascii_case(conflict::TABLE) || has_table(conn, &record.name)?;
-        if record.unfit.is_none() && is_here {
-            here.push(record);
-        }
-    }
+) -> BTreeMap<TableNumber, Table> {
+    let is_here = |record: &&TableRecord| {
+        let is_inbox = record.name.eq_ignore_ascii_case(conflict::TABLE);
+        record.unfit.is_none() && (is_inbox || objects.table(&record.name).is_some())
+    };
+    let here: Vec<_> = records.iter().filter(is_here).collect();
     let was = |record: &TableRecord| schema.by_number(record.server?);
     let strays = here.iter().filter_map(|record| {
         let theirs =
@@ -142,14 +142,14 @@ pub(super) fn counterparts(
         Some((record.t, holder.map(|holder| holder.t)))
     });
     let by_number = free_to_go(strays);
-    let counterpart = |record: &&TableRecord| {
+    let counterpart = |record: &TableRecord| {
         let theirs = match by_number.contains(&record.t) {
             true => was(record),
             false => schema.table(&record.name),
         };
         Some((record.t, theirs?.clone()))
     };
-    Ok(here.iter().filter_map(counterpart).collect())
+    here.iter().copied().filter_map(counterpart).collect()
 }
 
 /// The server's columns that those of a table are, by position: each the one that it was when they
@@ -197,17 +197,19 @@ pub(super) struct Columns {
     pub(super) gone: Vec<(ColumnNumber, ColumnNumber)>,
 }
 
-/// Remembers how the columns of a table are matched. `server`: the server's number by ours.
+/// Remembers how the columns of a table, `records`, are matched. `server`: the server's number by
+/// ours.
 pub(super) fn remember(
     conn: &Connection,
     t: TableNumber,
+    records: &[ColumnRecord],
     local: &Table,
     theirs: &Table,
     server: impl Fn(usize) -> Option<ColumnNumber>,
 ) -> Result<Columns, ReplicaError> {
     let mut found = Columns::default();
     let matched: Vec<_> = (0..local.columns.len()).map(&server).collect();
-    for record in names::columns(conn, t)? {
+    for record in records {
         let still_there = |number: &ColumnNumber| theirs.position_of(*number).is_some();
         let next = match local.position_of(record.c) {
             Some(position) => ColumnRecord {
@@ -232,7 +234,7 @@ pub(super) fn remember(
         if let (true, Some(number)) = (next.gone, next.server) {
             found.gone.push((next.c, number));
         }
-        if next != record {
+        if next != *record {
             names::put_column(conn, t, &next)?;
         }
     }
@@ -249,13 +251,4 @@ fn can_sync(conn: &Connection, name: &str) -> Result<bool, ReplicaError> {
 
 fn is_named(records: &[TableRecord], name: &str) -> bool {
     records.iter().any(|r| r.name.eq_ignore_ascii_case(name))
-}
-
-pub(super) fn has_table(conn: &Connection, name: &str) -> Result<bool, ReplicaError> {
-    conn.prepare_cached(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-    )
-    .and_then(|mut s| s.query_row([name], |_| Ok(())).optional())
-    .map(|found| found.is_some())
-    .doing("looking for a table")
 }

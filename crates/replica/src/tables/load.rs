@@ -12,9 +12,10 @@ use crate::{
     error::ReplicaError,
     introspect,
     meta::{
-        names::{self, TableRecord},
+        names::{self, ColumnRecord, TableRecord},
         settings::{self, Key},
     },
+    objects::Objects,
 };
 
 /// The server's schema as it was last told.
@@ -69,27 +70,39 @@ pub(crate) fn chosen(conn: &Connection) -> Result<Option<BTreeSet<String>>, Repl
 /// Looks at the file and at what the server told, numbers what is new, creates what is missing
 /// and wanted, and writes down what does not sync. Inside the caller's transaction.
 pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
+    build_from(conn, &mut read_objects(conn)?)
+}
+
+pub(crate) fn read_objects(conn: &Connection) -> Result<Objects, ReplicaError> {
+    Objects::read(conn).doing("reading the schema")
+}
+
+/// The same from `objects`, which are the file's, and become what they are after it.
+pub(crate) fn build_from(conn: &Connection, objects: &mut Objects) -> Result<Tables, ReplicaError> {
     let schema = tables_there(conn)?;
     let chosen = chosen(conn)?;
-    follow::renamed_tables(conn)?;
+    follow::renamed_tables(conn, objects)?;
     let anew = match &schema {
-        Some(schema) => follow::replaced_tables(conn, schema, chosen.as_ref())?,
+        Some(schema) => follow::replaced_tables(conn, objects, schema, chosen.as_ref())?,
         None => Vec::new(),
     };
     let mut failed = match &schema {
         Some(schema) if creates_missing(conn)? => {
-            create_missing(conn, &schema.tables, chosen.as_ref())?
+            let (failed, any) = create_missing(conn, objects, &schema.tables, chosen.as_ref())?;
+            if any {
+                *objects = read_objects(conn)?;
+            }
+            failed
         }
         Some(_) | None => Failed::new(),
     };
-    discover(conn, chosen.as_ref())?;
+    let objects = &*objects;
+    discover(conn, objects, chosen.as_ref())?;
     let mut synced = Vec::new();
     let mut left_out = Vec::new();
     let records = names::tables(conn)?;
-    let mut theirs = match &schema {
-        Some(schema) => Some(follow::counterparts(conn, &records, schema)?),
-        None => None,
-    };
+    let counterparts = |schema| follow::counterparts(objects, &records, schema);
+    let mut theirs = schema.as_ref().map(counterparts);
     let mut replaced = Vec::new();
     for mut record in records {
         let is_replaced = |table: &Table| record.server.is_some_and(|was| was != table.number);
@@ -100,9 +113,11 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
         }
         let outcome = match &record.unfit {
             Some(reason) => Err(reason.clone()),
-            None => match local(conn, &record)? {
-                Some(table) => match &mut theirs {
-                    Some(theirs) => matched(conn, &record, table, theirs.remove(&record.t))?,
+            None => match local(conn, objects, &record)? {
+                Some((table, columns)) => match &mut theirs {
+                    Some(theirs) => {
+                        matched(conn, &record, table, &columns, theirs.remove(&record.t))?
+                    }
                     None => Ok(SyncedTable::new(table, None, record.seeding)),
                 },
                 None => Err(match failed.remove(&record.name.to_lowercase()) {
@@ -116,11 +131,11 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
                 if is_replaced {
                     replaced.push(record.t);
                 }
-                names::set_left_out(conn, record.t, None)?;
+                leave_out(conn, &record, None)?;
                 synced.push(table);
             }
             Err(reason) => {
-                names::set_left_out(conn, record.t, Some(&reason))?;
+                leave_out(conn, &record, Some(&reason))?;
                 left_out.push((record.name, reason));
             }
         }
@@ -129,22 +144,51 @@ pub(crate) fn build(conn: &Connection) -> Result<Tables, ReplicaError> {
     Ok(Tables::new(synced, left_out, anew, replaced))
 }
 
-/// The file's structure with the file's numbers.
-fn local(conn: &Connection, record: &TableRecord) -> Result<Option<Table>, ReplicaError> {
+/// Writes why a table does not sync, or that it does, where that is new.
+fn leave_out(
+    conn: &Connection,
+    record: &TableRecord,
+    reason: Option<&str>,
+) -> Result<(), ReplicaError> {
+    match record.left_out.as_deref() == reason {
+        true => Ok(()),
+        false => names::set_left_out(conn, record.t, reason),
+    }
+}
+
+/// The file's structure with the file's numbers, and what is known of its columns.
+fn local(
+    conn: &Connection,
+    objects: &Objects,
+    record: &TableRecord,
+) -> Result<Option<(Table, Vec<ColumnRecord>)>, ReplicaError> {
     let found = if record.name.eq_ignore_ascii_case(conflict::TABLE) {
         Some(builtin::conflicts_table())
     } else {
-        introspect::read_table(conn, &record.name)?
+        introspect::read_table(conn, objects, &record.name)?
     };
     let Some(mut table) = found else {
         return Ok(None);
     };
     table.number = record.t;
-    follow::renamed_columns(conn, record.t, &table)?;
-    for column in &mut table.columns {
-        column.number = names::column(conn, record.t, &column.name)?;
+    let mut known = names::columns(conn, record.t)?;
+    if follow::renamed_columns(conn, objects, record.t, &table, &known)? {
+        known = names::columns(conn, record.t)?;
     }
-    Ok(Some(table))
+    let mut any_is_new = false;
+    for column in &mut table.columns {
+        let is_it = |known: &&ColumnRecord| known.name.eq_ignore_ascii_case(&column.name);
+        let found = known.iter().find(is_it).map(|known| known.c);
+        any_is_new |= found.is_none();
+        column.number = match found {
+            Some(c) => c,
+            None => names::column(conn, record.t, &column.name)?,
+        };
+    }
+    if any_is_new {
+        known = names::columns(conn, record.t)?;
+    }
+    Ok(Some((table, known)))
 }
 
 /// The table with what the server has of it, or why it does not sync.
@@ -152,16 +196,16 @@ fn matched(
     conn: &Connection,
     record: &TableRecord,
     table: Table,
+    columns: &[ColumnRecord],
     theirs: Option<Table>,
 ) -> Result<Result<SyncedTable, String>, ReplicaError> {
     let Some(theirs) = theirs else {
         return Ok(Err("the server has no table of this name".to_owned()));
     };
-    let records = names::columns(conn, record.t)?;
     let remembered: Vec<_> = table
         .columns
         .iter()
-        .map(|column| records.iter().find(|r| r.c == column.number)?.server)
+        .map(|column| columns.iter().find(|r| r.c == column.number)?.server)
         .collect();
     let (table, remote) = match Remote::matched(table, theirs, &remembered) {
         Ok(matched) => matched,
@@ -171,17 +215,21 @@ fn matched(
         names::set_table_server(conn, record.t, Some(remote.table.number))?;
     }
     let number = |position| remote.number_of(position);
-    let columns = follow::remember(conn, record.t, &table, &remote.table, number)?;
+    let became = follow::remember(conn, record.t, columns, &table, &remote.table, number)?;
     Ok(Ok(SyncedTable {
-        lost: columns.lost,
-        shrunk: columns.lost || columns.dropped_there,
-        gone: columns.gone,
+        lost: became.lost,
+        shrunk: became.lost || became.dropped_there,
+        gone: became.gone,
         ..SyncedTable::new(table, Some(remote), record.seeding)
     }))
 }
 
 /// Numbers the tables that are new in the file.
-fn discover(conn: &Connection, chosen: Option<&BTreeSet<String>>) -> Result<(), ReplicaError> {
+fn discover(
+    conn: &Connection,
+    objects: &Objects,
+    chosen: Option<&BTreeSet<String>>,
+) -> Result<(), ReplicaError> {
     let known: BTreeSet<String> = names::tables(conn)?
         .into_iter()
         .map(|record| record.name.to_lowercase())
@@ -190,7 +238,7 @@ fn discover(conn: &Connection, chosen: Option<&BTreeSet<String>>) -> Result<(), 
         let name = name.to_lowercase();
         !known.contains(&name) && chosen.is_none_or(|chosen| chosen.contains(&name))
     };
-    if !listed(conn)?.iter().any(|name| is_new(name)) {
+    if !objects.tables_of_app().any(is_new) {
         return Ok(());
     }
     let seeding = settings::get(conn, Key::Seeding)?.unwrap_or(true);
@@ -217,33 +265,19 @@ fn discover(conn: &Connection, chosen: Option<&BTreeSet<String>>) -> Result<(), 
     Ok(())
 }
 
-/// Every table of the file that may be the app's.
-fn listed(conn: &Connection) -> Result<Vec<String>, ReplicaError> {
-    const DOING: &str = "listing the tables";
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT name FROM sqlite_master WHERE type = 'table'
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-             AND name NOT LIKE 'syncline\\_%' ESCAPE '\\'",
-        )
-        .doing(DOING)?;
-    let names = statement.query_map([], |row| row.get(0));
-    names.and_then(Iterator::collect).doing(DOING)
-}
-
 /// By their names in lower case: tables that could not be created, and why.
 type Failed = BTreeMap<String, (String, String)>;
 
+/// Creates what the server has and the file has not; what could not be created, and whether
+/// anything was.
 fn create_missing(
     conn: &Connection,
+    objects: &Objects,
     tables: &[Table],
     chosen: Option<&BTreeSet<String>>,
-) -> Result<Failed, ReplicaError> {
-    let mut failed = Failed::new();
-    let here: BTreeSet<String> = listed(conn)?
-        .into_iter()
-        .map(|name| name.to_lowercase())
-        .collect();
+) -> Result<(Failed, bool), ReplicaError> {
+    let (mut failed, mut any) = (Failed::new(), false);
+    let here: BTreeSet<String> = objects.tables_of_app().map(str::to_lowercase).collect();
     let known = names::tables(conn)?;
     for table in tables {
         let name = table.name.to_lowercase();
@@ -259,11 +293,14 @@ fn create_missing(
             continue;
         }
         match create(conn, table)? {
-            None => drop(names::table(conn, &table.name, false)?),
+            None => {
+                names::table(conn, &table.name, false)?;
+                any = true;
+            }
             Some(reason) => drop(failed.insert(name, (table.name.clone(), reason))),
         }
     }
-    Ok(failed)
+    Ok((failed, any))
 }
 
 /// Creates the table; where something of it is not known to this SQLite, without what is computed

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use syncline_core::{Row, RowKey, Timestamp, digest::content_hash};
 use syncline_replica::{
     capture::{
-        Before, Comparison, DraftChange, Finding, KnownRows, check, has_marks, install,
+        Before, Comparison, DraftChange, Finding, KnownRows, Objects, check, has_marks, install,
         remove_everything, rescan, schema_version,
     },
     rows::{RowError, TableSql},
@@ -95,7 +95,7 @@ fn ca_detaching_restores_the_schema_byte_for_byte() {
 }
 
 fn findings(db: &Captured) -> Vec<Finding> {
-    check(&db.conn, &db.tables).unwrap()
+    check(&db.conn, &Objects::read(&db.conn).unwrap(), &db.tables).unwrap()
 }
 
 #[test]
@@ -168,9 +168,10 @@ fn ca8_the_app_can_change_its_columns_while_capture_is_there() {
     );
     assert_eq!(findings(&db), [Finding::Altered]);
     // What the app has now.
-    let mut table = syncline_replica::introspect::read_table(&db.conn, "t")
-        .unwrap()
-        .unwrap();
+    let mut table =
+        syncline_replica::introspect::read_table(&db.conn, &Objects::read(&db.conn).unwrap(), "t")
+            .unwrap()
+            .unwrap();
     for (column, number) in table.columns.iter_mut().zip([1, 9, 4, 5]) {
         column.number.0 = number;
     }

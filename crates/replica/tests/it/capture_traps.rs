@@ -89,6 +89,36 @@ fn ca3_eviction_through_further_indexes_is_captured() {
 }
 
 #[test]
+fn ca3_rivals_that_the_apps_triggers_take_away_or_bring_are_captured() {
+    let table = "CREATE TABLE t(id TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, u UNIQUE)";
+    let takes = "CREATE TRIGGER takes BEFORE INSERT ON t WHEN NEW.id <> 'B2' BEGIN \
+                 DELETE FROM t WHERE u = NEW.u OR id = NEW.id; END";
+    let brings = "CREATE TRIGGER brings BEFORE INSERT ON t WHEN NEW.id <> 'B2' BEGIN \
+                  INSERT INTO t VALUES ('B2', NEW.u); END";
+    let rows = "INSERT INTO t VALUES ('a', 1), ('b', 2)";
+    // SQLite fires the newest trigger first: the app's is older than ours, or newer.
+    for trigger in [takes, brings] {
+        for is_older in [true, false] {
+            let older = if is_older { trigger } else { "" };
+            let newer = if is_older { "" } else { trigger };
+            let db = Captured::new(&format!("{table}; {older}"));
+            db.run(newer);
+            let setup = if trigger == takes { rows } else { "" };
+            db.run(setup);
+            db.take();
+            let changes = db.changes("INSERT OR REPLACE INTO t VALUES ('B', 1)");
+            let expected = match trigger == takes {
+                true => vec!["t: a,1 -> -", "t: b,2 -> -", "t: - -> B,1"],
+                false => vec!["t: - -> B,1"],
+            };
+            let mut found: Vec<_> = changes.lines().collect();
+            found.sort_by_key(|line| expected.iter().position(|e| e == line));
+            assert_eq!(found, expected, "{trigger}, older: {is_older}");
+        }
+    }
+}
+
+#[test]
 fn ca3_eviction_through_a_rowid_that_is_no_key_is_captured() {
     let db = Captured::new(BASE);
     assert_snapshot!(db.changes("REPLACE INTO t(rowid, id) VALUES (1, 'n')"), @r"

@@ -1,7 +1,10 @@
 //! What is read from an app's tables.
 
 use syncline_core::{ColumnType, schema::OnDelete};
-use syncline_replica::introspect::{ProblemReason, introspect, read_table};
+use syncline_replica::{
+    capture::Objects,
+    introspect::{ProblemReason, introspect, read_table},
+};
 
 use crate::fixture::database;
 
@@ -91,8 +94,10 @@ fn tables_are_read_as_the_app_made_them() {
     );
     assert!(log.table.autoincrement);
     assert_eq!(log.triggers[0].name, "app");
-    assert_eq!(read_table(&conn, "LOG").unwrap().unwrap().name, "log");
-    assert_eq!(read_table(&conn, "v").unwrap(), None);
+    let schema = Objects::read(&conn).unwrap();
+    let named = |name| read_table(&conn, &schema, name).unwrap();
+    assert_eq!(named("LOG").unwrap().name, "log");
+    assert_eq!(named("v"), None);
 }
 
 #[test]
