@@ -252,13 +252,12 @@ impl House {
             changes,
             require_unchanged: false,
             may_be_applied_already: false,
+            after: None,
         };
         Ok(Submission {
             identity: Arc::clone(&self.identity),
             device,
             lease: Some(lease),
-            horizon: None,
-            is_behind: false,
             changeset,
             sent: syncline_core::Version(0),
             refused: Arc::default(),

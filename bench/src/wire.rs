@@ -306,6 +306,7 @@ impl Device {
             changes,
             require_unchanged: false,
             may_be_applied_already: false,
+            after: None,
         };
         self.number += 1;
         let body = encode_changeset(&changeset);

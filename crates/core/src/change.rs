@@ -21,8 +21,12 @@ pub struct Changeset {
     pub changes: Vec<Change>,
     /// Refuse the changeset unless every row it names still has the base version.
     pub require_unchanged: bool,
-    /// The server may already have applied this under an id it no longer knows.
+    /// Its number does not tell whether the server has it: it may have come from a copy of the file,
+    /// or under another number, or as part of another changeset.
     pub may_be_applied_already: bool,
+    /// If the log has it, then after this version: whoever has forgotten no more than that knows its
+    /// id. `None` where it may be there under another id, or where an older program wrote it.
+    pub after: Option<Version>,
 }
 
 /// One row of a changeset.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use syncline_core::{ChangesetId, Hlc, RowKey, TableNumber, Timestamp, merge};
+use syncline_core::{ChangesetId, Hlc, RowKey, TableNumber, Timestamp, Version, merge};
 
 use crate::{
     capture, db,
@@ -247,6 +247,8 @@ impl Work<'_> {
                 sent: true,
                 require_unchanged: false,
                 doubt: Doubt::None,
+                after: Version::ZERO,
+                first_number: None,
                 changes: 0,
                 bytes: 0,
                 first_at: kept.at,

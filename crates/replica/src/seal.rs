@@ -256,6 +256,8 @@ pub(crate) fn store(
         sent: false,
         require_unchanged: sealed.require_unchanged,
         doubt: Doubt::None,
+        after: outbox::newest_known(work.conn)?,
+        first_number: None,
         changes: sealed.changes.len() as u64,
         bytes: 0,
         first_at: first,

@@ -108,8 +108,6 @@ pub(crate) struct Session {
     pinged: Option<Timestamp>,
     /// The Welcome counts, and what is to follow it failed: its driver hands it over once more.
     is_welcome_unfinished: bool,
-    /// What waited for its answer when this session began has a smaller number; 0: none does.
-    unanswered_below: u64,
     /// Set while the stream of a Reload begins.
     reloads: bool,
     /// (Bucket, table)s that were loaded again because their digests differed, and how often.

@@ -48,12 +48,16 @@ impl Work<'_> {
         now: Timestamp,
     ) -> Result<(), ReplicaError> {
         let was_parked = entry.state == State::Parked;
+        let may_have_come_otherwise = entry.may_have_come_otherwise();
         entry.state = State::Accepted;
         // One that is asked about again (spec OB4) was counted when it was first taken.
         let was_taken = entry.version.replace(version).is_some();
         (entry.code, entry.message, entry.parked_at) = (None, None, None);
-        // Should a restored server have lost it, it is sent again as what it is.
-        entry.doubt = Doubt::None;
+        // If it may have come before it was in this log, then to another one, which may come back.
+        if !may_have_come_otherwise {
+            entry.after = outbox::before(version);
+        }
+        (entry.doubt, entry.first_number) = (Doubt::None, None);
         outbox::put(self.conn, &entry)?;
         if !was_taken {
             self.count_accepted(&entry)?;
@@ -114,6 +118,7 @@ impl Work<'_> {
             changes: changes.into_iter().map(|stored| stored.change).collect(),
             require_unchanged: entry.require_unchanged,
             may_be_applied_already: false,
+            after: Some(entry.after),
         };
         outbox::remove(self.conn, entry.seq)?;
         acknowledged::put(
@@ -158,16 +163,12 @@ impl Work<'_> {
         {
             return Ok(Refused::Settled);
         }
-        seal::spare_others(self, entry.seq, entropy)?;
-        let answered = Entry {
-            number: None,
-            doubt: match may_be_applied {
-                true => Doubt::Old,
-                false => entry.doubt,
-            },
-            ..entry.clone()
-        };
-        outbox::put(self.conn, &answered)?;
+        // Nor are those that came with it made anew.
+        if !may_be_applied {
+            seal::spare_others(self, entry.seq, entropy)?;
+        }
+        let mut answered = entry.clone();
+        self.note_refusal(&mut answered, refusal)?;
         let parked = self.park([entry.seq], &refusal.code, &refusal.message, now)?;
         self.events.push(Event::ChangeRefused {
             changeset: entry.id,
@@ -176,6 +177,22 @@ impl Work<'_> {
             parked,
         });
         Ok(Refused::Settled)
+    }
+
+    /// Writes down what a refusal that is not to be retried says of where the changeset is not.
+    pub(crate) fn note_refusal(
+        &self,
+        entry: &mut Entry,
+        refusal: &Refusal,
+    ) -> Result<(), ReplicaError> {
+        // Whoever is told of another user was told before anybody looked.
+        if refusal.code != code::MAYBE_APPLIED && refusal.code != code::WRONG_USER {
+            entry.first_number = None;
+            let head = Version(settings::get_count(self.conn, Key::Head)?);
+            entry.after = entry.after.max(head);
+        }
+        entry.number = None;
+        outbox::put(self.conn, entry)
     }
 
     /// Parks changesets with the reason, and with `depends_on` those that depend on them;
@@ -273,10 +290,7 @@ impl Work<'_> {
         outbox::move_to(self.conn, entry.seq, to)?;
         entry.seq = to;
         entry.state = State::Sealed;
-        // One that still has its number was sent, and parked before the answer came.
-        if entry.number.take().is_some() && entry.doubt == Doubt::None {
-            entry.doubt = Doubt::IfOld;
-        }
+        entry.number = None;
         entry.code = None;
         entry.message = None;
         entry.parked_at = None;

@@ -75,10 +75,6 @@ pub enum Action {
 pub struct CommitRequest {
     /// The lease that the session took.
     pub lease: Lease,
-    /// What the Welcome told.
-    pub horizon: Version,
-    /// The device came with no checkpoint that the log still reaches.
-    pub is_behind: bool,
     pub changeset: Changeset,
     /// The last version this device can have been sent.
     pub sent: Version,
@@ -153,9 +149,6 @@ pub struct Session {
     phase: Phase,
     device: DeviceId,
     lease: Lease,
-    /// What the Welcome told.
-    horizon: Version,
-    is_behind: bool,
     out: Outgoing,
     actions: VecDeque<Action>,
     upload: Upload,
@@ -193,8 +186,6 @@ impl Session {
             phase: Phase::AwaitHello,
             device: DeviceId::default(),
             lease: Lease::default(),
-            horizon: Version::ZERO,
-            is_behind: false,
             out: Outgoing::default(),
             actions: VecDeque::new(),
             upload: Upload::default(),

@@ -86,11 +86,16 @@ pub(crate) fn client_frame(frame: &[u8], numbers: &Numbers) -> String {
                     let key = literal_key(&change.key);
                     format!("{table} {key} on {}: {:?}", change.base.0, change.op)
                 });
+                let doubt = match changeset.may_be_applied_already {
+                    true => " in doubt",
+                    false => "",
+                };
                 format!(
-                    "push {} number {} depends {:?} {:#?}",
+                    "push {} number {} depends {:?} after {:?}{doubt} {:#?}",
                     changeset.id,
                     changeset.number,
                     changeset.depends,
+                    changeset.after.map(|after| after.0),
                     changes.collect::<Vec<_>>()
                 )
             }

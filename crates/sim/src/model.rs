@@ -231,8 +231,7 @@ impl Model {
             }
             Verdict::Refused(refusal) => {
                 self.counts.add(format!("refused {}", refusal.code));
-                if refusal.code == code::MAYBE_APPLIED && !self.counts.0.contains_key("CopyDevice")
-                {
+                if refusal.code == code::MAYBE_APPLIED {
                     self.sent.check_doubt(result.id)?;
                 }
                 let blames_us = [code::MALFORMED, code::BASE, code::SCHEMA, code::STORAGE];

@@ -49,6 +49,7 @@ const HLC: u32 = 3;
 const CHANGES: u32 = 4;
 const REQUIRE_UNCHANGED: u32 = 5;
 const MAY_BE_APPLIED: u32 = 6;
+const AFTER: u32 = 7;
 
 const TABLE: u32 = 0;
 const KEY: u32 = 1;
@@ -81,11 +82,13 @@ fn try_encode(e: &mut MemoryEncoder<'_>, changeset: &Changeset) -> Encoded {
         changes,
         require_unchanged,
         may_be_applied_already,
+        after,
     } = changeset;
     let optional = [
         !depends.is_empty(),
         *require_unchanged,
         *may_be_applied_already,
+        after.is_some(),
     ]
     .map(u64::from);
     e.map(4 + optional.iter().sum::<u64>())?;
@@ -109,6 +112,9 @@ fn try_encode(e: &mut MemoryEncoder<'_>, changeset: &Changeset) -> Encoded {
         if *set {
             e.u32(key)?.bool(true)?;
         }
+    }
+    if let Some(after) = after {
+        e.u32(AFTER)?.u64(after.0)?;
     }
     Ok(())
 }
@@ -181,6 +187,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
     let (mut id, mut number, mut hlc, mut changes) = (None, None, None, None);
     let mut depends = Vec::new();
     let (mut require_unchanged, mut may_be_applied_already) = (false, false);
+    let mut after = None;
     for _ in 0..definite(d.map()?)? {
         match d.u32()? {
             ID => id = Some(d.decode::<ChangesetId>()?),
@@ -190,6 +197,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
             CHANGES => changes = Some(decode_changes(&mut d, &mut budget)?),
             REQUIRE_UNCHANGED => require_unchanged = d.bool()?,
             MAY_BE_APPLIED => may_be_applied_already = d.bool()?,
+            AFTER => after = Some(d.decode::<Version>()?),
             _ => limits::skip(&mut d)?,
         }
     }
@@ -205,6 +213,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
         changes: changes.ok_or_else(missing)?,
         require_unchanged,
         may_be_applied_already,
+        after,
     };
     check(&changeset)?;
     Ok(changeset)

@@ -43,6 +43,7 @@ pub(super) fn sound_welcome(bench: &Bench, flags: u8) -> ServerMessage {
         device_name: None,
         subscriptions_max: Some(1_000),
         quota: None,
+        head: (flags & 32 == 0).then_some(Version(bench.version)),
     }))
 }
 

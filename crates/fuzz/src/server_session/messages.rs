@@ -213,6 +213,7 @@ fn changeset(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::Result<C
         changes,
         require_unchanged: flags & 16 != 0,
         may_be_applied_already: flags & 32 != 0,
+        after: (flags & 64 != 0).then_some(Version(u64::from(flags))),
     })
 }
 

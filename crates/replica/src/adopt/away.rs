@@ -206,10 +206,12 @@ fn split(
         number: None,
         sent: false,
         // The server may have taken it as the part of a whole that it was sent in.
-        doubt: match entry.sent {
-            true => Doubt::Old,
-            false => entry.doubt,
+        doubt: match entry.may_have_come() {
+            true => Doubt::OtherId,
+            false => Doubt::Part,
         },
+        version: None,
+        first_number: None,
         ..entry.clone()
     };
     entropy.fill(&mut part.id.0);
@@ -260,6 +262,8 @@ fn tell_lost(
         sent: false,
         require_unchanged: false,
         doubt: Doubt::None,
+        after: Version::ZERO,
+        first_number: None,
         changes: lost.keys.len() as u64,
         bytes: 0,
         first_at: *first_at,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -33,6 +33,14 @@ CREATE TABLE syncline_subscriptions(
   tbl TEXT NOT NULL COLLATE NOCASE, col TEXT NOT NULL COLLATE NOCASE, key BLOB NOT NULL,
   number INTEGER NOT NULL, live INTEGER NOT NULL DEFAULT 0, ends INTEGER,
   PRIMARY KEY(tbl, col, key)) WITHOUT ROWID;
+",
+    "
+  ALTER TABLE syncline_outbox RENAME COLUMN may_be_applied TO doubt;
+  ALTER TABLE syncline_outbox ADD COLUMN after INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE syncline_outbox ADD COLUMN first_number INTEGER;
+  UPDATE syncline_outbox SET first_number = number;
+  UPDATE syncline_outbox SET after = version - 1 WHERE version IS NOT NULL;
+  DELETE FROM syncline_meta WHERE key IN ('horizon', 'unanswered_since', 'copied_since');
 ",
 ];
 
@@ -92,13 +100,15 @@ CREATE TABLE syncline_ahead(
   PRIMARY KEY(t, key, b)) WITHOUT ROWID;
 
 -- state: 0 sealed, 1 accepted, 2 parked. number: given when it is sent. sent: it was once, so
--- its content is settled. may_be_applied: 0 no, 1 yes, 2 if it is older than the horizon.
+-- its content is settled. first_number: the first one that no answer settled. after: where the log
+-- was when no server could have it yet. doubt: it may have come there 1 as part of another, 2 from
+-- another file, 3 as part of another that only another file can have sent.
 -- sum, here and below: tells damage; NULL: written by an older format.
 CREATE TABLE syncline_outbox(
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, number INTEGER,
   version INTEGER, hlc INTEGER NOT NULL, marked INTEGER NOT NULL,
   sent INTEGER NOT NULL DEFAULT 0, require_unchanged INTEGER NOT NULL DEFAULT 0,
-  may_be_applied INTEGER NOT NULL DEFAULT 0,
+  doubt INTEGER NOT NULL DEFAULT 0, after INTEGER NOT NULL DEFAULT 0, first_number INTEGER,
   changes INTEGER NOT NULL, bytes INTEGER NOT NULL, first_at INTEGER NOT NULL,
   last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER, sum INTEGER);
 CREATE INDEX syncline_outbox_state ON syncline_outbox(state);

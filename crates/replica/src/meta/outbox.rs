@@ -4,7 +4,7 @@ mod changes;
 mod doubt;
 mod sum;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{ChangesetId, Hlc, Timestamp, Version};
@@ -19,8 +19,7 @@ pub(crate) use changes::{
     waits_to_be_inserted, whole, without_op,
 };
 pub(crate) use doubt::{
-    Doubt, ask_again, doubt_all, doubt_unanswered, hold_younger, is_any_doubtful,
-    least_asked_about, sealed_by, waits_for_an_answer,
+    Doubt, ask_again, before, clamp_after, doubt_all, hold_younger, newest_known,
 };
 
 /// A changeset's place in the order of this file: never reused, never sent.
@@ -58,8 +57,10 @@ pub(crate) struct Entry {
     pub(crate) seq: Seq,
     pub(crate) id: ChangesetId,
     pub(crate) state: State,
-    /// Given when it is first sent.
+    /// Given when it is sent.
     pub(crate) number: Option<u64>,
+    /// The first one that it was given and that no answer settled.
+    pub(crate) first_number: Option<u64>,
     /// Where it is in the log.
     pub(crate) version: Option<Version>,
     pub(crate) hlc: Hlc,
@@ -68,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) sent: bool,
     pub(crate) require_unchanged: bool,
     pub(crate) doubt: Doubt,
+    /// If the server's log has it, then after this version.
+    pub(crate) after: Version,
     pub(crate) changes: u64,
     pub(crate) bytes: u64,
     pub(crate) first_at: Timestamp,
@@ -80,12 +83,32 @@ pub(crate) struct Entry {
     pub(crate) is_sound: bool,
 }
 
+impl Entry {
+    /// Whether the server may have it.
+    pub(crate) fn may_have_come(&self) -> bool {
+        self.is_doubted() || self.version.is_some() || self.first_number.is_some()
+    }
+
+    /// Whether the server may have it although it has not counted its number.
+    pub(crate) fn may_have_come_otherwise(&self) -> bool {
+        let is_other = |first| Some(first) != self.number;
+        self.is_doubted() || self.version.is_some() || self.first_number.is_some_and(is_other)
+    }
+
+    fn is_doubted(&self) -> bool {
+        match self.doubt {
+            Doubt::None | Doubt::Part => false,
+            Doubt::OtherId | Doubt::OtherFile => true,
+        }
+    }
+}
+
 const READING: &str = "reading the outbox";
 const WRITING: &str = "writing the outbox";
 
 const ENTRY: &str = "SELECT seq, id, state, number, version, hlc, marked, require_unchanged,
-    may_be_applied, changes, bytes, first_at, last_at, code, message, parked_at, sent, sum
-    FROM syncline_outbox ";
+    doubt, changes, bytes, first_at, last_at, code, message, parked_at, sent, sum, after,
+    first_number FROM syncline_outbox ";
 
 fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let unsigned = |index: usize| row.get::<_, i64>(index).map(i64::cast_unsigned);
@@ -110,6 +133,8 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         message: row.get(14)?,
         parked_at: optional(15)?.map(Timestamp),
         sent: row.get(16)?,
+        after: Version(unsigned(18)?),
+        first_number: optional(19)?,
         is_sound: true,
     };
     let stored: Option<i64> = row.get(17)?;
@@ -231,9 +256,10 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
     let optional = |number: Option<u64>| number.map(u64::cast_signed);
     conn.prepare_cached(
         "INSERT OR REPLACE INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
-           require_unchanged, may_be_applied, changes, bytes, first_at, last_at, code, message,
-           parked_at, sent, sum)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+           require_unchanged, doubt, changes, bytes, first_at, last_at, code, message,
+           parked_at, sent, sum, after, first_number)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+           ?19, ?20)",
     )
     .and_then(|mut s| {
         s.execute(rusqlite::params![
@@ -255,6 +281,8 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
             optional(entry.parked_at.map(|t| t.0)),
             entry.sent,
             sum::of_entry(entry),
+            entry.after.0.cast_signed(),
+            optional(entry.first_number),
         ])
     })
     .map(drop)
@@ -344,59 +372,42 @@ pub(crate) fn dependants(
     Ok(found)
 }
 
-/// What depends on a younger changeset that waits, directly or not: it goes after that.
-fn overtaken(conn: &Connection) -> Result<BTreeSet<Seq>, ReplicaError> {
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT d.seq FROM syncline_depends d JOIN syncline_outbox o ON o.seq = d.on_seq
-             WHERE d.on_seq > d.seq AND o.state = 0",
-        )
-        .doing(READING)?;
-    let found = statement.query_map([], |row| row.get(0));
-    let found: Vec<Seq> = found.and_then(Iterator::collect).doing(READING)?;
-    dependants(conn, found)
-}
-
-/// Gives numbers to everything unanswered in order: those the server has counted keep theirs,
-/// the others are contiguous from `next` on (spec OB7, OB8). What was overtaken by what it
-/// depends on gets its number when it goes. Returns the number after the last.
-pub(crate) fn renumber(conn: &Connection, next: u64, forget: bool) -> Result<u64, ReplicaError> {
-    let overtaken = overtaken(conn)?;
-    let mut numbers: BTreeMap<Seq, Option<u64>> = BTreeMap::new();
-    let mut free = next;
-    let mut after = 0;
-    loop {
-        let entries = in_state(conn, State::Sealed, after, 1_000)?;
-        let Some(last) = entries.last() else { break };
-        after = last.seq;
-        for entry in entries {
-            let counted = entry.number.is_some_and(|number| number < next) && !forget;
-            if entry.number.is_none() || counted {
-                continue;
-            }
-            if overtaken.contains(&entry.seq) {
-                numbers.insert(entry.seq, None);
-                continue;
-            }
-            numbers.insert(entry.seq, Some(free));
-            free += 1;
-        }
-    }
-    for (seq, number) in numbers {
-        set_number(conn, seq, number)?;
-    }
-    Ok(free)
-}
-
-pub(crate) fn set_number(
+/// Takes numbers from `next` on back: the server has not counted them, and whatever has one gets
+/// another when it is sent again, contiguous and in order (spec OB7, OB8). A server that was
+/// restored may have counted them before that, and be replaced by that one once more.
+pub(crate) fn take_numbers(
     conn: &Connection,
-    seq: Seq,
-    number: Option<u64>,
+    next: u64,
+    is_restored: bool,
 ) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_outbox SET number = ?2, sent = 1 WHERE seq = ?1")
-        .and_then(|mut s| s.execute((seq, number.map(u64::cast_signed))))
-        .map(drop)
-        .doing(WRITING)
+    let settled = match is_restored {
+        true => u64::MAX >> 1,
+        false => next,
+    };
+    conn.execute(
+        "UPDATE syncline_outbox SET number = nullif(number, max(number, ?1)),
+           first_number = nullif(first_number, max(first_number, ?2))
+         WHERE number >= ?1 OR first_number >= ?2",
+        [next.cast_signed(), settled.cast_signed()],
+    )
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// Gives it its number when it is sent. What nothing else can have brought to the server was not in
+/// its log at the last Welcome (spec OB11): what was counted has its number still, and what was
+/// accepted has a version.
+pub(crate) fn set_number(conn: &Connection, seq: Seq, number: u64) -> Result<(), ReplicaError> {
+    let head = settings::get_count(conn, Key::Head)?;
+    conn.prepare_cached(
+        "UPDATE syncline_outbox SET number = ?2, first_number = ifnull(first_number, ?2), sent = 1,
+           after = CASE WHEN doubt = 0 AND first_number IS NULL AND version IS NULL
+             THEN max(after, ?3) ELSE after END
+         WHERE seq = ?1",
+    )
+    .and_then(|mut s| s.execute((seq, number.cast_signed(), head.cast_signed())))
+    .map(drop)
+    .doing(WRITING)
 }
 
 /// Writes that a changeset is of rows that were here before attaching: marked, so that it is never

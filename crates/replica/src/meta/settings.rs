@@ -64,14 +64,8 @@ pub(crate) enum Key {
     RenamedReleased,
     /// What this file held when everything began to load again is not all loaded yet.
     LoadsAgain,
-    /// The oldest version the server's log has.
-    Horizon,
-    /// The checkpoint that this file had reached when something sent waited for its answer from
-    /// one session to the next; absent where nothing does.
-    UnansweredSince,
-    /// The checkpoint that this file had reached when it turned out to be a copy, as long as
-    /// something waits that the other one may have sent.
-    CopiedSince,
+    /// The newest version that the server's log had at the last Welcome.
+    Head,
     /// Names of the encryption keys that this file was last opened with, the one that seals first.
     KeysHeld,
     /// Name of the encryption key that was seen to be the right one.
@@ -121,9 +115,7 @@ impl Key {
             Self::Renamed => "renamed",
             Self::RenamedReleased => "renamed_released",
             Self::LoadsAgain => "loads_again",
-            Self::Horizon => "horizon",
-            Self::UnansweredSince => "unanswered_since",
-            Self::CopiedSince => "copied_since",
+            Self::Head => "head",
             Self::KeysHeld => "keys_held",
             Self::Proven => "key_proven",
             Self::KeysDoubted => "keys_doubted",

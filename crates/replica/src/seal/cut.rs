@@ -12,7 +12,7 @@ use crate::{
     codec,
     entropy::Entropy,
     error::ReplicaError,
-    meta::outbox::{self, Entry, Seq, State, StoredChange},
+    meta::outbox::{self, Doubt, Entry, Seq, State, StoredChange},
     work::{Place, Work},
 };
 
@@ -177,6 +177,10 @@ fn replace(
             id,
             state: State::Sealed,
             number: None,
+            first_number: None,
+            version: None,
+            doubt: Doubt::None,
+            after: outbox::newest_known(work.conn)?,
             sent: false,
             changes: group.len() as u64,
             bytes: 0,

@@ -141,7 +141,6 @@ impl Replica {
             return Ok(());
         }
         let sent = self.session.hello_sent;
-        self.session.unanswered_below = welcome.next_number;
         // Kept, as the server may have to be heard once more.
         let told = self.session.name_told.clone();
         let taken = self.transact(now, |work, entropy| {
@@ -279,28 +278,21 @@ fn take_welcome(
     }
     clock::measure(conn, sent, now, welcome.now)?;
     let forked = settings::get_id(conn, Key::Device)? != Some(welcome.device.0);
-    let checkpoint = cursors::newest(conn)?.unwrap_or(Version::ZERO);
     settings::put(conn, Key::Server, welcome.server.0)?;
     settings::put(conn, Key::User, &welcome.user)?;
     settings::put(conn, Key::Device, welcome.device.0)?;
     settings::put(conn, Key::Lease, welcome.lease.0)?;
-    settings::put(conn, Key::Horizon, welcome.horizon.0.cast_signed())?;
+    // Nothing forgotten is younger than the horizon, if nothing better is told.
+    let head = welcome.head.unwrap_or(welcome.horizon);
+    let last = Version(settings::get_count(conn, Key::Head)?);
+    let mut is_restored = welcome.head.is_some() && head < last;
+    settings::put(conn, Key::Head, head.0.cast_signed())?;
     match welcome.subscriptions_max {
         Some(max) => settings::put(conn, Key::SubscriptionsMax, i64::from(max) + 1)?,
         None => settings::remove(conn, Key::SubscriptionsMax)?,
     }
     if forked {
-        outbox::doubt_all(conn, checkpoint, welcome.horizon)?;
-        // What the other one sent after the copy was made came after this.
-        let before: Option<i64> = settings::get(conn, Key::CopiedSince)?;
-        let since = checkpoint.0.cast_signed();
-        settings::put(
-            conn,
-            Key::CopiedSince,
-            before.map_or(since, |b| b.min(since)),
-        )?;
-    } else if !outbox::is_any_doubtful(conn)? {
-        settings::remove(conn, Key::CopiedSince)?;
+        outbox::doubt_all(conn)?;
     }
     work.events.push(Event::Connected {
         user: welcome.user.clone(),
@@ -313,7 +305,8 @@ fn take_welcome(
         match reason {
             ReloadReason::Diverged => {
                 let common = common.map_or(Version::ZERO, |cursor| cursor.version);
-                let resent = diverge(work, common, welcome.horizon, forked, entropy, now)?;
+                let resent = diverge(work, common, entropy, now)?;
+                is_restored = true;
                 work.events.push(Event::Diverged { resent });
             }
             ReloadReason::Horizon => work.events.push(Event::Resynced),
@@ -331,37 +324,12 @@ fn take_welcome(
         settings::remove(conn, Key::LoadedRows)?;
     }
     outbox::ask_again(conn, welcome.horizon)?;
+    outbox::clamp_after(conn, head)?;
     acknowledged::expire(conn, welcome.now)?;
-    let next = outbox::renumber(conn, welcome.next_number, forked)?;
-    settings::put(conn, Key::NextNumber, next.cast_signed())?;
-    doubt_unanswered(conn, welcome, checkpoint, forked)?;
-    Ok(())
-}
-
-/// What was sent and not answered is in the log after every checkpoint of that session, if it was
-/// accepted, and a later session may have brought checkpoints and no answer. Once the horizon has
-/// passed what was reached at its end, the server may have forgotten it (spec OB11).
-fn doubt_unanswered(
-    conn: &rusqlite::Connection,
-    welcome: &Welcome,
-    checkpoint: Version,
-    forked: bool,
-) -> Result<(), ReplicaError> {
-    // Another device's numbers say nothing: all of it is doubted as it is old.
-    if forked || !outbox::waits_for_an_answer(conn, welcome.next_number)? {
-        return settings::remove(conn, Key::UnansweredSince);
-    }
-    let since: Option<i64> = settings::get(conn, Key::UnansweredSince)?;
-    let Some(since) = since else {
-        // While everything loads again, what is asked about may be from before the checkpoint.
-        let asked = outbox::least_asked_about(conn, welcome.next_number)?;
-        let before = asked.map_or(checkpoint.0, |version| version.0.saturating_sub(1));
-        let since = checkpoint.0.min(before).cast_signed();
-        return settings::put(conn, Key::UnansweredSince, since);
-    };
-    if welcome.horizon.0 > since.cast_unsigned() {
-        outbox::doubt_unanswered(conn, welcome.next_number)?;
-    }
+    // Another device's numbers say nothing.
+    let counted = if forked { 0 } else { welcome.next_number };
+    outbox::take_numbers(conn, counted, is_restored)?;
+    settings::put(conn, Key::NextNumber, welcome.next_number.cast_signed())?;
     Ok(())
 }
 
@@ -373,32 +341,16 @@ const PUSHES_MAX: usize = 256;
 /// The server lost everything after `common`: own changesets later than that are unsent again,
 /// with the same ids and before younger ones, and rows later than that give way to any page
 /// (spec OB4). Returns how many changesets that are.
-///
-/// What lies below the horizon may be in what the server has left, which does not know its id any
-/// more: the server is told so. Under a new device id (`forked`) so is what the horizon passes
-/// before it is answered, as the server does not know the number it had.
 fn diverge(
     work: &mut Work<'_>,
     common: Version,
-    horizon: Version,
-    forked: bool,
     entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<u64, ReplicaError> {
     let conn = work.conn;
     let mut again = Vec::new();
-    let doubt = |version: Version| match version <= horizon {
-        true => Doubt::Old,
-        false if forked => Doubt::IfOld,
-        false => Doubt::None,
-    };
     for mut entry in accepted_after(conn, common)? {
         entry.state = State::Sealed;
-        if let Some(version) = entry.version
-            && doubt(version) != Doubt::None
-        {
-            entry.doubt = doubt(version);
-        }
         outbox::put(conn, &entry)?;
         again.push(entry.seq);
     }
@@ -423,12 +375,15 @@ fn diverge(
             id: changeset.id,
             state: State::Sealed,
             number: Some(changeset.number),
+            first_number: Some(changeset.number),
             version: Some(kept.version),
             hlc: changeset.hlc,
             marked: kept.marked,
             sent: true,
             require_unchanged: changeset.require_unchanged,
-            doubt: doubt(kept.version),
+            // It may be that of the file that this one was a copy of.
+            doubt: Doubt::OtherFile,
+            after: changeset.after.unwrap_or(outbox::before(kept.version)),
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use syncline_core::{
-    Changeset, ChangesetId, Timestamp, Version,
+    Changeset, ChangesetId, Timestamp,
     wire::{
         CHANGES_MAX, CHANGESET_BYTES_MAX, PUSH_PART_BYTES, Push, Refusal, code, encode_changeset,
     },
@@ -411,7 +411,7 @@ fn numbered(
     let number = entry.number.unwrap_or(next);
     let translated = with_number(conn, tables, &entry, changes, number)?;
     if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
-        outbox::set_number(conn, entry.seq, Some(next))?;
+        outbox::set_number(conn, entry.seq, next)?;
         settings::put(conn, Key::NextNumber, (next + 1).cast_signed())?;
     }
     Ok(Some((entry, translated)))
@@ -468,26 +468,10 @@ fn with_number(
         hlc: entry.hlc,
         changes,
         require_unchanged: entry.require_unchanged,
-        may_be_applied_already: may_be_applied(conn, entry)?,
+        may_be_applied_already: entry.may_have_come_otherwise(),
+        after: match entry.doubt {
+            Doubt::None | Doubt::Part | Doubt::OtherFile => Some(entry.after),
+            Doubt::OtherId => None,
+        },
     }))
-}
-
-/// Whether the server is told that it may have forgotten this one (spec OB8).
-fn may_be_applied(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
-    let horizon = Version(settings::get_count(conn, Key::Horizon)?);
-    // It was accepted, and a restored server may have lost it or not.
-    if entry.version.is_some_and(|version| horizon > version) {
-        return Ok(true);
-    }
-    match entry.doubt {
-        Doubt::None => Ok(false),
-        Doubt::Old => Ok(true),
-        Doubt::IfOld => {
-            // Its reading may be a clock's that is far ahead.
-            let copied: Option<i64> = settings::get(conn, Key::CopiedSince)?;
-            let is_forgotten = copied.is_some_and(|since| horizon.0 > since.cast_unsigned());
-            let is_old = entry.hlc <= outbox::sealed_by(horizon);
-            Ok(horizon > Version::ZERO && (is_old || is_forgotten))
-        }
-    }
 }

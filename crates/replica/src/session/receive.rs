@@ -20,7 +20,7 @@ use crate::{
     event::{Event, LoadProgress},
     meta::{
         acknowledged, buckets,
-        outbox::{self, Doubt, Seq, State},
+        outbox::{self, Seq, State},
         settings::{self, Key},
         subscriptions,
     },
@@ -328,19 +328,9 @@ impl Replica {
         self.session.reloads = false;
         self.session.checkpoints = self.session.checkpoints.wrapping_add(1);
         if self.session.checkpoints.is_multiple_of(EXPIRE_EVERY) {
-            let below = self.session.unanswered_below;
-            let all_answered = db::immediate(&self.conn, || {
-                acknowledged::expire(&self.conn, checkpoint.now)?;
-                let waits = outbox::waits_for_an_answer(&self.conn, below)?;
-                // What this session leaves without an answer comes after its checkpoints.
-                if below > 0 && !waits {
-                    settings::remove(&self.conn, Key::UnansweredSince)?;
-                }
-                Ok::<_, ReplicaError>(!waits)
+            db::immediate(&self.conn, || {
+                acknowledged::expire(&self.conn, checkpoint.now)
             })?;
-            if all_answered {
-                self.session.unanswered_below = 0;
-            }
         }
         if !applied.reload.is_empty() {
             for LoadPosition { bucket, table, .. } in &applied.reload {
@@ -462,11 +452,7 @@ fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError>
         && let Some(mut entry) = outbox::by_id(work.conn, result.id)?
         && entry.state == State::Parked
     {
-        entry.number = None;
-        if refusal.code == code::MAYBE_APPLIED {
-            entry.doubt = Doubt::Old;
-        }
-        outbox::put(work.conn, &entry)?;
+        work.note_refusal(&mut entry, refusal)?;
     }
     Ok(())
 }

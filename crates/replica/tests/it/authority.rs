@@ -288,7 +288,13 @@ impl Authority {
             }
             return Verdict::Accepted(*version);
         }
-        if changeset.may_be_applied_already && self.horizon > Version::ZERO {
+        let last = self.devices[&author].last_number;
+        let may_have_come = changeset.may_be_applied_already || changeset.number <= last;
+        let is_forgotten = changeset.after.map_or(
+            changeset.may_be_applied_already || self.horizon > Version::ZERO,
+            |after| after < self.horizon,
+        );
+        if may_have_come && is_forgotten {
             return Verdict::Refused(refusal("may_be_applied_already", false));
         }
         if self.is_busy {

@@ -59,6 +59,7 @@ fn welcome(device: &mut Device, hello: &Hello, to: DeviceId, name: &str, next_nu
         device_name: Some(name.to_owned()),
         subscriptions_max: None,
         quota: None,
+        head: None,
     };
     hear(device, &ServerMessage::Welcome(Box::new(welcome)));
 }

@@ -54,6 +54,7 @@ fn welcome(device: &Device, hello: &Hello) -> Welcome {
         device_name: None,
         subscriptions_max: Some(1_000),
         quota: None,
+        head: None,
     }
 }
 

@@ -72,6 +72,7 @@ impl Session {
         };
         let (hello, opened) = (hello.clone(), opened.clone());
         let granted = self.context.plan.rules().reader(&self.identity);
+        // After the lease was taken: nothing of an earlier session comes later than this head.
         let (head, grants) = reader.grants(&granted.grantees).await?;
         let signer = opened.forked_from.unwrap_or(opened.device);
         let resume = self.resume(reader, &hello, signer, head).await?;
@@ -90,11 +91,6 @@ impl Session {
         };
         let is_within = beyond.is_empty();
         self.sent = head.version;
-        self.horizon = head.horizon;
-        self.is_behind = match &resume {
-            Resume::Continue => false,
-            Resume::Reload { reason, common } => *reason != ReloadReason::Rules || common.is_none(),
-        };
         let user = self.identity.user.as_ref();
         let quota = quota(&self.context.plan, reader, user).await?;
         let schema =
@@ -114,6 +110,7 @@ impl Session {
             device_name: Some(opened.name),
             subscriptions_max: Some(self.context.subscriptions_max),
             quota: Some(quota),
+            head: Some(head.version),
         };
         self.acknowledged = Some(match &resume {
             Resume::Continue => hello.cursors.first().map_or(Version::ZERO, |c| c.version),

@@ -71,8 +71,6 @@ impl Session {
         self.unanswered_bytes += body.len();
         let request = CommitRequest {
             lease: self.lease,
-            horizon: self.horizon,
-            is_behind: self.is_behind,
             changeset,
             sent: self.sent,
             refused: Arc::clone(&self.refused),
@@ -87,8 +85,6 @@ impl Session {
             identity: Arc::clone(&self.identity),
             device: self.device(),
             lease: Some(request.lease),
-            horizon: Some(request.horizon),
-            is_behind: request.is_behind,
             changeset: request.changeset,
             sent: request.sent,
             refused: request.refused,

@@ -166,6 +166,7 @@ impl Client {
             changes,
             require_unchanged: false,
             may_be_applied_already: false,
+            after: None,
         }
     }
 

@@ -36,9 +36,15 @@ impl Sent {
         let Ok(ClientMessage::Push(push)) = decode_client(frame) else {
             return;
         };
-        let (times, _) = self.times.entry(push.id).or_insert((0, is_steady));
+        let changeset = decode_changeset(&push.body).ok();
+        // As part of another it was sent before, under the id of that.
+        let is_part = changeset.as_ref().is_some_and(|c| c.after.is_none());
+        let (times, _) = self
+            .times
+            .entry(push.id)
+            .or_insert((0, is_steady && !is_part));
         *times += 1;
-        if let Ok(changeset) = decode_changeset(&push.body) {
+        if let Some(changeset) = changeset {
             let content = content(changeset.changes.iter());
             self.content.insert((device.to_owned(), push.id), content);
         }

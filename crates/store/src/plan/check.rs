@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, Edit, Hlc, Op, Timestamp, Version,
+    Change, Edit, Op, Version,
     config::LimitsConfig,
     envelope,
     rules::Facts as _,
@@ -164,32 +164,15 @@ fn depends(state: &State, submission: &Submission) -> Option<Refused> {
 fn may_be_applied(state: &State, submission: &Submission, last: u64) -> Option<Refused> {
     let Submission { changeset, .. } = submission;
     let horizon = state.head.horizon;
-    let sealed_before = |horizon: Version| {
-        // A clock that runs ahead by what is allowed may have sealed it this much later.
-        let horizon = Timestamp(horizon.0).plus_millis(Hlc::SKEW_MAX_MILLIS);
-        changeset.hlc <= Hlc::at(horizon)
-    };
-    let counted = changeset.number <= last;
     if planted!(ForgottenIdApplied) {
         return None;
     }
-    // The device could not know that this one is old: it is to hear it, and to look again.
-    let overtaken = submission.horizon.is_some_and(|told| {
-        let is_doubted_now = match counted {
-            true => !sealed_before(horizon) && !submission.is_behind,
-            false => sealed_before(horizon) && !sealed_before(told),
-        };
-        told < horizon && is_doubted_now
-    });
-    if overtaken && !changeset.may_be_applied_already {
-        let message = "the server has forgotten more since this session began: connect again";
-        return Some(Refused::out_of_turn(code::GAP, message.into(), true));
-    }
-    // Its HLC may be a clock's that is far ahead; what a device does not know of is told by its
-    // cursor, too.
-    let was_before = || submission.is_behind || sealed_before(horizon);
-    let doubtful = changeset.may_be_applied_already || (counted && was_before());
-    (doubtful && horizon > Version::ZERO).then(|| {
+    let may_have_come = changeset.may_be_applied_already || changeset.number <= last;
+    let may_be_forgotten = match changeset.after {
+        Some(after) => after < horizon,
+        None => changeset.may_be_applied_already || horizon > Version::ZERO,
+    };
+    (may_have_come && may_be_forgotten).then(|| {
         let message = "it was made before the oldest changeset this server remembers: it may be \
                        applied already";
         Refused::whole(code::MAYBE_APPLIED, message.into())

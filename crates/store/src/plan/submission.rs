@@ -22,12 +22,6 @@ pub struct Submission {
     /// The lease that the session took for it (spec SE2): once another session has spent that one,
     /// nothing of this session counts. `None` where devices have no sessions.
     pub lease: Option<Lease>,
-    /// The horizon that its Welcome told, by which the device judged what is old; `None` where
-    /// devices have no sessions.
-    pub horizon: Option<Version>,
-    /// The device came with no checkpoint that this log still reaches: what became of what it
-    /// sent before may be forgotten.
-    pub is_behind: bool,
     pub changeset: Changeset,
     /// No row of a later version was ever sent to this device.
     pub sent: Version,

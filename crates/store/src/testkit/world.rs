@@ -152,6 +152,7 @@ impl<S: Storage> World<S> {
             changes,
             require_unchanged: false,
             may_be_applied_already: false,
+            after: Some(Version::ZERO),
         };
         if let Some(device) = self.devices.get_mut(device) {
             device.next += 1;
@@ -160,8 +161,6 @@ impl<S: Storage> World<S> {
             identity: known.identity,
             device: known.id,
             lease: None,
-            horizon: None,
-            is_behind: false,
             changeset,
             sent: Version(Version::LIMIT - 1),
             refused: Arc::new(known.refused.into()),

@@ -204,6 +204,9 @@ pub struct Welcome {
     /// What the user owns; `None` from servers that do not tell.
     #[n(13)]
     pub quota: Option<Quota>,
+    /// The newest version of the log; `None` from servers that do not tell.
+    #[n(14)]
+    pub head: Option<Version>,
 }
 
 /// What a user owns, as far as the server keeps only so much for one.

@@ -364,6 +364,15 @@ pub(super) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
             })),
         ),
         (
+            "welcome_head",
+            ServerMessage::Welcome(Box::new(Welcome {
+                schema: None,
+                resume: Resume::Continue,
+                head: Some(version(3)),
+                ..welcome()
+            })),
+        ),
+        (
             "welcome_quota",
             ServerMessage::Welcome(Box::new(Welcome {
                 schema: None,
@@ -531,6 +540,7 @@ fn welcome() -> Welcome {
         device_name: None,
         subscriptions_max: None,
         quota: None,
+        head: None,
     }
 }
 
@@ -616,6 +626,7 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
         ],
         require_unchanged: true,
         may_be_applied_already: true,
+        after: None,
     };
     let plain = Changeset {
         depends: Vec::new(),
@@ -624,7 +635,15 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
         may_be_applied_already: false,
         ..every_operation.clone()
     };
-    vec![("every_operation", every_operation), ("empty", plain)]
+    let after = Changeset {
+        after: Some(version(3)),
+        ..plain.clone()
+    };
+    vec![
+        ("every_operation", every_operation),
+        ("empty", plain),
+        ("after", after),
+    ]
 }
 
 pub(super) fn row_bodies() -> Vec<(&'static str, RowBody)> {

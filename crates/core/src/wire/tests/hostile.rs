@@ -287,6 +287,7 @@ fn one_change(op: Op) -> Changeset {
         }],
         require_unchanged: false,
         may_be_applied_already: false,
+        after: None,
     }
 }
 

@@ -258,7 +258,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
         version(),
         option::of(text()),
         option::of(any::<u32>()),
-        option::of(quota()),
+        (option::of(quota()), option::of(version())),
     );
     (who, how).prop_map(|(who, how)| {
         let (protocol, server, device, lease, user, now) = who;
@@ -270,7 +270,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             horizon,
             device_name,
             subscriptions_max,
-            quota,
+            (quota, head),
         ) = how;
         Welcome {
             protocol,
@@ -287,6 +287,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             device_name,
             subscriptions_max,
             quota,
+            head,
         }
     })
 }
@@ -512,8 +513,10 @@ pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
         depends,
         any::<u64>(),
         any::<[bool; 2]>(),
+        option::of(version()),
     );
-    (head, vec(change(), 0..5)).prop_map(|((id, number, depends, hlc, flags), mut changes)| {
+    (head, vec(change(), 0..5)).prop_map(|(head, mut changes)| {
+        let (id, number, depends, hlc, flags, after) = head;
         let mut seen = BTreeSet::new();
         changes.retain(|change: &Change| seen.insert((change.table, change.key.clone())));
         let [require_unchanged, may_be_applied_already] = flags;
@@ -527,6 +530,7 @@ pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
             changes,
             require_unchanged,
             may_be_applied_already,
+            after,
         }
     })
 }

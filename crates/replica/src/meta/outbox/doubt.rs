@@ -1,98 +1,78 @@
 //! Whether the server may have a changeset whose id it has forgotten (spec OB8, OB11).
 
 use rusqlite::Connection;
-use syncline_core::{Hlc, Timestamp, Version};
+use syncline_core::Version;
 
 use super::{READING, Seq, WRITING};
-use crate::{db::Doing, error::ReplicaError};
+use crate::{db::Doing, error::ReplicaError, meta::settings::Key};
 
-/// Whether a changeset may be in the server's log under an id that it has forgotten.
+/// How else than from this file under its id a changeset may have come to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Only this file has it, and knows every answer or asks under the same number again.
     None,
-    /// It may have been sent without an answer, by this file or by what it is a copy of.
-    IfOld,
-    /// As before, and it is older than what the server remembers.
-    Old,
+    /// As part of another changeset that was sent: its own id tells nothing.
+    OtherId,
+    /// From nowhere, as long as this is no copy: then the other file may have sent the changeset that
+    /// it was a part of.
+    Part,
+    /// From another file, which this one was copied from or to: its numbers tell nothing.
+    OtherFile,
 }
 
 impl Doubt {
     pub(super) fn number(self) -> i64 {
         match self {
             Self::None => 0,
-            Self::Old => 1,
-            Self::IfOld => 2,
+            Self::OtherId => 1,
+            Self::OtherFile => 2,
+            Self::Part => 3,
         }
     }
 
     pub(super) fn from_number(number: i64) -> Self {
         match number {
             0 => Self::None,
-            1 => Self::Old,
-            _ => Self::IfOld,
+            1 => Self::OtherId,
+            3 => Self::Part,
+            _ => Self::OtherFile,
         }
     }
 }
 
-/// The file is a copy: what is unsent here or parked may have been sent by the other one, and be
-/// forgotten by the server if it was made on something below the horizon, or before it (spec OB8).
-/// An insert is made on the `checkpoint` that the file had reached.
-pub(crate) fn doubt_all(
-    conn: &Connection,
-    checkpoint: Version,
-    horizon: Version,
-) -> Result<(), ReplicaError> {
-    let is_below = horizon > checkpoint;
+/// The newest version that the log is known to have had: what did not exist until now, if it comes
+/// there, comes after that.
+pub(crate) fn newest_known(conn: &Connection) -> Result<Version, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT max(ifnull((SELECT max(version) FROM syncline_cursors), 0),
+                    ifnull((SELECT value FROM syncline_meta WHERE key = ?1), 0))",
+    )
+    .and_then(|mut s| s.query_row([Key::Head.name()], |row| row.get::<_, i64>(0)))
+    .map(|version| Version(version.cast_unsigned()))
+    .doing(READING)
+}
+
+/// What is in the log at this version is there after that one.
+pub(crate) fn before(version: Version) -> Version {
+    Version(version.0.saturating_sub(1))
+}
+
+/// The file is a copy: whatever it has, the other one may have sent under a number of its own.
+pub(crate) fn doubt_all(conn: &Connection) -> Result<(), ReplicaError> {
     conn.execute(
-        "UPDATE syncline_outbox SET may_be_applied = CASE
-           WHEN may_be_applied = 1 OR ?1 OR (?2 > 0 AND hlc <= ?3) OR EXISTS(
-             SELECT 1 FROM syncline_changes c
-             WHERE c.seq = syncline_outbox.seq AND c.base > 0 AND c.base < ?2)
-           THEN 1 ELSE 2 END
-         WHERE state IN (0, 2)",
-        (
-            is_below,
-            horizon.0.cast_signed(),
-            sealed_by(horizon).0.cast_signed(),
-        ),
+        "UPDATE syncline_outbox SET doubt = CASE doubt WHEN 0 THEN 2 ELSE 1 END
+         WHERE doubt IN (0, 3)",
+        [],
     )
     .map(drop)
     .doing(WRITING)
 }
 
-/// Whether something waits for its answer that the server counted: its number is below `next`.
-pub(crate) fn waits_for_an_answer(conn: &Connection, next: u64) -> Result<bool, ReplicaError> {
-    conn.prepare_cached("SELECT 1 FROM syncline_outbox WHERE state = 0 AND number < ?1")
-        .and_then(|mut s| s.exists([next.cast_signed()]))
-        .doing(READING)
-}
-
-/// Of what waits so, the least version that one is known to have: it was accepted, and is asked
-/// about again.
-pub(crate) fn least_asked_about(
-    conn: &Connection,
-    next: u64,
-) -> Result<Option<Version>, ReplicaError> {
-    conn.prepare_cached("SELECT min(version) FROM syncline_outbox WHERE state = 0 AND number < ?1")
-        .and_then(|mut s| s.query_row([next.cast_signed()], |row| row.get::<_, Option<i64>>(0)))
-        .map(|version| version.map(|version| Version(version.cast_unsigned())))
-        .doing(READING)
-}
-
-/// Whether something is doubted once it is old.
-pub(crate) fn is_any_doubtful(conn: &Connection) -> Result<bool, ReplicaError> {
-    conn.prepare_cached("SELECT 1 FROM syncline_outbox WHERE may_be_applied = 2")
-        .and_then(|mut s| s.exists([]))
-        .doing(READING)
-}
-
-/// The server may have forgotten what became of that which it counted, and which waits.
-pub(crate) fn doubt_unanswered(conn: &Connection, next: u64) -> Result<(), ReplicaError> {
-    conn.prepare_cached(
-        "UPDATE syncline_outbox SET may_be_applied = 1 WHERE state = 0 AND number < ?1",
+/// The log ends at `head`: whatever comes comes after that.
+pub(crate) fn clamp_after(conn: &Connection, head: Version) -> Result<(), ReplicaError> {
+    conn.execute(
+        "UPDATE syncline_outbox SET after = ?1 WHERE after > ?1",
+        [head.0.cast_signed()],
     )
-    .and_then(|mut s| s.execute([next.cast_signed()]))
     .map(drop)
     .doing(WRITING)
 }
@@ -129,10 +109,4 @@ pub(crate) fn hold_younger(conn: &Connection, seq: Seq) -> Result<(), ReplicaErr
     .and_then(|mut s| s.execute([seq]))
     .map(drop)
     .doing(WRITING)
-}
-
-/// The latest reading of a changeset that can be in the log at the horizon: a clock may run ahead
-/// by what is allowed.
-pub(crate) fn sealed_by(horizon: Version) -> Hlc {
-    Hlc::at(Timestamp(horizon.0).plus_millis(Hlc::SKEW_MAX_MILLIS))
 }

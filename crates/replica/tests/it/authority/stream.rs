@@ -140,6 +140,7 @@ impl Authority {
             device_name: None,
             subscriptions_max: Some(self.subscriptions_max),
             quota: self.quota,
+            head: Some(self.end()),
         })));
         match resume {
             Resume::Continue => {

@@ -126,13 +126,12 @@ pub(crate) async fn push<B: Backend>(
         changes,
         require_unchanged: request.require_unchanged,
         may_be_applied_already: false,
+        after: None,
     };
     let submission = Submission {
         identity,
         device,
         lease: None,
-        horizon: None,
-        is_behind: false,
         changeset,
         sent,
         refused: Arc::default(),

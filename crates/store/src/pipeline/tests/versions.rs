@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use syncline_core::{Hlc, Lease, Timestamp, Version, wire::Verdict};
+use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
 
-use super::{garden, row, verdict};
+use super::{Memory, garden, row, verdict};
 use crate::{Reader as _, Storage as _, testkit::block_on};
 
 #[test]
@@ -121,7 +121,7 @@ fn pl20_only_the_next_number_is_counted() {
 #[test]
 fn pl14_a_number_that_is_judged_again_is_refused_no_more_within_the_group() {
     let mut world = garden();
-    let nothing = |world: &mut super::Memory| {
+    let nothing = |world: &mut Memory| {
         let changes = world.draw().delete("tasks", "never", Version::ZERO).done();
         world.submission("ben", changes)
     };
@@ -198,15 +198,56 @@ fn pl3_below_the_horizon_nothing_is_applied_twice() {
     let verdicts: Vec<_> = outcome.results.iter().map(verdict).collect();
     assert_eq!(verdicts, ["may_be_applied_already", "accepted"]);
     assert_eq!(outcome.entries, []);
+}
 
-    let changes = world
-        .draw()
-        .set("tasks", "t", Version::ZERO, &[("title", "copy".into())])
-        .done();
-    let mut forked = world.submission("ada/copy", changes);
-    forked.changeset.may_be_applied_already = true;
-    let outcome = world.commit(&[forked]);
-    assert_eq!(verdict(&outcome.results[0]), "may_be_applied_already");
+/// A number that was counted, and one that tells nothing, may be of what is forgotten; not what
+/// cannot have come before the horizon, and not what comes for the first time.
+#[test]
+fn pl3_what_came_after_all_that_is_forgotten_is_known_or_new() {
+    let mut world = garden();
+    let old = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "old".into())])
+    });
+    world.now = world.now.plus_millis(3_600_000);
+    let young = world.push("ada", |draw| {
+        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
+    });
+    let horizon = old.version();
+    block_on(world.storage.trim(horizon)).unwrap();
+    let below = Some(Version(horizon.0 - 1));
+    let mut last = young.submission.changeset.number;
+    let mut is_doubted = |world: &mut Memory, is_counted, may_be, after| {
+        let changes = world
+            .draw()
+            .set("tasks", "t", Version::ZERO, &[("title", "again".into())])
+            .done();
+        let mut submission = world.submission("ada", changes);
+        submission.changeset.may_be_applied_already = may_be;
+        submission.changeset.after = after;
+        submission.changeset.number = match is_counted {
+            true => old.submission.changeset.number,
+            false => {
+                last += 1;
+                last
+            }
+        };
+        let outcome = world.commit(&[submission]);
+        match verdict(&outcome.results[0]) {
+            "accepted" => false,
+            "may_be_applied_already" => true,
+            other => panic!("{other}"),
+        }
+    };
+    // A clock that is far ahead, or behind, says nothing about it.
+    assert!(is_doubted(&mut world, true, false, below));
+    assert!(!is_doubted(&mut world, true, false, Some(horizon)));
+    assert!(!is_doubted(&mut world, false, false, below), "it is new");
+    assert!(is_doubted(&mut world, false, true, below));
+    assert!(!is_doubted(&mut world, false, true, Some(horizon)));
+    // As part of another, whose id it does not have; and from a program that does not tell.
+    assert!(is_doubted(&mut world, false, true, None));
+    assert!(is_doubted(&mut world, true, false, None));
+    assert!(!is_doubted(&mut world, false, false, None));
 }
 
 /// Who is told of another fault takes it for not applied, and sends it again under a new number.
@@ -232,58 +273,4 @@ fn pl3_what_may_be_applied_is_told_so_whatever_else_is_wrong_with_it() {
         ["may_be_applied_already", "may_be_applied_already"]
     );
     assert_eq!(outcome.entries, []);
-}
-
-/// A clock that is far ahead says nothing about when a changeset was sealed.
-#[test]
-fn pl3_a_device_from_below_the_horizon_applies_nothing_twice_whatever_its_clock() {
-    let mut world = garden();
-    let changes = world
-        .draw()
-        .set("tasks", "t", Version::ZERO, &[("title", "ahead".into())])
-        .done();
-    let mut ahead = world.submission("ada", changes);
-    ahead.changeset.hlc = Hlc::at(world.now.plus_millis(365 * 86_400_000));
-    let outcome = world.commit(&[ahead.clone()]);
-    let Verdict::Accepted(version) = outcome.results[0].verdict else {
-        panic!("{:?}", outcome.results)
-    };
-    world.now = world.now.plus_millis(3_600_000);
-    world.push("ada", |draw| {
-        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
-    });
-    block_on(world.storage.trim(version)).unwrap();
-    ahead.is_behind = true;
-    let outcome = world.commit(&[ahead]);
-    assert_eq!(verdict(&outcome.results[0]), "may_be_applied_already");
-}
-
-/// What the horizon passed after the device was told of it is looked at again, not applied.
-#[test]
-fn pl3_a_changeset_that_the_horizon_overtook_has_to_be_judged_anew() {
-    let mut world = garden();
-    let changes = world
-        .draw()
-        .set("tasks", "t", Version::ZERO, &[("title", "copy".into())])
-        .done();
-    let mut overtaken = world.submission("ada/copy", changes);
-    overtaken.horizon = Some(Version::ZERO);
-    world.now = world.now.plus_millis(3_600_000);
-    let young = world.push("ada", |draw| {
-        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
-    });
-    block_on(world.storage.trim(young.version())).unwrap();
-    let outcome = world.commit(&[overtaken.clone()]);
-    let Verdict::Refused(refusal) = &outcome.results[0].verdict else {
-        panic!("{:?}", outcome.results)
-    };
-    assert_eq!((refusal.code.as_str(), refusal.retry), ("gap", true));
-
-    overtaken.horizon = Some(young.version());
-    let outcome = world.commit(&[overtaken]);
-    assert_eq!(
-        verdict(&outcome.results[0]),
-        "accepted",
-        "it was judged by this horizon, and its number was not counted"
-    );
 }
