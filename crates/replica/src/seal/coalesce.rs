@@ -35,8 +35,7 @@ pub(super) fn join(
         && last.doubt == Doubt::None
         && last.seq > outbox::joins_after(work.conn)?
         && outbox::is_complete(work.conn, &last)?;
-    let is_small =
-        last.changes + sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;
+    let is_small = sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;
     if !is_open || !is_small || sealed.marked || sealed.require_unchanged || last.require_unchanged
     {
         return Ok(None);
@@ -44,6 +43,12 @@ pub(super) fn join(
     let Some(steps) = plan(work, last.seq, sealed)? else {
         return Ok(None);
     };
+    // Of the rows that both change one change is left, or none.
+    let grows = |step: &Step| matches!(step, Step::Append(_));
+    let appended = steps.iter().filter(|step| grows(step)).count() as u64;
+    if appended > 0 && last.changes + appended > CHANGES_JOINED {
+        return Ok(None);
+    }
     carry_out(work, last, sealed, steps, hlc).map(Some)
 }
 

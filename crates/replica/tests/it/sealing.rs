@@ -288,6 +288,23 @@ fn sl9_a_thousand_edits_of_a_row_are_one_change() {
     device.assert_equal(&server);
 }
 
+/// Counted are the rows that both change once, not what each changes.
+#[test]
+fn sl9_many_rows_edited_again_stay_as_many_changes() {
+    let (_, mut device) = at_rest();
+    device.disconnect();
+    device.run(
+        "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
+         INSERT INTO notes SELECT i, 'new' FROM n",
+    );
+    device.seal();
+    device.run("UPDATE notes SET body = body || ' and newer'");
+    device.seal();
+    let queue = device.replica.queue(None, 10).unwrap();
+    let changes: Vec<_> = queue.iter().map(|waiting| waiting.changes_total).collect();
+    assert_eq!(changes, [6_000]);
+}
+
 #[test]
 fn sl9_what_was_inserted_and_deleted_leaves_nothing() {
     let (mut server, mut device) = at_rest();
