@@ -19,6 +19,9 @@ use crate::{
     want::{Loaded, Want},
 };
 
+/// Platform of the device as which all of a user's pushes over HTTP count.
+pub const HTTP_PLATFORM: &str = "http";
+
 /// What a Hello and its token say about the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceHello {
@@ -88,6 +91,7 @@ pub async fn open_device<S: Storage>(
     }
     let mut group = storage.begin().await?;
     let known = load_one(&mut group, hello.device).await?;
+    let spent = known.as_ref().and_then(|device| spent_by(device, hello));
     let opened = match judge(known, hello, fresh, now) {
         Ok(opened) => opened,
         Err(error) => {
@@ -96,7 +100,7 @@ pub async fn open_device<S: Storage>(
         }
     };
     let ledger = Ledger {
-        devices: vec![opened.state.clone()],
+        devices: spent.into_iter().chain([opened.state.clone()]).collect(),
         ..Ledger::default()
     };
     group.write_ledger(&ledger).await?;
@@ -181,13 +185,32 @@ fn is_lease_holder(device: &DeviceState, hello: &DeviceHello) -> bool {
         || (device.previous_lease, device.lease) == (hello.lease, hello.next_lease)
 }
 
+/// The device whose file turned out to be copied, if a copy of it says `hello`: which of the two
+/// sent what nobody can tell from its number any more, so that the file that was copied is to hear
+/// of it, too. Nobody holds its lease from now on.
+fn spent_by(device: &DeviceState, hello: &DeviceHello) -> Option<DeviceState> {
+    let is_copied = device.user == hello.user
+        && device.deregistered.is_none()
+        && device.platform != HTTP_PLATFORM
+        && !is_lease_holder(device, hello);
+    is_copied.then(|| DeviceState {
+        previous_lease: device.lease,
+        lease: hello.next_lease,
+        ..device.clone()
+    })
+}
+
 /// Whether the user of a deregistered device wants removed what it synced; to be told to who has
 /// a lease of it alone, whatever the token (spec DE9).
 #[must_use]
 pub fn is_to_be_wiped(device: &DeviceState, leases: [Lease; 2]) -> bool {
     // In a time that does not depend on where they differ.
     let hash = |lease: Lease| blake3::hash(&lease.0);
-    let is_its = |lease| lease != Lease::default() && hash(lease) == hash(device.lease);
+    let is_its = |lease| {
+        let hashed = hash(lease);
+        let is_any = hashed == hash(device.lease) || hashed == hash(device.previous_lease);
+        lease != Lease::default() && is_any
+    };
     device.deregistered.is_some() && device.wipe && leases.into_iter().any(is_its)
 }
 

@@ -31,8 +31,8 @@ pub use audit::Auditor;
 pub use body::encode_page_row;
 pub use cursor::{check_cursor, sign_cursor};
 pub use device::{
-    DeviceHello, DeviceOpened, DeviceSeen, OpenDeviceError, deregister_device, note_devices,
-    open_device, rename_device,
+    DeviceHello, DeviceOpened, DeviceSeen, HTTP_PLATFORM, OpenDeviceError, deregister_device,
+    note_devices, open_device, rename_device,
 };
 pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};

@@ -501,11 +501,27 @@ pub fn se2_a_copy_gets_an_id_of_its_own<B: Bed>(bed: &mut B) {
     let original = block_on(open_device(
         &mut world.storage,
         &hello(3, 4),
-        fresh,
+        DeviceId([7; 16]),
         world.now,
     ))
     .expect("the device is opened");
-    assert_eq!(original.forked_from, None, "the copy did not disturb it");
+    assert_eq!(
+        original.forked_from,
+        Some(DeviceId([1; 16])),
+        "it is to hear that there is a copy"
+    );
+    let again = DeviceHello {
+        device: DeviceId([7; 16]),
+        ..hello(4, 5)
+    };
+    let again = block_on(open_device(
+        &mut world.storage,
+        &again,
+        DeviceId([8; 16]),
+        world.now,
+    ))
+    .expect("the device is opened");
+    assert_eq!(again.forked_from, None, "and once is enough");
     let unknown = DeviceHello {
         device: DeviceId([5; 16]),
         ..hello(8, 9)

@@ -16,7 +16,7 @@ use syncline_core::{
     rules::Identity,
     wire::{Hello, PROTOCOL, PushResult, Verdict, code},
 };
-use syncline_store::{Reader, RowMeta, StorageError, Submission};
+use syncline_store::{HTTP_PLATFORM, Reader, RowMeta, StorageError, Submission};
 use tokio::sync::oneshot;
 
 use super::{
@@ -185,7 +185,7 @@ async fn open<B: Backend>(
         lease: Lease::default(),
         next_lease: LEASE,
         device_name: "HTTP".into(),
-        platform: "http".into(),
+        platform: HTTP_PLATFORM.into(),
         server: DeviceId::default(),
         schema_hash: 0,
         cursors: Vec::new(),
