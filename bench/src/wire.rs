@@ -177,11 +177,8 @@ impl Device {
     }
 
     fn granted(&mut self, buckets: &[BucketId]) {
-        let head = |bucket: &BucketId| {
-            let [a, b, c, d, e, f, g, h, ..] = bucket.0;
-            u64::from_le_bytes([a, b, c, d, e, f, g, h])
-        };
-        let sum = buckets.iter().map(head).fold(0, u64::wrapping_add);
+        let summands = buckets.iter().map(|bucket| bucket.summand());
+        let sum = summands.fold(0, u64::wrapping_add);
         self.buckets = (buckets.len() as u64, sum);
     }
 

@@ -194,7 +194,7 @@ impl Sight {
         self.generation
     }
 
-    /// Count and sum (of the ids' first eight bytes) of [`Sight::buckets`], as Hello has them.
+    /// Count and sum ([`BucketId::summand`]) of [`Sight::buckets`], as Hello has them.
     #[must_use]
     pub fn summary(&self) -> (u64, u64) {
         summary(self.buckets())
@@ -264,10 +264,6 @@ impl Sight {
 
 fn summary(buckets: impl Iterator<Item = BucketId>) -> (u64, u64) {
     buckets.fold((0, 0), |(count, sum), bucket| {
-        let (head, _) = bucket
-            .0
-            .split_first_chunk::<8>()
-            .expect("an id has 16 bytes");
-        (count + 1, sum.wrapping_add(u64::from_le_bytes(*head)))
+        (count + 1, sum.wrapping_add(bucket.summand()))
     })
 }

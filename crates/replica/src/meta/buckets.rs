@@ -75,7 +75,7 @@ pub(crate) fn list(
     found.and_then(Iterator::collect).doing(READING)
 }
 
-/// How many buckets have a name, and the sum of the first eight bytes of each.
+/// How many buckets have a name, and the sum of their ids ([`BucketId::summand`]).
 pub(crate) fn summary(conn: &Connection) -> Result<(u64, u64), ReplicaError> {
     let mut statement = conn
         .prepare_cached("SELECT bucket FROM syncline_buckets WHERE state < 2")
@@ -83,10 +83,9 @@ pub(crate) fn summary(conn: &Connection) -> Result<(u64, u64), ReplicaError> {
     let mut rows = statement.query([]).doing(READING)?;
     let (mut count, mut sum) = (0, 0_u64);
     while let Some(row) = rows.next().doing(READING)? {
-        let bucket: [u8; 16] = row.get(0).doing(READING)?;
-        let (head, _) = bucket.split_first_chunk().expect("an id has sixteen bytes");
+        let bucket = BucketId(row.get(0).doing(READING)?);
         count += 1;
-        sum = sum.wrapping_add(u64::from_le_bytes(*head));
+        sum = sum.wrapping_add(bucket.summand());
     }
     Ok((count, sum))
 }

@@ -44,8 +44,8 @@ pub struct Hello {
     #[n(9)]
     #[cbor(decode_with = "limits::tables", default)]
     pub tables: Option<Vec<TableNumber>>,
-    /// The buckets this replica holds, live or loading: count and sum mod 2^64 of the first
-    /// eight bytes (little endian) of their ids.
+    /// The buckets this replica holds, live or loading: count and sum mod 2^64 of both
+    /// halves (little endian) of their ids.
     #[n(10)]
     pub buckets_count: u64,
     #[n(11)]

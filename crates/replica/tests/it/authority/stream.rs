@@ -145,9 +145,10 @@ impl Authority {
         match resume {
             Resume::Continue => {
                 link.position = hello.cursors[0].version;
-                let sum = link.granted.iter().fold(0_u64, |sum, b| {
-                    sum.wrapping_add(u64::from_le_bytes(b.0[..8].try_into().unwrap()))
-                });
+                let sum = link
+                    .granted
+                    .iter()
+                    .fold(0_u64, |sum, b| sum.wrapping_add(b.summand()));
                 let same =
                     hello.buckets_count == link.granted.len() as u64 && hello.buckets_sum == sum;
                 if same {
