@@ -181,21 +181,22 @@ fn judge(
 /// The current lease, or the exchange whose answer was lost.
 fn is_lease_holder(device: &DeviceState, hello: &DeviceHello) -> bool {
     planted!(LeaseUnchecked)
-        || device.lease == hello.lease
+        || (device.lease == hello.lease && device.lease != Lease::default())
         || (device.previous_lease, device.lease) == (hello.lease, hello.next_lease)
 }
 
 /// The device whose file turned out to be copied, if a copy of it says `hello`: which of the two
 /// sent what nobody can tell from its number any more, so that the file that was copied is to hear
-/// of it, too. Nobody holds its lease from now on.
+/// of it, too. From now on it has no lease, which nobody holds; the last one is kept for DE9.
 fn spent_by(device: &DeviceState, hello: &DeviceHello) -> Option<DeviceState> {
     let is_copied = device.user == hello.user
         && device.deregistered.is_none()
         && device.platform != HTTP_PLATFORM
+        && device.lease != Lease::default()
         && !is_lease_holder(device, hello);
     is_copied.then(|| DeviceState {
         previous_lease: device.lease,
-        lease: hello.next_lease,
+        lease: Lease::default(),
         ..device.clone()
     })
 }
@@ -206,11 +207,11 @@ fn spent_by(device: &DeviceState, hello: &DeviceHello) -> Option<DeviceState> {
 pub fn is_to_be_wiped(device: &DeviceState, leases: [Lease; 2]) -> bool {
     // In a time that does not depend on where they differ.
     let hash = |lease: Lease| blake3::hash(&lease.0);
-    let is_its = |lease| {
-        let hashed = hash(lease);
-        let is_any = hashed == hash(device.lease) || hashed == hash(device.previous_lease);
-        lease != Lease::default() && is_any
+    let last = match device.lease == Lease::default() {
+        true => device.previous_lease,
+        false => device.lease,
     };
+    let is_its = |lease| lease != Lease::default() && hash(lease) == hash(last);
     device.deregistered.is_some() && device.wipe && leases.into_iter().any(is_its)
 }
 

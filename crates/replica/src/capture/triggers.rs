@@ -285,8 +285,9 @@ impl<'a> Plan<'a> {
                 ..Found::by(&self.table, format!("r.{name} = OLD.{name}"))
             },
             None => {
-                let same = all(&self.keys, |key| format!("r.{0} = +OLD.{0}", key.name));
-                Found::by(&self.table, same)
+                let old =
+                    |position: usize| format!("OLD.{}", quoted(&self.shape.columns[position].name));
+                Found::by(&self.table, self.has_key(old))
             }
         }
     }

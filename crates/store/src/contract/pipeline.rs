@@ -522,6 +522,22 @@ pub fn se2_a_copy_gets_an_id_of_its_own<B: Bed>(bed: &mut B) {
     ))
     .expect("the device is opened");
     assert_eq!(again.forked_from, None, "and once is enough");
+    // Whatever copies come and retry after that, what the last holder had is known (spec DE9).
+    block_on(open_device(
+        &mut world.storage,
+        &hello(1, 8),
+        DeviceId([8; 16]),
+        world.now,
+    ))
+    .expect("another copy is opened");
+    let spent = block_on(bed.reader(&world.storage).device(DeviceId([1; 16])))
+        .expect("the device is read")
+        .expect("it is listed still");
+    let lease = |n: u8| Lease([n; 16]);
+    assert_eq!(
+        (spent.previous_lease, spent.lease),
+        (lease(3), Lease::default())
+    );
     let unknown = DeviceHello {
         device: DeviceId([5; 16]),
         ..hello(8, 9)
