@@ -11,13 +11,13 @@ use std::{
 
 use rusqlite::Connection;
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Hlc, Row, RowKey, TableNumber, Tag, UserId, Version,
+    BucketId, ChangesetId, DeviceId, Hlc, RowKey, TableNumber, Tag, UserId, Version,
     digest::content_hash,
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
     DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowHash, RowMeta, StorageError, Want,
+    RowHash, RowsRead, StorageError, Want,
 };
 
 use crate::{
@@ -182,8 +182,9 @@ impl Reader for SqliteReader {
         &mut self,
         table: TableNumber,
         keys: &[RowKey],
-    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
-        self.snapshot(|conn, catalog| rows(conn, catalog, table, keys))
+        bytes_max: usize,
+    ) -> Result<RowsRead, StorageError> {
+        self.snapshot(|conn, catalog| rows(conn, catalog, table, keys, bytes_max))
     }
 
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
@@ -349,22 +350,21 @@ fn rows(
     catalog: &Catalog,
     table: TableNumber,
     keys: &[RowKey],
-) -> Result<Vec<(RowKey, Row, RowMeta)>> {
+    bytes_max: usize,
+) -> Result<RowsRead> {
     let entry = catalog.entry(table)?;
     let unsettled = pages::Unsettled::read(conn)?;
-    let mut out = Vec::new();
+    let mut read = RowsRead::default();
     for key in keys {
         if unsettled.has(conn, entry, key)? {
             return Err(Fault::Storage(StorageError::Busy));
         }
-        let Some(found) = load::row(conn, entry, key)? else {
-            continue;
-        };
-        if let Some(row) = found.row
-            && found.meta.version > Version::ZERO
-        {
-            out.push((key.clone(), row, found.meta));
+        let found = load::row(conn, entry, key)?;
+        let found = found.filter(|found| found.meta.version > Version::ZERO);
+        let found = found.and_then(|found| Some((found.row?, found.meta)));
+        if read.add(key, found, bytes_max) {
+            break;
         }
     }
-    Ok(out)
+    Ok(read)
 }

@@ -45,7 +45,7 @@ pub use pipeline::{
 pub use plan::{Context, Refusals, Submission};
 pub use storage::{
     Counted, Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash,
-    RowWrite, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
+    RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
 pub use want::{KnownChangeset, Loaded, LoadedRow, Missing, Want};
 

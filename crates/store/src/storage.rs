@@ -22,6 +22,7 @@ use crate::{
     history::{HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, Owned, RowMeta},
+    plan::row_bytes,
     want::{Loaded, LoadedRow, Want},
 };
 
@@ -327,6 +328,27 @@ pub struct PageWant {
     pub after: Option<RowKey>,
 }
 
+/// Rows that were asked for by their keys.
+#[derive(Debug, Clone, Default)]
+pub struct RowsRead {
+    pub rows: Vec<(RowKey, Row, RowMeta)>,
+    /// How many of the keys were looked at: fewer than all once the rows hold enough.
+    pub looked_at: usize,
+    bytes: u64,
+}
+
+impl RowsRead {
+    /// Adds what the next key names, if it is there; whether that is enough.
+    pub fn add(&mut self, key: &RowKey, found: Option<(Row, RowMeta)>, bytes_max: usize) -> bool {
+        self.looked_at += 1;
+        if let Some((row, meta)) = found {
+            self.bytes += row_bytes(key, &row);
+            self.rows.push((key.clone(), row, meta));
+        }
+        usize::try_from(self.bytes).is_ok_and(|bytes| bytes >= bytes_max)
+    }
+}
+
 /// Rows of (bucket, table)s, all read in one snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct PageRead {
@@ -430,7 +452,8 @@ pub trait Reader {
         user: &UserId,
         max: usize,
     ) -> Result<Vec<DeviceState>, StorageError>;
-    /// Live rows themselves, for JSON over HTTP.
+    /// Live rows themselves, for JSON over HTTP: of `keys` in their order, until the rows hold
+    /// `bytes_max`, at least the first.
     ///
     /// # Errors
     /// As every read.
@@ -438,7 +461,8 @@ pub trait Reader {
         &mut self,
         table: TableNumber,
         keys: &[RowKey],
-    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError>;
+        bytes_max: usize,
+    ) -> Result<RowsRead, StorageError>;
     /// A part of a row's history, and the row as it is; nothing of a row that never was.
     ///
     /// # Errors

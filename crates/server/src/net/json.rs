@@ -3,6 +3,7 @@
 
 mod cursor;
 pub(crate) mod history;
+mod length;
 mod pull;
 mod push;
 mod value;

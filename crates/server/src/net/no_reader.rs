@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, DeviceId, Row, RowKey, TableNumber, Tag, UserId, Version,
+    BucketId, DeviceId, RowKey, TableNumber, Tag, UserId, Version,
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
     DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowMeta, StorageError, Want, storage::RowHash,
+    RowsRead, StorageError, Want, storage::RowHash,
 };
 
 pub(crate) struct NoReader;
@@ -58,7 +58,8 @@ impl Reader for NoReader {
         &mut self,
         _: TableNumber,
         _: &[RowKey],
-    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
+        _: usize,
+    ) -> Result<RowsRead, StorageError> {
         Err(StorageError::Busy)
     }
     async fn history(&mut self, _: &HistoryWant) -> Result<HistoryRead, StorageError> {

@@ -254,12 +254,14 @@ impl World {
         let mut out = Vec::new();
         for mark in marks {
             let table = self.schema.by_number(mark.table).unwrap();
-            let after = now(self
-                .reader()
-                .rows(mark.table, std::slice::from_ref(&mark.key)))
-            .unwrap()
-            .pop()
-            .map(|(_, row, _)| row);
+            let after =
+                now(self
+                    .reader()
+                    .rows(mark.table, std::slice::from_ref(&mark.key), usize::MAX))
+                .unwrap()
+                .rows
+                .pop()
+                .map(|(_, row, _)| row);
             let (before, after) = (show(mark.before.as_ref()), show(after.as_ref()));
             out.push(format!("{} {}: {before} → {after}", table.name, mark.key));
         }

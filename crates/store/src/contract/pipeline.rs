@@ -282,9 +282,10 @@ pub fn pl13_what_another_program_wrote_is_in_the_log<B: Bed>(bed: &mut B) {
     let labels = table(&world, "labels");
     let rows = block_on(
         bed.reader(&world.storage)
-            .rows(labels, &[key("l"), key("m")]),
+            .rows(labels, &[key("l"), key("m")], usize::MAX),
     )
-    .expect("rows are read");
+    .expect("rows are read")
+    .rows;
     let owners: Vec<_> = rows.iter().map(|(_, _, meta)| meta.owner.clone()).collect();
     assert_eq!(owners, [Some(UserId("ada".into())), None]);
     assert_eq!(rows[0].1, label("l", "rose"));
@@ -401,8 +402,9 @@ pub fn pl17_a_restart_keeps_everything<B: Bed>(bed: &mut B) {
     assert_eq!(*crate::Storage::secret(&world.storage), secret);
     assert_eq!(log(&mut bed.reader(&world.storage)), before);
     let projects = table(&world, "projects");
-    let rows =
-        block_on(bed.reader(&world.storage).rows(projects, &[key("p")])).expect("rows are read");
+    let mut reader = bed.reader(&world.storage);
+    let rows = block_on(reader.rows(projects, &[key("p")], usize::MAX)).expect("rows are read");
+    let rows = rows.rows;
     assert_eq!(rows[0].1, project("p", "Garden"));
     assert_eq!(rows[0].2.version, pushed.version());
     let next = world.push("ada", |draw| {

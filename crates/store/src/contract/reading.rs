@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Group, Ledger, Loaded, PageWant, Reader, RowMeta, Storage, Want, inspect,
+    plan::row_bytes,
     testkit::{World, block_on},
 };
 
@@ -350,11 +351,25 @@ pub fn di3_hashes_are_those_of_the_content<B: Bed>(bed: &mut B) {
     );
     assert_eq!(keys(hashes(&[1], Some("b"), 3)), ["c", "d", "e"]);
     assert_eq!(keys(hashes(&[7], None, 10)), Vec::<String>::new());
-    let rows = block_on(reader.rows(labels, &[key("c"), key("nothing")])).expect("rows are read");
+    let mut rows = |ids: &[&str], bytes_max| {
+        let keys: Vec<_> = ids.iter().map(|id| key(*id)).collect();
+        block_on(reader.rows(labels, &keys, bytes_max)).expect("rows are read")
+    };
+    let read = rows(&["c", "nothing"], usize::MAX);
+    assert_eq!(read.looked_at, 2);
     assert_eq!(
-        rows,
+        read.rows,
         [(key("c"), label("c", "name of c"), meta(50, &[1, 2]))]
     );
+    let mut enough = |ids: &[&str], bytes_max| {
+        let read = rows(ids, bytes_max);
+        (read.rows.len(), read.looked_at)
+    };
+    let one = row_bytes(&key("a"), &label("a", "name of a"));
+    let one = usize::try_from(one).expect("a few bytes");
+    assert_eq!(enough(&["a", "b", "c"], 0), (1, 1), "at least one");
+    assert_eq!(enough(&["nothing", "a", "b"], one), (1, 2));
+    assert_eq!(enough(&["a", "b", "c"], one + 1), (2, 2));
 }
 
 pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
@@ -391,9 +406,10 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
             assert_eq!(log, entries);
             assert_eq!(
                 reader
-                    .rows(labels, std::slice::from_ref(&k))
+                    .rows(labels, std::slice::from_ref(&k), usize::MAX)
                     .await
-                    .expect("rows are read"),
+                    .expect("rows are read")
+                    .rows,
                 []
             );
         }
@@ -405,9 +421,10 @@ pub fn pl17_readers_see_only_what_is_committed<B: Bed>(bed: &mut B) {
             );
             assert_eq!(
                 reader
-                    .rows(labels, std::slice::from_ref(&k))
+                    .rows(labels, std::slice::from_ref(&k), usize::MAX)
                     .await
                     .expect("rows are read")
+                    .rows
                     .len(),
                 1
             );

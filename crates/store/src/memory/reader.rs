@@ -18,7 +18,7 @@ use crate::{
     history::{HistoryRead, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, RowMeta},
-    storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, StorageError},
+    storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, RowsRead, StorageError},
     want::{Loaded, Want},
 };
 
@@ -165,13 +165,18 @@ impl Reader for MemoryReader {
         &mut self,
         table: TableNumber,
         keys: &[RowKey],
-    ) -> Result<Vec<(RowKey, Row, RowMeta)>, StorageError> {
+        bytes_max: usize,
+    ) -> Result<RowsRead, StorageError> {
         let data = lock(&self.data);
-        let found = keys.iter().filter_map(|key| {
-            let loaded = data.loaded(table, key)?;
-            Some((key.clone(), loaded.row?, loaded.meta))
-        });
-        Ok(found.collect())
+        let mut read = RowsRead::default();
+        for key in keys {
+            let found = data.loaded(table, key);
+            let found = found.and_then(|found| Some((found.row?, found.meta)));
+            if read.add(key, found, bytes_max) {
+                break;
+            }
+        }
+        Ok(read)
     }
 
     async fn look(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError> {

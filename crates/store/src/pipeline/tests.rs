@@ -57,8 +57,13 @@ fn key(value: impl Into<Value>) -> RowKey {
 /// A live row with its metadata.
 fn row(world: &Memory, table: &str, id: impl Into<Value>) -> Option<(Row, RowMeta)> {
     let keys = [key(id)];
-    let found = block_on(world.storage.reader().rows(number(world, table), &keys)).unwrap();
-    found.into_iter().next().map(|(_, row, meta)| (row, meta))
+    let mut reader = world.storage.reader();
+    let found = block_on(reader.rows(number(world, table), &keys, usize::MAX)).unwrap();
+    found
+        .rows
+        .into_iter()
+        .next()
+        .map(|(_, row, meta)| (row, meta))
 }
 
 /// A live row's value.

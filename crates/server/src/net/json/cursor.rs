@@ -8,7 +8,7 @@ use syncline_store::{check_cursor, sign_cursor};
 const NO_DEVICE: DeviceId = DeviceId([0; 16]);
 const FIXED_BYTES: usize = 8 + 8 + 8 + 2;
 
-/// A place in the log, the tables that are pulled, and how far they are loaded.
+/// A place in the log, the tables that are pulled, and what of it was told already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// Changes from here on are still to come.
@@ -16,9 +16,22 @@ pub(super) struct Place {
     pub(super) tag: Tag,
     /// In order of number.
     pub(super) tables: Vec<TableNumber>,
-    /// The table that is being loaded, and after which key; `None` when all are.
-    pub(super) load: Option<(TableNumber, Option<RowKey>)>,
+    pub(super) at: At,
 }
+
+/// What lies at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum At {
+    /// The end of a changeset.
+    End,
+    /// Rows that are being loaded: of this table, after this key, and of the tables behind it.
+    Load(TableNumber, Option<RowKey>),
+    /// The next changeset, of which everything up to this row was told.
+    Within(TableNumber, RowKey),
+}
+
+const LOAD: u8 = 1;
+const WITHIN: u8 = 2;
 
 impl Place {
     /// As text that only this server's pulls of this user read.
@@ -33,10 +46,14 @@ impl Place {
         for table in self.tables.iter().take(count.into()) {
             bytes.extend_from_slice(&table.0.to_le_bytes());
         }
-        if let Some((table, after)) = &self.load {
-            bytes.extend_from_slice(&table.0.to_le_bytes());
-            bytes.extend_from_slice(after.as_ref().map_or(&[], |key| key.as_bytes()));
-        }
+        let (kind, table, key) = match &self.at {
+            At::End => return BASE64_URL_SAFE_NO_PAD.encode(bytes),
+            At::Load(table, after) => (LOAD, table, after.as_ref()),
+            At::Within(table, key) => (WITHIN, table, Some(key)),
+        };
+        bytes.push(kind);
+        bytes.extend_from_slice(&table.0.to_le_bytes());
+        bytes.extend_from_slice(key.map_or(&[], RowKey::as_bytes));
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
@@ -54,23 +71,31 @@ impl Place {
             return None;
         }
         let count = usize::from(u16::from_le_bytes([fixed[24], fixed[25]]));
-        let (tables, load) = rest.split_at_checked(4 * count)?;
+        let (tables, at) = rest.split_at_checked(4 * count)?;
         let number = |bytes: &[u8]| bytes.try_into().map(|n| TableNumber(u32::from_le_bytes(n)));
         let tables = tables
             .chunks(4)
             .map(number)
             .collect::<Result<_, _>>()
             .ok()?;
-        let load = match load.split_at_checked(4) {
-            None => None,
-            Some((table, [])) => Some((number(table).ok()?, None)),
-            Some((table, key)) => Some((number(table).ok()?, Some(RowKey::from_bytes(key).ok()?))),
+        let at = match at.split_first() {
+            None => At::End,
+            Some((kind, rest)) => {
+                let (table, key) = rest.split_at_checked(4)?;
+                let table = number(table).ok()?;
+                match (*kind, key) {
+                    (LOAD, []) => At::Load(table, None),
+                    (LOAD, key) => At::Load(table, Some(RowKey::from_bytes(key).ok()?)),
+                    (WITHIN, key) => At::Within(table, RowKey::from_bytes(key).ok()?),
+                    _ => return None,
+                }
+            }
         };
         Some(Self {
             version: cursor.version,
             tag: cursor.tag,
             tables,
-            load,
+            at,
         })
     }
 }

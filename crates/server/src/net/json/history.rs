@@ -25,6 +25,7 @@ use syncline_store::{
 
 use super::{
     super::{Backend, Shared, caller::Caller, devices::DEVICES_MAX, error::ApiError},
+    length::Length,
     value::{from_json, to_json},
 };
 use crate::{
@@ -35,8 +36,8 @@ use crate::{
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
-/// An answer ends when its values hold about so many bytes.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// An answer ends with the change that makes it so long: nobody may be reading it.
+const ANSWER_BYTES: usize = 1024 * 1024;
 /// Records and bytes read at once.
 const RECORDS_AT_ONCE: usize = 512;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
@@ -312,7 +313,7 @@ impl Asked {
             return Ok(());
         };
         let mut walk = Walk::default();
-        let mut bytes = 0;
+        let mut length = Length::default();
         loop {
             let read = self.read(reader, from, RECORDS_AT_ONCE).await?;
             let told: Vec<_> = read
@@ -337,12 +338,12 @@ impl Asked {
             }
             for (record, told) in read.records.iter().zip(told) {
                 if let Some(told) = told {
-                    if response.changes.len() >= limit || bytes >= ANSWER_BYTES {
+                    if response.changes.len() >= limit || length.bytes() >= ANSWER_BYTES {
                         response.more = true;
                         return Ok(());
                     }
-                    let (answer, size) = answer(table, record, told, &walk);
-                    bytes += size;
+                    let answer = answer(table, record, told, &walk);
+                    length.add(&answer);
                     response.changes.push(answer);
                 }
                 walk.undo(record);
@@ -480,9 +481,9 @@ fn present(table: &Table, row: Option<(Row, RowMeta)>) -> Vec<(ColumnNumber, Val
         .collect()
 }
 
-/// What is told of a change, and about how many bytes it takes.
-fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> (ChangeAnswer, usize) {
-    let (mut columns, mut bytes) = (Map::new(), 64);
+/// What is told of a change.
+fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> ChangeAnswer {
+    let mut columns = Map::new();
     let mut put = |column: ColumnNumber, before: Option<&Value>, after: Option<&Value>| {
         // What was dropped from the table has no name any more.
         let Some(position) = table.position_of(column) else {
@@ -492,7 +493,6 @@ fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> (Ch
         let mut sides = Map::new();
         for (side, value) in [("before", before), ("after", after)] {
             if let Some(value) = value {
-                bytes += size(value);
                 sides.insert(side.to_owned(), to_json(column, value));
             }
         }
@@ -525,7 +525,7 @@ fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> (Ch
     };
     let is_told = told != Told::Removed;
     let device = Some(record.device).filter(|device| is_told && *device != EXTERNAL);
-    let answer = ChangeAnswer {
+    ChangeAnswer {
         version: record.version.0,
         at_ms: record.version.0 / 1_000,
         op,
@@ -537,15 +537,6 @@ fn answer(table: &Table, record: &HistoryRecord, told: Told, walk: &Walk) -> (Ch
         device: device.map(|device| device.to_string()),
         device_name: None,
         columns,
-    };
-    (answer, bytes)
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => 16,
-        Value::Text(text) => 16 + text.len(),
-        Value::Blob(bytes) => 16 + bytes.len() * 4 / 3,
     }
 }
 

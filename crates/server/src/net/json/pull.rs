@@ -21,14 +21,15 @@ use syncline_store::{Head, LogEntry, Reader, StorageError};
 
 use super::{
     super::{Backend, Shared, caller::Caller, error::ApiError},
-    cursor::Place,
+    cursor::{At, Place},
+    length::Length,
     value::{key_to_json, row_to_json},
 };
 use crate::{SessionContext, sight::Sight};
 
 const LIMIT_DEFAULT: usize = 500;
 const LIMIT_MAX: usize = 5_000;
-/// An answer ends when its rows hold about so many bytes.
+/// An answer ends with the row that makes it so long: nobody may be reading it.
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// Rows read at once.
 const ROWS_AT_ONCE: usize = 64;
@@ -95,7 +96,7 @@ pub(crate) async fn pull<B: Backend>(
         identity: Arc::clone(&identity),
         tables,
         limit,
-        bytes: 0,
+        bytes: Length::default(),
         rows: Vec::new(),
         removed: Vec::new(),
     };
@@ -137,7 +138,8 @@ struct Pull {
     identity: Arc<Identity>,
     tables: Vec<TableNumber>,
     limit: usize,
-    bytes: usize,
+    /// Of rows and keys as they are sent.
+    bytes: Length,
     rows: Vec<PulledRow>,
     removed: Vec<RemovedRow>,
 }
@@ -177,7 +179,7 @@ impl Pull {
     ) -> Result<PullResponse, StorageError> {
         let view = self.view(reader).await?;
         if let Some(place) = self.place(reader, &view, cursor).await? {
-            let end = if place.load.is_some() {
+            let end = if matches!(place.at, At::Load(..)) {
                 Ok(self.load(reader, &view, place).await?)
             } else {
                 self.follow(reader, &view, place).await?
@@ -185,7 +187,8 @@ impl Pull {
             match end {
                 Ok(place) => return Ok(self.answer(false, place, &view)),
                 Err(StartOver) => {
-                    (self.rows, self.removed, self.bytes) = (Vec::new(), Vec::new(), 0);
+                    (self.rows, self.removed, self.bytes) =
+                        (Vec::new(), Vec::new(), Length::default());
                 }
             }
         }
@@ -193,7 +196,7 @@ impl Pull {
             version: view.head.version,
             tag: view.head.tag,
             tables: self.tables.clone(),
-            load: self.tables.first().map(|table| (*table, None)),
+            at: self.from_table(0),
         };
         let place = self.load(reader, &view, start).await?;
         Ok(self.answer(true, place, &view))
@@ -206,7 +209,7 @@ impl Pull {
             rows: self.rows,
             removed: self.removed,
             cursor,
-            more: place.load.is_some() || place.version < view.head.version,
+            more: place.at != At::End || place.version < view.head.version,
         }
     }
 
@@ -249,8 +252,18 @@ impl Pull {
         Ok(is_known.then_some(place))
     }
 
+    /// Where loading goes on with the table at this index.
+    fn from_table(&self, index: usize) -> At {
+        let table = self.tables.get(index);
+        table.map_or(At::End, |table| At::Load(*table, None))
+    }
+
     fn is_full(&self) -> bool {
-        self.rows.len() + self.removed.len() >= self.limit || self.bytes >= ANSWER_BYTES
+        self.rows.len() + self.removed.len() >= self.limit || self.is_long()
+    }
+
+    fn is_long(&self) -> bool {
+        self.bytes.bytes() >= ANSWER_BYTES
     }
 
     /// Reads on where loading stopped.
@@ -260,11 +273,11 @@ impl Pull {
         view: &View,
         mut place: Place,
     ) -> Result<Place, StorageError> {
-        while let Some((table, after)) = place.load.take() {
+        while let At::Load(table, after) = &place.at {
             if self.is_full() {
-                place.load = Some((table, after));
                 break;
             }
+            let (table, after) = (*table, after.clone());
             let buckets = self.buckets_of(view, table);
             let want = (self.limit - self.rows.len()).min(ROWS_AT_ONCE);
             let keys: Vec<RowKey> = if buckets.is_empty() {
@@ -273,13 +286,11 @@ impl Pull {
                 let found = reader.hashes(table, &buckets, after.as_ref(), want).await?;
                 found.into_iter().map(|row| row.key).collect()
             };
-            self.read(reader, view, table, &keys, false).await?;
-            place.load = match keys.last() {
-                Some(last) if keys.len() == want => Some((table, Some(last.clone()))),
-                Some(_) | None => {
-                    let next = self.tables.iter().find(|next| **next > table);
-                    next.map(|next| (*next, None))
-                }
+            let read = self.read(reader, view, table, &keys, false).await?;
+            let is_all = read == keys.len() && read < want;
+            place.at = match read.checked_sub(1).and_then(|last| keys.get(last)) {
+                Some(last) if !is_all => At::Load(table, Some(last.clone())),
+                Some(_) | None => self.from_table(self.tables.partition_point(|t| *t <= table)),
             };
         }
         Ok(place)
@@ -295,7 +306,8 @@ impl Pull {
 
     /// Takes the rows with these keys as they are now: those that may be seen, and where
     /// `removing`, the names of those that may not. A row that changed after `view` is left to
-    /// the next pull, so that nothing is shown under grants it did not have.
+    /// the next pull, so that nothing is shown under grants it did not have. How many keys were
+    /// looked at: fewer than all once the answer is long enough.
     async fn read<R: Reader>(
         &mut self,
         reader: &mut R,
@@ -303,17 +315,25 @@ impl Pull {
         table: TableNumber,
         keys: &[RowKey],
         removing: bool,
-    ) -> Result<(), StorageError> {
+    ) -> Result<usize, StorageError> {
         let context = Arc::clone(&self.context);
         let Some(declared) = context.plan.schema().by_number(table) else {
-            return Ok(());
+            return Ok(keys.len());
         };
-        for keys in keys.chunks(ROWS_AT_ONCE) {
+        let mut done = 0;
+        while done < keys.len() && !self.is_long() {
+            let next = &keys[done..keys.len().min(done + ROWS_AT_ONCE)];
+            let room = ANSWER_BYTES - self.bytes.bytes();
+            let read = reader.rows(table, next, room).await?;
             let mut found = BTreeMap::new();
-            for (key, row, meta) in reader.rows(table, keys).await? {
+            for (key, row, meta) in read.rows {
                 found.insert(key, (row, meta));
             }
-            for key in keys {
+            for key in next.iter().take(read.looked_at) {
+                if self.is_long() {
+                    break;
+                }
+                done += 1;
                 let row = found.remove(key);
                 if row
                     .as_ref()
@@ -324,25 +344,29 @@ impl Pull {
                 let visible = row
                     .filter(|(_, meta)| meta.buckets.iter().any(|bucket| view.sight.sees(bucket)));
                 if let Some((row, meta)) = visible {
-                    self.bytes += bytes_of(&row);
-                    self.rows.push(PulledRow {
+                    let row = PulledRow {
                         table: declared.name.clone(),
                         version: meta.version.0,
                         owner: meta.owner.map(|owner| owner.0),
                         row: row_to_json(declared, &row),
-                    });
+                    };
+                    self.bytes.add(&row);
+                    self.rows.push(row);
                 } else if removing {
-                    self.removed.push(RemovedRow {
+                    let row = RemovedRow {
                         table: declared.name.clone(),
                         key: key_to_json(declared, key),
-                    });
+                    };
+                    self.bytes.add(&row);
+                    self.removed.push(row);
                 }
             }
         }
-        Ok(())
+        Ok(done)
     }
 
-    /// Follows the log from `place`, whole changesets until the answer is full.
+    /// Follows the log from `place`, whole changesets until the answer is full; one that makes it
+    /// too long goes on with the next pull.
     async fn follow<R: Reader>(
         &mut self,
         reader: &mut R,
@@ -355,39 +379,53 @@ impl Pull {
         let Ok(gained) = gained(view, &since.grants) else {
             return Ok(Err(StartOver));
         };
-        let mut seen = BTreeSet::new();
+        let mut told = BTreeSet::new();
         for entry in since.entries {
             if self.is_full() {
                 return Ok(Ok(place));
             }
-            let mut by_table: BTreeMap<TableNumber, Vec<RowKey>> = BTreeMap::new();
+            let mut rows = BTreeSet::new();
             // What became visible here is all new to the reader.
             for bucket in gained.iter().filter(|(_, at)| **at == entry.version) {
                 let tables = self.context.plan.rules().tables_of(*bucket.0).to_vec();
                 for table in tables.into_iter().filter(|t| self.tables.contains(t)) {
                     let most = self.limit + 1;
-                    let rows = reader.hashes(table, &[*bucket.0], None, most).await?;
-                    if rows.len() == most {
+                    let found = reader.hashes(table, &[*bucket.0], None, most).await?;
+                    if found.len() == most {
                         return Ok(Err(StartOver));
                     }
-                    let keys = rows.into_iter().map(|row| row.key);
-                    let new = keys.filter(|key| seen.insert((table, key.clone())));
-                    by_table.entry(table).or_default().extend(new);
+                    rows.extend(found.into_iter().map(|row| (table, row.key)));
                 }
-            }
-            for (table, keys) in std::mem::take(&mut by_table) {
-                self.read(reader, view, table, &keys, false).await?;
             }
             for (table, key, buckets) in entry.keys {
                 // Before it was gained, a bucket's rows were not the reader's business.
                 let known =
                     |bucket: &BucketId| gained.get(bucket).is_none_or(|at| *at < entry.version);
-                if buckets.iter().any(known) && seen.insert((table, key.clone())) {
+                if buckets.iter().any(known) {
+                    rows.insert((table, key));
+                }
+            }
+            if let At::Within(table, key) = std::mem::replace(&mut place.at, At::End) {
+                rows = rows.split_off(&(table, key.clone()));
+                rows.remove(&(table, key));
+            }
+            let mut by_table: BTreeMap<TableNumber, Vec<RowKey>> = BTreeMap::new();
+            for (table, key) in rows {
+                if told.insert((table, key.clone())) {
                     by_table.entry(table).or_default().push(key);
                 }
             }
+            let mut last = None;
             for (table, keys) in by_table {
-                self.read(reader, view, table, &keys, true).await?;
+                let read = self.read(reader, view, table, &keys, true).await?;
+                let next = read.checked_sub(1).and_then(|at| keys.get(at));
+                last = next.map(|key| (table, key.clone())).or(last);
+                if read < keys.len()
+                    && let Some((table, key)) = last
+                {
+                    place.at = At::Within(table, key);
+                    return Ok(Ok(place));
+                }
             }
             (place.version, place.tag) = (entry.version, entry.tag);
         }
@@ -470,16 +508,6 @@ fn gained(
         }
     }
     Ok(gained)
-}
-
-fn bytes_of(row: &syncline_core::Row) -> usize {
-    use syncline_core::Value;
-    let bytes = |value: &Value| match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len() * 4 / 3,
-    };
-    row.0.iter().map(bytes).sum()
 }
 
 fn scanned_bytes(entry: &LogEntry) -> usize {

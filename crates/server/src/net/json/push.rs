@@ -314,7 +314,8 @@ async fn as_seen<R: Reader>(
             What::Insert(_) => Vec::new(),
             What::Update { .. } | What::Delete => {
                 let key = std::slice::from_ref(&draft.key);
-                reader.rows(draft.table.number, key).await?
+                let read = reader.rows(draft.table.number, key, usize::MAX).await?;
+                read.rows
             }
         };
         let row = rows.into_iter().next().map(|(_, row, meta)| (row, meta));

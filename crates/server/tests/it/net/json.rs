@@ -220,6 +220,66 @@ async fn wi16_pages_and_changes_make_the_whole() {
     );
 }
 
+/// Pulls until there is no more; how many rows each answer told, and how many were removed.
+async fn pull_bounded(poller: &mut Poller<'_>) -> Vec<(usize, usize)> {
+    let mut pulls = Vec::new();
+    loop {
+        let answer = poller.pull().await;
+        let length = answer.to_string().len();
+        assert!(length < 1024 * 1024 + 70_000, "{length} bytes");
+        let told = |what: &str| answer[what].as_array().expect("a list").len();
+        pulls.push((told("rows"), told("removed")));
+        if answer["more"] == false {
+            return pulls;
+        }
+    }
+}
+
+#[tokio::test]
+async fn wi16_an_answer_is_about_a_megabyte_however_long_rows_and_changesets_are() {
+    let net = Net::start().await;
+    // As JSON six times as long.
+    let long = |id| note(id, &"\u{1}".repeat(10_000));
+    for chunk in 0..4 {
+        let notes: Vec<_> = (0..15).map(|n| long(chunk * 15 + n)).collect();
+        push(
+            &net,
+            "ada",
+            10 + u128::from(chunk.unsigned_abs()),
+            json!(notes),
+        )
+        .await;
+    }
+    let mut poller = Poller::new(&net, "ada");
+    poller.query = "limit=5000";
+    let pulls = pull_bounded(&mut poller).await;
+    assert_eq!(poller.ids("notes").len(), 60);
+    assert!(pulls.len() >= 4, "{pulls:?}");
+
+    // One changeset that is longer than an answer, between two others.
+    push(&net, "ada", 20, json!([note(1_000, "before")])).await;
+    let update = |id: i64| json!({ "op": "update", "table": "notes", "key": { "id": id }, "row": { "body": "\u{2}".repeat(10_000) } });
+    let delete = |id: i64| json!({ "op": "delete", "table": "notes", "key": { "id": id } });
+    let mut changes: Vec<_> = (0..30).map(update).collect();
+    changes.extend((30..60).map(delete));
+    changes.extend((100..110).map(long));
+    push(&net, "ada", 21, json!(changes)).await;
+    push(&net, "ada", 22, json!([note(1_001, "behind")])).await;
+    let pulls = pull_bounded(&mut poller).await;
+    let told = pulls
+        .iter()
+        .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    assert_eq!(told, (1 + 30 + 10 + 1, 30), "each once: {pulls:?}");
+    assert!(pulls.len() >= 3, "{pulls:?}");
+    assert_eq!(poller.resets, 1, "only the first");
+    assert_eq!(poller.ids("notes").len(), 30 + 10 + 2);
+    let body = &poller.row("notes", &json!(7))["row"]["body"];
+    assert_eq!(
+        body.as_str().map(|body| body.chars().next()),
+        Some(Some('\u{2}'))
+    );
+}
+
 #[tokio::test]
 async fn wi16_access_comes_and_goes() {
     let net = Net::start().await;

@@ -18,7 +18,7 @@ use syncline_core::{
 use syncline_server::net::Backend;
 use syncline_store::{
     DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowHash, RowMeta, StorageError, Want,
+    RowHash, RowsRead, StorageError, Want,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -162,8 +162,9 @@ impl Reader for Gated {
         &mut self,
         table: TableNumber,
         keys: &[RowKey],
-    ) -> Result<Vec<(RowKey, syncline_core::Row, RowMeta)>, StorageError> {
-        self.0.rows(table, keys).await
+        bytes_max: usize,
+    ) -> Result<RowsRead, StorageError> {
+        self.0.rows(table, keys, bytes_max).await
     }
 
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {
