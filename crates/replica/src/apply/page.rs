@@ -83,18 +83,20 @@ pub(crate) fn apply_page(
 }
 
 /// Whether the part begins where the last one ended. One that does not was asked for before the
-/// position changed: what is needed comes.
+/// position changed: what is needed comes. Nor does one of what is live and was not asked for
+/// again: taken, it would be loading, and the server would have nothing more to say of it.
 fn continues(
     conn: &Connection,
     b: Bucket,
     table: &SyncedTable,
     part: &PagePart,
 ) -> Result<bool, ReplicaError> {
-    let Some(after) = &part.after else {
-        return Ok(true);
-    };
     let known = buckets::part(conn, b, table.number())?;
-    Ok(known.and_then(|known| known.after).as_ref() == Some(after))
+    Ok(match (&part.after, known) {
+        (Some(after), known) => known.and_then(|known| known.after).as_ref() == Some(after),
+        (None, Some(known)) => !known.live,
+        (None, None) => buckets::is_to_load(conn, b, table.number())?,
+    })
 }
 
 struct PartOf<'a> {

@@ -311,6 +311,20 @@ pub(crate) fn is_table_loading(conn: &Connection, t: TableNumber) -> Result<bool
     .doing(READING)
 }
 
+/// Whether a (bucket, table) of which nothing was received so far is still to be loaded.
+pub(crate) fn is_to_load(
+    conn: &Connection,
+    b: Bucket,
+    t: TableNumber,
+) -> Result<bool, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM syncline_buckets WHERE b = ?1 AND state <> 1)
+             OR EXISTS(SELECT 1 FROM syncline_tables WHERE t = ?2 AND loaded <> 1)",
+    )
+    .and_then(|mut s| s.query_row((b, t.0), |row| row.get(0)))
+    .doing(READING)
+}
+
 /// The tables in which a bucket has, or had, rows.
 pub(crate) fn tables_of(conn: &Connection, b: Bucket) -> Result<Vec<TableNumber>, ReplicaError> {
     let mut statement = conn

@@ -110,6 +110,36 @@ fn lo2_a_page_shows_as_it_arrives() {
 }
 
 #[test]
+fn lo2_a_page_that_arrives_again_makes_nothing_load_again() {
+    let (mut server, mut device) = greeted(25);
+    let mut pages = Vec::new();
+    while server.page(device.link.as_mut().unwrap()) {
+        pages.extend(device.link.as_ref().unwrap().out.back().cloned());
+        while device.download() {}
+    }
+    device.sync(&mut server);
+    let tables = device.replica.status().unwrap().tables;
+    assert!(
+        tables.iter().any(|table| table.name != "notes"),
+        "empty ones"
+    );
+    for page in pages {
+        device.link.as_mut().unwrap().out.push_back(page);
+        while device.download() {}
+        assert_eq!(device.replica.status().unwrap().loading, None);
+        assert_eq!(state_of(&device, "notes"), TableState::Live);
+    }
+    device.assert_equal(&server);
+    // What is asked for again is taken.
+    let notes = ["notes".to_owned()];
+    device.replica.repair(&notes).unwrap();
+    assert_eq!(state_of(&device, "notes"), TableState::Loading);
+    device.sync(&mut server);
+    assert_eq!(state_of(&device, "notes"), TableState::Live);
+    device.assert_equal(&server);
+}
+
+#[test]
 fn lo3_the_higher_version_wins_wherever_it_comes_from() {
     let (mut server, mut device) = greeted(5);
     server.write(&[note(1, "changed once"), note(2, "changed once")]);
