@@ -222,6 +222,14 @@ impl ClientError {
             ReplicaError::TableUnfit { table, reason } => Self::TableUnfit {
                 message: format!("table {table} cannot sync: {reason}"),
             },
+            // The engine reads what it wrote itself, and the schema.
+            ReplicaError::Database {
+                source: error,
+                doing,
+            } if is_unreadable(&error) => Self::Corrupt {
+                path,
+                message: format!("{error}, {doing}"),
+            },
             ReplicaError::Database {
                 source: error,
                 doing,
@@ -286,6 +294,11 @@ impl ClientError {
             },
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Locked(path),
             ErrorCode::DiskFull => Self::DiskFull(path),
+            // What our own statements write fits into our own tables, unless a disk changed these.
+            ErrorCode::ConstraintViolation if message.contains(OURS_REFUSES) => {
+                let message = format!("the sync metadata contradicts itself: {message}");
+                Self::Corrupt { path, message }
+            }
             // Of our own statements none names what was never there.
             _ if OURS_GONE.iter().any(|gone| message.contains(gone)) => {
                 let message = format!("a part of the sync metadata was taken out: {message}");
@@ -298,6 +311,20 @@ impl ClientError {
 
 /// What SQLite says of tables of the metadata that are not there any more.
 const OURS_GONE: [&str; 2] = ["no such table: syncline_", "no such table: main.syncline_"];
+
+/// Whether a value is not of the kind that it was written as: text that is not UTF-8, for instance.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::Utf8Error(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+    )
+}
+
+/// What SQLite says of a table of the metadata that does not take a row.
+const OURS_REFUSES: &str = "constraint failed: syncline_";
 
 #[cfg(test)]
 mod tests {
@@ -314,14 +341,37 @@ mod tests {
         assert!(matches!(corrupt, ClientError::Corrupt { .. }), "{corrupt}");
         let full = told(rusqlite::ffi::SQLITE_FULL);
         assert!(matches!(full, ClientError::DiskFull(_)), "{full}");
-        let said = "no such table: syncline_acknowledged".to_owned();
-        let gone = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR);
-        let gone = rusqlite::Error::SqliteFailure(gone, Some(said));
-        let gone = ClientError::sqlite(Path::new("a.db"), &gone);
-        assert!(
-            matches!(gone, Some(ClientError::Corrupt { .. })),
-            "{gone:?}"
+        let said = |code, said: &str| {
+            let error = rusqlite::ffi::Error::new(code);
+            let error = rusqlite::Error::SqliteFailure(error, Some(said.to_owned()));
+            ClientError::sqlite(Path::new("a.db"), &error)
+        };
+        let gone = said(
+            rusqlite::ffi::SQLITE_ERROR,
+            "no such table: syncline_acknowledged",
         );
+        let unique = rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY;
+        let twice = said(unique, "UNIQUE constraint failed: syncline_members.b");
+        for ours in [gone, twice] {
+            assert!(
+                matches!(ours, Some(ClientError::Corrupt { .. })),
+                "{ours:?}"
+            );
+        }
+        let text = String::from_utf8(vec![0xFF]).expect_err("no text");
+        let unreadable = ClientError::replica(
+            Path::new("a.db"),
+            ReplicaError::Database {
+                source: rusqlite::Error::Utf8Error(0, text.utf8_error()),
+                doing: "reading the schema",
+            },
+        );
+        assert!(
+            matches!(unreadable, ClientError::Corrupt { .. }),
+            "{unreadable}"
+        );
+        let theirs = said(unique, "UNIQUE constraint failed: notes.id");
+        assert!(theirs.is_none(), "{theirs:?}");
         let other = told(rusqlite::ffi::SQLITE_IOERR);
         assert!(matches!(other, ClientError::Replica { .. }), "{other}");
     }
