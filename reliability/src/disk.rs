@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::lab::Lab;
 
 const SOURCE: &str = include_str!("../shim/disk.c");
+const TRIM: &str = include_str!("../shim/trim.c");
 const CONTROL_BYTES: usize = 4096;
 
 /// A kind of call, with its place in the counters of the control file.
@@ -61,7 +62,7 @@ impl Disk {
     pub(crate) fn new(lab: &Lab, folder: &Path, name: &str) -> Result<Self> {
         let library = lab.shared("disk.so");
         if !library.exists() {
-            compile(&library, &lab.shared("disk.c"))?;
+            compile(&library, &lab.shared("disk.c"), SOURCE)?;
         }
         let path = lab.shared(&format!("{name}.disk"));
         let control = OpenOptions::new()
@@ -158,8 +159,18 @@ impl Disk {
     }
 }
 
-fn compile(library: &Path, source: &Path) -> Result<()> {
-    std::fs::write(source, SOURCE)?;
+/// Has the memory that a process frees go back to the system.
+pub(crate) fn trim(lab: &Lab, command: &mut Command) -> Result<()> {
+    let library = lab.shared("trim.so");
+    if !library.exists() {
+        compile(&library, &lab.shared("trim.c"), TRIM)?;
+    }
+    command.env("LD_PRELOAD", library);
+    Ok(())
+}
+
+fn compile(library: &Path, source: &Path, text: &str) -> Result<()> {
+    std::fs::write(source, text)?;
     let made = Command::new("cc")
         .args(["-O1", "-shared", "-fPIC", "-o"])
         .args([library, source])
@@ -167,6 +178,10 @@ fn compile(library: &Path, source: &Path) -> Result<()> {
         .output()
         .context("run cc: a C compiler is needed (Debian: apt-get install gcc libc6-dev)")?;
     let said = String::from_utf8_lossy(&made.stderr);
-    ensure!(made.status.success(), "compile shim/disk.c: {said}");
+    ensure!(
+        made.status.success(),
+        "compile {}: {said}",
+        source.display()
+    );
     Ok(())
 }

@@ -68,6 +68,12 @@ pub(crate) enum Scenario {
         /// Only every so many-th place.
         #[arg(long, default_value_t = 1)]
         every: u64,
+        /// This conversation alone.
+        #[arg(long)]
+        only: Option<network::Talk>,
+        /// Conversations before everything is compared: with 1, what fails is the last fault's.
+        #[arg(long, default_value_t = 40)]
+        check_every: u64,
     },
     /// Sockets that connect and then stall, while ordinary devices go on.
     Stalled {
@@ -136,6 +142,8 @@ impl Scenario {
         all.push(Self::Network {
             harm: network::Harm::Cut,
             every: 41,
+            only: None,
+            check_every: 40,
         });
         all.push(Self::Stalled {
             sockets: 42,
@@ -173,7 +181,12 @@ impl Scenario {
             Self::Reconnects { times, loud } => reconnects::run(lab, dice, outcome, times, loud),
             Self::Long { seconds, pace } => long::run(lab, dice, outcome, seconds, pace),
             Self::Offline { edits, rows } => offline::run(lab, dice, outcome, edits, rows),
-            Self::Network { harm, every } => network::run(lab, dice, outcome, harm, every),
+            Self::Network {
+                harm,
+                every,
+                only,
+                check_every,
+            } => network::run(lab, dice, outcome, harm, every, only, check_every),
             Self::Pause {
                 side,
                 times,
@@ -220,8 +233,16 @@ impl Scenario {
             }
             Self::Long { seconds, pace } => format!("--seconds {seconds} --pace {pace}"),
             Self::Offline { edits, rows } => format!("--edits {edits} --rows {rows}"),
-            Self::IoErrors { every, .. } | Self::Network { every, .. } => {
-                format!("--every {every}")
+            Self::IoErrors { every, .. } => format!("--every {every}"),
+            Self::Network {
+                every,
+                only,
+                check_every,
+                ..
+            } => {
+                let only = only.map(|only| format!(" --only {}", word(&only)));
+                let only = only.unwrap_or_default();
+                format!("--every {every} --check-every {check_every}{only}")
             }
             Self::Pause { times, seconds, .. } => format!("--times {times} --seconds {seconds}"),
         };

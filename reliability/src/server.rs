@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    disk::Disk,
+    disk::{self, Disk},
     lab::{Lab, finish},
     process::Process,
 };
@@ -101,12 +101,13 @@ fn listen(
 ) -> Result<(Process, String)> {
     let args = ["serve", "--data", "data", "--listen", address, "--json"];
     let mut command = lab.syncline(folder, &args);
-    // What was freed goes back to the system at once: what is left is what the server holds.
     command
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .env("MALLOC_TRIM_THRESHOLD_", "65536");
-    if let Some(disk) = disk {
-        disk.put_under(&mut command);
+    match disk {
+        Some(disk) => disk.put_under(&mut command),
+        // What was freed goes back to the system: what is left is what the server holds.
+        None => disk::trim(lab, &mut command)?,
     }
     let mut process = Process::start(&mut command)?;
     let url = process.wait_for("the server to listen", |line| {

@@ -1,6 +1,9 @@
 //! A network that cuts at every frame, says things twice, and changes bits.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use rusqlite::Connection;
@@ -27,8 +30,8 @@ pub(crate) enum Harm {
 }
 
 /// A conversation that is repeated with a fault in another place each time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Talk {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Talk {
     /// A new file gets tables and rows.
     Hydrate,
     /// One small transaction.
@@ -52,8 +55,8 @@ const TALKS: [Talk; 6] = [
     Talk::Http,
 ];
 
-/// Conversations before everything is compared.
-const TALKS_PER_CHECK: u64 = 40;
+/// A conversation that takes longer is told: somebody waits for what does not come.
+const SLOW: Duration = Duration::from_secs(20);
 
 struct Field<'a> {
     lab: &'a Lab,
@@ -71,8 +74,13 @@ pub(crate) fn run(
     outcome: &mut Outcome,
     harm: Harm,
     every: u64,
+    only: Option<Talk>,
+    check_every: u64,
 ) -> Result<()> {
     for talk in TALKS {
+        if only.is_some_and(|only| only != talk) {
+            continue;
+        }
         let folder = lab.round()?;
         let server = Server::start(lab, &folder, None)?;
         let devices = fleet(lab, &folder, &server, 2, "wal")?;
@@ -100,14 +108,19 @@ pub(crate) fn run(
             .collect();
         let (mut done, mut hits) = (0, 0);
         for placed in &places {
+            let began = Instant::now();
             hits += field
                 .hold(talk, &[*placed])
                 .with_context(|| format!("{talk:?} with {placed:?} of {frames:?} frames"))?;
+            if began.elapsed() > SLOW {
+                let seconds = began.elapsed().as_secs();
+                println!("  {talk:?} took {seconds} s with {placed:?} of {frames:?} frames");
+            }
             done += 1;
-            if done % TALKS_PER_CHECK == 0 {
+            if done % check_every.max(1) == 0 {
                 field
                     .compare(harm)
-                    .with_context(|| format!("after {talk:?}, {harm:?}"))?;
+                    .with_context(|| format!("after {talk:?}, {placed:?}"))?;
             }
         }
         let mended = field
