@@ -186,11 +186,13 @@ pub(crate) fn unloaded(
     found.and_then(Iterator::collect).doing(READING)
 }
 
-/// Starts loading a bucket from the beginning; its rows stay.
+/// Starts loading a bucket from the beginning; its rows stay. What pages told of it that no
+/// checkpoint has passed goes: a row that is there no longer would be told by nothing.
 pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     for sql in [
         "UPDATE syncline_buckets SET state = 0 WHERE b = ?1",
         "UPDATE syncline_parts SET state = 0, after = NULL WHERE b = ?1",
+        "DELETE FROM syncline_ahead WHERE b = ?1",
     ] {
         conn.prepare_cached(sql)
             .and_then(|mut s| s.execute([b]))
@@ -216,6 +218,7 @@ pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
     for sql in [
         "UPDATE syncline_tables SET loaded = 0 WHERE t = ?1",
         "UPDATE syncline_parts SET state = 0, after = NULL WHERE t = ?1",
+        "DELETE FROM syncline_ahead WHERE t = ?1",
     ] {
         conn.prepare_cached(sql)
             .and_then(|mut s| s.execute([t.0]))
