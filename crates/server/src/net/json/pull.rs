@@ -196,7 +196,7 @@ impl Pull {
             version: view.head.version,
             tag: view.head.tag,
             tables: self.tables.clone(),
-            at: self.from_table(0),
+            at: self.beginning_of(0),
         };
         let place = self.load(reader, &view, start).await?;
         Ok(self.answer(true, place, &view))
@@ -253,7 +253,7 @@ impl Pull {
     }
 
     /// Where loading goes on with the table at this index.
-    fn from_table(&self, index: usize) -> At {
+    fn beginning_of(&self, index: usize) -> At {
         let table = self.tables.get(index);
         table.map_or(At::End, |table| At::Load(*table, None))
     }
@@ -290,7 +290,7 @@ impl Pull {
             let is_all = read == keys.len() && read < want;
             place.at = match read.checked_sub(1).and_then(|last| keys.get(last)) {
                 Some(last) if !is_all => At::Load(table, Some(last.clone())),
-                Some(_) | None => self.from_table(self.tables.partition_point(|t| *t <= table)),
+                Some(_) | None => self.beginning_of(self.tables.partition_point(|t| *t <= table)),
             };
         }
         Ok(place)
