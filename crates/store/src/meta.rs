@@ -127,9 +127,11 @@ pub struct DeviceState {
     pub user: UserId,
     pub name: String,
     pub platform: String,
-    /// The lease that the next Hello must show.
+    /// The lease that the next Hello must show; all zero once a copy came, which nobody can show
+    /// (spec SE2).
     pub lease: Lease,
-    /// The lease that was exchanged for `lease`, in case the Welcome was lost.
+    /// The lease that was exchanged for `lease`, in case the Welcome was lost; or the
+    /// last one that counted.
     pub previous_lease: Lease,
     /// The last number taken from this device, accepted or refused.
     pub last_number: u64,

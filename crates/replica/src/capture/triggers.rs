@@ -14,11 +14,14 @@
 //! `INSERT … SELECT` that reads the table it writes takes a temporary one, so where the `WHEN`
 //! has looked already, the statement does not.
 
+mod rows;
+
 use syncline_core::Table;
-use syncline_core::planted;
+
+use rows::Found;
 
 use crate::{
-    introspect::shape::{Shape, ShapeIndex, TermOf, literal_default},
+    introspect::shape::{Shape, ShapeIndex},
     sql::{all, list, literal, quoted},
 };
 
@@ -52,26 +55,6 @@ pub(super) struct Plan<'a> {
     keys: Vec<Key>,
     /// The new row's values are parameters, numbered as the shape's columns; else they are NEW's.
     is_bound: bool,
-}
-
-/// Rows of the table.
-#[derive(Debug, Clone)]
-struct Found {
-    /// The table, or a join with it, as `r`.
-    source: String,
-    condition: String,
-    /// Their rowid, where it is known.
-    rowid: Option<String>,
-}
-
-impl Found {
-    fn by(table: &str, condition: String) -> Self {
-        Self {
-            source: format!("{table} AS r"),
-            condition,
-            rowid: None,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -202,26 +185,6 @@ impl<'a> Plan<'a> {
         SchemaObject { name, sql }
     }
 
-    /// The rows that the new values may evict: by the key, by a rowid that is no key and given in a
-    /// statement, by further unique indexes.
-    fn rivals(&self) -> Vec<Found> {
-        let key = Found::by(&self.table, self.same_key());
-        let rowid = self.hidden_rowid().map(|rowid| Found {
-            rowid: Some(format!("NEW.{rowid}")),
-            ..Found::by(&self.table, format!("r.{rowid} = NEW.{rowid}"))
-        });
-        let indexes = self.further_unique_indexes().map(|index| Found {
-            source: match index.plain_columns() {
-                Some(_) => format!("{} AS r", self.table),
-                None => self.image_source(),
-            },
-            condition: self.same_terms(index),
-            rowid: None,
-        });
-        let indexes = indexes.filter(|_| !planted!(ReplaceEvictionUnseen));
-        [key].into_iter().chain(rowid).chain(indexes).collect()
-    }
-
     fn is_any_of(&self, rows: &[Found]) -> String {
         let is_there = |found: &Found| {
             let Found {
@@ -277,99 +240,6 @@ impl<'a> Plan<'a> {
         )
     }
 
-    /// The row OLD, which is still in the table as it was.
-    fn old(&self) -> Found {
-        match self.shape.rowid_name {
-            Some(name) => Found {
-                rowid: Some(format!("OLD.{name}")),
-                ..Found::by(&self.table, format!("r.{name} = OLD.{name}"))
-            },
-            None => {
-                let old =
-                    |position: usize| format!("OLD.{}", quoted(&self.shape.columns[position].name));
-                Found::by(&self.table, self.has_key(old))
-            }
-        }
-    }
-
-    /// The row `r` has the new key as the key's index compares it.
-    fn same_key(&self) -> String {
-        self.has_key(|position| self.new_value(position))
-    }
-
-    /// The row `r` has the key of these values as the key's index compares it.
-    fn has_key(&self, value: impl Fn(usize) -> String) -> String {
-        all(&self.shape.primary_key, |&position| {
-            let name = quoted(&self.shape.columns[position].name);
-            let collate = match self.key_collation(position) {
-                Some(collation) => format!(" COLLATE {}", quoted(collation)),
-                None => String::new(),
-            };
-            format!("r.{name} = +{}{collate}", value(position))
-        })
-    }
-
-    fn key_collation(&self, position: usize) -> Option<&str> {
-        let mut indexes = self.shape.indexes.iter();
-        let index = indexes.find(|index| index.is_primary_key)?;
-        let mut terms = index.terms.iter();
-        let term = terms.find(|term| term.of == TermOf::Column(position))?;
-        Some(&term.collation)
-    }
-
-    /// A row has the key NEW to the byte, as marks are compared.
-    fn is_there(&self) -> String {
-        let new = |position: usize| format!("NEW.{}", quoted(&self.shape.columns[position].name));
-        let is_folded = |position: &&usize| {
-            let collation = self.key_collation(**position);
-            collation.is_some_and(|collation| !collation.eq_ignore_ascii_case("BINARY"))
-        };
-        let folded = self.shape.primary_key.iter().filter(is_folded);
-        let to_the_byte = folded.map(|&position| {
-            let name = quoted(&self.shape.columns[position].name);
-            format!("+r.{name} = +{} COLLATE BINARY", new(position))
-        });
-        let same = [self.has_key(new)].into_iter().chain(to_the_byte);
-        let same = same.collect::<Vec<_>>().join(" AND ");
-        format!("EXISTS (SELECT 1 FROM {} AS r WHERE {same})", self.table)
-    }
-
-    /// The row `r` has what the new one would have in a unique index.
-    fn same_terms(&self, index: &ShapeIndex) -> String {
-        let mut conditions: Vec<String> = index
-            .predicate
-            .iter()
-            .map(|predicate| format!("({predicate})"))
-            .collect();
-        conditions.extend(index.terms.iter().map(|term| {
-            let collate = quoted(&term.collation);
-            match &term.of {
-                TermOf::Column(position) => {
-                    let name = quoted(&self.shape.columns[*position].name);
-                    format!(
-                        "r.{name} = +{} COLLATE {collate}",
-                        self.new_value(*position)
-                    )
-                }
-                TermOf::Expression(text) => {
-                    format!("({text}) = ({}) COLLATE {collate}", self.of_new(text))
-                }
-            }
-        }));
-        conditions.join(" AND ")
-    }
-
-    /// The expression `text` over the columns of the new row.
-    fn of_new(&self, text: &str) -> String {
-        let columns = list(
-            self.shape.columns.iter().enumerate(),
-            |(position, column)| {
-                format!("{} AS {}", self.new_value(position), quoted(&column.name))
-            },
-        );
-        format!("SELECT {text} FROM (SELECT {columns})")
-    }
-
     /// In a BEFORE trigger a rowid that SQLite will choose is -1. Marks the one it will choose,
     /// so that the app's triggers on the new row find it marked; should the guess be wrong, the
     /// AFTER trigger marks the right one.
@@ -415,26 +285,6 @@ impl<'a> Plan<'a> {
             .any(|column| column.not_null && column.default.is_some())
     }
 
-    /// What the column at `position` will be: NEW, or the default that REPLACE puts where a NOT
-    /// NULL column would become NULL. A default that is no literal is left out: it may call a
-    /// function that only the app's own program has.
-    fn new_value(&self, position: usize) -> String {
-        if self.is_bound {
-            return format!("?{}", position + 1);
-        }
-        let column = &self.shape.columns[position];
-        let name = quoted(&column.name);
-        match column
-            .default
-            .as_deref()
-            .filter(|_| column.not_null)
-            .and_then(literal_default)
-        {
-            Some(default) => format!("coalesce(NEW.{name}, {default})"),
-            None => format!("NEW.{name}"),
-        }
-    }
-
     /// Marks the rows of the table that fulfil `condition` over `r`, with their images.
     fn image(&self, condition: &str) -> String {
         format!(
@@ -449,22 +299,25 @@ impl<'a> Plan<'a> {
     /// Marks the key NEW, which has no mark, as one without a row.
     fn absent(&self) -> String {
         format!(
-            "INSERT INTO {}({MARK_HEAD}, {})\n VALUES({HEAD_VALUES}, 0, {});",
-            self.mark,
-            list(&self.keys, |key| key.in_mark.clone()),
-            self.new_key(),
+            "{}VALUES({HEAD_VALUES}, 0, {});",
+            self.keys_into_mark(),
+            self.new_key()
         )
     }
 
     /// The same, if it has none.
     fn absent_unless_marked(&self) -> String {
         format!(
-            "INSERT INTO {}({MARK_HEAD}, {})\n SELECT {HEAD_VALUES}, 0, {}\n WHERE {};",
-            self.mark,
-            list(&self.keys, |key| key.in_mark.clone()),
+            "{}SELECT {HEAD_VALUES}, 0, {}\n WHERE {};",
+            self.keys_into_mark(),
             self.new_key(),
             self.not_marked("NEW"),
         )
+    }
+
+    fn keys_into_mark(&self) -> String {
+        let keys = list(&self.keys, |key| key.in_mark.clone());
+        format!("INSERT INTO {}({MARK_HEAD}, {keys})\n ", self.mark)
     }
 
     fn new_key(&self) -> String {

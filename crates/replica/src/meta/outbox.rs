@@ -380,18 +380,20 @@ pub(crate) fn take_numbers(
     next: u64,
     is_restored: bool,
 ) -> Result<(), ReplicaError> {
-    let settled = match is_restored {
-        true => u64::MAX >> 1,
-        false => next,
-    };
+    let next = [next.cast_signed()];
     conn.execute(
-        "UPDATE syncline_outbox SET number = nullif(number, max(number, ?1)),
-           first_number = nullif(first_number, max(first_number, ?2))
-         WHERE number >= ?1 OR first_number >= ?2",
-        [next.cast_signed(), settled.cast_signed()],
+        "UPDATE syncline_outbox SET number = NULL WHERE number >= ?1",
+        next,
     )
-    .map(drop)
-    .doing(WRITING)
+    .doing(WRITING)?;
+    if !is_restored {
+        conn.execute(
+            "UPDATE syncline_outbox SET first_number = NULL WHERE first_number >= ?1",
+            next,
+        )
+        .doing(WRITING)?;
+    }
+    Ok(())
 }
 
 /// Gives it its number when it is sent. What nothing else can have brought to the server was not in

@@ -21,6 +21,15 @@ fn doubts(device: &Device) -> Vec<bool> {
     pushed.iter().map(|c| c.may_be_applied_already).collect()
 }
 
+/// A device that is up to date, as the file `app.db` of the folder.
+fn to_be_copied() -> (tempfile::TempDir, Authority, Device) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Authority::new(schema(SCHEMA));
+    let mut device = Device::create(&dir.path().join("app.db"), SCHEMA, 1);
+    device.sync(&mut server);
+    (dir, server, device)
+}
+
 fn twin(copy: &Path, device: &Device) -> Device {
     let mut twin = Device::open(rusqlite::Connection::open(copy).unwrap(), 7);
     twin.now = device.now;
@@ -115,11 +124,8 @@ fn ob11_what_was_first_sent_after_all_that_is_forgotten_is_not_doubted() {
 /// What the part was a part of, the other file has sent under an id that is not the part's.
 #[test]
 fn ob11_a_part_of_what_a_copy_shares_is_in_doubt_whatever_the_server_remembers() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     device.disconnect();
     device.run("INSERT INTO notes VALUES(1, 'shared'); INSERT INTO lists VALUES('l1', 'shared')");
     device.seal();
@@ -143,11 +149,8 @@ fn ob11_a_part_of_what_a_copy_shares_is_in_doubt_whatever_the_server_remembers()
 
 #[test]
 fn ob8_what_a_copy_shares_stays_in_doubt_until_it_is_answered() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     device.write("INSERT INTO notes VALUES(1, 'shared')");
     device.seal();
     std::fs::copy(&path, &copy).unwrap();
@@ -183,12 +186,9 @@ fn ob8_what_a_copy_shares_stays_in_doubt_until_it_is_answered() {
 /// The server knows the changeset's id from the file that the backup was made of.
 #[test]
 fn sl9_what_a_backup_holds_unsent_does_not_grow() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
     let backup = dir.path().join("backup.db");
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     device.disconnect();
     device.run("INSERT INTO notes VALUES(1, 'unsent')");
     device.seal();
@@ -215,11 +215,8 @@ fn sl9_what_a_backup_holds_unsent_does_not_grow() {
 /// It is the file that was copied, and goes on while the copy sends what both have.
 #[test]
 fn sl9_what_a_copy_may_have_sent_does_not_grow() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     device.disconnect();
     // As many as may be on their way: what comes after them waits.
     for i in 0..16 {
@@ -246,11 +243,8 @@ fn sl9_what_a_copy_may_have_sent_does_not_grow() {
 
 #[test]
 fn ob8_a_copy_may_have_been_made_of_what_is_parked() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     server.judge = Box::new(|_| Some(refusal("forbidden", false)));
     device.write("INSERT INTO notes VALUES(1, 'refused at first')");
     device.sync(&mut server);
@@ -316,11 +310,8 @@ fn ob11_what_was_parked_before_its_answer_came_may_be_there() {
 /// The number that it was accepted under is that of the device that this file was.
 #[test]
 fn ob11_what_a_copy_knows_accepted_is_not_applied_again_by_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
-    let mut server = Authority::new(schema(SCHEMA));
-    let mut device = Device::create(&path, SCHEMA, 1);
-    device.sync(&mut server);
     device.write("INSERT INTO notes VALUES(1, 'once')");
     device.push(&mut server);
     while device.download() {}

@@ -1,5 +1,7 @@
 //! `GET /v1/pull`: rows as JSON, then what changed since (spec WI16).
 
+mod since;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,11 +15,13 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as JsonValue};
 use syncline_core::{
-    BucketId, RowKey, TableNumber, Tag, UserId, Version,
+    BucketId, RowKey, TableNumber, UserId,
     rules::{GranteeId, Identity},
     wire::code,
 };
-use syncline_store::{Head, LogEntry, Reader, StorageError};
+use syncline_store::{Head, Reader, StorageError};
+
+use since::Since;
 
 use super::{
     super::{Backend, Shared, caller::Caller, error::ApiError},
@@ -33,9 +37,6 @@ const LIMIT_MAX: usize = 5_000;
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// Rows read at once.
 const ROWS_AT_ONCE: usize = 64;
-/// Who is further behind than this starts over.
-const LOG_BYTES_MAX: usize = 32 * 1024 * 1024;
-const LOG_BYTES_AT_ONCE: usize = 1024 * 1024;
 /// Tables below are the engine's own: pulled only by name.
 const FIRST_TABLE: TableNumber = TableNumber(16);
 
@@ -151,21 +152,6 @@ struct View {
     grantees: BTreeSet<GranteeId>,
     /// By how many grantees (or for ever) each bucket is granted.
     counts: BTreeMap<BucketId, i64>,
-}
-
-/// What the log says since a cursor, as far as it concerns the reader.
-#[derive(Default)]
-struct Since {
-    /// Each with the keys it touches in buckets that are seen now.
-    entries: Vec<Touching>,
-    /// Grants and their ends, in order of the log.
-    grants: Vec<(Version, BucketId, i64)>,
-}
-
-struct Touching {
-    version: Version,
-    tag: Tag,
-    keys: Vec<(TableNumber, RowKey, Vec<BucketId>)>,
 }
 
 /// The pull cannot go on where it stopped.
@@ -373,10 +359,11 @@ impl Pull {
         view: &View,
         mut place: Place,
     ) -> Result<Result<Place, StartOver>, StorageError> {
-        let Some(since) = self.since(reader, view, place.version).await? else {
+        let since = Since::read(reader, view, &self.tables, place.version).await?;
+        let Some(since) = since else {
             return Ok(Err(StartOver));
         };
-        let Ok(gained) = gained(view, &since.grants) else {
+        let Ok(gained) = since.gained(view) else {
             return Ok(Err(StartOver));
         };
         let mut told = BTreeSet::new();
@@ -431,89 +418,4 @@ impl Pull {
         }
         Ok(Ok(place))
     }
-
-    /// What the log has after `from`, up to the view; `None` if that is too much.
-    async fn since<R: Reader>(
-        &self,
-        reader: &mut R,
-        view: &View,
-        from: Version,
-    ) -> Result<Option<Since>, StorageError> {
-        let mut since = Since::default();
-        let (mut position, mut scanned) = (from, 0);
-        while position < view.head.version {
-            let entries = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
-            let Some(last) = entries.last() else { break };
-            position = last.version;
-            for entry in entries {
-                if entry.version > view.head.version {
-                    break;
-                }
-                scanned += scanned_bytes(&entry);
-                since.take(&entry, view, &self.tables);
-            }
-            if scanned > LOG_BYTES_MAX {
-                return Ok(None);
-            }
-        }
-        Ok(Some(since))
-    }
-}
-
-impl Since {
-    fn take(&mut self, entry: &LogEntry, view: &View, tables: &[TableNumber]) {
-        for grant in &entry.grants {
-            if view.grantees.contains(&grant.grantee) {
-                let change = if grant.granted { 1 } else { -1 };
-                self.grants.push((entry.version, grant.bucket, change));
-            }
-        }
-        let records = entry
-            .records
-            .iter()
-            .filter(|record| tables.contains(&record.table));
-        let keys = records.filter_map(|record| {
-            let buckets = record.before.iter().chain(&record.after);
-            let seen: Vec<_> = buckets.copied().filter(|b| view.sight.sees(b)).collect();
-            (!seen.is_empty()).then(|| (record.table, record.key.clone(), seen))
-        });
-        self.entries.push(Touching {
-            version: entry.version,
-            tag: entry.tag,
-            keys: keys.collect(),
-        });
-    }
-}
-
-/// The buckets that the reader has now and had not at the cursor, with the version they were
-/// granted at. Any that was lost since, even for a moment, makes the pull start over: which rows
-/// go with it is known only to those who keep the buckets of each row.
-fn gained(
-    view: &View,
-    grants: &[(Version, BucketId, i64)],
-) -> Result<BTreeMap<BucketId, Version>, StartOver> {
-    let mut counts = view.counts.clone();
-    for (_, bucket, change) in grants {
-        *counts.entry(*bucket).or_insert(0) -= change;
-    }
-    let mut gained = BTreeMap::new();
-    for (version, bucket, change) in grants {
-        let count = counts.entry(*bucket).or_insert(0);
-        if *count <= 0 {
-            gained.insert(*bucket, *version);
-        }
-        *count += change;
-        if *count <= 0 {
-            return Err(StartOver);
-        }
-    }
-    Ok(gained)
-}
-
-fn scanned_bytes(entry: &LogEntry) -> usize {
-    let record = |record: &syncline_store::LogRecord| {
-        64 + record.whole.as_ref().map_or(0, |body| body.len())
-            + record.columns.as_ref().map_or(0, |body| body.len())
-    };
-    64 + entry.records.iter().map(record).sum::<usize>()
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use syncline_core::{Lease, Timestamp, Version, wire::Verdict};
 
 use super::{Memory, garden, row, verdict};
-use crate::{Reader as _, Storage as _, testkit::block_on};
+use crate::{
+    Reader as _, Storage as _,
+    testkit::{Pushed, block_on},
+};
 
 #[test]
 fn pl9_each_row_gets_the_next_version() {
@@ -178,9 +181,8 @@ fn pl20_numbers_are_those_of_one_device() {
     }
 }
 
-/// Ids below the horizon are unknown: who cannot know whether it was applied is told so.
-#[test]
-fn pl3_below_the_horizon_nothing_is_applied_twice() {
+/// Two changesets, an hour apart, of which the log has forgotten the first.
+fn forgotten() -> (Memory, Pushed, Pushed) {
     let mut world = garden();
     let old = world.push("ada", |draw| {
         draw.set("tasks", "t", Version::ZERO, &[("title", "old".into())])
@@ -190,6 +192,13 @@ fn pl3_below_the_horizon_nothing_is_applied_twice() {
         draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
     });
     block_on(world.storage.trim(old.version())).unwrap();
+    (world, old, young)
+}
+
+/// Ids below the horizon are unknown: who cannot know whether it was applied is told so.
+#[test]
+fn pl3_below_the_horizon_nothing_is_applied_twice() {
+    let (mut world, old, young) = forgotten();
     assert_eq!(
         block_on(world.storage.reader().head()).unwrap().horizon,
         old.version()
@@ -204,16 +213,8 @@ fn pl3_below_the_horizon_nothing_is_applied_twice() {
 /// cannot have come before the horizon, and not what comes for the first time.
 #[test]
 fn pl3_what_came_after_all_that_is_forgotten_is_known_or_new() {
-    let mut world = garden();
-    let old = world.push("ada", |draw| {
-        draw.set("tasks", "t", Version::ZERO, &[("title", "old".into())])
-    });
-    world.now = world.now.plus_millis(3_600_000);
-    let young = world.push("ada", |draw| {
-        draw.set("tasks", "t", Version::ZERO, &[("title", "young".into())])
-    });
+    let (mut world, old, young) = forgotten();
     let horizon = old.version();
-    block_on(world.storage.trim(horizon)).unwrap();
     let below = Some(Version(horizon.0 - 1));
     let mut last = young.submission.changeset.number;
     let mut is_doubted = |world: &mut Memory, is_counted, may_be, after| {
