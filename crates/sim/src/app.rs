@@ -1,5 +1,6 @@
 //! What apps and other programs do to the rows, in SQL.
 
+mod bound;
 pub(crate) mod demand;
 
 use rusqlite::Connection;
@@ -397,14 +398,14 @@ impl Author<'_> {
 /// Runs a script as one transaction; a statement that fails leaves the rest as it is. Whether it
 /// was committed.
 pub(crate) fn run(conn: &Connection, script: &Script, rng: &mut Rng) -> rusqlite::Result<bool> {
-    conn.execute_batch("BEGIN IMMEDIATE")?;
+    conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut all = true;
     for sql in &script.statements {
         let has_savepoint = rng.percent(10);
         if has_savepoint {
             conn.execute_batch("SAVEPOINT trial")?;
         }
-        all &= conn.execute_batch(sql).is_ok();
+        all &= bound::execute(conn, sql).is_ok();
         if has_savepoint {
             let undo = !script.is_whole && rng.percent(50);
             let end = if undo {
@@ -423,10 +424,11 @@ pub(crate) fn run(conn: &Connection, script: &Script, rng: &mut Rng) -> rusqlite
         return Ok(false);
     }
     let known = "SELECT count(*) FROM sqlite_schema WHERE name = 'syncline_tx'";
-    if script.is_marked && conn.query_row(known, [], |row| row.get::<_, i64>(0))? > 0 {
+    let is_known = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+    if script.is_marked && conn.prepare_cached(known)?.query_row([], is_known)? > 0 {
         conn.execute_batch("UPDATE syncline_tx SET n = n + 1")?;
     }
-    if conn.execute_batch("COMMIT").is_err() {
+    if conn.prepare_cached("COMMIT")?.execute([]).is_err() {
         conn.execute_batch("ROLLBACK")?;
         return Ok(false);
     }

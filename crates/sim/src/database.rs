@@ -12,11 +12,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rusqlite::{Connection, backup::Backup, functions::FunctionFlags};
+use rusqlite::{Connection, backup::Backup, config::DbConfig, functions::FunctionFlags};
 use syncline_store_sqlite::SqliteStorage;
 
 /// Statements of the simulator that a connection keeps: what apps and checks ask again and again.
-const STATEMENTS_MAX: usize = 100;
+const STATEMENTS_MAX: usize = 300;
 
 /// Where the databases of a run are.
 #[derive(Debug, Clone)]
@@ -99,6 +99,8 @@ pub(crate) fn open(place: &Place) -> anyhow::Result<Connection> {
     };
     conn.busy_timeout(Duration::from_secs(1))?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Else SQLite prepares what it keeps anew for other values.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
 }
 

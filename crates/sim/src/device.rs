@@ -52,8 +52,19 @@ pub(crate) struct Device {
     pub(crate) cut_at: Option<Timestamp>,
     /// What was parked in the file that an old copy replaced, until the engine runs on the copy.
     pub(crate) parked_before: Vec<QueuedChangeset>,
+    /// How often an old copy took the place of the file.
+    restored: u64,
     /// A codeless number that makes ids of this device's edits its own.
     pub(crate) next_id: u64,
+}
+
+/// Equal only while the rows of a file are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    /// Of other connections than the app's.
+    by_others: i64,
+    by_app: u64,
+    restored: u64,
 }
 
 /// How a device comes to life.
@@ -137,6 +148,7 @@ impl Device {
             dies_before_transmit: false,
             cut_at: None,
             parked_before: Vec::new(),
+            restored: 0,
             next_id: 0,
         })
     }
@@ -172,7 +184,19 @@ impl Device {
             dies_before_transmit: false,
             cut_at: None,
             parked_before: Vec::new(),
+            restored: 0,
             next_id: self.next_id,
+        })
+    }
+
+    /// What changes with every change of the file.
+    pub(crate) fn file_version(&self) -> rusqlite::Result<FileVersion> {
+        let sql = "PRAGMA data_version";
+        let mut statement = self.app.prepare_cached(sql)?;
+        Ok(FileVersion {
+            by_others: statement.query_row([], |row| row.get(0))?,
+            by_app: self.app.total_changes(),
+            restored: self.restored,
         })
     }
 
@@ -181,6 +205,7 @@ impl Device {
         if self.replica.is_some() {
             bail!("a file in use cannot be restored");
         }
+        self.restored += 1;
         self.may_go_back = true;
         transfer(copy, &mut self.app)
     }
@@ -369,31 +394,39 @@ impl Device {
         Ok((!is_told).then(|| format!("{activity:?}")))
     }
 
-    /// Why this device is not at rest; `None` when it is.
-    pub(crate) fn unrest(&self) -> anyhow::Result<Option<String>> {
+    /// Whether nothing is left to do here.
+    pub(crate) fn is_at_rest(&self) -> anyhow::Result<bool> {
         let (Some(replica), Some(link)) = (&self.replica, &self.link) else {
-            return Ok(Some(format!("{} is offline", self.name)));
+            return Ok(false);
         };
+        if !link.is_empty() || self.wake_at.is_some() {
+            return Ok(false);
+        }
         let status = replica.status()?;
-        let mut subscriptions = replica.subscriptions()?.into_iter();
-        let is_awaited = subscriptions.any(|known| known.state == SubscriptionState::Waiting);
-        let quiet = status.connected
-            && link.is_empty()
+        let is_quiet = status.connected
             && status.waiting == 0
             && status.accepted == 0
             && status.loading.is_none()
             && status.checkpoint.is_some()
             && status.tables.iter().all(|table| !table.seeding)
-            && status.caught_up
-            && !is_awaited
-            && self.wake_at.is_none();
-        Ok((!quiet).then(|| {
-            let queue = replica.queue(None, 5);
-            format!(
-                "{} does not come to rest: {status:#?}, {queue:#?}",
-                self.name
-            )
-        }))
+            && status.caught_up;
+        if !is_quiet {
+            return Ok(false);
+        }
+        let mut subscriptions = replica.subscriptions()?.into_iter();
+        Ok(!subscriptions.any(|known| known.state == SubscriptionState::Waiting))
+    }
+
+    /// Why this device is not at rest.
+    pub(crate) fn unrest(&self) -> anyhow::Result<String> {
+        let (Some(replica), Some(_)) = (&self.replica, &self.link) else {
+            return Ok(format!("{} is offline", self.name));
+        };
+        let (status, queue) = (replica.status()?, replica.queue(None, 5));
+        Ok(format!(
+            "{} does not come to rest: {status:#?}, {queue:#?}",
+            self.name
+        ))
     }
 }
 
@@ -409,4 +442,52 @@ fn connection(database: &Place, clock: &Clock) -> anyhow::Result<(Connection, Fu
 fn entropy(rng: &mut Rng) -> Box<dyn syncline_replica::Entropy> {
     let mut rng = rng.fork();
     Box::new(move |bytes: &mut [u8]| rng.fill(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{database::copy, schema::LOCAL};
+
+    #[test]
+    fn whoever_writes_a_file_changes_its_version() {
+        for has_files in [false, true] {
+            let birth = Birth::Filled {
+                tables: LOCAL,
+                rows: "",
+            };
+            let disk = Disk::new(has_files).expect("a disk");
+            let (who, now) = (Who::first("ann"), Timestamp(1));
+            let device = Device::new("d".into(), who, birth, 0, Rng::new(1), disk, now);
+            let mut device = device.expect("a device");
+            let mut last = None;
+            let mut changed = |device: &Device| {
+                let version = Some(device.file_version().expect("a version"));
+                std::mem::replace(&mut last, version) != version
+            };
+            assert!(changed(&device));
+            assert!(!changed(&device), "nobody wrote");
+            let step = |conn: &Connection, id: &str| {
+                let sql = "INSERT INTO steps VALUES (?1, 'tally')";
+                conn.execute(sql, [id]).expect("it writes");
+            };
+            step(&device.app, "one");
+            assert!(changed(&device), "the app wrote");
+            let other = open(&device.database).expect("another program");
+            step(&other, "two");
+            assert!(changed(&device), "another program wrote");
+            let copied = copy(&device.app).expect("a copy");
+            let _link = device.kill(now);
+            assert!(!changed(&device), "a copy and a kill write nothing");
+            device.restore(&copied).expect("the copy is put back");
+            assert!(changed(&device), "an old copy took its place");
+            let call = |replica: &mut Replica, now| replica.wake(now);
+            device.open(now).expect("the engine starts");
+            assert!(changed(&device), "the engine opened it");
+            step(&device.app, "three");
+            assert!(changed(&device), "the app wrote");
+            device.call(now, call).expect("it seals");
+            assert!(changed(&device), "the engine wrote");
+        }
+    }
 }

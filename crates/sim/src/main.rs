@@ -8,6 +8,11 @@ use syncline_sim::{
     parse_steps, shrink, simulate_script,
 };
 
+/// Half as dear as the system's. No trace depends on where something lies.
+#[cfg(all(feature = "mimalloc", target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Replicas and a server in one thread under faults, all from a seed.
 #[derive(Debug, Parser)]
 #[command(name = "syncline-sim")]

@@ -21,7 +21,7 @@ use syncline_store::Submission;
 use self::shown::check_pairs;
 use crate::{
     checker::{causal::History, waiting::Sent},
-    device::Device,
+    device::{Device, FileVersion},
     rows::{Reader, RowName, Rows, literal_key},
     schema::Who,
     subject::App,
@@ -42,6 +42,14 @@ struct Step {
     may_be_lost: bool,
 }
 
+/// The steps of one device.
+#[derive(Debug, Default)]
+struct OwnSteps {
+    ids: BTreeSet<String>,
+    /// The device's file in which all of them were found.
+    found_in: Option<FileVersion>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Model {
     /// The server's rows after each group of commits, by the log's end then.
@@ -49,6 +57,8 @@ pub(crate) struct Model {
     history_rows: usize,
     accepted: BTreeMap<ChangesetId, Version>,
     steps: BTreeMap<String, Step>,
+    /// By author.
+    own: BTreeMap<String, OwnSteps>,
     /// Those that a device had to take back at some time.
     parked_once: BTreeSet<String>,
     pub(crate) app: Rc<App>,
@@ -121,6 +131,7 @@ impl Model {
             history_rows: 0,
             accepted: BTreeMap::new(),
             steps: BTreeMap::new(),
+            own: BTreeMap::new(),
             parked_once: BTreeSet::new(),
             horizon: Version::ZERO,
             counts: Counts::default(),
@@ -291,6 +302,9 @@ impl Model {
     pub(crate) fn stepped(&mut self, step: String, author: &str, at: Timestamp) {
         self.causal.wrote(author, &step);
         let author = author.to_owned();
+        let own = self.own.entry(author.clone()).or_default();
+        own.found_in = None;
+        own.ids.insert(step.clone());
         self.steps.insert(
             step,
             Step {

@@ -45,11 +45,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Everything in the app's tables.
-    pub(crate) fn read(
+    /// Everything in these tables of the app.
+    pub(crate) fn read<'a>(
         &mut self,
         conn: &Connection,
-        tables: &[TableShape],
+        tables: impl IntoIterator<Item = &'a TableShape>,
     ) -> rusqlite::Result<Rows> {
         if self.known > KNOWN_MAX {
             *self = Self::default();

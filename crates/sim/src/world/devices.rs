@@ -251,7 +251,7 @@ impl World {
         }
         // What a file says before it has met the server, or a silent link brings late, is of before.
         let is_of_now =
-            replica.status()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
+            replica.activity()?.connected && device.link.as_ref().is_some_and(|link| !link.is_dark);
         device.may_go_back &= !is_of_now;
         device.lost_after = device.lost_after.filter(|_| !is_of_now);
         device.checkpoint = version;

@@ -5,11 +5,27 @@ use rusqlite::Connection;
 use syncline_core::Timestamp;
 
 use super::{Sizes, World};
-use crate::{checker::liveness::REST_WITHIN_MS, truth::Truth};
+use crate::{checker::liveness::REST_WITHIN_MS, device::Device, truth::Truth};
 
 const LOOK_EVERY_MS: u64 = 250;
 /// A server that was away for long is back this soon after faults have ended.
 const BACK_WITHIN_MS: u64 = 3_000;
+
+/// Who has something left to do.
+enum Unrest {
+    Server(&'static str),
+    /// By position.
+    Device(usize),
+}
+
+impl Unrest {
+    fn told(&self, devices: &[Device]) -> anyhow::Result<String> {
+        match self {
+            Self::Server(why) => Ok((*why).to_owned()),
+            Self::Device(i) => devices[*i].unrest(),
+        }
+    }
+}
 
 impl World {
     pub(super) fn come_to_rest(&mut self) -> anyhow::Result<()> {
@@ -43,7 +59,7 @@ impl World {
                 break;
             };
             if self.now > until {
-                bail!("{unrest}");
+                bail!("{}", unrest.told(&self.devices)?);
             }
         }
         self.is_resting = false;
@@ -53,20 +69,19 @@ impl World {
         Ok(())
     }
 
-    fn unrest(&mut self) -> anyhow::Result<Option<String>> {
+    fn unrest(&mut self) -> anyhow::Result<Option<Unrest>> {
         if !self.server.is_up() || self.commit_at.is_some() || self.server.has_waiting() {
-            return Ok(Some("the server has something to do".into()));
+            return Ok(Some(Unrest::Server("the server has something to do")));
         }
         // A server looks for what others wrote again and again, also after its disk failed.
         let sql = "SELECT EXISTS (SELECT 1 FROM syncline_pending)";
         if self.server.database.query_row(sql, [], |row| row.get(0))? {
             self.commit_at = Some(self.now);
-            return Ok(Some("what others wrote is not in the log".into()));
+            return Ok(Some(Unrest::Server("what others wrote is not in the log")));
         }
-        for device in &self.devices {
-            let unrest = device.unrest()?;
-            if unrest.is_some() {
-                return Ok(unrest);
+        for (i, device) in self.devices.iter().enumerate() {
+            if !device.is_at_rest()? {
+                return Ok(Some(Unrest::Device(i)));
             }
         }
         Ok(None)
