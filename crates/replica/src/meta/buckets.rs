@@ -328,6 +328,17 @@ pub(crate) fn is_to_load(
     .doing(READING)
 }
 
+/// Whether [`is_table_loading`] holds for any table.
+pub(crate) fn is_any_table_loading(conn: &Connection) -> Result<bool, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM syncline_tables WHERE loaded = 0)
+             OR EXISTS(SELECT 1 FROM syncline_parts p JOIN syncline_buckets b ON b.b = p.b
+                       WHERE p.state = 0 AND b.state < 2)",
+    )
+    .and_then(|mut s| s.query_row([], |row| row.get(0)))
+    .doing(READING)
+}
+
 /// The tables in which a bucket has, or had, rows.
 pub(crate) fn tables_of(conn: &Connection, b: Bucket) -> Result<Vec<TableNumber>, ReplicaError> {
     let mut statement = conn

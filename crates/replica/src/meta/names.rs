@@ -1,5 +1,7 @@
 //! The numbers this file gives to tables, columns and users.
 
+use std::collections::{BTreeMap, btree_map};
+
 use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{ColumnNumber, RowKey, TableNumber};
 
@@ -146,15 +148,51 @@ pub(crate) fn table_name(
         .doing(READING)
 }
 
-/// The column's name, also of one that is not there any more.
-pub(crate) fn column_name(
-    conn: &Connection,
-    t: TableNumber,
-    c: ColumnNumber,
-) -> Result<Option<String>, ReplicaError> {
-    conn.prepare_cached("SELECT name FROM syncline_columns WHERE t = ?1 AND c = ?2")
-        .and_then(|mut s| s.query_row((t.0, c.0), |row| row.get(0)).optional())
-        .doing(READING)
+/// Names for a list, in which the same ones come again and again: those of a table are read once.
+#[derive(Debug)]
+pub(crate) struct Names<'a> {
+    conn: &'a Connection,
+    tables: BTreeMap<TableNumber, Known>,
+}
+
+/// The names of one table, also of what is not there any more.
+#[derive(Debug)]
+struct Known {
+    name: Option<String>,
+    columns: BTreeMap<ColumnNumber, String>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn new(conn: &'a Connection) -> Self {
+        Self {
+            conn,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn table(&mut self, t: TableNumber) -> Result<Option<&str>, ReplicaError> {
+        Ok(self.known(t)?.name.as_deref())
+    }
+
+    pub(crate) fn column(
+        &mut self,
+        t: TableNumber,
+        c: ColumnNumber,
+    ) -> Result<Option<&str>, ReplicaError> {
+        Ok(self.known(t)?.columns.get(&c).map(String::as_str))
+    }
+
+    fn known(&mut self, t: TableNumber) -> Result<&Known, ReplicaError> {
+        let place = match self.tables.entry(t) {
+            btree_map::Entry::Occupied(known) => return Ok(known.into_mut()),
+            btree_map::Entry::Vacant(place) => place,
+        };
+        let columns = columns(self.conn, t)?.into_iter();
+        Ok(place.insert(Known {
+            name: table_name(self.conn, t)?,
+            columns: columns.map(|column| (column.c, column.name)).collect(),
+        }))
+    }
 }
 
 /// All columns of a table that ever got a number, in its order.

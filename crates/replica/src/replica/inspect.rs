@@ -1,9 +1,7 @@
 //! What can be asked of a replica.
 
-use rusqlite::Connection;
 use syncline_core::{
-    Change, ChangesetId, ColumnEdit, DeviceId, Op, RowKey, Timestamp, Value, Version,
-    wire::LoadPosition,
+    Change, ChangesetId, DeviceId, Op, RowKey, Timestamp, Value, Version, wire::LoadPosition,
 };
 
 use super::Replica;
@@ -15,7 +13,8 @@ use crate::{
     db::{self, Doing},
     error::ReplicaError,
     meta::{
-        buckets, cursors, ledger, names,
+        buckets, cursors, ledger,
+        names::{self, Names},
         outbox::{self, Entry, State},
         settings::{self, Key},
         shadow,
@@ -42,6 +41,7 @@ impl Replica {
         let conn = &self.conn;
         let mut tables = Vec::new();
         let records = names::tables(conn)?;
+        let any_loading = buckets::is_any_table_loading(conn)?;
         for table in self
             .tables
             .iter()
@@ -51,7 +51,7 @@ impl Replica {
             let record = records.iter().find(|record| record.t == t);
             let state = if table.remote.is_none() {
                 TableState::Unmatched
-            } else if buckets::is_table_loading(conn, t)? {
+            } else if any_loading && buckets::is_table_loading(conn, t)? {
                 TableState::Loading
             } else {
                 TableState::Live
@@ -175,9 +175,10 @@ impl Replica {
             None => 0,
         };
         let entries = outbox::list(&self.conn, after, limit)?;
+        let mut names = Names::new(&self.conn);
         entries
             .into_iter()
-            .map(|entry| self.listed(entry))
+            .map(|entry| self.listed(entry, &mut names))
             .collect()
     }
 
@@ -187,16 +188,22 @@ impl Replica {
     /// The database's.
     pub fn queued(&self, id: ChangesetId) -> Result<Option<QueuedChangeset>, ReplicaError> {
         let entry = outbox::by_id(&self.conn, id)?;
-        entry.map(|entry| self.listed(entry)).transpose()
+        let mut names = Names::new(&self.conn);
+        entry
+            .map(|entry| self.listed(entry, &mut names))
+            .transpose()
     }
 
-    fn listed(&self, entry: Entry) -> Result<QueuedChangeset, ReplicaError> {
+    fn listed(&self, entry: Entry, names: &mut Names<'_>) -> Result<QueuedChangeset, ReplicaError> {
         let mut changes = Vec::new();
         let limit = QueuedChangeset::CHANGES_LISTED;
         for stored in outbox::readable(&self.conn, entry.seq, limit)? {
             changes.push(QueuedChange {
-                table: names::table_name(&self.conn, stored.change.table)?.unwrap_or_default(),
-                columns: columns(&self.conn, &stored.change)?,
+                table: names
+                    .table(stored.change.table)?
+                    .unwrap_or_default()
+                    .to_owned(),
+                columns: columns(names, &stored.change)?,
                 change: stored.change,
             });
         }
@@ -403,12 +410,16 @@ impl Replica {
 }
 
 /// Names of the columns that an operation writes.
-fn columns(conn: &Connection, change: &Change) -> Result<Vec<String>, ReplicaError> {
+fn columns(names: &mut Names<'_>, change: &Change) -> Result<Vec<String>, ReplicaError> {
     let (Op::Insert(edits) | Op::Update(edits)) = &change.op else {
         return Ok(Vec::new());
     };
-    let name = |edit: &ColumnEdit| names::column_name(conn, change.table, edit.column).transpose();
-    edits.iter().filter_map(name).collect()
+    let mut found = Vec::with_capacity(edits.len());
+    for edit in edits {
+        let name = names.column(change.table, edit.column)?;
+        found.extend(name.map(str::to_owned));
+    }
+    Ok(found)
 }
 
 pub(super) fn row_key(table: &SyncedTable, values: &[Value]) -> Result<RowKey, ReplicaError> {
