@@ -106,8 +106,7 @@ impl FoundIndex {
 
 /// The table, view or virtual table called `name` (ASCII case ignored).
 pub(crate) fn find(conn: &Connection, name: &str) -> Result<Option<Found>> {
-    let sql = "SELECT name, type, wr FROM pragma_table_list
-               WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+    let sql = "SELECT name, type, wr FROM pragma_table_list(?1) WHERE schema = 'main'";
     let head = conn
         .prepare_cached(sql)?
         .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

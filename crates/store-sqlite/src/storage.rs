@@ -268,7 +268,9 @@ impl Storage for SqliteStorage {
         let catalog = self.catalog.get();
         let notes = lookups::prepare(&mut self.conn, &catalog, lookups);
         let notes = notes.inspect_err(|fault| self.distrusted |= fault.distrusts_connection())?;
-        self.reload()?;
+        if schema::version(&self.conn)? != catalog.schema_version {
+            self.reload()?;
+        }
         Ok(notes)
     }
 
