@@ -108,7 +108,19 @@ pub fn open_replica(path: &Path) -> Result<Replica, ClientError> {
 /// # Errors
 /// As [`open_replica`].
 pub fn open_replica_with(path: &Path, keys: Keyring) -> Result<Replica, ClientError> {
+    replica_of(open(path)?, path, keys)
+}
+
+/// The same, if the file is attached: with many tables opening a file twice takes twice as long.
+pub(crate) fn open_attached(path: &Path, keys: Keyring) -> Result<Option<Replica>, ClientError> {
     let conn = open(path)?;
+    match Replica::is_attached(&conn).map_err(|error| ClientError::replica(path, error))? {
+        true => replica_of(conn, path, keys).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn replica_of(conn: Sqlite, path: &Path, keys: Keyring) -> Result<Replica, ClientError> {
     Replica::open_with_keys(conn, Box::new(system::entropy), system::now(), keys)
         .map_err(|error| ClientError::replica(path, error))
 }

@@ -1,6 +1,9 @@
 //! Who has to be woken when something was committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    hash::Hash,
+};
 
 use syncline_core::{BucketId, DeviceId, rules::GranteeId};
 use syncline_store::LogEntry;
@@ -16,18 +19,36 @@ pub struct SessionId(pub u64);
 /// catches up at its next checkpoint.
 #[derive(Debug, Default)]
 pub struct Hub {
-    buckets: BTreeMap<BucketId, BTreeSet<SessionId>>,
-    grantees: BTreeMap<GranteeId, BTreeSet<SessionId>>,
-    devices: BTreeMap<DeviceId, BTreeSet<SessionId>>,
-    sessions: BTreeMap<SessionId, Interest>,
+    buckets: HashMap<BucketId, Watchers>,
+    grantees: HashMap<GranteeId, Watchers>,
+    devices: HashMap<DeviceId, Watchers>,
+    sessions: HashMap<SessionId, Interest>,
+}
+
+/// The sessions that care for one thing. A user has thousands of buckets that nobody else sees:
+/// one session takes no memory of its own.
+#[derive(Debug)]
+enum Watchers {
+    One(SessionId),
+    Many(BTreeSet<SessionId>),
+}
+
+impl Watchers {
+    fn iter(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let (one, many) = match self {
+            Self::One(session) => (Some(*session), None),
+            Self::Many(sessions) => (None, Some(sessions)),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
+    }
 }
 
 /// What a session is registered under, to take it out again.
 #[derive(Debug, Default)]
 struct Interest {
     device: DeviceId,
-    buckets: BTreeSet<BucketId>,
-    grantees: BTreeSet<GranteeId>,
+    buckets: Vec<BucketId>,
+    grantees: Vec<GranteeId>,
 }
 
 impl Hub {
@@ -39,12 +60,13 @@ impl Hub {
             buckets: sight.buckets().collect(),
             grantees: sight.grantees().collect(),
         };
-        self.devices.entry(device).or_default().insert(session);
+        add(&mut self.devices, device, session);
+        self.buckets.reserve(interest.buckets.len());
         for bucket in &interest.buckets {
-            self.buckets.entry(*bucket).or_default().insert(session);
+            add(&mut self.buckets, *bucket, session);
         }
         for grantee in &interest.grantees {
-            self.grantees.entry(*grantee).or_default().insert(session);
+            add(&mut self.grantees, *grantee, session);
         }
         self.sessions.insert(session, interest);
     }
@@ -54,11 +76,11 @@ impl Hub {
         let Some(interest) = self.sessions.remove(&session) else {
             return;
         };
-        remove(&mut self.devices, &interest.device, session);
-        for bucket in &interest.buckets {
+        remove(&mut self.devices, interest.device, session);
+        for bucket in interest.buckets {
             remove(&mut self.buckets, bucket, session);
         }
-        for grantee in &interest.grantees {
+        for grantee in interest.grantees {
             remove(&mut self.grantees, grantee, session);
         }
     }
@@ -102,14 +124,15 @@ impl Hub {
             .iter()
             .filter_map(|bucket| self.buckets.get(*bucket));
         let sessions = devices.chain(grantees).chain(buckets);
-        sessions.flatten().for_each(|session| tell(*session));
+        sessions.flat_map(Watchers::iter).for_each(&mut tell);
     }
 
     /// The devices that are sent rows of any of these buckets.
     #[must_use]
     pub fn devices_with(&self, buckets: &[BucketId]) -> BTreeSet<DeviceId> {
         let sessions = buckets.iter().filter_map(|bucket| self.buckets.get(bucket));
-        let interests = sessions.flatten().filter_map(|id| self.sessions.get(id));
+        let sessions = sessions.flat_map(Watchers::iter);
+        let interests = sessions.filter_map(|id| self.sessions.get(&id));
         interests.map(|interest| interest.device).collect()
     }
 
@@ -126,11 +149,32 @@ impl Hub {
     }
 }
 
-fn remove<K: Ord>(index: &mut BTreeMap<K, BTreeSet<SessionId>>, key: &K, session: SessionId) {
-    if let Some(sessions) = index.get_mut(key) {
-        sessions.remove(&session);
-        if sessions.is_empty() {
-            index.remove(key);
+fn add<K: Eq + Hash>(index: &mut HashMap<K, Watchers>, key: K, session: SessionId) {
+    match index.entry(key) {
+        Entry::Vacant(place) => drop(place.insert(Watchers::One(session))),
+        Entry::Occupied(mut place) => match place.get_mut() {
+            Watchers::One(other) if *other == session => {}
+            Watchers::One(other) => {
+                let both = BTreeSet::from([*other, session]);
+                place.insert(Watchers::Many(both));
+            }
+            Watchers::Many(sessions) => drop(sessions.insert(session)),
+        },
+    }
+}
+
+fn remove<K: Eq + Hash>(index: &mut HashMap<K, Watchers>, key: K, session: SessionId) {
+    let Entry::Occupied(mut place) = index.entry(key) else {
+        return;
+    };
+    let is_over = match place.get_mut() {
+        Watchers::One(other) => *other == session,
+        Watchers::Many(sessions) => {
+            sessions.remove(&session);
+            sessions.is_empty()
         }
+    };
+    if is_over {
+        place.remove();
     }
 }

@@ -1,6 +1,9 @@
 //! What one reader may see: the buckets granted to any of its grantees, counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use syncline_core::planted;
 use syncline_core::{
@@ -42,22 +45,20 @@ impl Sight {
     /// The sight of `reader` as the storage told its grants at `as_of`.
     #[must_use]
     pub fn new(reader: Reader, grants: &[(Grant, Version)], as_of: Version) -> Self {
-        let mut since: BTreeMap<BucketId, Version> = BTreeMap::new();
-        for (grant, version) in grants {
-            let first = since.entry(grant.bucket).or_insert(*version);
-            *first = (*first).min(*version);
-        }
+        // Sorted, a map is made of them at once. The first grant counts: of those with the same key
+        // the last one is taken.
+        let mut first: Vec<_> = grants.iter().map(|(grant, v)| (grant.bucket, *v)).collect();
+        first.sort_unstable_by_key(|(bucket, version)| (*bucket, Reverse(*version)));
+        let mut since: BTreeMap<BucketId, Version> = first.into_iter().collect();
         for bucket in &reader.fixed {
             since.remove(bucket);
         }
-        let mut buckets = BTreeMap::new();
-        for bucket in reader
-            .fixed
-            .iter()
-            .chain(grants.iter().map(|(grant, _)| &grant.bucket))
-        {
-            *buckets.entry(*bucket).or_insert(0) += 1;
-        }
+        let granted = grants.iter().map(|(grant, _)| grant.bucket);
+        let mut all: Vec<BucketId> = reader.fixed.iter().copied().chain(granted).collect();
+        all.sort_unstable();
+        let counted = all.chunk_by(|a, b| a == b);
+        let count = |same: &[BucketId]| (same[0], u32::try_from(same.len()).unwrap_or(u32::MAX));
+        let buckets = counted.map(count).collect();
         Self {
             grantees: reader.grantees.into_iter().collect(),
             buckets,

@@ -51,12 +51,8 @@ impl Core {
         if !path.exists() {
             drop(database::create(&path)?);
         }
-        let replica = if database::is_attached(&path)? {
-            let replica = database::open_replica_with(&path, shared.config().keyring())?;
-            Some(Rc::new(RefCell::new(replica)))
-        } else {
-            None
-        };
+        let replica = database::open_attached(&path, shared.config().keyring())?;
+        let replica = replica.map(|replica| Rc::new(RefCell::new(replica)));
         Ok(Self {
             path,
             shared,

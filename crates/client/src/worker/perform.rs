@@ -204,9 +204,11 @@ async fn attached(
     let tables = core.shared.config().tables.narrowed(tables)?;
     let let_go = !core.shared.config().subscribe_at_attach;
     let path = core.path();
-    if core.replica().is_none() && database::is_attached(path)? {
+    if core.replica().is_none()
+        && let Some(replica) = database::open_attached(path, core.keys())?
+    {
         // Another program was quicker.
-        core.attached(database::open_replica_with(path, core.keys())?);
+        core.attached(replica);
     }
     if let Some(replica) = core.replica() {
         let status = {
