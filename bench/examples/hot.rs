@@ -8,6 +8,8 @@
 #[expect(dead_code, reason = "the workloads use the rest")]
 mod rows;
 
+#[path = "hot/connect.rs"]
+mod connect;
 #[path = "hot/live.rs"]
 mod live;
 
@@ -18,7 +20,7 @@ use futures_util::FutureExt as _;
 use rusqlite::Connection;
 use syncline_core::{
     Change, Changeset, ChangesetId, ColumnEdit, DeviceId, Edit, Hlc, Lease, Op, RowKey, Timestamp,
-    UserId,
+    UserId, Value,
     config::Config,
     rules::{Identity, Rules},
     wire::SchemaInfo,
@@ -41,7 +43,14 @@ fn main() -> Result<()> {
     let case = args.next().unwrap_or_default();
     let rows: usize = args.next().map_or(Ok(10_000), |rows| rows.parse())?;
     let folder = tempfile::tempdir()?;
-    let mut house = House::new(folder.path())?;
+    if case == "connect-tables" || case == "connect-buckets" {
+        let spent = connect::run(folder.path(), case == "connect-tables", rows)?;
+        tell("open", spent.open, connect::TIMES);
+        tell("connect", spent.connect, connect::TIMES);
+        tell("serve", spent.serve, connect::TIMES);
+        return Ok(());
+    }
+    let mut house = House::new(folder.path(), rows::CONFIG)?;
     let took = match case.as_str() {
         "commit-one" => house.fill(rows, 1, 1)?,
         "commit-single" => house.fill(rows, 1, GROUP)?,
@@ -64,7 +73,8 @@ fn main() -> Result<()> {
         }
         _ => bail!(
             "usage: hot commit-one|commit-single|commit-hundreds|\
-             page|apply|plain|live-one|live-hundreds [ROWS]"
+             page|apply|plain|live-one|live-hundreds [ROWS]|\
+             connect-tables [TABLES]|connect-buckets [BUCKETS]"
         ),
     };
     tell(&case, took, rows);
@@ -135,8 +145,8 @@ struct House {
 }
 
 impl House {
-    fn new(folder: &Path) -> Result<Self> {
-        let config = Config::parse("syncline.toml", rows::CONFIG);
+    fn new(folder: &Path, config: &str) -> Result<Self> {
+        let config = Config::parse("syncline.toml", config);
         let config = config.map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
         let mut storage = SqliteStorage::open(folder.join("server.db"), &[7; 32])?;
         let options = SchemaOptions {
@@ -179,10 +189,9 @@ impl House {
         Ok(opened.into())
     }
 
-    /// Commits rows in changesets of `together`, `at_once` changesets in each group at most.
-    fn fill(&mut self, rows: usize, together: usize, at_once: usize) -> Result<u64> {
-        let device = DeviceId([1; 16]);
-        let lease = Lease([2; 16]);
+    /// A device that only writes.
+    fn writer(&mut self) -> Result<(DeviceId, Lease)> {
+        let (device, lease) = (DeviceId([1; 16]), Lease([2; 16]));
         self.open(&DeviceHello {
             device,
             lease: Lease::default(),
@@ -193,6 +202,12 @@ impl House {
             platform: "hot".into(),
             register_anew: false,
         })?;
+        Ok((device, lease))
+    }
+
+    /// Commits rows in changesets of `together`, `at_once` changesets in each group at most.
+    fn fill(&mut self, rows: usize, together: usize, at_once: usize) -> Result<u64> {
+        let (device, lease) = self.writer()?;
         let items: Vec<Item> = (0..rows).map(|n| Item::new(0, n)).collect();
         let mut spent = 0;
         let mut number = 0;
@@ -221,12 +236,23 @@ impl House {
         number: u64,
         items: &[Item],
     ) -> Result<Submission> {
+        let rows = items.iter().map(|item| ("items", item.values().to_vec()));
+        self.insertion(device, lease, number, rows)
+    }
+
+    /// A changeset of new rows, each of a table, with its values by column.
+    fn insertion(
+        &self,
+        device: DeviceId,
+        lease: Lease,
+        number: u64,
+        rows: impl IntoIterator<Item = (&'static str, Vec<(&'static str, Value)>)>,
+    ) -> Result<Submission> {
         let schema = self.context.plan.schema();
-        let table = schema.tables.iter().find(|table| table.name == "items");
-        let table = table.context("items")?;
         let mut changes = Vec::new();
-        for item in items {
-            let values = item.values();
+        for (table, values) in rows {
+            let found = schema.tables.iter().find(|known| known.name == table);
+            let table = found.context(table)?;
             let key = RowKey::encode([&values[0].1])?;
             let edits = values.into_iter().map(|(name, value)| {
                 let position = table.position(name).context("a column")?;

@@ -25,6 +25,40 @@ read = "auth.uid() IS NOT NULL"
 write = "auth.uid() IS NOT NULL"
 "#;
 
+/// Who is a member of a project sees it and its tasks.
+pub(crate) const PROJECTS: &str = r#"
+[limits] # what is measured is how fast it goes
+user_requests_per_second = 100_000
+messages_per_second = 1_000_000
+bytes_per_second = 1_073_741_824
+
+[tables.projects]
+columns = { id = "uuid primary key", name = "text not null" }
+read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = projects.id AND m.user_id = auth.uid())"
+write = "auth.uid() IS NOT NULL"
+
+[tables.members]
+columns = { id = "uuid primary key", project_id = "uuid not null", user_id = "text not null" }
+read = "user_id = auth.uid()"
+write = "auth.uid() IS NOT NULL"
+
+[tables.tasks]
+columns = { id = "uuid primary key", project_id = "uuid not null", body = "text not null" }
+read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = tasks.project_id AND m.user_id = auth.uid())"
+write = "auth.uid() IS NOT NULL"
+"#;
+
+/// The configuration of a server with so many tables, which everybody sees.
+pub(crate) fn many_tables(size: usize) -> String {
+    let table = |n| {
+        format!(
+            "[tables.table{n}]\ncolumns = {{ id = \"uuid primary key\", body = \"text not null\" }}\n\
+             read = \"auth.uid() IS NOT NULL\"\nwrite = \"auth.uid() IS NOT NULL\"\n"
+        )
+    };
+    (0..size).map(table).collect()
+}
+
 /// The same table as any program would make it.
 pub(crate) const TABLE: &str = "CREATE TABLE items (id TEXT PRIMARY KEY NOT NULL, list_id TEXT NOT NULL,
     body TEXT NOT NULL, n INTEGER NOT NULL, created_at TIMESTAMP NOT NULL, updated_at TIMESTAMP NOT NULL)";

@@ -38,13 +38,13 @@ fn counted_receive<T>(spent: &mut u64, work: impl FnOnce() -> T) -> T {
 }
 
 /// One device of Ana's and the server's session with it.
-struct Live {
-    replica: Replica,
-    session: Session,
+pub(super) struct Live {
+    pub(super) replica: Replica,
+    pub(super) session: Session,
 }
 
 impl Live {
-    fn new(house: &House, path: &Path, id: u8, now: Timestamp) -> Result<Self> {
+    pub(super) fn new(house: &House, path: &Path, id: u8, now: Timestamp) -> Result<Self> {
         let conn = Connection::open(path)?;
         conn.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         let mut state = u64::from(id);
@@ -70,7 +70,7 @@ impl Live {
     }
 
     /// What the device has to say; whether there was anything.
-    fn say(&mut self) -> bool {
+    pub(super) fn say(&mut self) -> bool {
         let mut any = false;
         while let Some(frame) = self.replica.poll_transmit() {
             self.session.receive(&frame, NOW);
@@ -80,7 +80,7 @@ impl Live {
     }
 
     /// What the server has to say by now.
-    fn hear(&mut self, house: &mut House, now: Timestamp) -> Result<Vec<Vec<u8>>> {
+    pub(super) fn hear(&mut self, house: &mut House, now: Timestamp) -> Result<Vec<Vec<u8>>> {
         self.session.timeout(now);
         while ready(self.session.pump(&mut house.reader, now))? && !self.session.has_frames() {}
         let frames = std::iter::from_fn(|| self.session.poll_frame());
@@ -88,7 +88,7 @@ impl Live {
     }
 
     /// As the driver does after each step.
-    fn told(&mut self) -> Result<()> {
+    pub(super) fn told(&mut self) -> Result<()> {
         let mut status = None;
         while self.replica.poll_event().is_some() {
             if status.is_none() {
@@ -98,7 +98,7 @@ impl Live {
         Ok(())
     }
 
-    fn handle(&mut self, frames: &[Vec<u8>], now: Timestamp) -> Result<()> {
+    pub(super) fn handle(&mut self, frames: &[Vec<u8>], now: Timestamp) -> Result<()> {
         self.replica
             .handle_all(frames.iter().map(Vec::as_slice), now)?;
         self.replica.data_version()?;
@@ -106,7 +106,7 @@ impl Live {
     }
 
     /// Until it has everything.
-    fn catch_up(&mut self, house: &mut House, now: &mut Timestamp) -> Result<()> {
+    pub(super) fn catch_up(&mut self, house: &mut House, now: &mut Timestamp) -> Result<()> {
         for _ in 0..1_000 {
             *now = now.plus_millis(20);
             self.replica.handle_timeout(*now)?;
@@ -128,13 +128,13 @@ impl Live {
     }
 }
 
-fn session(house: &House, now: Timestamp) -> Session {
+pub(super) fn session(house: &House, now: Timestamp) -> Session {
     Session::new(Arc::clone(&house.context), Arc::clone(&house.identity), now)
 }
 
 impl House {
     /// Does what a session asks for.
-    fn act(&mut self, live: &mut Live, now: Timestamp) -> Result<()> {
+    pub(super) fn act(&mut self, live: &mut Live, now: Timestamp) -> Result<()> {
         while let Some(action) = live.session.poll_action() {
             match action {
                 Action::Open(hello) => {

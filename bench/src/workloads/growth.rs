@@ -12,7 +12,7 @@ use super::block_on;
 use crate::{
     Figure, Options, device,
     figure::percentile_ms,
-    rows::{CONFIG, Item},
+    rows::{self, CONFIG, Item},
     server::Server,
     wire::Device,
 };
@@ -30,29 +30,6 @@ const PUSHES: usize = 32;
 const IN_MEMORY: usize = 50_000;
 /// Nothing here should depend on how much there is.
 const TARGET: f64 = 1.3;
-
-/// Who is a member of a project sees it and its tasks.
-const PROJECTS: &str = r#"
-[limits] # what is measured is how fast it goes
-user_requests_per_second = 100_000
-messages_per_second = 1_000_000
-bytes_per_second = 1_073_741_824
-
-[tables.projects]
-columns = { id = "uuid primary key", name = "text not null" }
-read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = projects.id AND m.user_id = auth.uid())"
-write = "auth.uid() IS NOT NULL"
-
-[tables.members]
-columns = { id = "uuid primary key", project_id = "uuid not null", user_id = "text not null" }
-read = "user_id = auth.uid()"
-write = "auth.uid() IS NOT NULL"
-
-[tables.tasks]
-columns = { id = "uuid primary key", project_id = "uuid not null", body = "text not null" }
-read = "EXISTS (SELECT 1 FROM members m WHERE m.project_id = tasks.project_id AND m.user_id = auth.uid())"
-write = "auth.uid() IS NOT NULL"
-"#;
 
 pub(crate) fn run(options: &Options) -> Result<Vec<Figure>> {
     block_on(async {
@@ -96,7 +73,7 @@ async fn rows(options: &Options) -> Result<Vec<Figure>> {
 /// Buckets that both see.
 async fn buckets(options: &Options) -> Result<Vec<Figure>> {
     let most = options.count(BUCKETS);
-    let mut ground = Ground::new(options, PROJECTS).await?;
+    let mut ground = Ground::new(options, rows::PROJECTS).await?;
     let mut made = 0;
     let mut looks = Vec::new();
     for size in [1, most] {
@@ -139,13 +116,7 @@ async fn tables(options: &Options) -> Result<Vec<Figure>> {
     let most = options.count(TABLES);
     let mut looks = Vec::new();
     for size in [1, most] {
-        let table = |n| {
-            format!(
-                "[tables.table{n}]\ncolumns = {{ id = \"uuid primary key\", body = \"text not null\" }}\n\
-                 read = \"auth.uid() IS NOT NULL\"\nwrite = \"auth.uid() IS NOT NULL\"\n"
-            )
-        };
-        let config: String = (0..size).map(table).collect();
+        let config = rows::many_tables(size);
         let mut ground = Ground::new(options, &config).await?;
         let row = |writer: &mut Device, id: String| {
             writer.texts("table0", &[&[("id", &id), ("body", "news")]])
