@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 use clap::Parser;
 use syncline_sim::{
-    App, Failure, Scenario, Script, Sizes, Steps, cut_down, parse_range, parse_scenario,
+    App, Failure, Outcome, Scenario, Script, Sizes, Steps, cut_down, parse_range, parse_scenario,
     parse_steps, shrink, simulate_script,
 };
 
@@ -90,7 +90,7 @@ impl Args {
     }
 
     /// One seed, or the same twice.
-    fn run(&self, script: &Script) -> Result<BTreeMap<String, u64>, Box<Failure>> {
+    fn run(&self, script: &Script) -> Result<Outcome, Box<Failure>> {
         let outcome = simulate_script(script, self.trace)?;
         if self.twice {
             let again = simulate_script(script, false)?;
@@ -105,7 +105,7 @@ impl Args {
         if self.hours.is_some() {
             tell_sizes(&outcome.sizes);
         }
-        Ok(outcome.counts.0)
+        Ok(outcome)
     }
 }
 
@@ -118,7 +118,7 @@ fn main() -> ExitCode {
     };
     let began = Instant::now();
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut done, mut failed) = (0, 0);
+    let (mut done, mut failed, mut virtual_seconds) = (0, 0, 0);
     for seed in from..to {
         if args
             .seconds
@@ -129,8 +129,9 @@ fn main() -> ExitCode {
         done += 1;
         let script = args.script(seed);
         match args.run(&script) {
-            Ok(counts) => {
-                for (what, count) in counts {
+            Ok(outcome) => {
+                virtual_seconds += outcome.seconds;
+                for (what, count) in outcome.counts.0 {
                     *totals.entry(what).or_insert(0) += count;
                 }
                 continue;
@@ -148,9 +149,10 @@ fn main() -> ExitCode {
         println!("{count:>9} {what}");
     }
     println!(
-        "seeds {from}..{}: {} passed, {failed} failed, in {} s",
+        "seeds {from}..{}: {} passed, {failed} failed, {} virtual hours, in {} s",
         from + done,
         done - failed,
+        virtual_seconds / 3_600,
         began.elapsed().as_secs()
     );
     if failed == 0 {

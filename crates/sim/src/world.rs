@@ -59,6 +59,8 @@ pub struct Options {
 pub struct Outcome {
     /// Equal for every run of the same script.
     pub hash: u64,
+    /// Virtual seconds that it lasted.
+    pub seconds: u64,
     pub counts: Counts,
     pub tables: BTreeMap<&'static str, TableSeen>,
     /// How large files were at each rest.
@@ -126,6 +128,7 @@ pub fn simulate_app(app: &Rc<App>, script: &Script, trace: bool) -> Result<Outco
     match run.unwrap_or_else(|panic| Err(panicked(&*panic))) {
         Ok(()) => Ok(Outcome {
             hash: world.trace.hash(),
+            seconds: world.seconds(),
             tables: world.model.tables,
             counts: world.model.counts,
             sizes: world.sizes,
@@ -423,6 +426,11 @@ impl World {
 
     fn any_device(&mut self) -> usize {
         usize::try_from(self.dice.below(self.devices.len() as u64)).expect("a few devices")
+    }
+
+    /// Virtual ones since the run began.
+    fn seconds(&self) -> u64 {
+        (self.now.0 - START.0) / 1_000_000
     }
 
     fn say(&mut self, text: impl std::fmt::Display) {

@@ -96,7 +96,7 @@ impl World {
         let devices = self.devices.iter().map(|device| bytes(&device.app));
         let largest = devices.collect::<Result<Vec<_>, _>>()?.into_iter().max();
         self.sizes.push(Sizes {
-            seconds: (self.now.0 - super::START.0) / 1_000_000,
+            seconds: self.seconds(),
             server_bytes: bytes(&self.server.database)?.cast_unsigned(),
             device_bytes: largest.unwrap_or_default().cast_unsigned(),
         });
