@@ -10,7 +10,6 @@ use syncline_core::{
 
 use crate::{
     codec,
-    entropy::Entropy,
     error::ReplicaError,
     event::Event,
     meta::{
@@ -139,7 +138,6 @@ impl Work<'_> {
         &mut self,
         entry: &Entry,
         refusal: &Refusal,
-        entropy: &mut dyn Entropy,
         now: Timestamp,
     ) -> Result<Refused, ReplicaError> {
         if refusal.retry {
@@ -157,15 +155,13 @@ impl Work<'_> {
             return Ok(Refused::Settled);
         }
         let may_be_applied = refusal.code == code::MAYBE_APPLIED;
-        // Under the new ids of its pieces it could be applied once more.
-        if !may_be_applied
-            && let CutRefused::Pieces(_) = seal::cut_refused(self, entry, refusal, entropy)?
-        {
+        // Under the ids of its pieces it could be applied once more.
+        if !may_be_applied && let CutRefused::Pieces(_) = seal::cut_refused(self, entry, refusal)? {
             return Ok(Refused::Settled);
         }
         // Nor are those that came with it made anew.
         if !may_be_applied {
-            seal::spare_others(self, entry.seq, entropy)?;
+            seal::spare_others(self, entry.seq)?;
         }
         let mut answered = entry.clone();
         self.note_refusal(&mut answered, refusal)?;

@@ -11,7 +11,7 @@ use syncline_replica::{
 
 use crate::{
     checker::{liveness::Patience, waiting::Sent},
-    database::{Clock, Disk, Fuse, Place, open, transfer},
+    database::{Clock, Disk, Fuse, Place, copy, open, transfer},
     link::Link,
     model::sealed::keyring,
     rng::Rng,
@@ -45,6 +45,10 @@ pub(crate) struct Device {
     pub(crate) may_go_back: bool,
     /// Up to where the server still is what this device last heard: it was restored since.
     pub(crate) lost_after: Option<Version>,
+    /// It has said Hello, and not heard what became of it.
+    pub(crate) greets: bool,
+    /// Its file was copied then: nobody can tell the two apart until one of them connects again.
+    pub(crate) has_twin: bool,
     pub(crate) patience: Patience,
     /// It dies between what it does next and what it sends of it.
     pub(crate) dies_before_transmit: bool,
@@ -86,6 +90,15 @@ impl Birth {
             Self::Filled { .. } => "with rows of its own",
         }
     }
+}
+
+/// An old copy of a device's file, and what was true of the device then.
+#[derive(Debug)]
+pub(crate) struct OldFile {
+    file: Connection,
+    pub(crate) at: Timestamp,
+    lost_after: Option<Version>,
+    greets: bool,
 }
 
 impl Device {
@@ -144,6 +157,8 @@ impl Device {
             checkpoint: Version::ZERO,
             may_go_back: false,
             lost_after: None,
+            greets: false,
+            has_twin: false,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -180,6 +195,8 @@ impl Device {
             checkpoint: Version::ZERO,
             may_go_back: true,
             lost_after: self.lost_after,
+            greets: self.greets,
+            has_twin: self.has_twin,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -201,13 +218,25 @@ impl Device {
     }
 
     /// Puts an old copy in place of the file. The engine has to be stopped.
-    pub(crate) fn restore(&mut self, copy: &Connection) -> anyhow::Result<()> {
+    pub(crate) fn restore(&mut self, copy: &OldFile) -> anyhow::Result<()> {
         if self.replica.is_some() {
             bail!("a file in use cannot be restored");
         }
         self.restored += 1;
         self.may_go_back = true;
-        transfer(copy, &mut self.app)
+        self.lost_after = copy.lost_after;
+        self.greets = copy.greets;
+        transfer(&copy.file, &mut self.app)
+    }
+
+    /// A copy of the file, to come back later.
+    pub(crate) fn old_file(&self, now: Timestamp) -> anyhow::Result<OldFile> {
+        Ok(OldFile {
+            file: copy(&self.app)?,
+            at: now,
+            lost_after: self.lost_after,
+            greets: self.greets,
+        })
     }
 
     /// The server was restored, and has of what this file knows only what is up to `version`.
@@ -319,7 +348,7 @@ impl Device {
             return;
         };
         while let Some(frame) = replica.poll_transmit() {
-            sent.note(&self.name, &frame, !self.may_go_back);
+            sent.note(&self.name, &frame, !self.may_go_back && !self.has_twin);
             if !link.is_dark {
                 link.up.send(frame, now, &mut self.rng);
             }
@@ -476,7 +505,7 @@ mod tests {
             let other = open(&device.database).expect("another program");
             step(&other, "two");
             assert!(changed(&device), "another program wrote");
-            let copied = copy(&device.app).expect("a copy");
+            let copied = device.old_file(now).expect("a copy");
             let _link = device.kill(now);
             assert!(!changed(&device), "a copy and a kill write nothing");
             device.restore(&copied).expect("the copy is put back");

@@ -22,7 +22,7 @@ use syncline_server::SessionId;
 use crate::{
     checker::bounded::check_replica,
     database::Disk,
-    device::{Birth, Device},
+    device::{Birth, Device, OldFile},
     link::Lane,
     model::{Counts, Model, TableSeen},
     oracle::Oracle,
@@ -174,7 +174,7 @@ struct World {
     server_losses: Vec<(Timestamp, Version)>,
     /// Old copies: of the server, and of devices by position.
     server_copy: Option<(Connection, Timestamp)>,
-    device_copies: Vec<(usize, Connection, Timestamp)>,
+    device_copies: Vec<(usize, OldFile)>,
     next_id: u64,
     happened: u64,
     /// Faults have ended, and everything comes to rest.
@@ -301,9 +301,9 @@ impl World {
     fn copy_file(&mut self) -> anyhow::Result<()> {
         let i = self.any_device();
         if self.seal(i)? {
-            let copy = crate::database::copy(&self.devices[i].app)?;
-            self.device_copies.retain(|(of, ..)| *of != i);
-            self.device_copies.push((i, copy, self.now));
+            let copy = self.devices[i].old_file(self.now)?;
+            self.device_copies.retain(|(of, _)| *of != i);
+            self.device_copies.push((i, copy));
         }
         Ok(())
     }

@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    Timestamp,
+    ChangesetId, Timestamp,
     wire::{CHANGES_MAX, Refusal, code},
 };
 
 use super::Sealed;
 use crate::{
     codec,
-    entropy::Entropy,
     error::ReplicaError,
-    meta::outbox::{self, Doubt, Entry, Seq, State, StoredChange},
+    meta::outbox::{self, Entry, Seq, State, StoredChange},
     work::{Place, Work},
 };
 
@@ -21,6 +20,8 @@ const PAUSE_MICROS: u64 = 1_000_000;
 /// Encoded bytes of one changeset that is not marked; below the server's limit with room for
 /// what translation adds.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What the ids of pieces are derived for.
+const PIECE_CONTEXT: &str = "syncline 2026-11 id of a piece of a changeset";
 
 /// Cuts an unmarked changeset that exceeds the limits: at pauses where there are any, else where
 /// the limit falls. A marked one stays whole; the server judges its size.
@@ -75,7 +76,6 @@ pub(crate) fn cut_refused(
     work: &mut Work<'_>,
     entry: &Entry,
     refusal: &Refusal,
-    entropy: &mut dyn Entropy,
 ) -> Result<CutRefused, ReplicaError> {
     let is_seed = outbox::is_seed(work.conn, entry.seq)?;
     if !is_seed && (entry.marked || entry.require_unchanged) {
@@ -91,16 +91,12 @@ pub(crate) fn cut_refused(
     if acts.len() < 2 {
         return Ok(CutRefused::Whole);
     }
-    replace(work, entry, acts, is_seed, entropy).map(CutRefused::Pieces)
+    replace(work, entry, acts, is_seed).map(CutRefused::Pieces)
 }
 
 /// Before a row from before attaching is parked: of other such rows only those that need it are to
 /// be parked with it, not all that happen to be in the same changesets.
-pub(crate) fn spare_others(
-    work: &mut Work<'_>,
-    refused: Seq,
-    entropy: &mut dyn Entropy,
-) -> Result<(), ReplicaError> {
+pub(crate) fn spare_others(work: &mut Work<'_>, refused: Seq) -> Result<(), ReplicaError> {
     if !outbox::is_seed(work.conn, refused)? {
         return Ok(());
     }
@@ -122,7 +118,7 @@ pub(crate) fn spare_others(
             }
             parked.insert(match others.is_empty() {
                 true => seq,
-                false => replace(work, &entry, vec![others, needing], true, entropy)?[1],
+                false => replace(work, &entry, vec![others, needing], true)?[1],
             });
             continue 'again;
         }
@@ -155,13 +151,13 @@ fn apart(
     }
 }
 
-/// Puts new changesets with these groups of its changes in a changeset's place.
+/// Puts new changesets with these groups of its changes in a changeset's place. A copy of the file
+/// may have cut it, too, and sent the pieces: as early as the whole, and under the same ids.
 fn replace(
     work: &mut Work<'_>,
     entry: &Entry,
     mut groups: Vec<Vec<StoredChange>>,
     is_seed: bool,
-    entropy: &mut dyn Entropy,
 ) -> Result<Vec<Seq>, ReplicaError> {
     let needed = outbox::depends(work.conn, entry.seq)?;
     let mut dependants = outbox::dependants(work.conn, [entry.seq])?;
@@ -169,8 +165,7 @@ fn replace(
     outbox::remove(work.conn, entry.seq)?;
     let mut pieces: Vec<Seq> = Vec::new();
     for group in &mut groups {
-        let mut id = entry.id;
-        entropy.fill(&mut id.0);
+        let id = id_of_piece(entry.id, group);
         let seq = outbox::next_seq(work.conn)?;
         let mut piece = Entry {
             seq,
@@ -179,8 +174,6 @@ fn replace(
             number: None,
             first_number: None,
             version: None,
-            doubt: Doubt::None,
-            after: outbox::newest_known(work.conn)?,
             sent: false,
             changes: group.len() as u64,
             bytes: 0,
@@ -220,6 +213,18 @@ fn replace(
         }
     }
     Ok(pieces)
+}
+
+/// The same for the same changes of the same changeset, whichever file they are in.
+fn id_of_piece(whole: ChangesetId, piece: &[StoredChange]) -> ChangesetId {
+    let mut hash = blake3::Hasher::new_derive_key(PIECE_CONTEXT);
+    hash.update(&whole.0);
+    for stored in piece {
+        hash.update(&stored.pos.to_le_bytes());
+    }
+    let mut id = ChangesetId::default();
+    hash.finalize_xof().fill(&mut id.0);
+    id
 }
 
 /// Whether a changeset touches or references a row that an earlier one touches.

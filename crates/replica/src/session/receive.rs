@@ -435,7 +435,7 @@ fn settle_answers(
                 work.accept(entry, *version, now)?;
                 Answered::Settled
             }
-            Verdict::Refused(refusal) => match work.refuse(&entry, refusal, entropy, now)? {
+            Verdict::Refused(refusal) => match work.refuse(&entry, refusal, now)? {
                 Refused::Again => Answered::Again(entry.seq, refusal.clone()),
                 Refused::Settled => Answered::Settled,
             },

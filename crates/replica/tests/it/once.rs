@@ -11,6 +11,7 @@ use syncline_replica::Event;
 use crate::{
     authority::{Authority, HOME, refusal},
     device::{Device, SCHEMA, schema},
+    outbox::refuse_value,
     sealing::spread_marks,
 };
 
@@ -239,6 +240,42 @@ fn sl9_what_a_copy_may_have_sent_does_not_grow() {
     let bodies = "SELECT body FROM notes ORDER BY id";
     assert_eq!(device.query(bodies), "unsent\nafter the copy");
     device.assert_equal(&server);
+}
+
+/// The server refuses one of two acts that nobody marked; the file that it tells sends the other as
+/// a piece, and so does a backup of it.
+#[test]
+fn ob11_a_backup_cuts_what_was_refused_into_the_same_pieces() {
+    let (dir, mut server, mut device) = to_be_copied();
+    let (path, backup) = (dir.path().join("app.db"), dir.path().join("backup.db"));
+    let later = dir.path().join("later.db");
+    refuse_value(&mut server, "bad");
+    // The marks carry the machine's own time.
+    device.now = Timestamp(4_000_000_000_000_000);
+    device.run("INSERT INTO lists VALUES('l1', 'bad'); INSERT INTO lists VALUES('l2', 'good')");
+    spread_marks(&device, "lists");
+    device.seal();
+    std::fs::copy(&path, &backup).unwrap();
+    std::fs::copy(&path, &later).unwrap();
+    device.sync(&mut server);
+    assert_eq!(device.parked(), ["forbidden"]);
+    let good = device.pushed().last().unwrap().id;
+    let known = server.ids.clone();
+    assert!(known.contains_key(&good));
+
+    let mut restored = twin(&backup, &device);
+    restored.sync(&mut server);
+    assert_eq!(restored.parked(), ["forbidden"]);
+    assert_eq!(restored.pushed().last().unwrap().id, good);
+    assert_eq!(server.ids, known, "nothing is there twice");
+
+    // Of what is forgotten nobody can say so.
+    let mut other = twin(&later, &device);
+    server.ids.clear();
+    server.horizon = server.end();
+    other.sync(&mut server);
+    assert_eq!(other.parked(), ["may_be_applied_already"]);
+    assert_eq!(server.ids.len(), 0);
 }
 
 #[test]

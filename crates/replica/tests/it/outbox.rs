@@ -19,7 +19,7 @@ fn at_rest() -> (Authority, Device) {
 }
 
 /// Refuses every changeset that sets some column to `value`.
-fn refuse_value(server: &mut Authority, value: &'static str) {
+pub(crate) fn refuse_value(server: &mut Authority, value: &'static str) {
     server.judge = Box::new(move |changeset| {
         let sets = |op: &Op| match op {
             Op::Insert(edits) | Op::Update(edits) => edits

@@ -124,6 +124,7 @@ impl World {
             link.heal(now);
         }
         self.devices[i].link = Some(link);
+        self.devices[i].greets = true;
         self.call(i, Replica::connect)
     }
 
@@ -198,6 +199,9 @@ impl World {
             Event::Rekeyed { .. } => self.model.sent.forget(&device.name),
             Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
             Event::Connected { forked: true, .. } => {
+                self.devices[i].greets = false;
+                self.devices[i].has_twin = false;
+                let device = &self.devices[i];
                 let queue = device.replica.as_ref().map(|r| r.queue(None, usize::MAX));
                 self.model
                     .sent
@@ -210,8 +214,8 @@ impl World {
                     self.model.forgive_missing(&device.name);
                 }
             }
-            Event::Connected { forked: false, .. }
-            | Event::EditLost { .. }
+            Event::Connected { forked: false, .. } => self.devices[i].greets = false,
+            Event::EditLost { .. }
             | Event::ConflictOpened { .. }
             | Event::ConflictResolved { .. }
             | Event::Live { .. }
@@ -255,7 +259,12 @@ impl World {
         device.may_go_back &= !is_of_now;
         device.lost_after = device.lost_after.filter(|_| !is_of_now);
         device.checkpoint = version;
+        // Of what a restored server lost another checkpoint may have the version.
+        let is_lost = device.lost_after.is_some_and(|lost| version > lost);
         self.say(format!("{} is at {version:?}", self.devices[i].name));
+        if is_lost {
+            return Ok(());
+        }
         let whos = match is_of_now {
             true => vec![self.devices[i].who],
             false => self.whose_file(i),

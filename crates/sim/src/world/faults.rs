@@ -328,7 +328,8 @@ impl World {
             return Ok(());
         }
         let which = usize::try_from(self.dice.below(self.device_copies.len() as u64))?;
-        let (i, copy, at) = self.device_copies.swap_remove(which);
+        let (i, copy) = self.device_copies.swap_remove(which);
+        let at = copy.at;
         let parked = self.devices[i].parked()?;
         self.kill(i);
         let device = &mut self.devices[i];
@@ -350,6 +351,7 @@ impl World {
         }
         let name = format!("d{}", self.devices.len());
         self.say(format!("{name} is a copy of {}", self.devices[i].name));
+        self.devices[i].has_twin |= self.devices[i].greets;
         let copy = self.devices[i].copied(name, self.now)?;
         self.devices.push(copy);
         Ok(())
