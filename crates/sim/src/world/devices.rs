@@ -238,7 +238,7 @@ impl World {
         Ok(())
     }
 
-    fn look_at_checkpoint(&mut self, i: usize) -> anyhow::Result<()> {
+    pub(super) fn look_at_checkpoint(&mut self, i: usize) -> anyhow::Result<()> {
         let device = &mut self.devices[i];
         let Some(replica) = &device.replica else {
             return Ok(());

@@ -269,6 +269,8 @@ impl World {
         if goes_on {
             // What was committed before is not told yet: rows may have other keys.
             self.model.sent.forget(&self.devices[i].name);
+            // Nor is a checkpoint before the one that failed: the app has written nothing since.
+            self.look_at_checkpoint(i)?;
             match &self.devices[i].link {
                 Some(_) => self.cut(i),
                 None => Ok(()),
