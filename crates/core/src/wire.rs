@@ -18,7 +18,9 @@ mod value;
 mod tests;
 
 pub use body::{BodyError, LentBody, LentState, RowBody, RowState};
-pub use changeset::{ChangesetError, decode_changeset, decode_op, encode_changeset, encode_op};
+pub use changeset::{
+    ChangesetEncoder, ChangesetError, decode_changeset, decode_op, encode_changeset, encode_op,
+};
 pub use edit::EDITS_MAX;
 pub use frame::{
     CLIENT_INFLATED_BYTES_MAX, COMPRESS_ABOVE_BYTES, FrameError, INFLATED_BYTES_MAX, decode_client,

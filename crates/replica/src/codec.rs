@@ -3,7 +3,7 @@
 
 use syncline_core::{Changeset, ColumnEdit, ColumnNumber, Edit, Op, Row, Table, Value, wire};
 
-use crate::error::ReplicaError;
+use crate::{error::ReplicaError, meta::outbox::Entry};
 
 pub(crate) fn encode_op(op: &Op) -> Vec<u8> {
     wire::encode_op(op)
@@ -67,8 +67,12 @@ pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<(ColumnNumber, Value)>, 
         .collect()
 }
 
-pub(crate) fn encode_changeset(changeset: &Changeset) -> Vec<u8> {
-    wire::encode_changeset(changeset)
+/// For a changeset that is read change by change.
+pub(crate) fn encoder(entry: &Entry) -> wire::ChangesetEncoder {
+    // Numbers, lengths and names of what is in a change, beside its operation and key.
+    let bytes = entry.bytes.saturating_add(entry.changes.saturating_mul(24));
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    wire::ChangesetEncoder::with_capacity(bytes.min(wire::CHANGESET_BYTES_MAX))
 }
 
 pub(crate) fn decode_changeset(bytes: &[u8]) -> Result<Changeset, wire::ChangesetError> {

@@ -259,7 +259,6 @@ pub(crate) fn is_early(
 pub(crate) fn depend_on_overtakers(
     work: &Work<'_>,
     seq: Seq,
-    changes: &[StoredChange],
     overtakers: &BTreeSet<Seq>,
 ) -> Result<(), ReplicaError> {
     if overtakers.is_empty() {
@@ -267,7 +266,7 @@ pub(crate) fn depend_on_overtakers(
     }
     // Where they reference one another in a circle, one has to go first.
     let dependants = outbox::dependants(work.conn, [seq])?;
-    for StoredChange { change, .. } in changes {
+    for StoredChange { change, .. } in outbox::changes(work.conn, seq, 0, usize::MAX)? {
         let Some(table) = work.table(change.table) else {
             continue;
         };

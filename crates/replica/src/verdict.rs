@@ -96,25 +96,28 @@ impl Work<'_> {
 
     /// Counts the changes of a changeset that the server took.
     pub(crate) fn count_accepted(&mut self, entry: &Entry) -> Result<(), ReplicaError> {
-        for stored in outbox::changes(self.conn, entry.seq, 0, usize::MAX)? {
+        outbox::each_change(self.conn, entry.seq, |stored| {
             let counts = self.accepted.entry(stored.change.table).or_default();
             counts.count(RowChange::of_op(&stored.change.op));
-        }
-        Ok(())
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// A checkpoint has passed an accepted changeset: the server's rows contain it.
     pub(crate) fn finish(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
-        let changes = outbox::changes(self.conn, entry.seq, 0, usize::MAX)?;
-        for stored in &changes {
-            self.refresh(stored.change.table, stored.change.key.clone());
-        }
-        let changeset = Changeset {
+        let mut changes = codec::encoder(entry);
+        outbox::each_change(self.conn, entry.seq, |stored| {
+            changes.push(&stored.change);
+            self.refresh(stored.change.table, stored.change.key);
+            Ok(())
+        })?;
+        let head = Changeset {
             id: entry.id,
             number: entry.number.unwrap_or(0),
             depends: Vec::new(),
             hlc: entry.hlc,
-            changes: changes.into_iter().map(|stored| stored.change).collect(),
+            changes: Vec::new(),
             require_unchanged: entry.require_unchanged,
             may_be_applied_already: false,
             after: Some(entry.after),
@@ -127,7 +130,7 @@ impl Work<'_> {
                 version: entry.version.unwrap_or(Version::ZERO),
                 at: now,
                 marked: entry.marked,
-                body: codec::encode_changeset(&changeset),
+                body: changes.finish(&head),
             },
         )
     }

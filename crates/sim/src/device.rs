@@ -476,7 +476,7 @@ fn entropy(rng: &mut Rng) -> Box<dyn syncline_replica::Entropy> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{database::copy, schema::LOCAL};
+    use crate::schema::LOCAL;
 
     #[test]
     fn whoever_writes_a_file_changes_its_version() {

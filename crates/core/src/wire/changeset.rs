@@ -65,55 +65,90 @@ const DELETE: u32 = 2;
 /// empty or false left out.
 #[must_use]
 pub fn encode_changeset(changeset: &Changeset) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + 64 * changeset.changes.len());
-    let mut e = Encoder::new(&mut out);
-    try_encode(&mut e, changeset).expect(IN_MEMORY);
-    out
+    let mut encoder = ChangesetEncoder::with_capacity(64 * changeset.changes.len());
+    for change in &changeset.changes {
+        encoder.push(change);
+    }
+    encoder.finish(changeset)
+}
+
+/// Encodes a changeset whose changes are not in memory together.
+#[derive(Debug)]
+pub struct ChangesetEncoder {
+    changes: Vec<u8>,
+    count: usize,
+}
+
+impl ChangesetEncoder {
+    /// With room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self {
+            changes: Vec::with_capacity(64 + bytes),
+            count: 0,
+        }
+    }
+
+    pub fn push(&mut self, change: &Change) {
+        encode_change(&mut Encoder::new(&mut self.changes), change).expect(IN_MEMORY);
+        self.count += 1;
+    }
+
+    /// How many changes it was given.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The changeset `head` with the changes that it was given instead of its own.
+    #[must_use]
+    pub fn finish(self, head: &Changeset) -> Vec<u8> {
+        let Self { mut changes, count } = self;
+        let mut before = Vec::new();
+        let encoded = encode_before(&mut Encoder::new(&mut before), head, count);
+        encoded.expect(IN_MEMORY);
+        drop(changes.splice(..0, before));
+        encode_after(&mut Encoder::new(&mut changes), head).expect(IN_MEMORY);
+        changes
+    }
 }
 
 type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
-fn try_encode(e: &mut MemoryEncoder<'_>, changeset: &Changeset) -> Encoded {
-    let Changeset {
-        id,
-        number,
-        depends,
-        hlc,
-        changes,
-        require_unchanged,
-        may_be_applied_already,
-        after,
-    } = changeset;
+/// What is before the changes.
+fn encode_before(e: &mut MemoryEncoder<'_>, changeset: &Changeset, count: usize) -> Encoded {
     let optional = [
-        !depends.is_empty(),
-        *require_unchanged,
-        *may_be_applied_already,
-        after.is_some(),
+        !changeset.depends.is_empty(),
+        changeset.require_unchanged,
+        changeset.may_be_applied_already,
+        changeset.after.is_some(),
     ]
     .map(u64::from);
     e.map(4 + optional.iter().sum::<u64>())?;
-    e.u32(ID)?.bytes(&id.0)?;
-    e.u32(NUMBER)?.u64(*number)?;
-    if !depends.is_empty() {
-        let mut depends = depends.clone();
+    e.u32(ID)?.bytes(&changeset.id.0)?;
+    e.u32(NUMBER)?.u64(changeset.number)?;
+    if !changeset.depends.is_empty() {
+        let mut depends = changeset.depends.clone();
         depends.sort_unstable();
         depends.dedup();
         e.u32(DEPENDS)?.encode(depends)?;
     }
-    e.u32(HLC)?.u64(hlc.0)?;
-    e.u32(CHANGES)?.array(changes.len() as u64)?;
-    for change in changes {
-        encode_change(e, change)?;
-    }
+    e.u32(HLC)?.u64(changeset.hlc.0)?;
+    e.u32(CHANGES)?.array(count as u64)?;
+    Ok(())
+}
+
+/// What is after them.
+fn encode_after(e: &mut MemoryEncoder<'_>, changeset: &Changeset) -> Encoded {
     for (key, set) in [
-        (REQUIRE_UNCHANGED, require_unchanged),
-        (MAY_BE_APPLIED, may_be_applied_already),
+        (REQUIRE_UNCHANGED, changeset.require_unchanged),
+        (MAY_BE_APPLIED, changeset.may_be_applied_already),
     ] {
-        if *set {
+        if set {
             e.u32(key)?.bool(true)?;
         }
     }
-    if let Some(after) = after {
+    if let Some(after) = changeset.after {
         e.u32(AFTER)?.u64(after.0)?;
     }
     Ok(())

@@ -14,9 +14,9 @@ use crate::{db::Doing, error::ReplicaError};
 
 pub(crate) use changes::{
     StoredChange, change_at, changes, clamp_bases, delete_change, delete_changes_of,
-    doubt_if_incomplete, is_complete, is_parked, keys, move_changes_of, move_row, next_pos,
-    pending, position, positions, put_change, readable, set_insert_base, size, sizes, touching,
-    waits_to_be_inserted, whole, without_op,
+    doubt_if_incomplete, each_change, each_of_whole, is_complete, is_parked, keys, move_changes_of,
+    move_row, next_pos, pending, position, positions, put_change, readable, set_insert_base, size,
+    sizes, touching, waits_to_be_inserted, whole, without_op,
 };
 pub(crate) use doubt::{
     Doubt, ask_again, before, clamp_after, doubt_all, hold_younger, newest_known,

@@ -6,18 +6,18 @@ use rusqlite::Connection;
 use syncline_core::{
     Changeset, ChangesetId, Timestamp,
     wire::{
-        CHANGES_MAX, CHANGESET_BYTES_MAX, PUSH_PART_BYTES, Push, Refusal, code, encode_changeset,
+        CHANGES_MAX, CHANGESET_BYTES_MAX, ChangesetEncoder, PUSH_PART_BYTES, Push, Refusal, code,
     },
 };
 
 use super::{InFlight, Outgoing, Phase, receive::is_loaded, timers::jittered};
 use crate::{
     apply::record_extra,
-    db,
+    codec, db,
     error::ReplicaError,
     meta::{
         ledger,
-        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
+        outbox::{self, Doubt, Entry, Seq, State},
         settings::{self, Key},
     },
     replica::Replica,
@@ -54,9 +54,9 @@ pub(crate) struct Ready {
 }
 
 impl Translated {
-    fn of(changeset: &Changeset) -> Self {
-        let body = encode_changeset(changeset);
-        let rows = changeset.changes.len();
+    fn of(head: &Changeset, changes: ChangesetEncoder) -> Self {
+        let rows = changes.count();
+        let body = changes.finish(head);
         if body.len() <= CHANGESET_BYTES_MAX && rows <= CHANGES_MAX {
             return Self::Fits(body);
         }
@@ -288,12 +288,18 @@ impl Replica {
             if let Some(ready) = ready.filter(|ready| ready.id == listed.id) {
                 return Ok(Some((listed.clone(), Translated::Fits(ready.body))));
             }
-            let Some((entry, changes)) = sealed(&self.conn, listed.seq)? else {
-                return Ok(None);
-            };
-            if let Some(number) = entry.number {
-                let translated = with_number(&self.conn, &self.tables, &entry, changes, number)?;
-                return Ok(Some((entry, translated)));
+            let known = db::snapshot(&self.conn, || {
+                let Some(entry) = sealed(&self.conn, listed.seq)? else {
+                    return Ok(None);
+                };
+                let numbered = entry.number;
+                let translated = numbered.map(|n| with_number(&self.conn, &self.tables, &entry, n));
+                Ok(Some((entry, translated.transpose()?)))
+            })?;
+            match known {
+                None => return Ok(None),
+                Some((entry, Some(translated))) => return Ok(Some((entry, translated))),
+                Some((_, None)) => {}
             }
         }
         let in_flight = self.session.in_flight.values().map(|push| push.seq);
@@ -401,15 +407,15 @@ fn numbered(
     seq: Seq,
     overtakers: &BTreeSet<Seq>,
 ) -> Result<Option<(Entry, Translated)>, ReplicaError> {
-    let Some((entry, changes)) = sealed(conn, seq)? else {
+    let Some(entry) = sealed(conn, seq)? else {
         return Ok(None);
     };
     if entry.number.is_none() {
-        seed::depend_on_overtakers(&Work::new(conn, tables), seq, &changes, overtakers)?;
+        seed::depend_on_overtakers(&Work::new(conn, tables), seq, overtakers)?;
     }
     let next = settings::get_count(conn, Key::NextNumber)?;
     let number = entry.number.unwrap_or(next);
-    let translated = with_number(conn, tables, &entry, changes, number)?;
+    let translated = with_number(conn, tables, &entry, number)?;
     if entry.number.is_none() && matches!(translated, Translated::Fits(_)) {
         outbox::set_number(conn, entry.seq, next)?;
         settings::put(conn, Key::NextNumber, (next + 1).cast_signed())?;
@@ -417,23 +423,24 @@ fn numbered(
     Ok(Some((entry, translated)))
 }
 
-/// A changeset with its changes, if it waits to be sent.
-fn sealed(conn: &Connection, seq: Seq) -> Result<Option<(Entry, Vec<StoredChange>)>, ReplicaError> {
-    let found = outbox::whole(conn, seq)?;
-    Ok(found.filter(|(entry, _)| entry.state == State::Sealed))
+/// A changeset, if it waits to be sent.
+fn sealed(conn: &Connection, seq: Seq) -> Result<Option<Entry>, ReplicaError> {
+    let found = outbox::entry(conn, seq)?;
+    Ok(found.filter(|entry| entry.state == State::Sealed))
 }
 
+/// In the caller's transaction: what was read of the changeset is what it has.
 fn with_number(
     conn: &Connection,
     tables: &Tables,
     entry: &Entry,
-    stored: Vec<StoredChange>,
     number: u64,
 ) -> Result<Translated, ReplicaError> {
-    let mut changes = Vec::new();
-    for stored in stored {
+    let mut changes = codec::encoder(entry);
+    let mut unsealable = None;
+    outbox::each_of_whole(conn, entry, |stored| {
         let Some(table) = tables.local(stored.change.table) else {
-            continue;
+            return Ok(());
         };
         let mut extra = Vec::new();
         if seal::is_insert(&stored.change.op) {
@@ -443,21 +450,23 @@ fn with_number(
             }
         }
         match table.translate(&stored.change, &extra) {
-            Ok(change) => changes.extend(change),
-            Err(Unsealable { table, column }) => {
-                let message = format!(
-                    "{table}.{column} is encrypted, and this edit of it cannot be: it was made \
-                     while the column merged in another way; write the value anew"
-                );
-                return Ok(Translated::Unfit(code::SCHEMA, message));
-            }
+            Ok(change) => change.iter().for_each(|change| changes.push(change)),
+            Err(error) => unsealable = unsealable.take().or(Some(error)),
         }
+        Ok(())
+    })?;
+    if let Some(Unsealable { table, column }) = unsealable {
+        let message = format!(
+            "{table}.{column} is encrypted, and this edit of it cannot be: it was made while the \
+             column merged in another way; write the value anew"
+        );
+        return Ok(Translated::Unfit(code::SCHEMA, message));
     }
-    if changes.is_empty() {
+    if changes.count() == 0 {
         return Ok(Translated::Nothing);
     }
     let depends = outbox::depends(conn, entry.seq)?;
-    Ok(Translated::of(&Changeset {
+    let head = Changeset {
         id: entry.id,
         number,
         depends: depends
@@ -466,12 +475,13 @@ fn with_number(
             .filter_map(|(_, _, on)| on.filter(|on| *on < number))
             .collect(),
         hlc: entry.hlc,
-        changes,
+        changes: Vec::new(),
         require_unchanged: entry.require_unchanged,
         may_be_applied_already: entry.may_have_come_otherwise(),
         after: match entry.doubt {
             Doubt::None | Doubt::Part | Doubt::OtherFile => Some(entry.after),
             Doubt::OtherId => None,
         },
-    }))
+    };
+    Ok(Translated::of(&head, changes))
 }

@@ -23,6 +23,9 @@ pub(crate) struct StoredChange {
     pub(crate) at: Timestamp,
 }
 
+const CHANGES: &str = "SELECT pos, t, key, base, op, at, sum FROM syncline_changes
+     WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3";
+
 /// The changes of a changeset in order, from position `from` on, at most `limit`.
 pub(crate) fn changes(
     conn: &Connection,
@@ -31,18 +34,40 @@ pub(crate) fn changes(
     limit: usize,
 ) -> Result<Vec<StoredChange>, ReplicaError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut statement = conn
-        .prepare_cached(
-            "SELECT pos, t, key, base, op, at, sum FROM syncline_changes
-             WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3",
-        )
-        .doing(READING)?;
+    let mut statement = conn.prepare_cached(CHANGES).doing(READING)?;
     let mut rows = statement.query((seq, from, limit)).doing(READING)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
         found.push(read_change(seq, row)?);
     }
     Ok(found)
+}
+
+/// Each change of a changeset in order, one in memory at a time; how many there were.
+pub(crate) fn each_change(
+    conn: &Connection,
+    seq: Seq,
+    mut told: impl FnMut(StoredChange) -> Result<(), ReplicaError>,
+) -> Result<u64, ReplicaError> {
+    let mut statement = conn.prepare_cached(CHANGES).doing(READING)?;
+    let mut rows = statement.query((seq, 0, i64::MAX)).doing(READING)?;
+    let mut count = 0;
+    while let Some(row) = rows.next().doing(READING)? {
+        told(read_change(seq, row)?)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// As [`each_change`], of a changeset that has to have every change that it was given (spec OB15):
+/// otherwise what was told is not to be used.
+pub(crate) fn each_of_whole(
+    conn: &Connection,
+    entry: &Entry,
+    told: impl FnMut(StoredChange) -> Result<(), ReplicaError>,
+) -> Result<(), ReplicaError> {
+    let count = each_change(conn, entry.seq, told)?;
+    sum::check_entry(entry, count)
 }
 
 /// A changeset as it is now, with every change that it was given (spec OB15); `None` if it is not
