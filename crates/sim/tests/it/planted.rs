@@ -75,7 +75,7 @@ seen! {
     absence_ignored: AbsenceIgnored by 0,
     cascade_on_lost_grant: CascadeOnLostGrant by 0,
     merge_by_arrival: MergeByArrival by 2,
-    hlc_tie_not_broken: HlcTieNotBroken by 14,
+    hlc_tie_not_broken: HlcTieNotBroken by 147,
     set_removal_ignored: SetRemovalIgnored by 2,
     clock_not_clamped: ClockNotClamped by 29,
     equal_write_forgotten: EqualWriteForgotten by 28,
