@@ -1,9 +1,6 @@
 //! What one reader may see: the buckets granted to any of its grantees, counted.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncline_core::planted;
 use syncline_core::{
@@ -45,10 +42,10 @@ impl Sight {
     /// The sight of `reader` as the storage told its grants at `as_of`.
     #[must_use]
     pub fn new(reader: Reader, grants: &[(Grant, Version)], as_of: Version) -> Self {
-        // Sorted, a map is made of them at once. The first grant counts: of those with the same key
-        // the last one is taken.
+        // Sorted, a map is made of them at once. The first grant of a bucket counts.
         let mut first: Vec<_> = grants.iter().map(|(grant, v)| (grant.bucket, *v)).collect();
-        first.sort_unstable_by_key(|(bucket, version)| (*bucket, Reverse(*version)));
+        first.sort_unstable();
+        first.dedup_by_key(|(bucket, _)| *bucket);
         let mut since: BTreeMap<BucketId, Version> = first.into_iter().collect();
         for bucket in &reader.fixed {
             since.remove(bucket);

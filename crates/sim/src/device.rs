@@ -48,7 +48,8 @@ pub(crate) struct Device {
     /// It has said Hello, and not heard what became of it.
     pub(crate) greets: bool,
     /// Its file was copied then: nobody can tell the two apart until one of them connects again.
-    pub(crate) has_twin: bool,
+    /// For so many answers to its Hello.
+    pub(crate) twin_for: u8,
     pub(crate) patience: Patience,
     /// It dies between what it does next and what it sends of it.
     pub(crate) dies_before_transmit: bool,
@@ -99,6 +100,7 @@ pub(crate) struct OldFile {
     pub(crate) at: Timestamp,
     lost_after: Option<Version>,
     greets: bool,
+    twin_for: u8,
 }
 
 impl Device {
@@ -158,7 +160,7 @@ impl Device {
             may_go_back: false,
             lost_after: None,
             greets: false,
-            has_twin: false,
+            twin_for: 0,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -196,7 +198,7 @@ impl Device {
             may_go_back: true,
             lost_after: self.lost_after,
             greets: self.greets,
-            has_twin: self.has_twin,
+            twin_for: self.twin_for,
             patience: Patience::default(),
             dies_before_transmit: false,
             cut_at: None,
@@ -226,6 +228,7 @@ impl Device {
         self.may_go_back = true;
         self.lost_after = copy.lost_after;
         self.greets = copy.greets;
+        self.twin_for = copy.twin_for;
         transfer(&copy.file, &mut self.app)
     }
 
@@ -236,7 +239,18 @@ impl Device {
             at: now,
             lost_after: self.lost_after,
             greets: self.greets,
+            twin_for: self.twin_for,
         })
+    }
+
+    /// The server has answered its Hello.
+    pub(crate) fn welcomed(&mut self, forked: bool) {
+        self.greets = false;
+        self.twin_for = if forked {
+            0
+        } else {
+            self.twin_for.saturating_sub(1)
+        };
     }
 
     /// The server was restored, and has of what this file knows only what is up to `version`.
@@ -348,7 +362,7 @@ impl Device {
             return;
         };
         while let Some(frame) = replica.poll_transmit() {
-            sent.note(&self.name, &frame, !self.may_go_back && !self.has_twin);
+            sent.note(&self.name, &frame, !self.may_go_back && self.twin_for == 0);
             if !link.is_dark {
                 link.up.send(frame, now, &mut self.rng);
             }

@@ -20,8 +20,7 @@ const PAUSE_MICROS: u64 = 1_000_000;
 /// Encoded bytes of one changeset that is not marked; below the server's limit with room for
 /// what translation adds.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What the ids of pieces are derived for.
-const PIECE_CONTEXT: &str = "syncline 2026-11 id of a piece of a changeset";
+const PIECE_CONTEXT: &str = "syncline 2026 pieces of a refused changeset, id";
 
 /// Cuts an unmarked changeset that exceeds the limits: at pauses where there are any, else where
 /// the limit falls. A marked one stays whole; the server judges its size.
@@ -151,8 +150,8 @@ fn apart(
     }
 }
 
-/// Puts new changesets with these groups of its changes in a changeset's place. A copy of the file
-/// may have cut it, too, and sent the pieces: as early as the whole, and under the same ids.
+/// Puts new changesets with these groups of its changes in a changeset's place. Another file that has
+/// it may have cut it, too, and sent the pieces: as early as the whole, and under the same ids.
 fn replace(
     work: &mut Work<'_>,
     entry: &Entry,
@@ -212,6 +211,8 @@ fn replace(
             }
         }
     }
+    // As little as the whole would have.
+    outbox::let_none_grow(work.conn)?;
     Ok(pieces)
 }
 

@@ -278,6 +278,41 @@ fn ob11_a_backup_cuts_what_was_refused_into_the_same_pieces() {
     assert_eq!(server.ids.len(), 0);
 }
 
+/// A backup cuts it, too, and sends the piece as it was. Nor is the piece there already because the
+/// server has forgotten what was before it.
+#[test]
+fn sl9_a_piece_of_what_was_refused_does_not_grow() {
+    let (_dir, mut server, mut device) = to_be_copied();
+    refuse_value(&mut server, "bad");
+    // The marks carry the machine's own time.
+    device.now = Timestamp(4_000_000_000_000_000);
+    device.run("INSERT INTO lists VALUES('l1', 'bad'); INSERT INTO lists VALUES('l2', 'good')");
+    spread_marks(&device, "lists");
+    device.seal();
+    // As many as may be on their way: the pieces wait.
+    for i in 0..16 {
+        device.write(&format!("INSERT INTO notes VALUES({i}, 'marked')"));
+    }
+    device.connect();
+    while device.outbox().len() == 17 {
+        let said = device.upload(&mut server);
+        let heard = device.download();
+        assert!(said > 0 || heard, "the refusal comes");
+    }
+    device.disconnect();
+    assert_eq!(device.outbox().len(), 18);
+    device.run("INSERT INTO notes VALUES(99, 'later, and not marked either')");
+    device.seal();
+    assert_eq!(device.outbox().len(), 19);
+
+    server.ids.clear();
+    server.horizon = server.end();
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT name FROM lists"), "good");
+    let forbidden = device.parked().iter().filter(|c| *c == "forbidden").count();
+    assert_eq!(forbidden, 1);
+}
+
 #[test]
 fn ob8_a_copy_may_have_been_made_of_what_is_parked() {
     let (dir, mut server, mut device) = to_be_copied();

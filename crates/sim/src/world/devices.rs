@@ -199,8 +199,7 @@ impl World {
             Event::Rekeyed { .. } => self.model.sent.forget(&device.name),
             Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
             Event::Connected { forked: true, .. } => {
-                self.devices[i].greets = false;
-                self.devices[i].has_twin = false;
+                self.devices[i].welcomed(true);
                 let device = &self.devices[i];
                 let queue = device.replica.as_ref().map(|r| r.queue(None, usize::MAX));
                 self.model
@@ -214,7 +213,7 @@ impl World {
                     self.model.forgive_missing(&device.name);
                 }
             }
-            Event::Connected { forked: false, .. } => self.devices[i].greets = false,
+            Event::Connected { forked: false, .. } => self.devices[i].welcomed(false),
             Event::EditLost { .. }
             | Event::ConflictOpened { .. }
             | Event::ConflictResolved { .. }

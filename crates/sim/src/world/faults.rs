@@ -353,7 +353,9 @@ impl World {
         }
         let name = format!("d{}", self.devices.len());
         self.say(format!("{name} is a copy of {}", self.devices[i].name));
-        self.devices[i].has_twin |= self.devices[i].greets;
+        if self.devices[i].greets {
+            self.devices[i].twin_for = 2;
+        }
         let copy = self.devices[i].copied(name, self.now)?;
         self.devices.push(copy);
         Ok(())
