@@ -374,7 +374,8 @@ fn diverge(
             seq: kept.seq,
             id: changeset.id,
             state: State::Sealed,
-            number: Some(changeset.number),
+            // None was counted, or it was taken back.
+            number: Some(changeset.number).filter(|number| *number > 0),
             first_number: None,
             version: Some(kept.version),
             hlc: changeset.hlc,
