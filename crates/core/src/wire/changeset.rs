@@ -104,51 +104,62 @@ impl ChangesetEncoder {
     #[must_use]
     pub fn finish(self, head: &Changeset) -> Vec<u8> {
         let Self { mut changes, count } = self;
-        let mut before = Vec::new();
-        let encoded = encode_before(&mut Encoder::new(&mut before), head, count);
-        encoded.expect(IN_MEMORY);
+        let before = self::before(head, count).expect(IN_MEMORY);
         drop(changes.splice(..0, before));
         encode_after(&mut Encoder::new(&mut changes), head).expect(IN_MEMORY);
         changes
     }
 }
 
-type Encoded = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+type Encoded<T = ()> = Result<T, minicbor::encode::Error<std::convert::Infallible>>;
 
-/// What is before the changes.
-fn encode_before(e: &mut MemoryEncoder<'_>, changeset: &Changeset, count: usize) -> Encoded {
+/// What is before so many changes.
+fn before(head: &Changeset, count: usize) -> Encoded<Vec<u8>> {
+    // By name, so that a field that is added is not forgotten.
+    let Changeset {
+        id,
+        number,
+        depends,
+        hlc,
+        changes: _,
+        require_unchanged,
+        may_be_applied_already,
+        after,
+    } = head;
     let optional = [
-        !changeset.depends.is_empty(),
-        changeset.require_unchanged,
-        changeset.may_be_applied_already,
-        changeset.after.is_some(),
+        !depends.is_empty(),
+        *require_unchanged,
+        *may_be_applied_already,
+        after.is_some(),
     ]
     .map(u64::from);
+    let mut out = Vec::new();
+    let mut e = Encoder::new(&mut out);
     e.map(4 + optional.iter().sum::<u64>())?;
-    e.u32(ID)?.bytes(&changeset.id.0)?;
-    e.u32(NUMBER)?.u64(changeset.number)?;
-    if !changeset.depends.is_empty() {
-        let mut depends = changeset.depends.clone();
+    e.u32(ID)?.bytes(&id.0)?;
+    e.u32(NUMBER)?.u64(*number)?;
+    if !depends.is_empty() {
+        let mut depends = depends.clone();
         depends.sort_unstable();
         depends.dedup();
         e.u32(DEPENDS)?.encode(depends)?;
     }
-    e.u32(HLC)?.u64(changeset.hlc.0)?;
+    e.u32(HLC)?.u64(hlc.0)?;
     e.u32(CHANGES)?.array(count as u64)?;
-    Ok(())
+    Ok(out)
 }
 
 /// What is after them.
-fn encode_after(e: &mut MemoryEncoder<'_>, changeset: &Changeset) -> Encoded {
+fn encode_after(e: &mut MemoryEncoder<'_>, head: &Changeset) -> Encoded {
     for (key, set) in [
-        (REQUIRE_UNCHANGED, changeset.require_unchanged),
-        (MAY_BE_APPLIED, changeset.may_be_applied_already),
+        (REQUIRE_UNCHANGED, head.require_unchanged),
+        (MAY_BE_APPLIED, head.may_be_applied_already),
     ] {
         if set {
             e.u32(key)?.bool(true)?;
         }
     }
-    if let Some(after) = changeset.after {
+    if let Some(after) = head.after {
         e.u32(AFTER)?.u64(after.0)?;
     }
     Ok(())
