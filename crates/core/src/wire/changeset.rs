@@ -104,7 +104,7 @@ impl ChangesetEncoder {
     #[must_use]
     pub fn finish(self, head: &Changeset) -> Vec<u8> {
         let Self { mut changes, count } = self;
-        let before = self::before(head, count).expect(IN_MEMORY);
+        let before = encode_before(head, count).expect(IN_MEMORY);
         drop(changes.splice(..0, before));
         encode_after(&mut Encoder::new(&mut changes), head).expect(IN_MEMORY);
         changes
@@ -114,7 +114,7 @@ impl ChangesetEncoder {
 type Encoded<T = ()> = Result<T, minicbor::encode::Error<std::convert::Infallible>>;
 
 /// What is before so many changes.
-fn before(head: &Changeset, count: usize) -> Encoded<Vec<u8>> {
+fn encode_before(head: &Changeset, count: usize) -> Encoded<Vec<u8>> {
     // By name, so that a field that is added is not forgotten.
     let Changeset {
         id,
