@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, bail};
 use rusqlite::Connection;
-use syncline_core::{Timestamp, Version};
+use syncline_core::{ChangesetId, DeviceId, Timestamp, Version};
 use syncline_replica::{
     AttachOptions, Event, Keyring, QueueState, QueuedChangeset, Replica, ReplicaError, Seeding,
     SubscriptionState,
@@ -45,6 +45,8 @@ pub(crate) struct Device {
     pub(crate) may_go_back: bool,
     /// Up to where the server still is what this device last heard: it was restored since.
     pub(crate) lost_after: Option<Version>,
+    /// Its device id when somebody last looked: a new one may have come with a call that failed.
+    id: Option<DeviceId>,
     /// It has said Hello, and not heard what became of it.
     pub(crate) greets: bool,
     /// Its file was copied then: nobody can tell the two apart until one of them connects again.
@@ -55,8 +57,9 @@ pub(crate) struct Device {
     pub(crate) dies_before_transmit: bool,
     /// When its connection, which brings nothing, ends.
     pub(crate) cut_at: Option<Timestamp>,
-    /// What was parked in the file that an old copy replaced, until the engine runs on the copy.
-    pub(crate) parked_before: Vec<QueuedChangeset>,
+    /// What was parked in the file that an old copy replaced, with its steps, until the engine runs
+    /// on the copy.
+    pub(crate) parked_before: Vec<(ChangesetId, Vec<String>)>,
     /// How often an old copy took the place of the file.
     restored: u64,
     /// A codeless number that makes ids of this device's edits its own.
@@ -99,6 +102,7 @@ pub(crate) struct OldFile {
     file: Connection,
     pub(crate) at: Timestamp,
     lost_after: Option<Version>,
+    id: Option<DeviceId>,
     greets: bool,
     twin_for: u8,
 }
@@ -159,6 +163,7 @@ impl Device {
             checkpoint: Version::ZERO,
             may_go_back: false,
             lost_after: None,
+            id: None,
             greets: false,
             twin_for: 0,
             patience: Patience::default(),
@@ -197,6 +202,7 @@ impl Device {
             checkpoint: Version::ZERO,
             may_go_back: true,
             lost_after: self.lost_after,
+            id: self.id,
             greets: self.greets,
             twin_for: self.twin_for,
             patience: Patience::default(),
@@ -227,6 +233,7 @@ impl Device {
         self.restored += 1;
         self.may_go_back = true;
         self.lost_after = copy.lost_after;
+        self.id = copy.id;
         self.greets = copy.greets;
         self.twin_for = copy.twin_for;
         transfer(&copy.file, &mut self.app)
@@ -238,9 +245,19 @@ impl Device {
             file: copy(&self.app)?,
             at: now,
             lost_after: self.lost_after,
+            id: self.id,
             greets: self.greets,
             twin_for: self.twin_for,
         })
+    }
+
+    /// Whether its device id is another one than when this was last asked.
+    pub(crate) fn has_new_id(&mut self) -> anyhow::Result<bool> {
+        let Some(replica) = &self.replica else {
+            return Ok(false);
+        };
+        let id = replica.status()?.device;
+        Ok(self.id.replace(id).is_some_and(|known| known != id))
     }
 
     /// The server has answered its Hello.

@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::bail;
 use syncline_core::{
-    ChangesetId, Table, TableNumber, Timestamp, Version,
+    ChangesetId, Table, TableNumber, Timestamp, Value, Version,
     wire::{PushResult, RowBody, RowState, ServerMessage, Verdict, code, decode_server},
 };
-use syncline_replica::{QueueState, QueuedChangeset};
+use syncline_replica::{QueueState, QueuedChangeset, Replica};
 use syncline_store::Submission;
 
 use self::shown::check_pairs;
@@ -184,11 +184,21 @@ impl Model {
         {
             death = Some(*at);
         }
-        let alive = moments.take_while(|(_, moment)| moment.truth.rows.contains_key(name));
-        if let (Some(death), Some((birth, _))) = (death, alive.last())
+        let mut birth = None;
+        for (at, moment) in moments {
+            if !moment.truth.rows.contains_key(name) {
+                break;
+            }
+            birth = Some(*at);
+            // It may have been deleted and inserted again among these.
+            if moment.is_coarse {
+                break;
+            }
+        }
+        if let (Some(death), Some(birth)) = (death, birth)
             && death > self.horizon
             && base < death
-            && base >= *birth
+            && base >= birth
         {
             bail!(
                 "an update of {name:?} based on {base:?} is refused because the row is gone, but \
@@ -290,10 +300,10 @@ impl Model {
         }
     }
 
-    /// What waits on this device is given up.
-    pub(crate) fn discarded(&mut self, changeset: &QueuedChangeset) {
-        for id in steps_of(changeset) {
-            if let Some(step) = self.steps.get_mut(&id) {
+    /// What was in this changeset is given up.
+    pub(crate) fn discarded(&mut self, steps: &[String]) {
+        for id in steps {
+            if let Some(step) = self.steps.get_mut(id) {
                 step.may_be_lost = true;
             }
         }
@@ -379,6 +389,26 @@ impl Model {
         Ok(())
     }
 
+    /// The steps in a changeset that waits in this file.
+    pub(crate) fn steps_of(
+        &self,
+        replica: &Replica,
+        changeset: &QueuedChangeset,
+    ) -> anyhow::Result<Vec<String>> {
+        if is_listed(changeset) {
+            let steps = rows_of(changeset).filter(|(table, _)| table == "steps");
+            return Ok(steps.map(|(_, key)| key.trim_matches('\'').to_owned()).collect());
+        }
+        let mut found = Vec::new();
+        for id in self.steps.keys() {
+            let row = replica.row_status("steps", &[Value::Text(id.as_str().into())])?;
+            if row.pending.contains(&changeset.id) {
+                found.push(id.clone());
+            }
+        }
+        Ok(found)
+    }
+
     /// Nothing that was written is lost, and nothing counts twice (invariant 2).
     pub(crate) fn check_rest(&mut self, truth: &Truth, devices: &[Device]) -> anyhow::Result<()> {
         self.look_at_tables(truth, devices)?;
@@ -388,7 +418,7 @@ impl Model {
                 bail!("{} does not run", device.name);
             };
             for changeset in replica.queue(None, usize::MAX)? {
-                parked.extend(steps_of(&changeset));
+                parked.extend(self.steps_of(replica, &changeset)?);
                 if let QueueState::Parked { code, .. } = &changeset.state {
                     self.counts.add(format!("parked {code}"));
                 }
@@ -464,14 +494,14 @@ impl Model {
     }
 }
 
+/// Whether the listing shows each of its changes, and not only the first ones.
+pub(crate) fn is_listed(changeset: &QueuedChangeset) -> bool {
+    changeset.changes_total == changeset.changes.len() as u64
+}
+
 fn rows_of(changeset: &QueuedChangeset) -> impl Iterator<Item = (String, String)> + '_ {
     let changes = changeset.changes.iter();
     changes.map(|change| (change.table.clone(), literal_key(&change.change.key)))
-}
-
-fn steps_of(changeset: &QueuedChangeset) -> impl Iterator<Item = String> + '_ {
-    let steps = rows_of(changeset).filter(|(table, _)| table == "steps");
-    steps.map(|(_, key)| key.trim_matches('\'').to_owned())
 }
 
 /// The texts of a JSON array of texts, as SQL quotes it.

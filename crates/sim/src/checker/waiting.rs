@@ -13,6 +13,7 @@ use syncline_replica::{QueueState, QueuedChangeset};
 
 use crate::{
     app::demand::SECRET,
+    model::is_listed,
     rows::{Rows, literal_key},
 };
 
@@ -81,8 +82,8 @@ impl Sent {
                 self.parked(device, &[changeset.id]);
                 continue;
             }
-            let is_listed = changeset.changes_total == changeset.changes.len() as u64;
-            let Some(sent) = self.content.get(&place).filter(|_| is_listed) else {
+            let sent = self.content.get(&place);
+            let Some(sent) = sent.filter(|_| is_listed(changeset)) else {
                 continue;
             };
             let waits = content(changeset.changes.iter().map(|listed| &listed.change));
@@ -220,7 +221,7 @@ pub(crate) fn votes_that_wait(queue: &[QueuedChangeset], id: &str) -> Option<i64
         if matches!(changeset.state, QueueState::Parked { .. }) {
             continue;
         }
-        if changeset.changes_total > changeset.changes.len() as u64 {
+        if !is_listed(changeset) {
             return None;
         }
         let key = format!("'{id}'");

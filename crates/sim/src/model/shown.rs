@@ -13,9 +13,8 @@ use syncline_replica::{QueueState, QueuedChangeset};
 use super::{
     Model,
     demand::{Demand, Presence},
-    rows_of,
+    is_listed, rows_of,
     sealed::agree_sealed,
-    steps_of,
 };
 use crate::{
     checker::{atomic, waiting},
@@ -50,7 +49,7 @@ impl Model {
     /// What somebody wrote is in view on their device from then on, unless it was refused: also
     /// between its acceptance and the checkpoint that has it.
     pub(crate) fn check_own_steps(&mut self, device: &Device) -> anyhow::Result<()> {
-        let Some(own) = self.own.get_mut(&device.name) else {
+        let Some(own) = self.own.get(&device.name) else {
             return Ok(());
         };
         // Steps that may be lost since leave fewer to look for.
@@ -69,18 +68,22 @@ impl Model {
             }
         }
         if let Some(replica) = device.replica.as_ref().filter(|_| !hidden.is_empty()) {
+            let mut parked = Vec::new();
             for changeset in replica.queue(None, usize::MAX)? {
                 if matches!(changeset.state, QueueState::Parked { .. }) {
-                    self.parked_once.extend(steps_of(&changeset));
+                    parked.extend(self.steps_of(replica, &changeset)?);
                 }
             }
+            self.parked_once.extend(parked);
             // One that was accepted after all comes back with its checkpoint.
             let is_missing = |id: &&&str| !self.parked_once.contains(**id);
             if let Some(id) = hidden.iter().find(is_missing) {
                 bail!("{} wrote {id} and does not see it", device.name);
             }
         }
-        own.found_in = device.replica.is_some().then_some(file);
+        if let Some(own) = self.own.get_mut(&device.name) {
+            own.found_in = device.replica.is_some().then_some(file);
+        }
         Ok(())
     }
 
@@ -163,7 +166,7 @@ impl Model {
         queue.retain(|changeset| !matches!(changeset.state, QueueState::Parked { .. }));
         for changeset in &queue {
             // A listing shows the first changes only: nobody can say what the others touch.
-            if changeset.changes_total > changeset.changes.len() as u64 {
+            if !is_listed(changeset) {
                 return Ok(false);
             }
             for (table, key) in rows_of(changeset) {
@@ -296,7 +299,7 @@ impl Model {
         self.sent.check(&device.name, &queue)?;
         for changeset in queue {
             if matches!(changeset.state, QueueState::Parked { .. }) {
-                parked.extend(steps_of(&changeset));
+                parked.extend(self.steps_of(replica, &changeset)?);
             }
         }
         // What was refused anywhere is waiting there for a person, or was given up.

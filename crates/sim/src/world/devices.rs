@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use syncline_core::{Timestamp, wire::code};
-use syncline_replica::{Event, QueuedChangeset, Replica, ReplicaError};
+use syncline_replica::{Event, Replica, ReplicaError};
 
 use super::World;
 use crate::{link::Link, model::sealed::tells_secret, plan::Fault, schema::Who, trace::Way};
@@ -22,6 +22,9 @@ impl World {
             device.open(now)?;
             self.forget_parked(i)?;
             self.say(format!("{} opens its file", self.devices[i].name));
+            if self.devices[i].has_new_id()? {
+                self.forked(i)?;
+            }
             self.after_call(i)?;
             // Whenever it ended, what the file shows is a checkpoint; of what a restored server
             // lost another one may have the version, where its clock is behind.
@@ -102,9 +105,10 @@ impl World {
         let before = std::mem::take(&mut self.devices[i].parked_before);
         let replica = self.devices[i].replica.as_ref();
         let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
-        let is_gone = |parked: &&QueuedChangeset| queue.iter().all(|other| other.id != parked.id);
-        for parked in before.iter().filter(is_gone) {
-            self.model.discarded(parked);
+        for (id, steps) in before {
+            if queue.iter().all(|other| other.id != id) {
+                self.model.discarded(&steps);
+            }
         }
         Ok(())
     }
@@ -199,12 +203,8 @@ impl World {
             Event::Rekeyed { .. } => self.model.sent.forget(&device.name),
             Event::Loading(_) | Event::RowsChanged(_) => return Ok(()),
             Event::Connected { forked: true, .. } => {
-                self.devices[i].welcomed(true);
-                let device = &self.devices[i];
-                let queue = device.replica.as_ref().map(|r| r.queue(None, usize::MAX));
-                self.model
-                    .sent
-                    .doubt(&queue.transpose()?.unwrap_or_default());
+                self.devices[i].has_new_id()?;
+                self.forked(i)?;
             }
             // Of a cursor that the horizon has passed no server can say that it never gave it:
             // what it lost before is lost (spec OB4).
@@ -234,6 +234,15 @@ impl World {
         let kind = text.split([' ', '(']).next().unwrap_or_default();
         self.model.counts.add(format!("event {kind}"));
         self.say(format!("{}: {text}", self.devices[i].name));
+        Ok(())
+    }
+
+    /// The server took a device's file for another device.
+    fn forked(&mut self, i: usize) -> anyhow::Result<()> {
+        self.devices[i].welcomed(true);
+        let replica = self.devices[i].replica.as_ref();
+        let queue = replica.map_or(Ok(Vec::new()), |r| r.queue(None, usize::MAX))?;
+        self.model.sent.doubt(&queue);
         Ok(())
     }
 

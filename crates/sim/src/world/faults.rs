@@ -332,7 +332,12 @@ impl World {
         let which = usize::try_from(self.dice.below(self.device_copies.len() as u64))?;
         let (i, copy) = self.device_copies.swap_remove(which);
         let at = copy.at;
-        let parked = self.devices[i].parked()?;
+        let mut parked = Vec::new();
+        if let Some(replica) = &self.devices[i].replica {
+            for changeset in self.devices[i].parked()? {
+                parked.push((changeset.id, self.model.steps_of(replica, &changeset)?));
+            }
+        }
         self.kill(i);
         let device = &mut self.devices[i];
         device.parked_before.extend(parked);

@@ -171,7 +171,8 @@ impl World {
             let changeset = self.dice.pick(&parked).clone();
             let retry = self.dice.percent(60);
             if !retry {
-                self.model.discarded(&changeset);
+                let steps = self.model.steps_of(replica, &changeset)?;
+                self.model.discarded(&steps);
             }
             let what = if retry { "retries" } else { "discards" };
             self.say(format!("{} {what} {}", self.devices[i].name, changeset.id));
