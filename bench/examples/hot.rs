@@ -279,6 +279,7 @@ impl House {
             require_unchanged: false,
             may_be_applied_already: false,
             after: None,
+            piece: None,
         };
         Ok(Submission {
             identity: Arc::clone(&self.identity),

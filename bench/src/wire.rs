@@ -304,6 +304,7 @@ impl Device {
             require_unchanged: false,
             may_be_applied_already: false,
             after: None,
+            piece: None,
         };
         self.number += 1;
         let body = encode_changeset(&changeset);

@@ -27,6 +27,18 @@ pub struct Changeset {
     /// If the log has it, then after this version: whoever has forgotten no more than that knows its
     /// id. `None` where it may be there under another id, or where an older program wrote it.
     pub after: Option<Version>,
+    /// It was part of this one once: whoever has applied that one, or other pieces of it, knows
+    /// what of this is applied.
+    pub piece: Option<Piece>,
+}
+
+/// What a changeset was cut from, after the server had refused it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The changeset that was never a piece of another.
+    pub whole: ChangesetId,
+    /// Which of its changes these are: ascending, each once.
+    pub places: Vec<u32>,
 }
 
 /// One row of a changeset.

@@ -28,7 +28,7 @@ pub mod wire;
 #[cfg(test)]
 mod vectors;
 
-pub use change::{Change, Changeset, ColumnEdit, Edit, Op};
+pub use change::{Change, Changeset, ColumnEdit, Edit, Op, Piece};
 pub use device::{DeviceName, DeviceNameError};
 pub use hlc::Hlc;
 pub use ids::{

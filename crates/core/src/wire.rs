@@ -11,6 +11,7 @@ mod frame;
 mod ids;
 mod limits;
 mod message;
+mod piece;
 mod schema;
 mod value;
 
@@ -27,6 +28,7 @@ pub use frame::{
     decode_server, encode_client, encode_server,
 };
 pub use message::*;
+pub use piece::{decode_piece, encode_piece};
 pub use schema::{
     ColumnInfo, ComputedInfo, ForeignKeyInfo, FurtherIndexInfo, SchemaInfo, TableInfo,
 };

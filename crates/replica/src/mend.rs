@@ -249,6 +249,7 @@ impl Work<'_> {
                 doubt: Doubt::None,
                 after: Version::ZERO,
                 first_number: None,
+                whole: None,
                 changes: 0,
                 bytes: 0,
                 first_at: kept.at,

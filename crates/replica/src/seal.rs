@@ -258,6 +258,7 @@ pub(crate) fn store(
         doubt: Doubt::None,
         after: outbox::newest_known(work.conn)?,
         first_number: None,
+        whole: None,
         changes: sealed.changes.len() as u64,
         bytes: 0,
         first_at: first,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use syncline_core::planted;
 use syncline_core::{
-    Changeset, ChangesetId, ColumnEdit, Edit, Op, Timestamp, Value, Version,
+    Changeset, ChangesetId, ColumnEdit, Edit, Op, Piece, Timestamp, Value, Version,
     wire::{Refusal, code},
 };
 
@@ -107,8 +107,10 @@ impl Work<'_> {
     /// A checkpoint has passed an accepted changeset: the server's rows contain it.
     pub(crate) fn finish(&mut self, entry: &Entry, now: Timestamp) -> Result<(), ReplicaError> {
         let mut changes = codec::encoder(entry);
+        let mut places = Vec::new();
         outbox::each_change(self.conn, entry.seq, |stored| {
             changes.push(&stored.change);
+            places.push(stored.place());
             self.refresh(stored.change.table, stored.change.key);
             Ok(())
         })?;
@@ -121,6 +123,7 @@ impl Work<'_> {
             require_unchanged: entry.require_unchanged,
             may_be_applied_already: false,
             after: Some(entry.after),
+            piece: entry.whole.map(|whole| Piece { whole, places }),
         };
         outbox::remove(self.conn, entry.seq)?;
         acknowledged::put(

@@ -9,7 +9,7 @@ use crate::{lock::side_file, open::OpenError, place::Place};
 
 /// The version of the tables below. A change that older programs cannot read raises it and adds
 /// a step to [`MIGRATIONS`].
-pub(crate) const FORMAT: i64 = 7;
+pub(crate) const FORMAT: i64 = 8;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -32,7 +32,16 @@ const MIGRATIONS: &[&str] = &[
     OWNED,
     // 7: rows that were inserted and not changed since have no record of history.
     "ALTER TABLE syncline_rows ADD COLUMN born INTEGER;",
+    // 8: of which changesets entries of the log are pieces.
+    PIECES,
 ];
+
+/// Which changes of which changeset an entry of the log has that is a piece of one.
+const PIECES: &str = "
+CREATE TABLE syncline_pieces(
+  version INTEGER PRIMARY KEY, whole BLOB NOT NULL, piece BLOB NOT NULL);
+CREATE INDEX syncline_pieces_whole ON syncline_pieces(whole);
+";
 
 /// Counts of live rows and of their bytes; where everything is counted, `syncline_server` has
 /// `counted`.
@@ -67,7 +76,8 @@ CREATE TABLE syncline_audit(
   subject TEXT NOT NULL, address TEXT NOT NULL, detail TEXT NOT NULL, chain BLOB NOT NULL);
 ";
 
-/// Everything besides the apps' tables, their inboxes and triggers, [`ACCOUNTS`] and [`OWNED`].
+/// Everything besides the apps' tables, their inboxes and triggers, [`ACCOUNTS`], [`OWNED`] and
+/// [`PIECES`].
 ///
 /// Integers are bit patterns of u64. Ids and keys are blobs. `syncline_server` has format,
 /// server_id, secret, horizon, rules, rules_since and history_since.
@@ -182,6 +192,7 @@ pub(crate) fn create(conn: &mut Connection, entropy: &[u8; 32]) -> rusqlite::Res
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(ACCOUNTS)?;
     transaction.execute_batch(OWNED)?;
+    transaction.execute_batch(PIECES)?;
     {
         let mut insert = transaction.prepare("INSERT INTO syncline_server VALUES (?1, ?2)")?;
         insert.execute(("format", FORMAT))?;
@@ -277,6 +288,7 @@ mod tests {
              DROP TABLE syncline_signing_keys;
              DROP TABLE syncline_audit;
              DROP TABLE syncline_owned;
+             DROP TABLE syncline_pieces;
              DROP TABLE syncline_devices;
              CREATE TABLE syncline_devices(
                id BLOB PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL,

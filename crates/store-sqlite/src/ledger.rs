@@ -9,7 +9,9 @@ use rusqlite::{
     Connection,
     types::{Null, ToSqlOutput, ValueRef},
 };
-use syncline_core::{BucketId, RowKey, TableNumber, Tag, Version, digest::content_hash};
+use syncline_core::{
+    BucketId, Piece, RowKey, TableNumber, Tag, Version, digest::content_hash, wire::encode_piece,
+};
 use syncline_store::{Counted, DeviceState, Head, Ledger, LogEntry, Owned, RowMeta};
 
 use crate::{
@@ -109,6 +111,7 @@ pub(crate) fn write(
     write_metas(conn, &metas)?;
     write_members(conn, &joined)?;
     write_entries(conn, &ledger.entries)?;
+    write_pieces(conn, &ledger.pieces)?;
     inserts.write_rest(conn)?;
     write_digests(conn, ledger)?;
     write_grants(conn, ledger)?;
@@ -228,6 +231,15 @@ fn write_entries(conn: &Connection, entries: &[Arc<LogEntry>]) -> Result<()> {
                 owned_blob(entry.encode_body()),
             ]
         })?;
+    }
+    Ok(())
+}
+
+fn write_pieces(conn: &Connection, pieces: &[(Version, Piece)]) -> Result<()> {
+    for (version, piece) in pieces {
+        let sql = "INSERT INTO syncline_pieces(version, whole, piece) VALUES (?1, ?2, ?3)";
+        let row = (signed(version.0), &piece.whole.0[..], encode_piece(piece));
+        conn.prepare_cached(sql)?.execute(row)?;
     }
     Ok(())
 }

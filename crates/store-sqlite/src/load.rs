@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, Statement, params_from_iter};
 use syncline_core::planted;
 use syncline_core::{
-    BucketId, ChangesetId, ColumnType, DeviceId, Lease, RowKey, TableNumber, Timestamp, UserId,
-    Value, Version,
+    BucketId, ChangesetId, ColumnType, DeviceId, Lease, Piece, RowKey, TableNumber, Timestamp,
+    UserId, Value, Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
     sql::quote,
+    wire::decode_piece,
 };
-use syncline_store::{DeviceState, KnownChangeset, Loaded, LoadedRow, Owned, RowMeta, Want};
+use syncline_store::{
+    DeviceState, KnownChangeset, KnownPiece, Loaded, LoadedRow, Owned, RowMeta, Want,
+};
 
 use crate::{
     catalog::{Catalog, Entry},
-    fault::Result,
+    fault::{Fault, Result},
     reader,
     rows::uuid_spellings,
     value::{self, Bind, bytes, unsigned, version},
@@ -39,7 +42,7 @@ pub(crate) fn load(
                 matching(conn, catalog.entry(*table)?, *column, value, loaded)?;
             }
             Want::Changeset(id) => {
-                loaded.changesets.insert(*id, changeset(&mut known, *id)?);
+                changeset(&mut known, *id, loaded)?;
             }
             Want::Device(id) => {
                 loaded.devices.insert(*id, device(conn, *id)?);
@@ -274,24 +277,49 @@ fn equal(conn: &Connection, entry: &Entry, position: usize, value: &Value) -> Re
 fn known_changeset() -> &'static str {
     match planted!(DedupExpiredEarly) {
         true => {
-            "SELECT version, user, device FROM syncline_log WHERE changeset = ?1
+            "SELECT version, user, device, NULL FROM syncline_log WHERE changeset = ?1
              AND version > (SELECT max(version) FROM syncline_log) - 2000000"
         }
-        false => "SELECT version, user, device FROM syncline_log WHERE changeset = ?1",
+        false => {
+            "SELECT version, user, device, NULL FROM syncline_log WHERE changeset = ?1
+             UNION ALL
+             SELECT l.version, l.user, l.device, p.piece
+             FROM syncline_pieces p JOIN syncline_log l ON l.version = p.version
+             WHERE p.whole = ?1"
+        }
     }
 }
 
-/// `statement` is [`known_changeset`].
-fn changeset(statement: &mut Statement<'_>, id: ChangesetId) -> Result<Option<KnownChangeset>> {
+/// A changeset and its pieces. `statement` is [`known_changeset`].
+fn changeset(statement: &mut Statement<'_>, id: ChangesetId, loaded: &mut Loaded) -> Result<()> {
+    let mut whole = None;
+    let mut pieces = Vec::new();
     let mut rows = statement.query([&id.0[..]])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    Ok(Some(KnownChangeset {
-        version: version(row, 0)?,
-        user: row.get::<_, Option<String>>(1)?.map(UserId),
-        device: DeviceId(bytes(row, 2)?),
-    }))
+    while let Some(row) = rows.next()? {
+        let known = KnownChangeset {
+            version: version(row, 0)?,
+            user: row.get::<_, Option<String>>(1)?.map(UserId),
+            device: DeviceId(bytes(row, 2)?),
+        };
+        match row
+            .get_ref(3)?
+            .as_blob_or_null()
+            .map_err(rusqlite::Error::from)?
+        {
+            None => whole = Some(known),
+            Some(piece) => {
+                let piece = decode_piece(piece);
+                let Piece { places, .. } =
+                    piece.map_err(|error| Fault::corrupt(format!("a piece: {error}")))?;
+                pieces.push(KnownPiece { places, known });
+            }
+        }
+    }
+    loaded.changesets.insert(id, whole);
+    if !pieces.is_empty() {
+        loaded.pieces.insert(id, pieces);
+    }
+    Ok(())
 }
 
 /// What [`device_of`] reads.

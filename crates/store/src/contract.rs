@@ -105,6 +105,7 @@ macro_rules! storage_contract {
                 ce2_a_large_blob_comes_back_exactly;
             pipeline:
                 pl3_a_changeset_is_applied_once_also_over_a_restart,
+                pl3_what_came_in_pieces_is_not_applied_again,
                 pl4_a_refused_changeset_leaves_nothing,
                 pl12_the_log_has_cascades_and_defaults,
                 pl18_one_group_takes_a_row_through_several_lives,

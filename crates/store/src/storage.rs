@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    BucketId, DeviceId, Row, RowKey, Schema, TableNumber, Tag, UserId, Version,
+    BucketId, DeviceId, Piece, Row, RowKey, Schema, TableNumber, Tag, UserId, Version,
     config::Config,
     digest::Digest,
     rules::{Grant, GranteeId, RuleColumn},
@@ -260,6 +260,8 @@ pub struct Ledger {
     /// members).
     pub metas: Vec<(TableNumber, RowKey, RowMeta, Vec<BucketId>)>,
     pub entries: Vec<Arc<LogEntry>>,
+    /// Of which changesets entries are pieces, by their versions.
+    pub pieces: Vec<(Version, Piece)>,
     /// What the entries did to rows, in order of version.
     pub history: Vec<HistoryRecord>,
     pub digests: Vec<(BucketId, TableNumber, Digest)>,

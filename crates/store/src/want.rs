@@ -45,6 +45,8 @@ pub struct Loaded {
     matching: BTreeMap<(TableNumber, RuleColumn, Vec<u8>), Vec<RowKey>>,
     /// `None`: not in the log.
     pub changesets: BTreeMap<ChangesetId, Option<KnownChangeset>>,
+    /// What the log has of pieces of `changesets`; nothing where there are none.
+    pub pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
     /// `None`: never seen.
     pub devices: BTreeMap<DeviceId, Option<DeviceState>>,
     /// Zero where there is none.
@@ -77,6 +79,14 @@ pub struct KnownChangeset {
     /// `None`: another program's.
     pub user: Option<UserId>,
     pub device: DeviceId,
+}
+
+/// A piece of a changeset, which the log has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPiece {
+    /// As [`Piece::places`].
+    pub places: Vec<u32>,
+    pub known: KnownChangeset,
 }
 
 /// What a planning round could not do without.

@@ -7,6 +7,7 @@ use super::{
     edit::{self, Budget},
     limits,
     message::{CHANGES_MAX, CHANGESET_BYTES_MAX, code},
+    piece,
 };
 use crate::{
     change::{Change, Changeset, Op},
@@ -50,6 +51,7 @@ const CHANGES: u32 = 4;
 const REQUIRE_UNCHANGED: u32 = 5;
 const MAY_BE_APPLIED: u32 = 6;
 const AFTER: u32 = 7;
+const PIECE: u32 = 8;
 
 const TABLE: u32 = 0;
 const KEY: u32 = 1;
@@ -125,12 +127,14 @@ fn encode_before(head: &Changeset, count: usize) -> Encoded<Vec<u8>> {
         require_unchanged,
         may_be_applied_already,
         after,
+        piece,
     } = head;
     let optional = [
         !depends.is_empty(),
         *require_unchanged,
         *may_be_applied_already,
         after.is_some(),
+        piece.is_some(),
     ]
     .map(u64::from);
     let mut out = Vec::new();
@@ -161,6 +165,10 @@ fn encode_after(e: &mut MemoryEncoder<'_>, head: &Changeset) -> Encoded {
     }
     if let Some(after) = head.after {
         e.u32(AFTER)?.u64(after.0)?;
+    }
+    if let Some(piece) = &head.piece {
+        e.u32(PIECE)?;
+        piece::encode(e, piece);
     }
     Ok(())
 }
@@ -233,7 +241,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
     let (mut id, mut number, mut hlc, mut changes) = (None, None, None, None);
     let mut depends = Vec::new();
     let (mut require_unchanged, mut may_be_applied_already) = (false, false);
-    let mut after = None;
+    let (mut after, mut piece) = (None, None);
     for _ in 0..definite(d.map()?)? {
         match d.u32()? {
             ID => id = Some(d.decode::<ChangesetId>()?),
@@ -244,6 +252,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
             REQUIRE_UNCHANGED => require_unchanged = d.bool()?,
             MAY_BE_APPLIED => may_be_applied_already = d.bool()?,
             AFTER => after = Some(d.decode::<Version>()?),
+            PIECE => piece = Some(piece::decode(&mut d)?),
             _ => limits::skip(&mut d)?,
         }
     }
@@ -260,6 +269,7 @@ pub fn decode_changeset(bytes: &[u8]) -> Result<Changeset, ChangesetError> {
         require_unchanged,
         may_be_applied_already,
         after,
+        piece,
     };
     check(&changeset)?;
     Ok(changeset)

@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary as _, Unstructured};
 use syncline_core::{
     BucketId, Change, Changeset, ChangesetId, ColumnEdit, ColumnNumber, Cursor, DeviceId, Edit,
-    Hlc, Lease, Op, RowKey, TableNumber, Timestamp, Value, Version,
+    Hlc, Lease, Op, Piece, RowKey, TableNumber, Timestamp, Value, Version,
     wire::{
         CURSORS_MAX, ClientMessage, Credit, Hello, Load, LoadPosition, PROTOCOL, Ping, Push,
         PushPart, Subscribe, Subscription, TokenRenewal, encode_changeset,
@@ -214,6 +214,13 @@ fn changeset(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::Result<C
         require_unchanged: flags & 16 != 0,
         may_be_applied_already: flags & 32 != 0,
         after: (flags & 64 != 0).then_some(Version(u64::from(flags))),
+        piece: match flags & 128 != 0 {
+            true => Some(Piece {
+                whole: ChangesetId([u8::arbitrary(u)?; 16]),
+                places: (0..u32::from(u8::arbitrary(u)? % 4)).collect(),
+            }),
+            false => None,
+        },
     })
 }
 

@@ -264,6 +264,7 @@ fn tell_lost(
         doubt: Doubt::None,
         after: Version::ZERO,
         first_number: None,
+        whole: None,
         changes: lost.keys.len() as u64,
         bytes: 0,
         first_at: *first_at,

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -41,6 +41,9 @@ CREATE TABLE syncline_subscriptions(
   UPDATE syncline_outbox SET first_number = number;
   UPDATE syncline_outbox SET after = version - 1 WHERE version IS NOT NULL;
   DELETE FROM syncline_meta WHERE key IN ('horizon', 'unanswered_since', 'copied_since');
+",
+    "
+  ALTER TABLE syncline_outbox ADD COLUMN whole BLOB;
 ",
 ];
 
@@ -103,6 +106,7 @@ CREATE TABLE syncline_ahead(
 -- its content is settled. first_number: the first one that no answer settled. after: where the log
 -- was when no server could have it yet. doubt: it may have come there 1 as part of another, 2 from
 -- another file, 3 as part of another that only another file can have sent.
+-- whole: what it was cut from, where its changes had the same positions.
 -- sum, here and below: tells damage; NULL: written by an older format.
 CREATE TABLE syncline_outbox(
   seq INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, state INTEGER NOT NULL, number INTEGER,
@@ -110,7 +114,8 @@ CREATE TABLE syncline_outbox(
   sent INTEGER NOT NULL DEFAULT 0, require_unchanged INTEGER NOT NULL DEFAULT 0,
   doubt INTEGER NOT NULL DEFAULT 0, after INTEGER NOT NULL DEFAULT 0, first_number INTEGER,
   changes INTEGER NOT NULL, bytes INTEGER NOT NULL, first_at INTEGER NOT NULL,
-  last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER, sum INTEGER);
+  last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER, sum INTEGER,
+  whole BLOB);
 CREATE INDEX syncline_outbox_state ON syncline_outbox(state);
 CREATE TABLE syncline_changes(
   seq INTEGER NOT NULL, pos INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,

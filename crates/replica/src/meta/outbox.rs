@@ -71,6 +71,8 @@ pub(crate) struct Entry {
     pub(crate) doubt: Doubt,
     /// If the server's log has it, then after this version.
     pub(crate) after: Version,
+    /// What it was cut from: its changes have the positions that they had there.
+    pub(crate) whole: Option<ChangesetId>,
     pub(crate) changes: u64,
     pub(crate) bytes: u64,
     pub(crate) first_at: Timestamp,
@@ -108,7 +110,7 @@ const WRITING: &str = "writing the outbox";
 
 const ENTRY: &str = "SELECT seq, id, state, number, version, hlc, marked, require_unchanged,
     doubt, changes, bytes, first_at, last_at, code, message, parked_at, sent, sum, after,
-    first_number FROM syncline_outbox ";
+    first_number, whole FROM syncline_outbox ";
 
 fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let unsigned = |index: usize| row.get::<_, i64>(index).map(i64::cast_unsigned);
@@ -135,6 +137,7 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         sent: row.get(16)?,
         after: Version(unsigned(18)?),
         first_number: optional(19)?,
+        whole: row.get::<_, Option<_>>(20)?.map(ChangesetId),
         is_sound: true,
     };
     let stored: Option<i64> = row.get(17)?;
@@ -262,9 +265,9 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
     conn.prepare_cached(
         "INSERT OR REPLACE INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
            require_unchanged, doubt, changes, bytes, first_at, last_at, code, message,
-           parked_at, sent, sum, after, first_number)
+           parked_at, sent, sum, after, first_number, whole)
          VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-           ?19, ?20)",
+           ?19, ?20, ?21)",
     )
     .and_then(|mut s| {
         s.execute(rusqlite::params![
@@ -288,6 +291,7 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
             sum::of_entry(entry),
             entry.after.0.cast_signed(),
             optional(entry.first_number),
+            entry.whole.map(|whole| whole.0),
         ])
     })
     .map(drop)

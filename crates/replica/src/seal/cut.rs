@@ -83,11 +83,20 @@ pub(crate) fn cut_refused(
     let Some((_, changes)) = outbox::whole(work.conn, entry.seq)? else {
         return Ok(CutRefused::Whole);
     };
+    let is_partly_applied = refusal.code == code::PARTLY_APPLIED;
     let acts = match is_seed || refusal.code == code::TOO_LARGE {
         true => around(changes, refusal.change),
         false => at_pauses(changes),
     };
-    if acts.len() < 2 {
+    let acts = match <[Vec<_>; 1]>::try_from(acts) {
+        // Somebody has cut inside of an act: until what is applied is apart from what is not.
+        Ok([act]) if is_partly_applied => around(act, None),
+        Ok([act]) => vec![act],
+        Err(acts) => acts,
+    };
+    // What is not cut any more has still to say of what it is a piece.
+    let is_piece_now = is_partly_applied && entry.whole.is_none();
+    if acts.len() < 2 && !is_piece_now {
         return Ok(CutRefused::Whole);
     }
     replace(work, entry, acts, is_seed).map(CutRefused::Pieces)
@@ -164,11 +173,14 @@ fn replace(
     outbox::remove(work.conn, entry.seq)?;
     let mut pieces: Vec<Seq> = Vec::new();
     for group in &mut groups {
-        let id = id_of_piece(entry.id, group);
+        // As it was in the whole, also in a piece of a piece.
+        group.sort_unstable_by_key(|stored| stored.pos);
+        let whole = entry.whole.unwrap_or(entry.id);
         let seq = outbox::next_seq(work.conn)?;
+        let ats = group.iter().map(|stored| stored.at);
         let mut piece = Entry {
             seq,
-            id,
+            id: id_of_piece(whole, group),
             state: State::Sealed,
             number: None,
             first_number: None,
@@ -176,12 +188,12 @@ fn replace(
             sent: false,
             changes: group.len() as u64,
             bytes: 0,
-            first_at: group.first().map_or(entry.first_at, |change| change.at),
-            last_at: group.last().map_or(entry.last_at, |change| change.at),
+            first_at: ats.clone().min().unwrap_or(entry.first_at),
+            last_at: ats.max().unwrap_or(entry.last_at),
+            whole: Some(whole),
             ..entry.clone()
         };
-        for (pos, stored) in (0..).zip(group) {
-            stored.pos = pos;
+        for stored in group {
             piece.bytes += outbox::put_change(work.conn, seq, stored)?;
         }
         outbox::put(work.conn, &piece)?;

@@ -384,6 +384,7 @@ fn diverge(
             require_unchanged: changeset.require_unchanged,
             doubt: Doubt::None,
             after: changeset.after.unwrap_or(outbox::before(kept.version)),
+            whole: changeset.piece.as_ref().map(|piece| piece.whole),
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,
@@ -393,9 +394,11 @@ fn diverge(
             parked_at: None,
             is_sound: true,
         };
+        let places = changeset.piece.map(|piece| piece.places);
         for (pos, change) in (0..).zip(changeset.changes) {
+            let place = places.as_ref().and_then(|places| places.get(pos).copied());
             let stored = outbox::StoredChange {
-                pos,
+                pos: place.map_or(pos as i64, i64::from),
                 change,
                 at: kept.at,
             };

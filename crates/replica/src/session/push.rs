@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use syncline_core::{
-    Changeset, ChangesetId, Timestamp,
+    Changeset, ChangesetId, Piece, Timestamp,
     wire::{
         CHANGES_MAX, CHANGESET_BYTES_MAX, ChangesetEncoder, PUSH_PART_BYTES, Push, Refusal, code,
     },
@@ -437,6 +437,7 @@ fn with_number(
     number: u64,
 ) -> Result<Translated, ReplicaError> {
     let mut changes = codec::encoder(entry);
+    let mut places = Vec::new();
     let mut unsealable = None;
     outbox::each_of_whole(conn, entry, |stored| {
         let Some(table) = tables.local(stored.change.table) else {
@@ -450,7 +451,10 @@ fn with_number(
             }
         }
         match table.translate(&stored.change, &extra) {
-            Ok(change) => change.iter().for_each(|change| changes.push(change)),
+            Ok(change) => change.iter().for_each(|change| {
+                places.push(stored.place());
+                changes.push(change);
+            }),
             Err(error) => unsealable = unsealable.take().or(Some(error)),
         }
         Ok(())
@@ -482,6 +486,7 @@ fn with_number(
             Doubt::None | Doubt::Part | Doubt::OtherFile => Some(entry.after),
             Doubt::OtherId => None,
         },
+        piece: entry.whole.map(|whole| Piece { whole, places }),
     };
     Ok(Translated::of(&head, changes))
 }

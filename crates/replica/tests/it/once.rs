@@ -278,6 +278,89 @@ fn ob11_a_backup_cuts_what_was_refused_into_the_same_pieces() {
     assert_eq!(server.ids.len(), 0);
 }
 
+/// The server has some of what a backup holds in pieces that the other file sent: the backup cuts
+/// until what is there is apart from what is not, and says of which changeset each piece is.
+#[test]
+fn ob11_what_is_there_in_part_is_cut_until_the_rest_is_apart() {
+    let (_dir, mut server, mut device) = to_be_copied();
+    // The marks carry the machine's own time.
+    device.now = Timestamp(4_000_000_000_000_000);
+    // Two acts, the second of three rows.
+    device.run("INSERT INTO lists VALUES('l1', 'alone')");
+    spread_marks(&device, "lists");
+    device.run(
+        "INSERT INTO notes VALUES(1, 'there'); INSERT INTO notes VALUES(2, 'not there');
+         INSERT INTO notes VALUES(3, 'there')",
+    );
+    device.seal();
+    assert_eq!(device.outbox(), "s");
+    let whole = device.replica.queue(None, 1).unwrap()[0].id;
+    server.judge = Box::new(move |changeset| {
+        let there = [1, 3];
+        let places = match &changeset.piece {
+            Some(piece) => piece.places.clone(),
+            None if changeset.id == whole => (0..4).collect(),
+            None => return None,
+        };
+        let found = places.iter().filter(|place| there.contains(*place)).count();
+        // All of it is there: the mock knows no pieces, so it is told that nothing was wrong.
+        (found > 0 && found < places.len()).then(|| refusal("partly_applied_already", false))
+    });
+    device.sync(&mut server);
+    assert_eq!(device.outbox(), "");
+    let mut pieces: Vec<_> = device
+        .pushed()
+        .into_iter()
+        .filter_map(|changeset| changeset.piece)
+        .map(|piece| {
+            assert_eq!(piece.whole, whole, "also of a piece of a piece");
+            piece.places
+        })
+        .collect();
+    pieces.sort();
+    pieces.dedup();
+    assert_eq!(
+        pieces,
+        [
+            vec![0],
+            vec![1],
+            vec![1, 2, 3],
+            vec![2],
+            vec![2, 3],
+            vec![3]
+        ]
+    );
+}
+
+/// A piece that was accepted and that a restored server lost is still a piece of the same one.
+#[test]
+fn ob4_a_piece_that_is_sent_again_says_what_it_is_of() {
+    let (_dir, mut server, mut device) = to_be_copied();
+    refuse_value(&mut server, "bad");
+    // The marks carry the machine's own time.
+    device.now = Timestamp(4_000_000_000_000_000);
+    let backup = server.backup();
+    device.run(
+        "INSERT INTO lists VALUES('l1', 'bad'); INSERT INTO lists VALUES('l2', 'good');
+         INSERT INTO lists VALUES('l3', 'too')",
+    );
+    spread_marks(&device, "lists");
+    device.seal();
+    device.sync(&mut server);
+    let of_pieces = |device: &Device| -> Vec<_> {
+        let pushed = device.pushed().into_iter();
+        pushed.filter_map(|changeset| changeset.piece).collect()
+    };
+    let sent = of_pieces(&device);
+    assert_eq!(sent.len(), 3);
+    server.restore(backup);
+    device.disconnect();
+    device.sync(&mut server);
+    let mut again = of_pieces(&device);
+    again.retain(|piece| piece.places != [0]);
+    assert_eq!(again, sent[1..]);
+}
+
 /// A backup cuts it, too, and sends the piece as it was. Nor is the piece there already because the
 /// server has forgotten what was before it.
 #[test]

@@ -195,6 +195,7 @@ const FIRST_FORMAT: &str = "
     ALTER TABLE syncline_outbox RENAME COLUMN doubt TO may_be_applied;
     ALTER TABLE syncline_outbox DROP COLUMN after;
     ALTER TABLE syncline_outbox DROP COLUMN first_number;
+    ALTER TABLE syncline_outbox DROP COLUMN whole;
     DROP TABLE syncline_subscriptions;
     ALTER TABLE syncline_tables DROP COLUMN members;
     ALTER TABLE syncline_outbox DROP COLUMN sum; ALTER TABLE syncline_changes DROP COLUMN sum;
@@ -219,7 +220,7 @@ fn ca10_older_metadata_is_brought_up_to_date_after_a_copy() {
     device.assert_equal(&server);
     assert_eq!(
         device.query("SELECT value FROM syncline_meta WHERE key = 'format'"),
-        "6"
+        "7"
     );
 
     let copy = rusqlite::Connection::open(dir.path().join("app.db-syncline-format-1")).unwrap();
@@ -274,11 +275,11 @@ fn ca10_a_file_of_a_newer_program_is_left_alone() {
         error,
         ReplicaError::NewerFormat {
             found: 99,
-            known: 6
+            known: 7
         }
     ));
     let text = error.to_string();
-    assert!(text.contains("99") && text.contains('6'), "{text}");
+    assert!(text.contains("99") && text.contains('7'), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

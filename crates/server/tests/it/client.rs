@@ -167,6 +167,7 @@ impl Client {
             require_unchanged: false,
             may_be_applied_already: false,
             after: None,
+            piece: None,
         }
     }
 

@@ -282,6 +282,7 @@ pub fn changeset(id: u8, number: u64, changes: Vec<Change>) -> Changeset {
         require_unchanged: false,
         may_be_applied_already: false,
         after: None,
+        piece: None,
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Sent {
     content: BTreeMap<(String, ChangesetId), Vec<Content>>,
     /// How often each was sent, and whether a file that knew all it had sent began to send it.
     times: BTreeMap<ChangesetId, (u32, bool)>,
+    /// Those that were cut from others.
+    pieces: BTreeSet<ChangesetId>,
 }
 
 impl Sent {
@@ -45,10 +47,17 @@ impl Sent {
             .entry(push.id)
             .or_insert((0, is_steady && !is_part));
         *times += 1;
+        if changeset.as_ref().is_some_and(|c| c.piece.is_some()) {
+            self.pieces.insert(push.id);
+        }
         if let Some(changeset) = changeset {
             let content = content(changeset.changes.iter());
             self.content.insert((device.to_owned(), push.id), content);
         }
+    }
+
+    pub(crate) fn is_piece(&self, id: ChangesetId) -> bool {
+        self.pieces.contains(&id)
     }
 
     /// A file with this queue was given a new device id: it may be a copy, and nobody can tell it

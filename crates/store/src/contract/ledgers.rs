@@ -25,7 +25,7 @@ fn write<S: Storage>(storage: &mut S, ledger: Ledger) {
         .expect("the ledger is written");
 }
 
-fn load<S: Storage>(storage: &mut S, wants: &[Want]) -> Loaded {
+pub(super) fn load<S: Storage>(storage: &mut S, wants: &[Want]) -> Loaded {
     let outcome: Result<_, StorageError> = in_group(storage, async |group| {
         let mut loaded = Loaded::default();
         group.load(wants, &mut loaded).await?;

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    DeviceId, Lease, RowKey, TableNumber, UserId, Value, Version,
+    ChangesetId, DeviceId, Lease, Piece, RowKey, TableNumber, UserId, Value, Version,
     wire::{PushResult, RowBody, RowState, Verdict},
 };
 
 use super::{
     Bed,
+    ledgers::load,
     support::{key, label, project, stored},
 };
 use crate::{
-    DeviceHello, LogEntry, LogRecord, OpenDeviceError, Reader, open_device,
+    DeviceHello, LogEntry, LogRecord, OpenDeviceError, Reader, Storage as _, Submission, Want,
+    open_device,
     testkit::{Audit, External, World, block_on},
 };
 
@@ -82,6 +84,95 @@ pub fn pl3_a_changeset_is_applied_once_also_over_a_restart<B: Bed>(bed: &mut B) 
             .all(|result| result.verdict == accepted)
     );
     assert_eq!(log(&mut bed.reader(&world.storage)).len(), 2);
+}
+
+/// The changeset `whole` has notes from 1 on, one at each place.
+fn piece<S: crate::Storage>(
+    world: &mut World<S>,
+    user: &str,
+    whole: ChangesetId,
+    places: &[u32],
+) -> Submission {
+    let mut draw = world.draw();
+    for place in places {
+        draw = draw.insert("notes", i64::from(place + 1), &[("body", user.into())]);
+    }
+    let changes = draw.done();
+    let mut submission = world.submission(user, changes);
+    submission.changeset.piece = Some(Piece {
+        whole,
+        places: places.to_vec(),
+    });
+    submission
+}
+
+/// What becomes of each, one after the other: a code, or where it is in the log.
+fn answers<S: crate::Storage>(
+    world: &mut World<S>,
+    submissions: &[Submission],
+) -> Vec<Result<Version, String>> {
+    let results = world.commit(submissions).results;
+    let answer = |result: PushResult| match result.verdict {
+        Verdict::Accepted(version) => Ok(version),
+        Verdict::Refused(refusal) => Err(refusal.code),
+    };
+    results.into_iter().map(answer).collect()
+}
+
+pub fn pl3_what_came_in_pieces_is_not_applied_again<B: Bed>(bed: &mut B) {
+    const WHOLE: ChangesetId = ChangesetId([0x77; 16]);
+    let part = || Err("partly_applied_already".to_owned());
+    let mut world = World::new(bed.open());
+    let first = piece(&mut world, "ada", WHOLE, &[0, 1]);
+    let mut whole = piece(&mut world, "ada", WHOLE, &[0, 1, 2]);
+    (whole.changeset.id, whole.changeset.piece) = (WHOLE, None);
+    // In one group, too.
+    let told = answers(&mut world, &[first.clone(), whole.clone()]);
+    let Ok(at) = told[0] else { panic!("{told:?}") };
+    assert_eq!(told[1], part());
+    world = world.restart(|storage| {
+        drop(storage);
+        bed.open()
+    });
+    assert_eq!(answers(&mut world, &[whole.clone()]), [part()]);
+    // Cut elsewhere: some of it there, all of it there, nothing of it.
+    let across = piece(&mut world, "ada", WHOLE, &[1, 2]);
+    let inside = piece(&mut world, "ada", WHOLE, &[1]);
+    let other = piece(&mut world, "ada", WHOLE, &[2]);
+    let told = answers(&mut world, &[across, inside, other]);
+    let Ok(last) = told[2] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(told[..2], [part(), Ok(at)]);
+    // By now two pieces have all of it.
+    let all = piece(&mut world, "ada", WHOLE, &[0, 1, 2]);
+    assert_eq!(answers(&mut world, &[all]), [Ok(last)]);
+    let rows = log(&mut bed.reader(&world.storage));
+    let rows: usize = rows.iter().map(|entry| entry.records.len()).sum();
+    assert_eq!(rows, 3);
+
+    // Of what is there whole, each piece is there.
+    let entire = world.push("ada", |draw| draw.insert("notes", 8, &[]));
+    let inside = piece(&mut world, "ada", entire.submission.changeset.id, &[7]);
+    assert_eq!(answers(&mut world, &[inside]), [Ok(entire.version())]);
+    // Whoever else says that theirs is a piece of it learns nothing, and hinders nobody.
+    let theirs = piece(&mut world, "ben", entire.submission.changeset.id, &[20]);
+    let told = answers(&mut world, &[theirs]);
+    assert!(
+        matches!(told[..], [Ok(at)] if at > entire.version()),
+        "{told:?}"
+    );
+    let young = world.push("ada", |draw| draw.insert("notes", 9, &[]));
+
+    block_on(world.storage.trim(last)).expect("the log is trimmed");
+    let wants = [WHOLE, entire.submission.changeset.id].map(Want::Changeset);
+    let loaded = load(&mut world.storage, &wants);
+    assert_eq!(
+        loaded.pieces.keys().collect::<Vec<_>>(),
+        [&entire.submission.changeset.id]
+    );
+    block_on(world.storage.trim(young.version())).expect("the log is trimmed");
+    assert!(load(&mut world.storage, &wants).pieces.is_empty());
 }
 
 pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Row, RowKey, Schema, Table, TableNumber, Tag, UserId, Value,
-    Version,
+    BucketId, ChangesetId, DeviceId, Piece, Row, RowKey, Schema, Table, TableNumber, Tag, UserId,
+    Value, Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
     schema::{ForeignKey, OnDelete},
@@ -19,7 +19,7 @@ use crate::{
     log::LogEntry,
     meta::{DeviceState, Owned, RowMeta},
     storage::{Counted, Head, Ledger, StorageError},
-    want::{KnownChangeset, Loaded, LoadedRow, Want},
+    want::{KnownChangeset, KnownPiece, Loaded, LoadedRow, Want},
 };
 
 #[derive(Debug, Clone, Default)]
@@ -41,6 +41,7 @@ pub(super) struct Data {
     pub(super) marks: BTreeMap<(TableNumber, RowKey), Option<Row>>,
     pub(super) log: Vec<Arc<LogEntry>>,
     pub(super) changesets: BTreeMap<ChangesetId, KnownChangeset>,
+    pub(super) pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
     pub(super) history: BTreeMap<(TableNumber, RowKey), BTreeMap<Version, HistoryRecord>>,
     /// Changes up to here are not in `history`; `None`: it is not kept.
     pub(super) history_since: Option<Version>,
@@ -77,6 +78,9 @@ impl Data {
                     loaded
                         .changesets
                         .insert(*id, self.changesets.get(id).cloned());
+                    if let Some(pieces) = self.pieces.get(id) {
+                        loaded.pieces.insert(*id, pieces.clone());
+                    }
                 }
                 Want::Device(id) => {
                     loaded.devices.insert(*id, self.devices.get(id).cloned());
@@ -283,6 +287,12 @@ impl Data {
                 user: entry.user.clone(),
                 device: entry.device,
             };
+            let piece = ledger.pieces.iter().find(|(at, _)| *at == entry.version);
+            if let Some((_, Piece { whole, places })) = piece.cloned() {
+                let known = known.clone();
+                let pieces = self.pieces.entry(whole).or_default();
+                pieces.push(KnownPiece { places, known });
+            }
             self.changesets.insert(entry.changeset, known);
             self.head.version = entry.version;
             self.head.tag = entry.tag;
@@ -386,6 +396,10 @@ impl Data {
             self.changesets.remove(&entry.changeset);
         }
         let horizon = self.head.horizon;
+        self.pieces.retain(|_, pieces| {
+            pieces.retain(|piece| piece.known.version > horizon);
+            !pieces.is_empty()
+        });
         for metas in self.metas.values_mut() {
             metas.retain(|_, meta| !meta.deleted || meta.version > horizon);
         }

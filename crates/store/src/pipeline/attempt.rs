@@ -427,5 +427,6 @@ pub(super) fn external_author(server: DeviceId, state: &State, now: Timestamp) -
         device: EXTERNAL,
         number: 0,
         hlc: Hlc::at(now),
+        piece: None,
     }
 }

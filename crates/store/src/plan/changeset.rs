@@ -65,6 +65,7 @@ pub(crate) fn plan_changeset(
             true => submission.changeset.hlc,
             false => submission.changeset.hlc.clamped(now),
         },
+        piece: submission.changeset.piece.clone(),
     };
     let mut effects = match changes(context, state, submission, &author, now)? {
         Ok(effects) => effects,

@@ -1,10 +1,10 @@
 //! What can be refused without looking at rows (spec PL5, first half).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, Edit, Op, Version,
+    Change, ChangesetId, Edit, Op, Piece, Version,
     config::LimitsConfig,
     envelope,
     rules::Facts as _,
@@ -16,7 +16,7 @@ use super::{
     state::State,
     submission::{Refused, Submission},
 };
-use crate::want::Missing;
+use crate::want::{KnownChangeset, Missing};
 
 /// What the checks before any row say.
 #[derive(Debug)]
@@ -33,23 +33,35 @@ pub(crate) fn check(
     state: &State,
     submission: &Submission,
 ) -> Result<Checked, Missing> {
-    let (known, device) = (
+    let piece = submission.changeset.piece.as_ref();
+    let (known, whole, device) = (
         state.changeset(submission.changeset.id),
+        piece.map_or(Ok(None), |piece| state.changeset(piece.whole)),
         state.device(submission.device),
     );
-    let (known, device) = match (known, device) {
-        (Ok(known), Ok(device)) => (known, device),
-        (known, device) => {
-            let wants = [known.err(), device.err()].into_iter().flatten();
+    let (known, whole, device) = match (known, whole, device) {
+        (Ok(known), Ok(whole), Ok(device)) => (known, whole, device),
+        (known, whole, device) => {
+            let wants = [known.err(), whole.err(), device.err()];
+            let wants = wants.into_iter().flatten();
             return Err(Missing(wants.flat_map(|missing| missing.0).collect()));
         }
     };
+    let is_theirs =
+        |known: &KnownChangeset| known.user.is_some() && known.user == submission.identity.user;
     if let Some(known) = known {
-        if known.user.is_some() && known.user == submission.identity.user {
+        if is_theirs(known) {
             return Ok(Checked::Known(known.version));
         }
         let message = "the changeset's id is in use by somebody else".into();
         return Ok(Checked::Refused(Refused::whole(code::ID_REUSED, message)));
+    }
+    if let Some(whole) = whole.filter(|whole| is_theirs(whole)) {
+        return Ok(Checked::Known(whole.version));
+    }
+    let applied = applied(state, submission, is_theirs);
+    if let Applied::Whole(version) = applied {
+        return Ok(Checked::Known(version));
     }
     let Some(device) =
         device.filter(|device| Some(&device.user) == submission.identity.user.as_ref())
@@ -71,7 +83,8 @@ pub(crate) fn check(
     }
     let refused = size(submission)
         .or_else(|| number(submission, device.last_number))
-        // Any other refusal says that it is not applied.
+        // Any other refusal says that nothing of it is applied.
+        .or_else(|| (applied == Applied::Part).then(partly_applied))
         .or_else(|| may_be_applied(state, submission, device.last_number))
         .or_else(|| limits(context.limits(), submission))
         .or_else(|| depends(state, submission))
@@ -157,6 +170,52 @@ fn depends(state: &State, submission: &Submission) -> Option<Refused> {
             let message = format!("it depends on changeset number {number}, which was refused");
             Refused::whole(code::DEPENDS_ON, message)
         })
+}
+
+/// What of a changeset the log has in pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Nothing,
+    Part,
+    /// All of it, ending at this version.
+    Whole(Version),
+}
+
+/// A file and a copy of it may have cut the same changeset in different places, or only one of them
+/// (spec PL3).
+fn applied(
+    state: &State,
+    submission: &Submission,
+    is_theirs: impl Fn(&KnownChangeset) -> bool,
+) -> Applied {
+    let Submission { changeset, .. } = submission;
+    let theirs = |of: ChangesetId| state.pieces(of).filter(|piece| is_theirs(&piece.known));
+    if theirs(changeset.id).next().is_some() {
+        return Applied::Part;
+    }
+    let Some(Piece { whole, places }) = &changeset.piece else {
+        return Applied::Nothing;
+    };
+    let mut missing: BTreeSet<u32> = places.iter().copied().collect();
+    let mut last = None;
+    for other in theirs(*whole) {
+        let before = missing.len();
+        missing.retain(|place| other.places.binary_search(place).is_err());
+        if missing.len() < before {
+            last = last.max(Some(other.known.version));
+        }
+    }
+    match last {
+        None => Applied::Nothing,
+        Some(version) if missing.is_empty() => Applied::Whole(version),
+        Some(_) => Applied::Part,
+    }
+}
+
+fn partly_applied() -> Refused {
+    let message = "parts of it are applied already, which another copy of the file sent by \
+                   themselves";
+    Refused::whole(code::PARTLY_APPLIED, message.into())
 }
 
 /// Its id is unknown, and that may be because it is forgotten: then applying it could be applying

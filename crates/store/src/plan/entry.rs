@@ -7,8 +7,8 @@ use std::{
 
 use syncline_core::planted;
 use syncline_core::{
-    BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Row, RowKey, Table, TableNumber, UserId,
-    Value, Version, digest::Digest, rules::Grant,
+    BucketId, ChangesetId, ColumnNumber, DeviceId, Hlc, Piece, Row, RowKey, Table, TableNumber,
+    UserId, Value, Version, digest::Digest, rules::Grant,
 };
 
 use super::{
@@ -32,6 +32,8 @@ pub(crate) struct Author {
     pub(crate) number: u64,
     /// Clamped already.
     pub(crate) hlc: Hlc,
+    /// What its changeset is a piece of.
+    pub(crate) piece: Option<Piece>,
 }
 
 /// An entry that may still get rows: those that the database changes by itself.

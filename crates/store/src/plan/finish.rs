@@ -54,7 +54,7 @@ pub(crate) fn finish(
     let mut totals = Totals::default();
     let mut head = state.head;
     let mut entries = Vec::with_capacity(state.entries.len());
-    let mut history = Vec::new();
+    let (mut history, mut pieces) = (Vec::new(), Vec::new());
     let mut access = Access::new();
     for entry in std::mem::take(&mut state.entries) {
         let grants = totals.grant(&state, &entry)?;
@@ -64,6 +64,7 @@ pub(crate) fn finish(
         head.version = entry.version;
         head.tag = next_tag(head.tag, entry.author.changeset);
         history.extend(entry.history);
+        pieces.extend(entry.author.piece.map(|piece| (entry.version, piece)));
         entries.push(Arc::new(LogEntry {
             version: entry.version,
             tag: head.tag,
@@ -89,6 +90,7 @@ pub(crate) fn finish(
     let ledger = Ledger {
         metas,
         entries,
+        pieces,
         history,
         digests: totals
             .digests

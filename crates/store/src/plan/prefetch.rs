@@ -18,8 +18,11 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
     let mut rows: HashSet<(TableNumber, &RowKey)> = HashSet::with_capacity(changes);
     let mut users: BTreeSet<&UserId> = BTreeSet::new();
     for submission in submissions {
-        if changesets.insert(submission.changeset.id) {
-            wants.push(Want::Changeset(submission.changeset.id));
+        let whole = submission.changeset.piece.as_ref().map(|piece| piece.whole);
+        for id in [submission.changeset.id].into_iter().chain(whole) {
+            if changesets.insert(id) {
+                wants.push(Want::Changeset(id));
+            }
         }
         if devices.insert(submission.device) {
             wants.push(Want::Device(submission.device));

@@ -6,7 +6,8 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, Timestamp, UserId, Value, Version,
+    BucketId, ChangesetId, DeviceId, Piece, Row, RowKey, TableNumber, Timestamp, UserId, Value,
+    Version,
     rules::{Grant, RuleColumn},
 };
 
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     meta::{DeviceState, Owned, RowMeta},
     storage::{Head, RowWrite},
-    want::{KnownChangeset, Loaded, LoadedRow, Missing, Want, matching_key},
+    want::{KnownChangeset, KnownPiece, Loaded, LoadedRow, Missing, Want, matching_key},
 };
 
 /// Everything a group knows. Only whole changesets are applied to it.
@@ -33,6 +34,7 @@ pub(crate) struct State {
     pub(crate) rows: BTreeMap<TableNumber, Rows>,
     matching: RefCell<OverlayIndex>,
     changesets: BTreeMap<ChangesetId, KnownChangeset>,
+    pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
     pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
     /// What the users own whose rows the group changed.
     pub(crate) owned: BTreeMap<UserId, Owned>,
@@ -85,6 +87,7 @@ impl State {
             rows: BTreeMap::new(),
             matching: RefCell::default(),
             changesets: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             devices: BTreeMap::new(),
             owned: BTreeMap::new(),
             owned_doubtful: false,
@@ -169,6 +172,15 @@ impl State {
             Some(known) => Ok(known.as_ref()),
             None => Err(Missing(vec![Want::Changeset(id)])),
         }
+    }
+
+    /// What the log and this group have of pieces of a changeset that was asked for.
+    pub(crate) fn pieces(&self, whole: ChangesetId) -> impl Iterator<Item = &KnownPiece> {
+        let places = [&self.loaded.pieces, &self.pieces];
+        places
+            .into_iter()
+            .filter_map(move |known| known.get(&whole))
+            .flatten()
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> Result<Option<&DeviceState>, Missing> {
@@ -344,6 +356,11 @@ impl State {
             user: entry.author.user.clone(),
             device: entry.author.device,
         };
+        if let Some(Piece { whole, places }) = entry.author.piece.clone() {
+            let known = known.clone();
+            let pieces = self.pieces.entry(whole).or_default();
+            pieces.push(KnownPiece { places, known });
+        }
         self.changesets.insert(entry.author.changeset, known);
         let version = entry.version;
         self.entries.push(entry);

@@ -153,6 +153,7 @@ impl<S: Storage> World<S> {
             require_unchanged: false,
             may_be_applied_already: false,
             after: Some(Version::ZERO),
+            piece: None,
         };
         if let Some(device) = self.devices.get_mut(device) {
             device.next += 1;

@@ -140,6 +140,9 @@ pub mod code {
     pub const TOO_LARGE: &str = "too_large";
     /// Based before the horizon and from a restored or copied device.
     pub const MAYBE_APPLIED: &str = "may_be_applied_already";
+    /// Pieces that it was cut into before are applied, and it is not, or it has changes that they
+    /// do not have: cut it, too.
+    pub const PARTLY_APPLIED: &str = "partly_applied_already";
     /// The same changeset id was used by somebody else.
     pub const ID_REUSED: &str = "changeset_id_reused";
     /// The server is stopping or overloaded.

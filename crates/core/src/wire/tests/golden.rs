@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::PathBuf};
 use minicbor::Decoder;
 
 use crate::{
-    change::{Change, Changeset, ColumnEdit, Edit, MemberEdit, Op, PathEdit},
+    change::{Change, Changeset, ColumnEdit, Edit, MemberEdit, Op, PathEdit, Piece},
     hlc::Hlc,
     ids::{
         BucketId, ChangesetId, ColumnNumber, Cursor, DeviceId, Lease, TableNumber, Tag, Timestamp,
@@ -627,6 +627,7 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
         require_unchanged: true,
         may_be_applied_already: true,
         after: None,
+        piece: None,
     };
     let plain = Changeset {
         depends: Vec::new(),
@@ -639,10 +640,18 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
         after: Some(version(3)),
         ..plain.clone()
     };
+    let piece = Changeset {
+        piece: Some(Piece {
+            whole: ChangesetId([0xC6; 16]),
+            places: vec![0, 3, 4, 300],
+        }),
+        ..plain.clone()
+    };
     vec![
         ("every_operation", every_operation),
         ("empty", plain),
         ("after", after),
+        ("piece", piece),
     ]
 }
 

@@ -288,6 +288,7 @@ fn one_change(op: Op) -> Changeset {
         require_unchanged: false,
         may_be_applied_already: false,
         after: None,
+        piece: None,
     }
 }
 
@@ -367,6 +368,32 @@ fn wi10_a_changeset_has_at_most_the_stated_number_of_changes_and_edits() {
             limit: EDITS_MAX
         }
     );
+}
+
+#[test]
+fn wi8_places_ascend_and_are_no_more_than_changes() {
+    let piece = |numbers: &[u32]| {
+        let mut bytes = Vec::new();
+        let mut e = Encoder::new(&mut bytes);
+        e.array(2).unwrap().bytes(&[7; 16]).unwrap();
+        e.encode(numbers).unwrap();
+        decode_piece(&bytes).map_err(|error| error.to_string())
+    };
+    let places = |numbers: &[u32]| piece(numbers).map(|piece| piece.places);
+    assert_eq!(places(&[]), Ok(vec![]));
+    assert_eq!(places(&[2, 2, 9, 1]), Ok(vec![2, 3, 9]));
+    for (numbers, expected) in [
+        (&[1][..], "first and count"),
+        (&[4, 0], "each once"),
+        (&[4, 2, 5, 1], "each once"),
+        (&[4, 2, 1, 1], "each once"),
+        (&[u32::MAX, 1], "no 32 bits"),
+        (&[0, u32::MAX], "more than 100000 places"),
+        (&[0, 60_000, 70_000, 60_000], "more than 100000 places"),
+    ] {
+        let error = piece(numbers).expect_err("no places");
+        assert!(error.contains(expected), "{numbers:?}: {error}");
+    }
 }
 
 #[test]

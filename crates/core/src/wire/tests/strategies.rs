@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::{collection::vec, option, prelude::*};
 
 use crate::{
-    change::{Change, Changeset, ColumnEdit, Edit, MemberEdit, Op, PathEdit},
+    change::{Change, Changeset, ColumnEdit, Edit, MemberEdit, Op, PathEdit, Piece},
     hlc::Hlc,
     ids::{
         BucketId, ChangesetId, ColumnNumber, Cursor, DeviceId, Lease, TableNumber, Tag, Timestamp,
@@ -505,6 +505,17 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     )
 }
 
+fn piece() -> impl Strategy<Value = Piece> {
+    let places = proptest::collection::btree_set(prop_oneof![0..8u32, any::<u32>()], 0..6);
+    (changeset_id(), places).prop_map(|(whole, places)| Piece {
+        whole,
+        places: places
+            .into_iter()
+            .filter(|place| *place < u32::MAX)
+            .collect(),
+    })
+}
+
 pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
     let depends = proptest::collection::btree_set(0..1000u64, 0..4);
     let head = (
@@ -514,9 +525,10 @@ pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
         any::<u64>(),
         any::<[bool; 2]>(),
         option::of(version()),
+        option::of(piece()),
     );
     (head, vec(change(), 0..5)).prop_map(|(head, mut changes)| {
-        let (id, number, depends, hlc, flags, after) = head;
+        let (id, number, depends, hlc, flags, after, piece) = head;
         let mut seen = BTreeSet::new();
         changes.retain(|change: &Change| seen.insert((change.table, change.key.clone())));
         let [require_unchanged, may_be_applied_already] = flags;
@@ -531,6 +543,7 @@ pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
             require_unchanged,
             may_be_applied_already,
             after,
+            piece,
         }
     })
 }

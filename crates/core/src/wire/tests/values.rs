@@ -104,6 +104,7 @@ fn update(edits: Vec<ColumnEdit>) -> Changeset {
         require_unchanged: false,
         may_be_applied_already: false,
         after: None,
+        piece: None,
     }
 }
 

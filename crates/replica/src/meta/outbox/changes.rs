@@ -23,6 +23,13 @@ pub(crate) struct StoredChange {
     pub(crate) at: Timestamp,
 }
 
+impl StoredChange {
+    /// Its position as a server is told: a changeset has far fewer changes than that.
+    pub(crate) fn place(&self) -> u32 {
+        u32::try_from(self.pos).unwrap_or(u32::MAX)
+    }
+}
+
 const CHANGES: &str = "SELECT pos, t, key, base, op, at, sum FROM syncline_changes
      WHERE seq = ?1 AND pos >= ?2 ORDER BY pos LIMIT ?3";
 

@@ -50,7 +50,7 @@ impl ChangeSum {
     }
 }
 
-/// Of a changeset: what it is known by, when it was made, how many changes it has. What is not
+/// Of a changeset: what it is known by, when it was made, how many changes it has, and of what. What is not
 /// sound does not become so by being written again.
 pub(super) fn of_entry(entry: &Entry) -> i64 {
     let mut hash = blake3::Hasher::new();
@@ -58,6 +58,9 @@ pub(super) fn of_entry(entry: &Entry) -> i64 {
     hash.update(&entry.id.0);
     hash.update(&entry.hlc.0.to_le_bytes());
     hash.update(&entry.changes.to_le_bytes());
+    if let Some(whole) = entry.whole {
+        hash.update(&whole.0);
+    }
     i64::from(first4(&hash.finalize()))
 }
 

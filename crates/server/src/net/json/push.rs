@@ -127,6 +127,7 @@ pub(crate) async fn push<B: Backend>(
         require_unchanged: request.require_unchanged,
         may_be_applied_already: false,
         after: None,
+        piece: None,
     };
     let submission = Submission {
         identity,
