@@ -300,7 +300,7 @@ impl World {
     /// A device's file, to come back later.
     fn copy_file(&mut self) -> anyhow::Result<()> {
         let i = self.any_device();
-        if self.seal(i)? {
+        if self.seal_whole(i)? {
             let copy = self.devices[i].old_file(self.now)?;
             self.device_copies.retain(|(of, _)| *of != i);
             self.device_copies.push((i, copy));

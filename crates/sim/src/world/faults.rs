@@ -134,7 +134,7 @@ impl World {
             self.server.setup.has_effort = true;
             return self.stop_server();
         }
-        if self.devices[i].checkpoint == Version::ZERO || !self.seal(i)? {
+        if self.devices[i].checkpoint == Version::ZERO || !self.seal_whole(i)? {
             return Ok(());
         }
         let app = &self.devices[i].app;

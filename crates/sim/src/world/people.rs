@@ -154,6 +154,15 @@ impl World {
         Ok(is_done && self.devices[i].replica.is_some())
     }
 
+    /// As [`World::seal`], and whether rows from before attaching are sealed, too: those that are not
+    /// each copy of the file brings along as its own, and counters and lists add up (spec ME19).
+    pub(super) fn seal_whole(&mut self, i: usize) -> anyhow::Result<bool> {
+        let is_sealed = self.seal(i)?;
+        let replica = self.devices[i].replica.as_ref().filter(|_| is_sealed);
+        let seeding = replica.map(|replica| replica.activity().map(|activity| activity.seeding));
+        Ok(seeding.transpose()? == Some(false))
+    }
+
     /// Somebody looks at what was refused, and at conflicts.
     pub(super) fn tend_queue(&mut self) -> anyhow::Result<()> {
         use syncline_replica::{QueueState, Resolution};
