@@ -32,13 +32,28 @@ pub struct Changeset {
     pub piece: Option<Piece>,
 }
 
-/// What a changeset was cut from, after the server had refused it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a changeset was cut from: the server refused that, or a table of its went away.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Piece {
     /// The changeset that was never a piece of another.
     pub whole: ChangesetId,
     /// Which of its changes these are: ascending, each once.
     pub places: Vec<u32>,
+}
+
+impl Piece {
+    /// First and last place of each run without a gap, in order.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for &place in &self.places {
+            match runs.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(place) => *last = place,
+                _ => runs.push((place, place)),
+            }
+        }
+        runs
+    }
 }
 
 /// One row of a changeset.

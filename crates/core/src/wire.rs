@@ -28,7 +28,6 @@ pub use frame::{
     decode_server, encode_client, encode_server,
 };
 pub use message::*;
-pub use piece::{decode_piece, encode_piece};
 pub use schema::{
     ColumnInfo, ComputedInfo, ForeignKeyInfo, FurtherIndexInfo, SchemaInfo, TableInfo,
 };

@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     meta::{
         acknowledged::Acknowledged,
-        outbox::{self, Doubt, Entry, Seq, State},
+        outbox::{self, Entry, Seq, State},
         shadow,
     },
     replica::Replica,
@@ -246,7 +246,7 @@ impl Work<'_> {
                 marked: kept.marked,
                 sent: true,
                 require_unchanged: false,
-                doubt: Doubt::None,
+                doubt: false,
                 after: Version::ZERO,
                 first_number: None,
                 whole: None,

@@ -21,7 +21,7 @@ use crate::{
     event::Event,
     meta::{
         ledger,
-        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
+        outbox::{self, Entry, Seq, State, StoredChange},
         shadow::Shadow,
     },
     tables::SyncedTable,
@@ -255,7 +255,7 @@ pub(crate) fn store(
         marked: sealed.marked,
         sent: false,
         require_unchanged: sealed.require_unchanged,
-        doubt: Doubt::None,
+        doubt: false,
         after: outbox::newest_known(work.conn)?,
         first_number: None,
         whole: None,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use syncline_core::planted;
 use syncline_core::{
-    Changeset, ChangesetId, ColumnEdit, Edit, Op, Piece, Timestamp, Value, Version,
+    Changeset, ChangesetId, ColumnEdit, Edit, Op, Timestamp, Value, Version,
     wire::{Refusal, code},
 };
 
@@ -15,7 +15,7 @@ use crate::{
     meta::{
         acknowledged::{self, Acknowledged},
         cursors, ledger,
-        outbox::{self, Doubt, Entry, Seq, State},
+        outbox::{self, Entry, Seq, State},
         settings::{self, Key},
         shadow::Shadow,
     },
@@ -56,7 +56,7 @@ impl Work<'_> {
         if !may_have_come_otherwise {
             entry.after = outbox::before(version);
         }
-        (entry.doubt, entry.first_number) = (Doubt::None, None);
+        (entry.doubt, entry.first_number) = (false, None);
         outbox::put(self.conn, &entry)?;
         if !was_taken {
             self.count_accepted(&entry)?;
@@ -123,7 +123,7 @@ impl Work<'_> {
             require_unchanged: entry.require_unchanged,
             may_be_applied_already: false,
             after: Some(entry.after),
-            piece: entry.whole.map(|whole| Piece { whole, places }),
+            piece: outbox::piece_to_keep(entry, places),
         };
         outbox::remove(self.conn, entry.seq)?;
         acknowledged::put(
@@ -188,7 +188,8 @@ impl Work<'_> {
         refusal: &Refusal,
     ) -> Result<(), ReplicaError> {
         // Whoever is told of another user was told before anybody looked.
-        if refusal.code != code::MAYBE_APPLIED && refusal.code != code::WRONG_USER {
+        let says_nothing = [code::MAYBE_APPLIED, code::PARTLY_APPLIED, code::WRONG_USER];
+        if !says_nothing.contains(&&*refusal.code) {
             entry.first_number = None;
             let head = Version(settings::get_count(self.conn, Key::Head)?);
             entry.after = entry.after.max(head);

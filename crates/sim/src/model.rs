@@ -485,13 +485,18 @@ impl Model {
     pub(crate) fn check_log(&self, conn: &rusqlite::Connection) -> anyhow::Result<()> {
         let mut statement =
             conn.prepare_cached("SELECT version FROM syncline_log WHERE changeset = ?1")?;
-        let mut as_part = conn.prepare_cached("SELECT 1 FROM syncline_log WHERE version = ?1")?;
+        let mut as_part = conn.prepare_cached(
+            "SELECT 1 FROM syncline_log l WHERE version = ?1 AND (changeset = ?2 OR EXISTS
+               (SELECT 1 FROM syncline_pieces p WHERE p.version = l.version AND p.whole = ?2))",
+        )?;
         for (id, version) in self.accepted.iter().filter(|(_, v)| **v > self.horizon) {
             let mut found = statement.query([&id.0[..]])?;
             let at: Option<i64> = found.next()?.map(|row| row.get(0)).transpose()?;
             // A piece may be there as part of the changeset that it was cut from.
-            let may_be_part = at.is_none() && self.sent.is_piece(*id);
-            if may_be_part && as_part.exists([version.0.cast_signed()])? {
+            if at.is_none()
+                && let Some(whole) = self.sent.whole(*id)
+                && as_part.exists((version.0.cast_signed(), &whole.0[..]))?
+            {
                 continue;
             }
             if at != Some(version.0.cast_signed()) {

@@ -36,11 +36,13 @@ const MIGRATIONS: &[&str] = &[
     PIECES,
 ];
 
-/// Which changes of which changeset an entry of the log has that is a piece of one.
+/// Whose pieces of which changeset are in the log at which versions: the places of changes, as runs
+/// from the first to the last.
 const PIECES: &str = "
 CREATE TABLE syncline_pieces(
-  version INTEGER PRIMARY KEY, whole BLOB NOT NULL, piece BLOB NOT NULL);
-CREATE INDEX syncline_pieces_whole ON syncline_pieces(whole);
+  whole BLOB NOT NULL, user TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  version INTEGER NOT NULL, PRIMARY KEY(whole, user, first)) WITHOUT ROWID;
+CREATE INDEX syncline_pieces_version ON syncline_pieces(version);
 ";
 
 /// Counts of live rows and of their bytes; where everything is counted, `syncline_server` has

@@ -10,7 +10,7 @@ use rusqlite::{
     types::{Null, ToSqlOutput, ValueRef},
 };
 use syncline_core::{
-    BucketId, Piece, RowKey, TableNumber, Tag, Version, digest::content_hash, wire::encode_piece,
+    BucketId, Piece, RowKey, TableNumber, Tag, UserId, Version, digest::content_hash,
 };
 use syncline_store::{Counted, DeviceState, Head, Ledger, LogEntry, Owned, RowMeta};
 
@@ -235,11 +235,15 @@ fn write_entries(conn: &Connection, entries: &[Arc<LogEntry>]) -> Result<()> {
     Ok(())
 }
 
-fn write_pieces(conn: &Connection, pieces: &[(Version, Piece)]) -> Result<()> {
-    for (version, piece) in pieces {
-        let sql = "INSERT INTO syncline_pieces(version, whole, piece) VALUES (?1, ?2, ?3)";
-        let row = (signed(version.0), &piece.whole.0[..], encode_piece(piece));
-        conn.prepare_cached(sql)?.execute(row)?;
+fn write_pieces(conn: &Connection, pieces: &[(Version, UserId, Piece)]) -> Result<()> {
+    for (version, user, piece) in pieces {
+        let sql = "INSERT OR REPLACE INTO syncline_pieces(whole, user, first, last, version)
+                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut statement = conn.prepare_cached(sql)?;
+        for (first, last) in piece.runs() {
+            let version = signed(version.0);
+            statement.execute((&piece.whole.0[..], &user.0, first, last, version))?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Statement, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Statement, params_from_iter, types::ValueRef};
 use syncline_core::planted;
 use syncline_core::{
     BucketId, ChangesetId, ColumnType, DeviceId, Lease, Piece, RowKey, TableNumber, Timestamp,
@@ -10,15 +10,14 @@ use syncline_core::{
     digest::Digest,
     rules::{Grant, RuleColumn},
     sql::quote,
-    wire::decode_piece,
 };
 use syncline_store::{
-    DeviceState, KnownChangeset, KnownPiece, Loaded, LoadedRow, Owned, RowMeta, Want,
+    DeviceState, KnownChangeset, KnownRun, Loaded, LoadedRow, Owned, RowMeta, Want,
 };
 
 use crate::{
     catalog::{Catalog, Entry},
-    fault::{Fault, Result},
+    fault::Result,
     reader,
     rows::uuid_spellings,
     value::{self, Bind, bytes, unsigned, version},
@@ -43,6 +42,10 @@ pub(crate) fn load(
             }
             Want::Changeset(id) => {
                 changeset(&mut known, *id, loaded)?;
+            }
+            Want::Pieces(user, piece) => {
+                let known = pieces(conn, user, piece)?;
+                loaded.pieces.insert((user.clone(), piece.clone()), known);
             }
             Want::Device(id) => {
                 loaded.devices.insert(*id, device(conn, *id)?);
@@ -283,43 +286,50 @@ fn known_changeset() -> &'static str {
         false => {
             "SELECT version, user, device, NULL FROM syncline_log WHERE changeset = ?1
              UNION ALL
-             SELECT l.version, l.user, l.device, p.piece
-             FROM syncline_pieces p JOIN syncline_log l ON l.version = p.version
-             WHERE p.whole = ?1"
+             SELECT NULL, NULL, NULL, min(user) FROM syncline_pieces WHERE whole = ?1"
         }
     }
 }
 
-/// A changeset and its pieces. `statement` is [`known_changeset`].
+/// A changeset, and whose pieces there are of it. `statement` is [`known_changeset`].
 fn changeset(statement: &mut Statement<'_>, id: ChangesetId, loaded: &mut Loaded) -> Result<()> {
     let mut whole = None;
-    let mut pieces = Vec::new();
     let mut rows = statement.query([&id.0[..]])?;
     while let Some(row) = rows.next()? {
-        let known = KnownChangeset {
-            version: version(row, 0)?,
-            user: row.get::<_, Option<String>>(1)?.map(UserId),
-            device: DeviceId(bytes(row, 2)?),
-        };
-        match row
-            .get_ref(3)?
-            .as_blob_or_null()
-            .map_err(rusqlite::Error::from)?
-        {
-            None => whole = Some(known),
-            Some(piece) => {
-                let piece = decode_piece(piece);
-                let Piece { places, .. } =
-                    piece.map_err(|error| Fault::corrupt(format!("a piece: {error}")))?;
-                pieces.push(KnownPiece { places, known });
-            }
+        if let Some(user) = row.get::<_, Option<String>>(3)? {
+            loaded.cut.insert(id, UserId(user));
+        } else if row.get_ref(0)? != ValueRef::Null {
+            whole = Some(KnownChangeset {
+                version: version(row, 0)?,
+                user: row.get::<_, Option<String>>(1)?.map(UserId),
+                device: DeviceId(bytes(row, 2)?),
+            });
         }
     }
     loaded.changesets.insert(id, whole);
-    if !pieces.is_empty() {
-        loaded.pieces.insert(id, pieces);
-    }
     Ok(())
+}
+
+/// Where the user's pieces of the same changeset are that have some of these changes. No two of them
+/// overlap: of each run the first one that can begins with it or before.
+fn pieces(conn: &Connection, user: &UserId, piece: &Piece) -> Result<Vec<KnownRun>> {
+    let sql = "SELECT first, last, version FROM syncline_pieces
+               WHERE whole = ?1 AND user = ?2 AND last >= ?3 AND first <= ?4 AND first >=
+                 ifnull((SELECT max(first) FROM syncline_pieces
+                         WHERE whole = ?1 AND user = ?2 AND first <= ?3), ?3)";
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut known = Vec::new();
+    for (first, last) in piece.runs() {
+        let mut rows = statement.query((&piece.whole.0[..], &user.0, first, last))?;
+        while let Some(row) = rows.next()? {
+            known.push(KnownRun {
+                first: row.get(0)?,
+                last: row.get(1)?,
+                version: version(row, 2)?,
+            });
+        }
+    }
+    Ok(known)
 }
 
 /// What [`device_of`] reads.

@@ -30,8 +30,9 @@ pub(crate) fn trim(conn: &mut Connection, wanted: Version) -> Result<()> {
         true => "DELETE FROM syncline_rows WHERE deleted = 1 AND ?1 AND ?2",
         false => tombstones,
     };
-    let pieces = "DELETE FROM syncline_pieces WHERE version IN
-                  (SELECT version FROM syncline_pieces WHERE version <= ?1 ORDER BY version LIMIT ?2)";
+    let pieces = "DELETE FROM syncline_pieces WHERE (whole, user, first) IN
+                  (SELECT whole, user, first FROM syncline_pieces
+                   WHERE version <= ?1 ORDER BY version LIMIT ?2)";
     for sql in [log, pieces, tombstones] {
         while conn.prepare_cached(sql)?.execute((horizon, BATCH))? > 0 {}
     }

@@ -47,7 +47,7 @@ pub use storage::{
     Counted, Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash,
     RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
-pub use want::{KnownChangeset, KnownPiece, Loaded, LoadedRow, Missing, Want};
+pub use want::{KnownChangeset, KnownRun, Loaded, LoadedRow, Missing, Want};
 
 /// The device that other programs' writes into the server's database are filed under. No replica
 /// gets this id.

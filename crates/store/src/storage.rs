@@ -260,8 +260,8 @@ pub struct Ledger {
     /// members).
     pub metas: Vec<(TableNumber, RowKey, RowMeta, Vec<BucketId>)>,
     pub entries: Vec<Arc<LogEntry>>,
-    /// Of which changesets entries are pieces, by their versions.
-    pub pieces: Vec<(Version, Piece)>,
+    /// Whose pieces of which changesets entries are, by their versions.
+    pub pieces: Vec<(Version, UserId, Piece)>,
     /// What the entries did to rows, in order of version.
     pub history: Vec<HistoryRecord>,
     pub digests: Vec<(BucketId, TableNumber, Digest)>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Row, RowKey, TableNumber, UserId, Value, Version,
+    BucketId, ChangesetId, DeviceId, Piece, Row, RowKey, TableNumber, UserId, Value, Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
 };
@@ -27,6 +27,8 @@ pub enum Want {
     Matching(TableNumber, RuleColumn, Value),
     /// Whether this changeset is in the log.
     Changeset(ChangesetId),
+    /// What the log has in pieces of the same changeset, the user's.
+    Pieces(UserId, Piece),
     Device(DeviceId),
     /// How many paths give the bucket to the grantee, and since when.
     GrantCount(Grant),
@@ -45,8 +47,11 @@ pub struct Loaded {
     matching: BTreeMap<(TableNumber, RuleColumn, Vec<u8>), Vec<RowKey>>,
     /// `None`: not in the log.
     pub changesets: BTreeMap<ChangesetId, Option<KnownChangeset>>,
-    /// What the log has of pieces of `changesets`; nothing where there are none.
-    pub pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
+    /// Whose pieces the log has of which of `changesets`; nothing where there are none.
+    pub cut: BTreeMap<ChangesetId, UserId>,
+    /// What the log has of the same changesets' changes in pieces of the user's, as far as it
+    /// overlaps.
+    pub pieces: BTreeMap<(UserId, Piece), Vec<KnownRun>>,
     /// `None`: never seen.
     pub devices: BTreeMap<DeviceId, Option<DeviceState>>,
     /// Zero where there is none.
@@ -81,12 +86,36 @@ pub struct KnownChangeset {
     pub device: DeviceId,
 }
 
-/// A piece of a changeset, which the log has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownPiece {
-    /// As [`Piece::places`].
-    pub places: Vec<u32>,
-    pub known: KnownChangeset,
+/// Changes of a changeset that the log has in a piece of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownRun {
+    /// Their places, both included: as [`Piece::runs`].
+    pub first: u32,
+    pub last: u32,
+    /// Where the piece is.
+    pub version: Version,
+}
+
+impl KnownRun {
+    /// The changes of a piece that is at this version.
+    pub fn of(piece: &Piece, version: Version) -> impl Iterator<Item = Self> {
+        let runs = piece.runs().into_iter();
+        runs.map(move |(first, last)| Self {
+            first,
+            last,
+            version,
+        })
+    }
+
+    /// Whether it has any of these changes.
+    #[must_use]
+    pub fn overlaps(&self, piece: &Piece) -> bool {
+        let begin = piece.places.partition_point(|place| *place < self.first);
+        piece
+            .places
+            .get(begin)
+            .is_some_and(|place| *place <= self.last)
+    }
 }
 
 /// What a planning round could not do without.
@@ -181,6 +210,7 @@ impl Loaded {
             Want::Row(table, key) => self.row(*table, key).is_some(),
             Want::Matching(table, column, value) => self.matching(*table, *column, value).is_some(),
             Want::Changeset(id) => self.changesets.contains_key(id),
+            Want::Pieces(user, piece) => self.pieces.contains_key(&(user.clone(), piece.clone())),
             Want::Device(id) => self.devices.contains_key(id),
             Want::GrantCount(grant) => self.grants.contains_key(grant),
             Want::LostBy(version) => self.lost_by.contains_key(version),
@@ -215,6 +245,10 @@ pub(crate) fn without_doubles(mut wants: Vec<Want>) -> Vec<Want> {
                 kept.put_matching(*table, *column, value, Vec::new());
             }
             Want::Changeset(id) => drop(kept.changesets.insert(*id, None)),
+            Want::Pieces(user, piece) => {
+                let asked = (user.clone(), piece.clone());
+                kept.pieces.insert(asked, Vec::new());
+            }
             Want::Device(id) => drop(kept.devices.insert(*id, None)),
             Want::GrantCount(grant) => drop(kept.grants.insert(*grant, 0)),
             Want::LostBy(version) => drop(kept.lost_by.insert(*version, Arc::default())),

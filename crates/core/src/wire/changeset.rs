@@ -347,6 +347,10 @@ fn check(changeset: &Changeset) -> Result<(), ChangesetError> {
     if !changeset.depends.is_sorted_by(|a, b| a < b) {
         return Err(malformed("dependencies ascend"));
     }
+    let places = changeset.piece.as_ref().map(|piece| piece.places.len());
+    if places.is_some_and(|places| places != changeset.changes.len()) {
+        return Err(malformed("a piece has a place for each of its changes"));
+    }
     let mut rows: Vec<_> = changeset
         .changes
         .iter()

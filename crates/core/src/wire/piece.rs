@@ -1,6 +1,6 @@
-//! Which changes of which changeset a piece has (spec WI8): places as ranges.
+//! Which changes of which changeset a piece has (spec WI8): places as first and count of each run.
 
-use minicbor::{Decoder, Encoder};
+use minicbor::Decoder;
 
 use super::{
     IN_MEMORY, MemoryEncoder,
@@ -9,35 +9,14 @@ use super::{
 };
 use crate::change::Piece;
 
-/// Encodes a piece alone, for a device's own books.
-#[must_use]
-pub fn encode_piece(piece: &Piece) -> Vec<u8> {
-    let mut out = Vec::new();
-    encode(&mut Encoder::new(&mut out), piece);
-    out
-}
-
-/// Reads what [`encode_piece`] wrote.
-///
-/// # Errors
-/// [`ChangesetError`].
-pub fn decode_piece(bytes: &[u8]) -> Result<Piece, ChangesetError> {
-    let mut d = Decoder::new(bytes);
-    let piece = decode(&mut d)?;
-    match d.position() == bytes.len() {
-        true => Ok(piece),
-        false => Err(malformed("bytes follow the piece")),
-    }
-}
-
 pub(super) fn encode(e: &mut MemoryEncoder<'_>, piece: &Piece) {
-    let ranges = ranges(&piece.places);
+    let runs = piece.runs();
     e.array(2).expect(IN_MEMORY);
     e.bytes(&piece.whole.0).expect(IN_MEMORY);
-    e.array(2 * ranges.len() as u64).expect(IN_MEMORY);
-    for (first, count) in ranges {
+    e.array(2 * runs.len() as u64).expect(IN_MEMORY);
+    for (first, last) in runs {
         e.u32(first).expect(IN_MEMORY);
-        e.u32(count).expect(IN_MEMORY);
+        e.u32(last - first + 1).expect(IN_MEMORY);
     }
 }
 
@@ -66,16 +45,4 @@ pub(super) fn decode(d: &mut Decoder<'_>) -> Result<Piece, ChangesetError> {
         places.extend(first..end.ok_or_else(|| malformed("a place is no 32 bits"))?);
     }
     Ok(Piece { whole, places })
-}
-
-/// First place and length of each run.
-fn ranges(places: &[u32]) -> Vec<(u32, u32)> {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for &place in places {
-        match ranges.last_mut() {
-            Some((first, count)) if *first + *count == place => *count += 1,
-            _ => ranges.push((place, 1)),
-        }
-    }
-    ranges
 }

@@ -197,6 +197,7 @@ fn changeset(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::Result<C
     for _ in 0..1 + u8::arbitrary(u)? % 4 {
         changes.push(change(bench, u)?);
     }
+    let places = (u32::from(flags)..).take(changes.len()).collect();
     Ok(Changeset {
         id: ChangesetId([u8::arbitrary(u)?; 16]),
         number,
@@ -217,7 +218,7 @@ fn changeset(bench: &mut Bench, u: &mut Unstructured<'_>) -> arbitrary::Result<C
         piece: match flags & 128 != 0 {
             true => Some(Piece {
                 whole: ChangesetId([u8::arbitrary(u)?; 16]),
-                places: (0..u32::from(u8::arbitrary(u)? % 4)).collect(),
+                places,
             }),
             false => None,
         },

@@ -10,7 +10,7 @@ use crate::{
     meta::{
         ledger,
         names::{self, TableRecord},
-        outbox::{self, Doubt, Entry, Seq, State, StoredChange},
+        outbox::{self, Entry, Seq, State, StoredChange},
         settings::{self, Key},
     },
     tables::{Tables, load},
@@ -52,7 +52,7 @@ pub(super) fn forget(
         schema.table(&record.name).or(by_number).is_some()
     });
     if had || !seeding || is_there {
-        park_unsent(work, record, TABLE_GONE, &gone(record), entropy, now)?;
+        park_unsent(work, record, TABLE_GONE, &gone(record), now)?;
         if let Some(lost) = lost {
             tell_lost(work, record, lost, entropy, now)?;
         }
@@ -79,10 +79,10 @@ pub(super) fn begin_anew(
             continue;
         }
         if is_replaced {
-            replace(work, &record, entropy, now)?;
+            replace(work, &record, now)?;
         }
         if is_anew {
-            park_unsent(work, &record, TABLE_GONE, &gone(&record), entropy, now)?;
+            park_unsent(work, &record, TABLE_GONE, &gone(&record), now)?;
             forget_rows(work, record.t)?;
         }
         if let Some(lost) = work.lost.remove(&record.t) {
@@ -94,19 +94,14 @@ pub(super) fn begin_anew(
 
 /// The server has another table now than the one that this was. Its rows go as they came, when the
 /// other's are loaded; what was not sent is for a person to decide.
-fn replace(
-    work: &mut Work<'_>,
-    record: &TableRecord,
-    entropy: &mut dyn Entropy,
-    now: Timestamp,
-) -> Result<(), ReplicaError> {
+fn replace(work: &mut Work<'_>, record: &TableRecord, now: Timestamp) -> Result<(), ReplicaError> {
     let message = format!(
         "the server has another table {} now than the one that this was written to; discard it, \
          or send it to that one with retry",
         record.name
     );
     keep_parked(work, record.t, &message)?;
-    park_unsent(work, record, TABLE_REPLACED, &message, entropy, now)?;
+    park_unsent(work, record, TABLE_REPLACED, &message, now)?;
     names::set_unsure(work.conn, record.t)?;
     work.distrusted.insert(record.t);
     Ok(())
@@ -148,7 +143,6 @@ fn park_unsent(
     record: &TableRecord,
     code: &str,
     message: &str,
-    entropy: &mut dyn Entropy,
     now: Timestamp,
 ) -> Result<(), ReplicaError> {
     let mut roots: Vec<Seq> = Vec::new();
@@ -168,7 +162,7 @@ fn park_unsent(
             roots.push(if is_whole || keys.iter().all(is_of_table) {
                 entry.seq
             } else {
-                split(work, entry, record.t, entropy)?
+                split(work, entry, record.t)?
             });
         }
     }
@@ -191,35 +185,30 @@ fn park_unsent(
     Ok(())
 }
 
-/// Makes the changes of one table a changeset of their own, after the one that they were in.
-fn split(
-    work: &Work<'_>,
-    mut entry: Entry,
-    t: TableNumber,
-    entropy: &mut dyn Entropy,
-) -> Result<Seq, ReplicaError> {
+/// Makes the changes of one table a changeset of their own, after the one that they were in: both are
+/// pieces of that.
+fn split(work: &Work<'_>, mut entry: Entry, t: TableNumber) -> Result<Seq, ReplicaError> {
     let conn = work.conn;
     outbox::doubt_if_incomplete(conn, &mut entry)?;
     let seq = outbox::next_seq(conn)?;
+    entry.whole = entry.whole.or(Some(entry.id));
+    // The server may have taken the whole, which its number tells of that alone.
+    entry.doubt = entry.may_have_come();
     let mut part = Entry {
         seq,
         number: None,
         sent: false,
-        // The server may have taken it as the part of a whole that it was sent in.
-        doubt: match entry.may_have_come() {
-            true => Doubt::OtherId,
-            false => Doubt::Part,
-        },
         version: None,
         first_number: None,
         ..entry.clone()
     };
-    entropy.fill(&mut part.id.0);
     outbox::move_changes_of(conn, entry.seq, t, seq)?;
     for part in [&mut part, &mut entry] {
         (part.changes, part.bytes) = outbox::size(conn, part.seq)?;
+        outbox::name_piece(conn, part)?;
         outbox::put(conn, part)?;
     }
+    outbox::let_none_grow(conn)?;
     outbox::depend(conn, seq, entry.seq)?;
     for (t, key) in outbox::keys(conn, seq)? {
         for earlier in outbox::touching(conn, t, &key)? {
@@ -261,7 +250,7 @@ fn tell_lost(
         marked: true,
         sent: false,
         require_unchanged: false,
-        doubt: Doubt::None,
+        doubt: false,
         after: Version::ZERO,
         first_number: None,
         whole: None,
@@ -313,6 +302,7 @@ fn drop_unsent(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
             } else {
                 entry.changes = changes;
                 entry.bytes = bytes;
+                outbox::name_piece(work.conn, &mut entry)?;
                 outbox::put(work.conn, &entry)?;
             }
         }

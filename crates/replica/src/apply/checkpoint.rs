@@ -118,6 +118,7 @@ pub(crate) fn apply_checkpoint(
         halves.doing("writing half a checkpoint")?;
     }
     take_ahead(work, &mut stream, cursor.version)?;
+    buckets::passed(work.conn, cursor.version)?;
     work.prove_key()?;
     let missing = live_ones(work, &stream.mismatched)?;
     erase_gone(work, &stream)?;
@@ -136,7 +137,7 @@ pub(crate) fn apply_checkpoint(
     for live in &input.checkpoint.live {
         let table = work.tables.remote(live.table);
         if let (Some(b), Some(table)) = (buckets::number(work.conn, live.bucket)?, table) {
-            buckets::set_part(work.conn, b, table.number(), true, None)?;
+            buckets::set_live(work.conn, b, table.number(), true)?;
         }
     }
     applied.reload = compare_digests(work, missing, input)?;
@@ -367,7 +368,7 @@ fn compare_digests(
             };
             let times = input.reloaded.get(&(bucket, number)).copied();
             if times.unwrap_or(0) < RELOADS {
-                buckets::set_part(work.conn, b, t, false, None)?;
+                buckets::set_live(work.conn, b, t, false)?;
                 reload.push(LoadPosition {
                     bucket: Some(bucket),
                     table: number,

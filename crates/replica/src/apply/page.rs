@@ -67,7 +67,8 @@ pub(crate) fn apply_page(
         // end is asked for again.
         let last = last.as_ref().map(RowKey::as_bytes);
         let after = part.to.as_deref().or(last).or(part.after.as_deref());
-        buckets::set_part(work.conn, b, table.number(), false, after)?;
+        let beyond = Some(page.version).filter(|version| *version > checkpoint);
+        buckets::set_position(work.conn, b, table.number(), after, beyond)?;
     }
     let loaded = settings::get_count(work.conn, Key::LoadedRows)? + rows;
     settings::put(work.conn, Key::LoadedRows, loaded.cast_signed())?;

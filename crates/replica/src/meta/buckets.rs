@@ -1,7 +1,7 @@
 //! The granted buckets, and how far each of their tables is loaded.
 
 use rusqlite::{Connection, OptionalExtension};
-use syncline_core::{BucketId, TableNumber};
+use syncline_core::{BucketId, TableNumber, Version};
 
 use super::ledger::Bucket;
 use crate::{db::Doing, error::ReplicaError};
@@ -191,7 +191,7 @@ pub(crate) fn unloaded(
 pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     for sql in [
         "UPDATE syncline_buckets SET state = 0 WHERE b = ?1",
-        "UPDATE syncline_parts SET state = 0, after = NULL WHERE b = ?1",
+        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL WHERE b = ?1",
         "DELETE FROM syncline_ahead WHERE b = ?1",
     ] {
         conn.prepare_cached(sql)
@@ -217,7 +217,7 @@ pub(crate) fn live_in(conn: &Connection, t: TableNumber) -> Result<Vec<BucketId>
 pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), ReplicaError> {
     for sql in [
         "UPDATE syncline_tables SET loaded = 0 WHERE t = ?1",
-        "UPDATE syncline_parts SET state = 0, after = NULL WHERE t = ?1",
+        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL WHERE t = ?1",
         "DELETE FROM syncline_ahead WHERE t = ?1",
     ] {
         conn.prepare_cached(sql)
@@ -231,7 +231,7 @@ pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
 pub(crate) fn reload_all(conn: &Connection) -> Result<(), ReplicaError> {
     conn.execute_batch(
         "UPDATE syncline_buckets SET state = 0 WHERE state < 2;
-         UPDATE syncline_parts SET state = 0, after = NULL;
+         UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL;
          UPDATE syncline_tables SET loaded = 0;
          DELETE FROM syncline_ahead;",
     )
@@ -359,19 +359,61 @@ fn read_part(row: &rusqlite::Row<'_>) -> rusqlite::Result<Part> {
     })
 }
 
-/// Makes a (bucket, table) live, or loading after a key.
-pub(crate) fn set_part(
+/// Makes a (bucket, table) live, or loading from the beginning.
+pub(crate) fn set_live(
     conn: &Connection,
     b: Bucket,
     t: TableNumber,
     live: bool,
-    after: Option<&[u8]>,
 ) -> Result<(), ReplicaError> {
     ensure_part(conn, b, t)?;
-    conn.prepare_cached("UPDATE syncline_parts SET state = ?3, after = ?4 WHERE b = ?1 AND t = ?2")
-        .and_then(|mut s| s.execute((b, t.0, i64::from(live), after)))
+    conn.prepare_cached(
+        "UPDATE syncline_parts SET state = ?3, after = NULL, sure = NULL, told = NULL
+         WHERE b = ?1 AND t = ?2",
+    )
+    .and_then(|mut s| s.execute((b, t.0, i64::from(live))))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// A (bucket, table) has loaded up to the key `after`. `beyond`: the page's version, where it is
+/// later than the last checkpoint.
+pub(crate) fn set_position(
+    conn: &Connection,
+    b: Bucket,
+    t: TableNumber,
+    after: Option<&[u8]>,
+    beyond: Option<Version>,
+) -> Result<(), ReplicaError> {
+    ensure_part(conn, b, t)?;
+    conn.prepare_cached(
+        "UPDATE syncline_parts SET state = 0, after = ?3,
+           sure = CASE WHEN ?4 IS NULL AND told IS NULL THEN ?3 ELSE sure END,
+           told = CASE WHEN ?4 IS NULL THEN told ELSE max(ifnull(told, 0), ?4) END
+         WHERE b = ?1 AND t = ?2",
+    )
+    .and_then(|mut s| s.execute((b, t.0, after, beyond.map(|version| version.0.cast_signed()))))
+    .map(drop)
+    .doing(WRITING)
+}
+
+/// A checkpoint has passed what pages told up to there.
+pub(crate) fn passed(conn: &Connection, version: Version) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE syncline_parts SET sure = after, told = NULL WHERE told <= ?1")
+        .and_then(|mut s| s.execute([version.0.cast_signed()]))
         .map(drop)
         .doing(WRITING)
+}
+
+/// What pages told that no checkpoint has passed is asked for again: only a cursor tells whether the
+/// server still has what it told of (spec LO6).
+pub(crate) fn go_back(conn: &Connection) -> Result<(), ReplicaError> {
+    let sql = "UPDATE syncline_parts SET after = sure, told = NULL WHERE told IS NOT NULL";
+    if conn.execute(sql, []).doing(WRITING)? > 0 {
+        conn.execute_batch("DELETE FROM syncline_ahead")
+            .doing(WRITING)?;
+    }
+    Ok(())
 }
 
 /// Adds differences to a (bucket, table)'s receipt digest.

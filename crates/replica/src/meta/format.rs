@@ -44,6 +44,12 @@ CREATE TABLE syncline_subscriptions(
 ",
     "
   ALTER TABLE syncline_outbox ADD COLUMN whole BLOB;
+  UPDATE syncline_outbox SET after = 0 WHERE doubt IN (1, 3);
+  UPDATE syncline_outbox SET doubt = 1 WHERE doubt > 0;
+  ALTER TABLE syncline_parts ADD COLUMN sure BLOB;
+  ALTER TABLE syncline_parts ADD COLUMN told INTEGER;
+  UPDATE syncline_parts SET told = 9223372036854775807 WHERE after IS NOT NULL;
+  CREATE INDEX syncline_parts_told ON syncline_parts(told) WHERE told IS NOT NULL;
 ",
 ];
 
@@ -75,11 +81,13 @@ CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE syncline_buckets(
   b INTEGER PRIMARY KEY, bucket BLOB UNIQUE, state INTEGER NOT NULL);
 CREATE INDEX syncline_buckets_state ON syncline_buckets(state);
--- state: 0 loading (after the key `after`), 1 live. count and sum: the receipt digest.
+-- state: 0 loading (after the key `after`), 1 live. told: the newest page that no checkpoint has
+-- passed yet; sure: after which key it began. count and sum: the receipt digest.
 CREATE TABLE syncline_parts(
   b INTEGER NOT NULL, t INTEGER NOT NULL, state INTEGER NOT NULL DEFAULT 0, after BLOB,
-  count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0,
+  count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0, sure BLOB, told INTEGER,
   PRIMARY KEY(b, t)) WITHOUT ROWID;
+CREATE INDEX syncline_parts_told ON syncline_parts(told) WHERE told IS NOT NULL;
 CREATE INDEX syncline_parts_table ON syncline_parts(t, b);
 CREATE INDEX syncline_parts_loading ON syncline_parts(t, b) WHERE state = 0;
 
@@ -104,8 +112,8 @@ CREATE TABLE syncline_ahead(
 
 -- state: 0 sealed, 1 accepted, 2 parked. number: given when it is sent. sent: it was once, so
 -- its content is settled. first_number: the first one that no answer settled. after: where the log
--- was when no server could have it yet. doubt: it may have come there 1 as part of another, 2 from
--- another file, 3 as part of another that only another file can have sent.
+-- was when no server could have it yet. doubt: it may have come there from another file, or before
+-- it was cut.
 -- whole: what it was cut from, where its changes had the same positions.
 -- sum, here and below: tells damage; NULL: written by an older format.
 CREATE TABLE syncline_outbox(

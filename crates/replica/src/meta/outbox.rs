@@ -2,6 +2,7 @@
 
 mod changes;
 mod doubt;
+mod piece;
 mod sum;
 
 use std::collections::BTreeSet;
@@ -18,9 +19,8 @@ pub(crate) use changes::{
     move_row, next_pos, pending, position, positions, put_change, readable, set_insert_base, size,
     sizes, touching, waits_to_be_inserted, whole, without_op,
 };
-pub(crate) use doubt::{
-    Doubt, ask_again, before, clamp_after, doubt_all, hold_younger, newest_known,
-};
+pub(crate) use doubt::{ask_again, before, clamp_after, doubt_all, hold_younger, newest_known};
+pub(crate) use piece::{id_of_piece, name_piece, piece_of, piece_to_keep};
 
 /// A changeset's place in the order of this file: never reused, never sent.
 pub(crate) type Seq = i64;
@@ -68,7 +68,9 @@ pub(crate) struct Entry {
     /// It was sent at least once: its content never changes any more (spec SL9).
     pub(crate) sent: bool,
     pub(crate) require_unchanged: bool,
-    pub(crate) doubt: Doubt,
+    /// It may have come from another file, which this one was copied from or to, or before it was
+    /// cut: its number tells nothing.
+    pub(crate) doubt: bool,
     /// If the server's log has it, then after this version.
     pub(crate) after: Version,
     /// What it was cut from: its changes have the positions that they had there.
@@ -88,20 +90,13 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether the server may have it.
     pub(crate) fn may_have_come(&self) -> bool {
-        self.is_doubted() || self.version.is_some() || self.first_number.is_some()
+        self.doubt || self.version.is_some() || self.first_number.is_some()
     }
 
     /// Whether the server may have it although it has not counted its number.
     pub(crate) fn may_have_come_otherwise(&self) -> bool {
         let is_other = |first| Some(first) != self.number;
-        self.is_doubted() || self.version.is_some() || self.first_number.is_some_and(is_other)
-    }
-
-    fn is_doubted(&self) -> bool {
-        match self.doubt {
-            Doubt::None | Doubt::Part => false,
-            Doubt::OtherId | Doubt::OtherFile => true,
-        }
+        self.doubt || self.version.is_some() || self.first_number.is_some_and(is_other)
     }
 }
 
@@ -126,7 +121,7 @@ fn read_entry(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
         hlc: Hlc(unsigned(5)?),
         marked: row.get(6)?,
         require_unchanged: row.get(7)?,
-        doubt: Doubt::from_number(row.get(8)?),
+        doubt: row.get(8)?,
         changes: unsigned(9)?,
         bytes: unsigned(10)?,
         first_at: Timestamp(unsigned(11)?),
@@ -279,7 +274,7 @@ pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> 
             entry.hlc.0.cast_signed(),
             entry.marked,
             entry.require_unchanged,
-            entry.doubt.number(),
+            entry.doubt,
             entry.changes.cast_signed(),
             entry.bytes.cast_signed(),
             entry.first_at.0.cast_signed(),

@@ -10,7 +10,7 @@ use syncline_core::{
 use super::Sealed;
 use crate::{
     error::ReplicaError,
-    meta::outbox::{self, Doubt, Entry, Seq, State, StoredChange},
+    meta::outbox::{self, Entry, Seq, State, StoredChange},
     work::Work,
 };
 use syncline_core::planted;
@@ -32,7 +32,7 @@ pub(super) fn join(
     let is_open = last.state == State::Sealed
         && (!last.sent || planted!(SentChangesetGrows))
         && !last.marked
-        && last.doubt == Doubt::None
+        && !last.doubt
         && last.seq > outbox::joins_after(work.conn)?
         && outbox::is_complete(work.conn, &last)?;
     let is_small = sealed.changes.len() as u64 <= CHANGES_JOINED && last.bytes <= BYTES_JOINED;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use syncline_core::{
-    ChangesetId, Timestamp,
+    Timestamp,
     wire::{CHANGES_MAX, Refusal, code},
 };
 
@@ -20,7 +20,6 @@ const PAUSE_MICROS: u64 = 1_000_000;
 /// Encoded bytes of one changeset that is not marked; below the server's limit with room for
 /// what translation adds.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-const PIECE_CONTEXT: &str = "syncline 2026 pieces of a refused changeset, id";
 
 /// Cuts an unmarked changeset that exceeds the limits: at pauses where there are any, else where
 /// the limit falls. A marked one stays whole; the server judges its size.
@@ -77,13 +76,14 @@ pub(crate) fn cut_refused(
     refusal: &Refusal,
 ) -> Result<CutRefused, ReplicaError> {
     let is_seed = outbox::is_seed(work.conn, entry.seq)?;
-    if !is_seed && (entry.marked || entry.require_unchanged) {
+    // Whatever it is here, somebody could cut it.
+    let is_partly_applied = refusal.code == code::PARTLY_APPLIED;
+    if !is_seed && !is_partly_applied && (entry.marked || entry.require_unchanged) {
         return Ok(CutRefused::Whole);
     }
     let Some((_, changes)) = outbox::whole(work.conn, entry.seq)? else {
         return Ok(CutRefused::Whole);
     };
-    let is_partly_applied = refusal.code == code::PARTLY_APPLIED;
     let acts = match is_seed || refusal.code == code::TOO_LARGE {
         true => around(changes, refusal.change),
         false => at_pauses(changes),
@@ -99,6 +99,12 @@ pub(crate) fn cut_refused(
     if acts.len() < 2 && !is_piece_now {
         return Ok(CutRefused::Whole);
     }
+    // The others tell that it comes from another file, too.
+    let doubt = entry.doubt || is_partly_applied;
+    let entry = &Entry {
+        doubt,
+        ..entry.clone()
+    };
     replace(work, entry, acts, is_seed).map(CutRefused::Pieces)
 }
 
@@ -180,7 +186,7 @@ fn replace(
         let ats = group.iter().map(|stored| stored.at);
         let mut piece = Entry {
             seq,
-            id: id_of_piece(whole, group),
+            id: outbox::id_of_piece(whole, group.iter().map(|stored| stored.pos)),
             state: State::Sealed,
             number: None,
             first_number: None,
@@ -226,18 +232,6 @@ fn replace(
     // As little as the whole would have.
     outbox::let_none_grow(work.conn)?;
     Ok(pieces)
-}
-
-/// The same for the same changes of the same changeset, whichever file they are in.
-fn id_of_piece(whole: ChangesetId, piece: &[StoredChange]) -> ChangesetId {
-    let mut hash = blake3::Hasher::new_derive_key(PIECE_CONTEXT);
-    hash.update(&whole.0);
-    for stored in piece {
-        hash.update(&stored.pos.to_le_bytes());
-    }
-    let mut id = ChangesetId::default();
-    hash.finalize_xof().fill(&mut id.0);
-    id
 }
 
 /// Whether a changeset touches or references a row that an earlier one touches.

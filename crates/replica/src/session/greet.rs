@@ -19,7 +19,7 @@ use crate::{
     meta::{
         acknowledged::{self, Acknowledged, Taken},
         buckets, cursors, ledger,
-        outbox::{self, Doubt, Entry, State},
+        outbox::{self, Entry, State},
         settings::{self, Key},
     },
     replica::Replica,
@@ -63,6 +63,7 @@ impl Replica {
                 None => fresh,
             };
             settings::put(&self.conn, Key::NextLease, next_lease.0)?;
+            buckets::go_back(&self.conn)?;
             self.hello(next_lease, anew, now)
         })?;
         let told = hello.subscriptions.clone().unwrap_or_default();
@@ -370,6 +371,7 @@ fn diverge(
                 continue;
             }
         };
+        let whole = changeset.piece.as_ref().map(|piece| piece.whole);
         let mut entry = Entry {
             seq: kept.seq,
             id: changeset.id,
@@ -382,9 +384,9 @@ fn diverge(
             marked: kept.marked,
             sent: true,
             require_unchanged: changeset.require_unchanged,
-            doubt: Doubt::None,
+            doubt: false,
             after: changeset.after.unwrap_or(outbox::before(kept.version)),
-            whole: changeset.piece.as_ref().map(|piece| piece.whole),
+            whole: whole.filter(|whole| *whole != changeset.id),
             changes: changeset.changes.len() as u64,
             bytes: 0,
             first_at: kept.at,

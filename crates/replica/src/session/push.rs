@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use syncline_core::{
-    Changeset, ChangesetId, Piece, Timestamp,
+    Changeset, ChangesetId, Timestamp,
     wire::{
         CHANGES_MAX, CHANGESET_BYTES_MAX, ChangesetEncoder, PUSH_PART_BYTES, Push, Refusal, code,
     },
@@ -17,7 +17,7 @@ use crate::{
     error::ReplicaError,
     meta::{
         ledger,
-        outbox::{self, Doubt, Entry, Seq, State},
+        outbox::{self, Entry, Seq, State},
         settings::{self, Key},
     },
     replica::Replica,
@@ -482,11 +482,8 @@ fn with_number(
         changes: Vec::new(),
         require_unchanged: entry.require_unchanged,
         may_be_applied_already: entry.may_have_come_otherwise(),
-        after: match entry.doubt {
-            Doubt::None | Doubt::Part | Doubt::OtherFile => Some(entry.after),
-            Doubt::OtherId => None,
-        },
-        piece: entry.whole.map(|whole| Piece { whole, places }),
+        after: Some(entry.after),
+        piece: outbox::piece_of(entry, places),
     };
     Ok(Translated::of(&head, changes))
 }

@@ -288,6 +288,11 @@ impl Authority {
             }
             return Verdict::Accepted(*version);
         }
+        // What was cut: this server keeps no pieces, only wholes.
+        let whole = changeset.piece.as_ref().map(|piece| piece.whole);
+        if let Some(version) = whole.and_then(|whole| self.ids.get(&whole)) {
+            return Verdict::Accepted(*version);
+        }
         let last = self.devices[&author].last_number;
         let may_have_come = changeset.may_be_applied_already || changeset.number <= last;
         let is_forgotten = changeset.after.map_or(

@@ -184,6 +184,37 @@ fn lo3_what_a_page_knows_early_waits_for_its_checkpoint_in_a_live_bucket() {
     assert_eq!(device.events.iter().find(differs), None);
 }
 
+/// The cursor is older than what was lost, so it says nothing of the page that told more.
+#[test]
+fn lo6_what_a_lost_log_told_beyond_the_checkpoint_is_asked_for_again() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, _| match table.name.as_str() {
+        "notes" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    let mut device = Device::new(SCHEMA, 1);
+    server.write(&[note(1, "old"), note(2, "old"), note(3, "old")]);
+    device.sync(&mut server);
+    let backup = server.backup();
+    server.grant(device.link.as_mut().unwrap(), AWAY, true);
+    while device.download() {}
+    server.write(&[note(1, "lost")]);
+    server.delete("notes", &[Value::Integer(2)]);
+    while server.page(device.link.as_mut().unwrap()) {}
+    while device.download() {}
+    assert_eq!(device.query("SELECT body FROM notes"), "old", "the third");
+    device.disconnect();
+    server.restore(backup);
+    server.granted.insert(AWAY);
+    // Later than all that was lost.
+    for _ in 0..9 {
+        server.write(&[("lists", vec!["l".into(), "written since".into()])]);
+    }
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT body FROM notes"), "old\nold\nold");
+    device.assert_equal(&server);
+}
+
 /// The entry that took a row out of one bucket took another bucket from the reader, which has it
 /// again since: the record only says that the row went, the page that it is there.
 #[test]

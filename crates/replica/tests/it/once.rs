@@ -122,9 +122,9 @@ fn ob11_what_was_first_sent_after_all_that_is_forgotten_is_not_doubted() {
     assert_eq!(device.parked(), ["forbidden"]);
 }
 
-/// What the part was a part of, the other file has sent under an id that is not the part's.
+/// What the part was a part of, the other file has sent whole: the part says what that was.
 #[test]
-fn ob11_a_part_of_what_a_copy_shares_is_in_doubt_whatever_the_server_remembers() {
+fn ob12_a_part_of_what_a_copy_shares_is_known_by_its_whole() {
     let (dir, mut server, mut device) = to_be_copied();
     let (path, copy) = (dir.path().join("app.db"), dir.path().join("copy.db"));
     device.disconnect();
@@ -144,8 +144,10 @@ fn ob11_a_part_of_what_a_copy_shares_is_in_doubt_whatever_the_server_remembers()
     twin.sync(&mut server);
     twin.disconnect();
     twin.sync(&mut server);
-    assert_eq!(twin.parked(), ["may_be_applied_already"]);
+    assert_eq!(twin.parked(), [""; 0]);
+    assert_eq!(twin.outbox(), "");
     assert_eq!(twin.query("SELECT body FROM notes"), "edited");
+    twin.assert_equal(&server);
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(crate) struct Sent {
     content: BTreeMap<(String, ChangesetId), Vec<Content>>,
     /// How often each was sent, and whether a file that knew all it had sent began to send it.
     times: BTreeMap<ChangesetId, (u32, bool)>,
-    /// Those that were cut from others.
-    pieces: BTreeSet<ChangesetId>,
+    /// What those were cut from that were cut from others.
+    pieces: BTreeMap<ChangesetId, ChangesetId>,
 }
 
 impl Sent {
@@ -41,14 +41,20 @@ impl Sent {
         };
         let changeset = decode_changeset(&push.body).ok();
         // As part of another it was sent before, under the id of that.
-        let is_part = changeset.as_ref().is_some_and(|c| c.after.is_none());
+        let whole = changeset.as_ref().and_then(|changeset| {
+            let piece = changeset.piece.as_ref();
+            piece
+                .filter(|_| changeset.may_be_applied_already)
+                .map(|piece| piece.whole)
+        });
+        let is_part = whole.is_some_and(|whole| self.times.contains_key(&whole));
         let (times, _) = self
             .times
             .entry(push.id)
             .or_insert((0, is_steady && !is_part));
         *times += 1;
-        if changeset.as_ref().is_some_and(|c| c.piece.is_some()) {
-            self.pieces.insert(push.id);
+        if let Some(piece) = changeset.as_ref().and_then(|c| c.piece.as_ref()) {
+            self.pieces.insert(push.id, piece.whole);
         }
         if let Some(changeset) = changeset {
             let content = content(changeset.changes.iter());
@@ -56,8 +62,9 @@ impl Sent {
         }
     }
 
-    pub(crate) fn is_piece(&self, id: ChangesetId) -> bool {
-        self.pieces.contains(&id)
+    /// What it was cut from.
+    pub(crate) fn whole(&self, id: ChangesetId) -> Option<ChangesetId> {
+        self.pieces.get(&id).copied()
     }
 
     /// A file with this queue was given a new device id: it may be a copy, and nobody can tell it

@@ -158,9 +158,10 @@ impl World {
     /// each copy of the file brings along as its own, and counters and lists add up (spec ME19).
     pub(super) fn seal_whole(&mut self, i: usize) -> anyhow::Result<bool> {
         let is_sealed = self.seal(i)?;
-        let replica = self.devices[i].replica.as_ref().filter(|_| is_sealed);
-        let seeding = replica.map(|replica| replica.activity().map(|activity| activity.seeding));
-        Ok(seeding.transpose()? == Some(false))
+        let Some(replica) = self.devices[i].replica.as_ref().filter(|_| is_sealed) else {
+            return Ok(false);
+        };
+        Ok(replica.status()?.tables.iter().all(|table| !table.seeding))
     }
 
     /// Somebody looks at what was refused, and at conflicts.

@@ -1,6 +1,6 @@
 //! The pipeline over this storage, from changesets to the log.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use syncline_core::{
     ChangesetId, DeviceId, Lease, Piece, RowKey, TableNumber, UserId, Value, Version,
@@ -165,14 +165,12 @@ pub fn pl3_what_came_in_pieces_is_not_applied_again<B: Bed>(bed: &mut B) {
     let young = world.push("ada", |draw| draw.insert("notes", 9, &[]));
 
     block_on(world.storage.trim(last)).expect("the log is trimmed");
-    let wants = [WHOLE, entire.submission.changeset.id].map(Want::Changeset);
+    let theirs = entire.submission.changeset.id;
+    let wants = [WHOLE, theirs].map(Want::Changeset);
     let loaded = load(&mut world.storage, &wants);
-    assert_eq!(
-        loaded.pieces.keys().collect::<Vec<_>>(),
-        [&entire.submission.changeset.id]
-    );
+    assert_eq!(loaded.cut, BTreeMap::from([(theirs, UserId("ben".into()))]));
     block_on(world.storage.trim(young.version())).expect("the log is trimmed");
-    assert!(load(&mut world.storage, &wants).pieces.is_empty());
+    assert!(load(&mut world.storage, &wants).cut.is_empty());
 }
 
 pub fn pl4_a_refused_changeset_leaves_nothing<B: Bed>(bed: &mut B) {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use syncline_core::{
-    BucketId, ChangesetId, DeviceId, Piece, Row, RowKey, Schema, Table, TableNumber, Tag, UserId,
-    Value, Version,
+    BucketId, ChangesetId, DeviceId, Row, RowKey, Schema, Table, TableNumber, Tag, UserId, Value,
+    Version,
     digest::Digest,
     rules::{Grant, RuleColumn},
     schema::{ForeignKey, OnDelete},
@@ -19,7 +19,7 @@ use crate::{
     log::LogEntry,
     meta::{DeviceState, Owned, RowMeta},
     storage::{Counted, Head, Ledger, StorageError},
-    want::{KnownChangeset, KnownPiece, Loaded, LoadedRow, Want},
+    want::{KnownChangeset, KnownRun, Loaded, LoadedRow, Want},
 };
 
 #[derive(Debug, Clone, Default)]
@@ -41,7 +41,7 @@ pub(super) struct Data {
     pub(super) marks: BTreeMap<(TableNumber, RowKey), Option<Row>>,
     pub(super) log: Vec<Arc<LogEntry>>,
     pub(super) changesets: BTreeMap<ChangesetId, KnownChangeset>,
-    pub(super) pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
+    pub(super) pieces: BTreeMap<(ChangesetId, UserId), Vec<KnownRun>>,
     pub(super) history: BTreeMap<(TableNumber, RowKey), BTreeMap<Version, HistoryRecord>>,
     /// Changes up to here are not in `history`; `None`: it is not kept.
     pub(super) history_since: Option<Version>,
@@ -78,9 +78,18 @@ impl Data {
                     loaded
                         .changesets
                         .insert(*id, self.changesets.get(id).cloned());
-                    if let Some(pieces) = self.pieces.get(id) {
-                        loaded.pieces.insert(*id, pieces.clone());
+                    let first = (*id, UserId(String::new()));
+                    if let Some(((of, user), _)) = self.pieces.range(first..).next()
+                        && of == id
+                    {
+                        loaded.cut.insert(*id, user.clone());
                     }
+                }
+                Want::Pieces(user, piece) => {
+                    let known = self.pieces.get(&(piece.whole, user.clone()));
+                    let known = known.into_iter().flatten().copied();
+                    let known = known.filter(|run| run.overlaps(piece)).collect();
+                    loaded.pieces.insert((user.clone(), piece.clone()), known);
                 }
                 Want::Device(id) => {
                     loaded.devices.insert(*id, self.devices.get(id).cloned());
@@ -287,16 +296,14 @@ impl Data {
                 user: entry.user.clone(),
                 device: entry.device,
             };
-            let piece = ledger.pieces.iter().find(|(at, _)| *at == entry.version);
-            if let Some((_, Piece { whole, places })) = piece.cloned() {
-                let known = known.clone();
-                let pieces = self.pieces.entry(whole).or_default();
-                pieces.push(KnownPiece { places, known });
-            }
             self.changesets.insert(entry.changeset, known);
             self.head.version = entry.version;
             self.head.tag = entry.tag;
             self.log.push(Arc::clone(entry));
+        }
+        for (version, user, piece) in &ledger.pieces {
+            let known = self.pieces.entry((piece.whole, user.clone()));
+            known.or_default().extend(KnownRun::of(piece, *version));
         }
         if self.history_since.is_some() {
             for record in &ledger.history {
@@ -397,7 +404,7 @@ impl Data {
         }
         let horizon = self.head.horizon;
         self.pieces.retain(|_, pieces| {
-            pieces.retain(|piece| piece.known.version > horizon);
+            pieces.retain(|run| run.version > horizon);
             !pieces.is_empty()
         });
         for metas in self.metas.values_mut() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, ChangesetId, Edit, Op, Piece, Version,
+    Change, Edit, Op, Version,
     config::LimitsConfig,
     envelope,
     rules::Facts as _,
@@ -27,22 +27,24 @@ pub(crate) enum Checked {
     Fine,
 }
 
-/// Known id, device and lease, size, number, dependencies, schema, base, in this order.
+/// Known id, or known in pieces, device and lease, size, number, what may be applied, limits,
+/// dependencies, schema, base, in this order.
 pub(crate) fn check(
     context: &Context,
     state: &State,
     submission: &Submission,
 ) -> Result<Checked, Missing> {
     let piece = submission.changeset.piece.as_ref();
-    let (known, whole, device) = (
+    let (known, whole, applied, device) = (
         state.changeset(submission.changeset.id),
         piece.map_or(Ok(None), |piece| state.changeset(piece.whole)),
+        applied(state, submission),
         state.device(submission.device),
     );
-    let (known, whole, device) = match (known, whole, device) {
-        (Ok(known), Ok(whole), Ok(device)) => (known, whole, device),
-        (known, whole, device) => {
-            let wants = [known.err(), whole.err(), device.err()];
+    let (known, whole, applied, device) = match (known, whole, applied, device) {
+        (Ok(known), Ok(whole), Ok(applied), Ok(device)) => (known, whole, applied, device),
+        (known, whole, applied, device) => {
+            let wants = [known.err(), whole.err(), applied.err(), device.err()];
             let wants = wants.into_iter().flatten();
             return Err(Missing(wants.flat_map(|missing| missing.0).collect()));
         }
@@ -59,7 +61,6 @@ pub(crate) fn check(
     if let Some(whole) = whole.filter(|whole| is_theirs(whole)) {
         return Ok(Checked::Known(whole.version));
     }
-    let applied = applied(state, submission, is_theirs);
     if let Applied::Whole(version) = applied {
         return Ok(Checked::Known(version));
     }
@@ -183,33 +184,34 @@ enum Applied {
 
 /// A file and a copy of it may have cut the same changeset in different places, or only one of them
 /// (spec PL3).
-fn applied(
-    state: &State,
-    submission: &Submission,
-    is_theirs: impl Fn(&KnownChangeset) -> bool,
-) -> Applied {
-    let Submission { changeset, .. } = submission;
-    let theirs = |of: ChangesetId| state.pieces(of).filter(|piece| is_theirs(&piece.known));
-    if theirs(changeset.id).next().is_some() {
-        return Applied::Part;
-    }
-    let Some(Piece { whole, places }) = &changeset.piece else {
-        return Applied::Nothing;
+fn applied(state: &State, submission: &Submission) -> Result<Applied, Missing> {
+    let Submission {
+        changeset,
+        identity,
+        ..
+    } = submission;
+    let Some(user) = &identity.user else {
+        return Ok(Applied::Nothing);
     };
-    let mut missing: BTreeSet<u32> = places.iter().copied().collect();
-    let mut last = None;
-    for other in theirs(*whole) {
-        let before = missing.len();
-        missing.retain(|place| other.places.binary_search(place).is_err());
-        if missing.len() < before {
-            last = last.max(Some(other.known.version));
-        }
+    let Some(piece) = &changeset.piece else {
+        return Ok(match state.is_cut(changeset.id, user) {
+            true => Applied::Part,
+            false => Applied::Nothing,
+        });
+    };
+    let known = state.pieces(user, piece)?;
+    let mut missing: BTreeSet<u32> = piece.places.iter().copied().collect();
+    for run in &known {
+        let there: Vec<u32> = missing.range(run.first..=run.last).copied().collect();
+        there.iter().for_each(|place| {
+            missing.remove(place);
+        });
     }
-    match last {
+    Ok(match known.iter().map(|run| run.version).max() {
         None => Applied::Nothing,
         Some(version) if missing.is_empty() => Applied::Whole(version),
         Some(_) => Applied::Part,
-    }
+    })
 }
 
 fn partly_applied() -> Refused {

@@ -64,7 +64,9 @@ pub(crate) fn finish(
         head.version = entry.version;
         head.tag = next_tag(head.tag, entry.author.changeset);
         history.extend(entry.history);
-        pieces.extend(entry.author.piece.map(|piece| (entry.version, piece)));
+        if let (Some(user), Some(piece)) = (&entry.author.user, entry.author.piece) {
+            pieces.push((entry.version, user.clone(), piece));
+        }
         entries.push(Arc::new(LogEntry {
             version: entry.version,
             tag: head.tag,

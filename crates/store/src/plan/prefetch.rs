@@ -18,7 +18,11 @@ pub fn prefetch(context: &Context, submissions: &[Submission]) -> Vec<Want> {
     let mut rows: HashSet<(TableNumber, &RowKey)> = HashSet::with_capacity(changes);
     let mut users: BTreeSet<&UserId> = BTreeSet::new();
     for submission in submissions {
-        let whole = submission.changeset.piece.as_ref().map(|piece| piece.whole);
+        let piece = submission.changeset.piece.as_ref();
+        if let (Some(user), Some(piece)) = (&submission.identity.user, piece) {
+            wants.push(Want::Pieces(user.clone(), piece.clone()));
+        }
+        let whole = piece.map(|piece| piece.whole);
         for id in [submission.changeset.id].into_iter().chain(whole) {
             if changesets.insert(id) {
                 wants.push(Want::Changeset(id));

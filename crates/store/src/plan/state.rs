@@ -21,7 +21,7 @@ use super::{
 use crate::{
     meta::{DeviceState, Owned, RowMeta},
     storage::{Head, RowWrite},
-    want::{KnownChangeset, KnownPiece, Loaded, LoadedRow, Missing, Want, matching_key},
+    want::{KnownChangeset, KnownRun, Loaded, LoadedRow, Missing, Want, matching_key},
 };
 
 /// Everything a group knows. Only whole changesets are applied to it.
@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(crate) rows: BTreeMap<TableNumber, Rows>,
     matching: RefCell<OverlayIndex>,
     changesets: BTreeMap<ChangesetId, KnownChangeset>,
-    pieces: BTreeMap<ChangesetId, Vec<KnownPiece>>,
+    pieces: BTreeMap<(UserId, ChangesetId), Vec<KnownRun>>,
     pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
     /// What the users own whose rows the group changed.
     pub(crate) owned: BTreeMap<UserId, Owned>,
@@ -174,13 +174,21 @@ impl State {
         }
     }
 
-    /// What the log and this group have of pieces of a changeset that was asked for.
-    pub(crate) fn pieces(&self, whole: ChangesetId) -> impl Iterator<Item = &KnownPiece> {
-        let places = [&self.loaded.pieces, &self.pieces];
-        places
-            .into_iter()
-            .filter_map(move |known| known.get(&whole))
-            .flatten()
+    /// Whether the log or this group has pieces of a changeset that was asked for, the user's.
+    pub(crate) fn is_cut(&self, id: ChangesetId, user: &UserId) -> bool {
+        let in_log = self.loaded.cut.get(&id) == Some(user);
+        in_log || self.pieces.contains_key(&(user.clone(), id))
+    }
+
+    /// What the log and this group have of the same changeset in other pieces, the user's.
+    pub(crate) fn pieces(&self, user: &UserId, piece: &Piece) -> Result<Vec<KnownRun>, Missing> {
+        let asked = (user.clone(), piece.clone());
+        let Some(in_log) = self.loaded.pieces.get(&asked) else {
+            return Err(Missing(vec![Want::Pieces(asked.0, asked.1)]));
+        };
+        let here = self.pieces.get(&(asked.0, piece.whole));
+        let here = here.into_iter().flatten().filter(|run| run.overlaps(piece));
+        Ok(in_log.iter().chain(here).copied().collect())
     }
 
     pub(crate) fn device(&self, id: DeviceId) -> Result<Option<&DeviceState>, Missing> {
@@ -356,10 +364,9 @@ impl State {
             user: entry.author.user.clone(),
             device: entry.author.device,
         };
-        if let Some(Piece { whole, places }) = entry.author.piece.clone() {
-            let known = known.clone();
-            let pieces = self.pieces.entry(whole).or_default();
-            pieces.push(KnownPiece { places, known });
+        if let (Some(user), Some(piece)) = (&entry.author.user, &entry.author.piece) {
+            let known = self.pieces.entry((user.clone(), piece.whole)).or_default();
+            known.extend(KnownRun::of(piece, entry.version));
         }
         self.changesets.insert(entry.author.changeset, known);
         let version = entry.version;

@@ -124,6 +124,7 @@ fn work(changes: Changes, (id, note): (&'static str, i64)) -> (Vec<String>, usiz
             Want::Row(table, _) => format!("the row in {}", table.0),
             Want::Matching(table, column, _) => format!("rows of {} by {column:?}", table.0),
             Want::Changeset(_)
+            | Want::Pieces(..)
             | Want::Device(_)
             | Want::GrantCount(_)
             | Want::LostBy(_)

@@ -140,8 +140,8 @@ pub mod code {
     pub const TOO_LARGE: &str = "too_large";
     /// Based before the horizon and from a restored or copied device.
     pub const MAYBE_APPLIED: &str = "may_be_applied_already";
-    /// Pieces that it was cut into before are applied, and it is not, or it has changes that they
-    /// do not have: cut it, too.
+    /// It was cut in another file, and pieces of that are applied which have some of its changes:
+    /// cut it, too.
     pub const PARTLY_APPLIED: &str = "partly_applied_already";
     /// The same changeset id was used by somebody else.
     pub const ID_REUSED: &str = "changeset_id_reused";

@@ -643,8 +643,9 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
     let piece = Changeset {
         piece: Some(Piece {
             whole: ChangesetId([0xC6; 16]),
-            places: vec![0, 3, 4, 300],
+            places: vec![0, 3, 300],
         }),
+        changes: every_operation.changes.clone(),
         ..plain.clone()
     };
     vec![

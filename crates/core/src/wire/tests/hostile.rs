@@ -371,17 +371,18 @@ fn wi10_a_changeset_has_at_most_the_stated_number_of_changes_and_edits() {
 }
 
 #[test]
-fn wi8_places_ascend_and_are_no_more_than_changes() {
-    let piece = |numbers: &[u32]| {
-        let mut bytes = Vec::new();
+fn wi8_places_ascend_one_for_each_change() {
+    let changeset = one_change(Op::Delete);
+    let with_places = |numbers: &[u32]| {
+        let mut bytes = encode_changeset(&changeset);
+        bytes[0] += 1;
         let mut e = Encoder::new(&mut bytes);
-        e.array(2).unwrap().bytes(&[7; 16]).unwrap();
+        e.u32(8).unwrap().array(2).unwrap().bytes(&[7; 16]).unwrap();
         e.encode(numbers).unwrap();
-        decode_piece(&bytes).map_err(|error| error.to_string())
+        decode_changeset(&bytes).map_err(|error| error.to_string())
     };
-    let places = |numbers: &[u32]| piece(numbers).map(|piece| piece.places);
-    assert_eq!(places(&[]), Ok(vec![]));
-    assert_eq!(places(&[2, 2, 9, 1]), Ok(vec![2, 3, 9]));
+    let piece = with_places(&[300, 1]).unwrap().piece.unwrap();
+    assert_eq!((piece.whole.0, piece.places), ([7; 16], vec![300]));
     for (numbers, expected) in [
         (&[1][..], "first and count"),
         (&[4, 0], "each once"),
@@ -390,8 +391,10 @@ fn wi8_places_ascend_and_are_no_more_than_changes() {
         (&[u32::MAX, 1], "no 32 bits"),
         (&[0, u32::MAX], "more than 100000 places"),
         (&[0, 60_000, 70_000, 60_000], "more than 100000 places"),
+        (&[], "a place for each"),
+        (&[4, 2], "a place for each"),
     ] {
-        let error = piece(numbers).expect_err("no places");
+        let error = with_places(numbers).expect_err("no places");
         assert!(error.contains(expected), "{numbers:?}: {error}");
     }
 }

@@ -505,15 +505,16 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     )
 }
 
-fn piece() -> impl Strategy<Value = Piece> {
-    let places = proptest::collection::btree_set(prop_oneof![0..8u32, any::<u32>()], 0..6);
-    (changeset_id(), places).prop_map(|(whole, places)| Piece {
-        whole,
-        places: places
-            .into_iter()
-            .filter(|place| *place < u32::MAX)
-            .collect(),
-    })
+/// What it is a piece of: with a place for each change.
+fn piece_of(changes: usize, whole: ChangesetId, steps: &[u16]) -> Piece {
+    let steps = steps.iter().copied().chain(std::iter::repeat(0));
+    let places = steps.take(changes).scan(0, |next: &mut u32, step| {
+        let place = *next + u32::from(step);
+        *next = place + 1;
+        Some(place)
+    });
+    let places = places.collect();
+    Piece { whole, places }
 }
 
 pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
@@ -525,12 +526,13 @@ pub(super) fn changeset() -> impl Strategy<Value = Changeset> {
         any::<u64>(),
         any::<[bool; 2]>(),
         option::of(version()),
-        option::of(piece()),
+        option::of((changeset_id(), vec(any::<u16>(), 0..3))),
     );
     (head, vec(change(), 0..5)).prop_map(|(head, mut changes)| {
         let (id, number, depends, hlc, flags, after, piece) = head;
         let mut seen = BTreeSet::new();
         changes.retain(|change: &Change| seen.insert((change.table, change.key.clone())));
+        let piece = piece.map(|(whole, steps)| piece_of(changes.len(), whole, &steps));
         let [require_unchanged, may_be_applied_already] = flags;
         let depends = depends.into_iter().collect();
         let hlc = Hlc(hlc);

@@ -71,10 +71,17 @@ pub(crate) fn each_change(
 pub(crate) fn each_of_whole(
     conn: &Connection,
     entry: &Entry,
-    told: impl FnMut(StoredChange) -> Result<(), ReplicaError>,
+    mut told: impl FnMut(StoredChange) -> Result<(), ReplicaError>,
 ) -> Result<(), ReplicaError> {
-    let count = each_change(conn, entry.seq, told)?;
-    sum::check_entry(entry, count)
+    let mut positions = Vec::new();
+    let count = each_change(conn, entry.seq, |stored| {
+        if entry.whole.is_some() {
+            positions.push(stored.pos);
+        }
+        told(stored)
+    })?;
+    sum::check_entry(entry, count)?;
+    sum::check_piece(entry, positions)
 }
 
 /// A changeset as it is now, with every change that it was given (spec OB15); `None` if it is not
@@ -89,6 +96,7 @@ pub(crate) fn whole(
         };
         let found = changes(conn, seq, 0, usize::MAX)?;
         sum::check_entry(&entry, found.len() as u64)?;
+        sum::check_piece(&entry, found.iter().map(|stored| stored.pos))?;
         Ok(Some((entry, found)))
     })
 }
@@ -96,7 +104,11 @@ pub(crate) fn whole(
 /// Whether it has its id, its time and as many changes as it was given, readable or not.
 pub(crate) fn is_complete(conn: &Connection, entry: &Entry) -> Result<bool, ReplicaError> {
     let (count, _) = size(conn, entry.seq)?;
-    Ok(sum::check_entry(entry, count).is_ok())
+    let is_its = match entry.whole {
+        Some(_) => sum::check_piece(entry, positions(conn, entry.seq)?).is_ok(),
+        None => true,
+    };
+    Ok(is_its && sum::check_entry(entry, count).is_ok())
 }
 
 /// To be called before its changes are counted anew: what is missing now stays missed.

@@ -6,39 +6,6 @@ use syncline_core::Version;
 use super::{READING, Seq, WRITING};
 use crate::{db::Doing, error::ReplicaError, meta::settings::Key};
 
-/// How else than from this file under its id a changeset may have come to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    None,
-    /// As part of another changeset that was sent: its own id tells nothing.
-    OtherId,
-    /// From nowhere, as long as this is no copy: then the other file may have sent the changeset that
-    /// it was a part of.
-    Part,
-    /// From another file, which this one was copied from or to: its numbers tell nothing.
-    OtherFile,
-}
-
-impl Doubt {
-    pub(super) fn number(self) -> i64 {
-        match self {
-            Self::None => 0,
-            Self::OtherId => 1,
-            Self::OtherFile => 2,
-            Self::Part => 3,
-        }
-    }
-
-    pub(super) fn from_number(number: i64) -> Self {
-        match number {
-            0 => Self::None,
-            1 => Self::OtherId,
-            3 => Self::Part,
-            _ => Self::OtherFile,
-        }
-    }
-}
-
 /// The newest version that the log is known to have had: what did not exist until now, if it comes
 /// there, comes after that.
 pub(crate) fn newest_known(conn: &Connection) -> Result<Version, ReplicaError> {
@@ -58,13 +25,9 @@ pub(crate) fn before(version: Version) -> Version {
 
 /// The file is a copy: whatever it has, the other one may have sent under a number of its own.
 pub(crate) fn doubt_all(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.execute(
-        "UPDATE syncline_outbox SET doubt = CASE doubt WHEN 0 THEN 2 ELSE 1 END
-         WHERE doubt IN (0, 3)",
-        [],
-    )
-    .map(drop)
-    .doing(WRITING)
+    conn.execute("UPDATE syncline_outbox SET doubt = 1 WHERE doubt = 0", [])
+        .map(drop)
+        .doing(WRITING)
 }
 
 /// The log ends at `head`: whatever comes comes after that.

@@ -3,7 +3,7 @@
 
 use syncline_core::{TableNumber, Version};
 
-use super::{Entry, Seq};
+use super::{Entry, Seq, id_of_piece};
 use crate::error::ReplicaError;
 
 /// Of a stored change: which row it is of and what it was based on, and what it does. Two sums, as
@@ -50,7 +50,8 @@ impl ChangeSum {
     }
 }
 
-/// Of a changeset: what it is known by, when it was made, how many changes it has, and of what. What is not
+/// Of a changeset: what it is known by, when it was made, how many changes it has, and what it was cut
+/// from. What is not
 /// sound does not become so by being written again.
 pub(super) fn of_entry(entry: &Entry) -> i64 {
     let mut hash = blake3::Hasher::new();
@@ -74,6 +75,19 @@ pub(super) fn check_entry(entry: &Entry, found: u64) -> Result<(), ReplicaError>
         return Err(damaged(entry.seq, what));
     }
     Ok(())
+}
+
+/// Whether a piece has the changes that its id says.
+pub(super) fn check_piece(
+    entry: &Entry,
+    positions: impl IntoIterator<Item = i64>,
+) -> Result<(), ReplicaError> {
+    match entry.whole {
+        Some(whole) if entry.id != id_of_piece(whole, positions) => {
+            Err(damaged(entry.seq, "the places of its changes are others"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(super) fn damaged(seq: Seq, what: impl Into<String>) -> ReplicaError {
