@@ -278,7 +278,7 @@ impl World {
             false => self.whose_file(i),
         };
         let device = &self.devices[i];
-        self.model.check_file(device, version, &whos, false)?;
+        self.model.check_file(device, version, &whos, !is_of_now)?;
         Ok(())
     }
 

@@ -134,7 +134,7 @@ impl World {
             self.server.setup.has_effort = true;
             return self.stop_server();
         }
-        if self.devices[i].checkpoint == Version::ZERO || !self.seal_whole(i)? {
+        if self.devices[i].checkpoint == Version::ZERO || !self.seal(i)? {
             return Ok(());
         }
         let app = &self.devices[i].app;
@@ -353,7 +353,7 @@ impl World {
     }
 
     fn copy_device(&mut self, i: usize) -> anyhow::Result<()> {
-        if self.devices.len() >= DEVICES_MAX || !self.seal(i)? {
+        if self.devices.len() >= DEVICES_MAX || !self.seal_whole(i)? {
             return Ok(());
         }
         let name = format!("d{}", self.devices.len());
