@@ -212,6 +212,8 @@ fn lo6_what_a_lost_log_told_beyond_the_checkpoint_is_asked_for_again() {
     }
     device.sync(&mut server);
     assert_eq!(device.query("SELECT body FROM notes"), "old\nold\nold");
+    let differs = |e: &&Event| matches!(e, Event::DigestMismatch { .. });
+    assert_eq!(device.events.iter().find(differs), None);
     device.assert_equal(&server);
 }
 
