@@ -81,6 +81,8 @@ pub(crate) struct Stream {
     /// A checkpoint of at least this version is owed to this device's own changesets.
     owed: Version,
     last_checkpoint: Timestamp,
+    /// Where it was: at first the cursor that the reader has.
+    checkpoint_at: Version,
     /// The last change of subscriptions that was heard.
     subscribed: u64,
 }
@@ -120,6 +122,7 @@ impl Stream {
             said_more: false,
             owed: Version::ZERO,
             last_checkpoint: now,
+            checkpoint_at: position,
         }
     }
 
@@ -421,6 +424,11 @@ impl Stream {
         self.records_sent >= CHECKPOINT_RECORDS || self.bytes_sent >= CHECKPOINT_BYTES
     }
 
+    /// Whether the log went on since the last checkpoint, or since the reader's cursor.
+    pub(crate) fn is_past_checkpoint(&self) -> bool {
+        self.position > self.checkpoint_at
+    }
+
     /// Whether a checkpoint is worth sending when the log has nothing more.
     pub(crate) fn is_checkpoint_wanted(&self, now: Timestamp) -> bool {
         let turned_live = self
@@ -464,6 +472,7 @@ impl Stream {
         );
         self.flush_changes(out);
         let position = self.position;
+        self.checkpoint_at = position;
         let ended = std::mem::take(&mut self.ended);
         let (ready, waiting): (BTreeMap<_, _>, _) = ended
             .into_iter()

@@ -198,9 +198,10 @@ fn note_own(
     authors: &BTreeMap<ChangesetId, Version>,
 ) -> Result<(), ReplicaError> {
     for (id, version) in authors {
-        if let Some(mut entry) = outbox::by_id(work.conn, *id)?
-            && entry.state == State::Sealed
-        {
+        let mut entries = outbox::by_whole(work.conn, *id)?;
+        entries.extend(outbox::by_id(work.conn, *id)?);
+        entries.retain(|entry| entry.state == State::Sealed);
+        for mut entry in entries {
             entry.state = State::Accepted;
             let was_taken = entry.version.replace(*version).is_some();
             outbox::put(work.conn, &entry)?;

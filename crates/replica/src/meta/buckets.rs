@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension};
 use syncline_core::{BucketId, TableNumber, Version};
 
-use super::ledger::Bucket;
+use super::{
+    ledger::Bucket,
+    settings::{self, Key},
+};
 use crate::{db::Doing, error::ReplicaError};
 
 /// State of a bucket.
@@ -191,7 +194,8 @@ pub(crate) fn unloaded(
 pub(crate) fn reload(conn: &Connection, b: Bucket) -> Result<(), ReplicaError> {
     for sql in [
         "UPDATE syncline_buckets SET state = 0 WHERE b = ?1",
-        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL WHERE b = ?1",
+        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, next = NULL, told = NULL,
+           newest = NULL WHERE b = ?1",
         "DELETE FROM syncline_ahead WHERE b = ?1",
     ] {
         conn.prepare_cached(sql)
@@ -217,7 +221,8 @@ pub(crate) fn live_in(conn: &Connection, t: TableNumber) -> Result<Vec<BucketId>
 pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), ReplicaError> {
     for sql in [
         "UPDATE syncline_tables SET loaded = 0 WHERE t = ?1",
-        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL WHERE t = ?1",
+        "UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, next = NULL, told = NULL,
+           newest = NULL WHERE t = ?1",
         "DELETE FROM syncline_ahead WHERE t = ?1",
     ] {
         conn.prepare_cached(sql)
@@ -231,7 +236,8 @@ pub(crate) fn reload_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
 pub(crate) fn reload_all(conn: &Connection) -> Result<(), ReplicaError> {
     conn.execute_batch(
         "UPDATE syncline_buckets SET state = 0 WHERE state < 2;
-         UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, told = NULL;
+         UPDATE syncline_parts SET state = 0, after = NULL, sure = NULL, next = NULL, told = NULL,
+           newest = NULL;
          UPDATE syncline_tables SET loaded = 0;
          DELETE FROM syncline_ahead;",
     )
@@ -368,8 +374,8 @@ pub(crate) fn set_live(
 ) -> Result<(), ReplicaError> {
     ensure_part(conn, b, t)?;
     conn.prepare_cached(
-        "UPDATE syncline_parts SET state = ?3, after = NULL, sure = NULL, told = NULL
-         WHERE b = ?1 AND t = ?2",
+        "UPDATE syncline_parts SET state = ?3, after = NULL, sure = NULL, next = NULL,
+           told = NULL, newest = NULL WHERE b = ?1 AND t = ?2",
     )
     .and_then(|mut s| s.execute((b, t.0, i64::from(live))))
     .map(drop)
@@ -389,7 +395,8 @@ pub(crate) fn set_position(
     conn.prepare_cached(
         "UPDATE syncline_parts SET state = 0, after = ?3,
            sure = CASE WHEN ?4 IS NULL AND told IS NULL THEN ?3 ELSE sure END,
-           told = CASE WHEN ?4 IS NULL THEN told ELSE max(ifnull(told, 0), ?4) END
+           next = CASE WHEN told IS NULL THEN ?3 ELSE next END,
+           told = ifnull(told, ?4), newest = max(ifnull(newest, ?4), ifnull(?4, newest))
          WHERE b = ?1 AND t = ?2",
     )
     .and_then(|mut s| s.execute((b, t.0, after, beyond.map(|version| version.0.cast_signed()))))
@@ -399,21 +406,28 @@ pub(crate) fn set_position(
 
 /// A checkpoint has passed what pages told up to there.
 pub(crate) fn passed(conn: &Connection, version: Version) -> Result<(), ReplicaError> {
-    conn.prepare_cached("UPDATE syncline_parts SET sure = after, told = NULL WHERE told <= ?1")
-        .and_then(|mut s| s.execute([version.0.cast_signed()]))
-        .map(drop)
-        .doing(WRITING)
+    conn.prepare_cached(
+        "UPDATE syncline_parts SET
+           sure = CASE WHEN newest <= ?1 THEN after ELSE next END,
+           told = CASE WHEN newest <= ?1 THEN NULL ELSE newest END, next = after
+         WHERE told <= ?1",
+    )
+    .and_then(|mut s| s.execute([version.0.cast_signed()]))
+    .map(drop)
+    .doing(WRITING)
 }
 
 /// What pages told that no checkpoint has passed is asked for again: only a cursor tells whether the
 /// server still has what it told of (spec LO6).
 pub(crate) fn go_back(conn: &Connection) -> Result<(), ReplicaError> {
-    let sql = "UPDATE syncline_parts SET after = sure, told = NULL WHERE told IS NOT NULL";
-    if conn.execute(sql, []).doing(WRITING)? > 0 {
-        conn.execute_batch("DELETE FROM syncline_ahead")
-            .doing(WRITING)?;
+    let sql = "UPDATE syncline_parts SET after = sure, told = NULL, newest = NULL
+               WHERE told IS NOT NULL";
+    if conn.execute(sql, []).doing(WRITING)? == 0 {
+        return Ok(());
     }
-    Ok(())
+    settings::remove(conn, Key::LoadedRows)?;
+    conn.execute_batch("DELETE FROM syncline_ahead")
+        .doing(WRITING)
 }
 
 /// Adds differences to a (bucket, table)'s receipt digest.

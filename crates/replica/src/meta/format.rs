@@ -45,10 +45,14 @@ CREATE TABLE syncline_subscriptions(
     "
   ALTER TABLE syncline_outbox ADD COLUMN whole BLOB;
   UPDATE syncline_outbox SET after = 0 WHERE doubt IN (1, 3);
-  UPDATE syncline_outbox SET doubt = 1 WHERE doubt > 0;
+  UPDATE syncline_outbox SET doubt = doubt IN (1, 2);
+  CREATE INDEX syncline_outbox_whole ON syncline_outbox(whole) WHERE whole IS NOT NULL;
   ALTER TABLE syncline_parts ADD COLUMN sure BLOB;
+  ALTER TABLE syncline_parts ADD COLUMN next BLOB;
   ALTER TABLE syncline_parts ADD COLUMN told INTEGER;
-  UPDATE syncline_parts SET told = 9223372036854775807 WHERE after IS NOT NULL;
+  ALTER TABLE syncline_parts ADD COLUMN newest INTEGER;
+  UPDATE syncline_parts SET told = 9223372036854775807, newest = 9223372036854775807
+    WHERE state = 0;
   CREATE INDEX syncline_parts_told ON syncline_parts(told) WHERE told IS NOT NULL;
 ",
 ];
@@ -81,11 +85,13 @@ CREATE TABLE syncline_users(u INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE syncline_buckets(
   b INTEGER PRIMARY KEY, bucket BLOB UNIQUE, state INTEGER NOT NULL);
 CREATE INDEX syncline_buckets_state ON syncline_buckets(state);
--- state: 0 loading (after the key `after`), 1 live. told: the newest page that no checkpoint has
--- passed yet; sure: after which key it began. count and sum: the receipt digest.
+-- state: 0 loading (after the key `after`), 1 live. sure: the last key that pages told of that
+-- a checkpoint has passed; next: that of those up to the page of version `told`, the oldest that none
+-- has passed; newest: the version of the newest page. count and sum: the receipt digest.
 CREATE TABLE syncline_parts(
   b INTEGER NOT NULL, t INTEGER NOT NULL, state INTEGER NOT NULL DEFAULT 0, after BLOB,
-  count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0, sure BLOB, told INTEGER,
+  count INTEGER NOT NULL DEFAULT 0, sum INTEGER NOT NULL DEFAULT 0, sure BLOB, next BLOB,
+  told INTEGER, newest INTEGER,
   PRIMARY KEY(b, t)) WITHOUT ROWID;
 CREATE INDEX syncline_parts_told ON syncline_parts(told) WHERE told IS NOT NULL;
 CREATE INDEX syncline_parts_table ON syncline_parts(t, b);
@@ -125,6 +131,7 @@ CREATE TABLE syncline_outbox(
   last_at INTEGER NOT NULL, code TEXT, message TEXT, parked_at INTEGER, sum INTEGER,
   whole BLOB);
 CREATE INDEX syncline_outbox_state ON syncline_outbox(state);
+CREATE INDEX syncline_outbox_whole ON syncline_outbox(whole) WHERE whole IS NOT NULL;
 CREATE TABLE syncline_changes(
   seq INTEGER NOT NULL, pos INTEGER NOT NULL, t INTEGER NOT NULL, key BLOB NOT NULL,
   base INTEGER NOT NULL, op BLOB NOT NULL, at INTEGER NOT NULL, sum INTEGER,

@@ -159,6 +159,11 @@ pub(crate) fn by_id(conn: &Connection, id: ChangesetId) -> Result<Option<Entry>,
     Ok(entries(conn, "WHERE id = ?1", [id.0])?.pop())
 }
 
+/// The pieces that a changeset was cut into.
+pub(crate) fn by_whole(conn: &Connection, whole: ChangesetId) -> Result<Vec<Entry>, ReplicaError> {
+    entries(conn, "WHERE whole = ?1 ORDER BY seq", [whole.0])
+}
+
 /// At most `limit` changesets in this state after `after`, in order.
 pub(crate) fn in_state(
     conn: &Connection,

@@ -99,13 +99,12 @@ pub(crate) fn cut_refused(
     if acts.len() < 2 && !is_piece_now {
         return Ok(CutRefused::Whole);
     }
-    // The others tell that it comes from another file, too.
-    let doubt = entry.doubt || is_partly_applied;
-    let entry = &Entry {
-        doubt,
-        ..entry.clone()
-    };
-    replace(work, entry, acts, is_seed).map(CutRefused::Pieces)
+    // Who was told of another user was told before anybody looked; and that others sent some of it
+    // tells that they may have sent all.
+    let is_told = !is_partly_applied && refusal.code != code::WRONG_USER;
+    let mut entry = entry.clone();
+    entry.doubt |= is_partly_applied;
+    replace(work, &entry, acts, is_seed, is_told).map(CutRefused::Pieces)
 }
 
 /// Before a row from before attaching is parked: of other such rows only those that need it are to
@@ -132,7 +131,7 @@ pub(crate) fn spare_others(work: &mut Work<'_>, refused: Seq) -> Result<(), Repl
             }
             parked.insert(match others.is_empty() {
                 true => seq,
-                false => replace(work, &entry, vec![others, needing], true)?[1],
+                false => replace(work, &entry, vec![others, needing], true, false)?[1],
             });
             continue 'again;
         }
@@ -167,12 +166,16 @@ fn apart(
 
 /// Puts new changesets with these groups of its changes in a changeset's place. Another file that has
 /// it may have cut it, too, and sent the pieces: as early as the whole, and under the same ids.
+/// `is_told`: an answer of the server says that it has nothing of it.
 fn replace(
     work: &mut Work<'_>,
     entry: &Entry,
     mut groups: Vec<Vec<StoredChange>>,
     is_seed: bool,
+    is_told: bool,
 ) -> Result<Vec<Seq>, ReplicaError> {
+    // What a server accepted once may be there still, should one that was replaced come back.
+    let doubt = entry.doubt || entry.version.is_some() || (!is_told && entry.may_have_come());
     let needed = outbox::depends(work.conn, entry.seq)?;
     let mut dependants = outbox::dependants(work.conn, [entry.seq])?;
     dependants.remove(&entry.seq);
@@ -191,6 +194,7 @@ fn replace(
             number: None,
             first_number: None,
             version: None,
+            doubt,
             sent: false,
             changes: group.len() as u64,
             bytes: 0,

@@ -426,7 +426,8 @@ fn settle_answers(
             entry.seq == *seq && (entry.state == State::Sealed || was_parked)
         });
         let Some(entry) = entry else {
-            note_answer(work, result)?;
+            note_answer(work, result, now)?;
+            work.settle(entropy, now)?;
             outcomes.push(Answered::Void);
             continue;
         };
@@ -445,14 +446,29 @@ fn settle_answers(
     Ok(outcomes)
 }
 
-/// What was parked while its refusal was on the way is known not to be in the log.
-fn note_answer(work: &Work<'_>, result: &PushResult) -> Result<(), ReplicaError> {
-    if let Verdict::Refused(refusal) = &result.verdict
-        && !refusal.retry
-        && let Some(mut entry) = outbox::by_id(work.conn, result.id)?
-        && entry.state == State::Parked
-    {
-        work.note_refusal(&mut entry, refusal)?;
+/// What was parked while its refusal was on the way is known not to be in the log; what was cut while
+/// it was accepted is there in each of its pieces.
+fn note_answer(
+    work: &mut Work<'_>,
+    result: &PushResult,
+    now: Timestamp,
+) -> Result<(), ReplicaError> {
+    match &result.verdict {
+        Verdict::Accepted(version) => {
+            for piece in outbox::by_whole(work.conn, result.id)? {
+                if piece.state != State::Accepted {
+                    work.accept(piece, *version, now)?;
+                }
+            }
+        }
+        Verdict::Refused(refusal) => {
+            if !refusal.retry
+                && let Some(mut entry) = outbox::by_id(work.conn, result.id)?
+                && entry.state == State::Parked
+            {
+                work.note_refusal(&mut entry, refusal)?;
+            }
+        }
     }
     Ok(())
 }

@@ -195,9 +195,10 @@ const FIRST_FORMAT: &str = "
     ALTER TABLE syncline_outbox RENAME COLUMN doubt TO may_be_applied;
     ALTER TABLE syncline_outbox DROP COLUMN after;
     ALTER TABLE syncline_outbox DROP COLUMN first_number;
-    ALTER TABLE syncline_outbox DROP COLUMN whole;
+    DROP INDEX syncline_outbox_whole; ALTER TABLE syncline_outbox DROP COLUMN whole;
     DROP INDEX syncline_parts_told;
     ALTER TABLE syncline_parts DROP COLUMN sure; ALTER TABLE syncline_parts DROP COLUMN told;
+    ALTER TABLE syncline_parts DROP COLUMN next; ALTER TABLE syncline_parts DROP COLUMN newest;
     DROP TABLE syncline_subscriptions;
     ALTER TABLE syncline_tables DROP COLUMN members;
     ALTER TABLE syncline_outbox DROP COLUMN sum; ALTER TABLE syncline_changes DROP COLUMN sum;

@@ -83,7 +83,9 @@ impl Session {
                 return Ok(false);
             };
             if stream.has_pages_to_read() {
-                if stream.is_checkpoint_due() || now >= stream.next_checkpoint() {
+                // What a page tells counts for a device once a checkpoint has passed it (spec LO6).
+                let is_wanted = stream.is_checkpoint_due() || stream.is_past_checkpoint();
+                if is_wanted || now >= stream.next_checkpoint() {
                     self.send_checkpoint(false, now);
                 } else if !self.send_page(reader).await? {
                     return Ok(true);

@@ -33,22 +33,18 @@ pub(crate) fn name_piece(conn: &Connection, entry: &mut Entry) -> Result<(), Rep
 }
 
 /// What a server is told of a changeset with changes at these positions.
-pub(crate) fn piece_of(entry: &Entry, positions: Vec<u32>) -> Option<Piece> {
+pub(crate) fn piece_of(entry: &Entry, places: Vec<u32>) -> Option<Piece> {
     let whole = entry.whole?;
-    let places = positions;
     Some(Piece { whole, places })
 }
 
 /// What is kept of them for a server that loses its log: another changeset is a piece of itself, if
 /// its changes are not simply numbered.
-pub(crate) fn piece_to_keep(entry: &Entry, positions: Vec<u32>) -> Option<Piece> {
-    let are_counted = (0..)
-        .zip(&positions)
-        .all(|(count, position)| count == *position);
+pub(crate) fn piece_to_keep(entry: &Entry, places: Vec<u32>) -> Option<Piece> {
+    let are_counted = (0..).zip(&places).all(|(count, place)| count == *place);
     let whole = match entry.whole {
         None if are_counted => return None,
         whole => whole.unwrap_or(entry.id),
     };
-    let places = positions;
     Some(Piece { whole, places })
 }

@@ -50,8 +50,7 @@ impl ChangeSum {
     }
 }
 
-/// Of a changeset: what it is known by, when it was made, how many changes it has, and what it was cut
-/// from. What is not
+/// Of a changeset: what it is known by and was cut from, when it was made, how many changes it has. What is not
 /// sound does not become so by being written again.
 pub(super) fn of_entry(entry: &Entry) -> i64 {
     let mut hash = blake3::Hasher::new();
