@@ -217,6 +217,44 @@ fn lo6_what_a_lost_log_told_beyond_the_checkpoint_is_asked_for_again() {
     device.assert_equal(&server);
 }
 
+/// As far as a checkpoint has passed, it is not asked for again, though newer pages came since.
+#[test]
+fn lo6_loading_goes_on_behind_the_last_page_that_a_checkpoint_has_passed() {
+    let mut server = Authority::new(schema(SCHEMA));
+    server.buckets = |table, _| match table.name.as_str() {
+        "notes" => [AWAY].into(),
+        _ => [HOME].into(),
+    };
+    let mut device = Device::new(SCHEMA, 1);
+    for i in 0..40 {
+        server.write(&[note(i, "old")]);
+    }
+    device.sync(&mut server);
+    let position = |device: &Device, column: &str| {
+        let sql = format!("SELECT max(hex({column})) FROM syncline_parts WHERE told IS NOT NULL");
+        device.query(&sql)
+    };
+    server.grant(device.link.as_mut().unwrap(), AWAY, true);
+    device.link.as_mut().unwrap().page_rows = 10;
+    while device.download() {}
+    server.write(&[("lists", vec!["l1".into(), "one".into()])]);
+    page_of_notes(&mut server, &mut device);
+    let (first, begun) = (position(&device, "after"), position(&device, "sure"));
+    assert!(first > begun, "{first} {begun}");
+    server.advance(device.link.as_mut().unwrap());
+    while device.download() {}
+    server.write(&[("lists", vec!["l2".into(), "two".into()])]);
+    page_of_notes(&mut server, &mut device);
+    assert_eq!(position(&device, "sure"), first);
+    assert!(position(&device, "after") > first);
+    device.disconnect();
+    device.connect();
+    let after = "SELECT max(hex(after)) FROM syncline_parts";
+    assert_eq!(device.query(after), first);
+    device.sync(&mut server);
+    device.assert_equal(&server);
+}
+
 /// The entry that took a row out of one bucket took another bucket from the reader, which has it
 /// again since: the record only says that the row went, the page that it is there.
 #[test]

@@ -411,6 +411,32 @@ fn se6_a_reload_starts_with_grants_and_the_starting_cursor() {
     assert!(start.loading > 0);
 }
 
+/// A page of the log's end counts for a device only once a checkpoint has passed it, and the
+/// connection may end before the next one is due.
+#[test]
+fn se13_the_end_of_the_log_comes_with_a_checkpoint_before_the_first_page() {
+    let mut bed = Bed::new();
+    project(&mut bed, "p1");
+    let mut client = Client::synced(&mut bed, "ada");
+    let notes = bed.table("notes");
+    client.prepare_reconnect(&mut bed);
+    client.hello.loading = vec![LoadPosition {
+        bucket: None,
+        table: notes,
+        after: None,
+    }];
+    bed.write("ben", |draw| {
+        draw.insert("notes", 77, &[("body", "later".into())])
+    });
+    client.greet(&mut bed);
+    let words = client.words();
+    let first = |word| words.iter().position(|one| *one == word);
+    assert!(first("Page").is_some(), "{words:?}");
+    assert!(first("Checkpoint") < first("Page"), "{words:?}");
+    let (page, passed) = (client.pages()[0].version, client.checkpoints()[0]);
+    assert!(!passed.caught_up && passed.cursor.version >= page);
+}
+
 #[test]
 fn se6_a_resumed_load_goes_on_where_it_stopped() {
     let mut bed = Bed::new();
