@@ -640,13 +640,10 @@ pub(super) fn changesets() -> Vec<(&'static str, Changeset)> {
         after: Some(version(3)),
         ..plain.clone()
     };
+    let (whole, places) = (ChangesetId([0xC6; 16]), vec![0, 3, 300]);
     let piece = Changeset {
-        piece: Some(Piece {
-            whole: ChangesetId([0xC6; 16]),
-            places: vec![0, 3, 300],
-        }),
-        changes: every_operation.changes.clone(),
-        ..plain.clone()
+        piece: Some(Piece { whole, places }),
+        ..every_operation.clone()
     };
     vec![
         ("every_operation", every_operation),
