@@ -25,7 +25,7 @@ pub struct Changeset {
     /// or under another number, or as part of another changeset.
     pub may_be_applied_already: bool,
     /// If the log has it, then after this version: whoever has forgotten no more than that knows its
-    /// id. `None` where it may be there under another id, or where an older program wrote it.
+    /// id. `None` where an older program wrote it.
     pub after: Option<Version>,
     /// It was part of this one once: whoever has applied that one, or other pieces of it, knows
     /// what of this is applied.

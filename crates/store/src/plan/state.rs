@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub(crate) rows: BTreeMap<TableNumber, Rows>,
     matching: RefCell<OverlayIndex>,
     changesets: BTreeMap<ChangesetId, KnownChangeset>,
-    pieces: BTreeMap<(UserId, ChangesetId), Vec<KnownRun>>,
+    pieces: BTreeMap<ChangesetId, BTreeMap<UserId, Vec<KnownRun>>>,
     pub(crate) devices: BTreeMap<DeviceId, DeviceState>,
     /// What the users own whose rows the group changed.
     pub(crate) owned: BTreeMap<UserId, Owned>,
@@ -177,7 +177,8 @@ impl State {
     /// Whether the log or this group has pieces of a changeset that was asked for, the user's.
     pub(crate) fn is_cut(&self, id: ChangesetId, user: &UserId) -> bool {
         let in_log = self.loaded.cut.get(&id) == Some(user);
-        in_log || self.pieces.contains_key(&(user.clone(), id))
+        let here = self.pieces.get(&id);
+        in_log || here.is_some_and(|here| here.contains_key(user))
     }
 
     /// What the log and this group have of the same changeset in other pieces, the user's.
@@ -186,7 +187,8 @@ impl State {
         let Some(in_log) = self.loaded.pieces.get(&asked) else {
             return Err(Missing(vec![Want::Pieces(asked.0, asked.1)]));
         };
-        let here = self.pieces.get(&(asked.0, piece.whole));
+        let here = self.pieces.get(&piece.whole);
+        let here = here.and_then(|here| here.get(user));
         let here = here.into_iter().flatten().filter(|run| run.overlaps(piece));
         Ok(in_log.iter().chain(here).copied().collect())
     }
@@ -365,7 +367,8 @@ impl State {
             device: entry.author.device,
         };
         if let (Some(user), Some(piece)) = (&entry.author.user, &entry.author.piece) {
-            let known = self.pieces.entry((user.clone(), piece.whole)).or_default();
+            let here = self.pieces.entry(piece.whole).or_default();
+            let known = here.entry(user.clone()).or_default();
             known.extend(KnownRun::of(piece, entry.version));
         }
         self.changesets.insert(entry.author.changeset, known);

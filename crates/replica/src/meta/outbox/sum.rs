@@ -50,8 +50,8 @@ impl ChangeSum {
     }
 }
 
-/// Of a changeset: what it is known by and was cut from, when it was made, how many changes it has. What is not
-/// sound does not become so by being written again.
+/// Of a changeset: what it is known by and was cut from, when it was made, how many changes it has.
+/// What is not sound does not become so by being written again.
 pub(super) fn of_entry(entry: &Entry) -> i64 {
     let mut hash = blake3::Hasher::new();
     hash.update(&[u8::from(entry.is_sound)]);
