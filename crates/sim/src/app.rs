@@ -11,6 +11,9 @@ pub(crate) const USERS: &[&str] = &["ann", "bob", "cyd"];
 /// So few that people meet in the same rows.
 pub(crate) const BOARDS: u64 = 4;
 
+/// Rows of [`Author::bulk`] above which the next one removes them.
+const BULK_ROWS_ENOUGH: i64 = 4_000;
+
 /// One transaction, ready to be run.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
@@ -66,8 +69,9 @@ impl Author<'_> {
         }
     }
 
-    /// Thousands of rows at once, or all of them gone again.
-    pub(crate) fn bulk(&mut self) -> Script {
+    /// Thousands of rows at once, or all of them gone again: also as soon as there are enough, or
+    /// most of a run's time would be spent on comparing them.
+    pub(crate) fn bulk(&mut self) -> rusqlite::Result<Script> {
         let id = self.fresh();
         let rows = 1_900 + self.rng.below(2_500);
         let insert = format!(
@@ -75,15 +79,17 @@ impl Author<'_> {
              (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) \
              SELECT 'bulk-{id}-' || i, 1 FROM n"
         );
-        let statement = match self.rng.below(3) {
-            0 => "DELETE FROM docs WHERE id LIKE 'bulk%'".to_owned(),
-            _ => insert,
+        let there = "SELECT count(*) FROM docs WHERE id LIKE 'bulk%'";
+        let there: i64 = self.conn.query_row(there, [], |row| row.get(0))?;
+        let statement = match self.rng.below(3) == 0 || there > BULK_ROWS_ENOUGH {
+            true => "DELETE FROM docs WHERE id LIKE 'bulk%'".to_owned(),
+            false => insert,
         };
-        Script {
+        Ok(Script {
             statements: vec![statement],
             is_marked: self.rng.percent(50),
             ..Script::default()
-        }
+        })
     }
 
     /// Counts a tally up, and says so twice.

@@ -12,7 +12,7 @@ use syncline_store::Context;
 
 use crate::{
     given::Live,
-    rows::{Reader, RowName, Rows, literal, literal_key},
+    rows::{Reader, RowName, Rows, Values, literal, literal_key},
     schema::{RuleSet, Setup, Who},
     subject::App,
 };
@@ -64,7 +64,8 @@ impl Truth {
 
     /// Whether one row is among [`Truth::visible`].
     pub(crate) fn sees(&self, who: Who<'_>, name: &RowName) -> bool {
-        self.visible(who).contains_key(name)
+        let row = self.rows.get(name);
+        row.is_some_and(|values| Sight::new(self, who).sees(name, values))
     }
 
     /// Whether the user owns a project or is a member of it, which is who may write below it.
@@ -72,9 +73,15 @@ impl Truth {
         let me = literal(&Value::Text(user.to_owned()));
         let owner = self.owner(&("projects", id.into()));
         owner.is_some_and(|owner| owner == user)
-            || self.rows.iter().any(|((table, _), values)| {
-                *table == "members" && values[0] == id && values[1] == me
-            })
+            || self
+                .of("members")
+                .any(|(_, values)| values[0] == id && values[1] == me)
+    }
+
+    /// The rows of one table.
+    fn of(&self, table: &'static str) -> impl Iterator<Item = (&RowName, &Values)> {
+        let rows = self.rows.range((table, Rc::from(""))..);
+        rows.take_while(move |((at, _), _)| *at == table)
     }
 
     /// Who inserted the row.
@@ -93,42 +100,69 @@ impl Truth {
 
     /// The rows that `who` may see, from the words of the configuration and the rows alone.
     pub(crate) fn visible(&self, who: Who<'_>) -> Rows {
+        let sight = Sight::new(self, who);
+        let rows = self.rows.iter();
+        let seen = rows.filter(|(name, values)| sight.sees(name, values));
+        seen.map(|(name, values)| (name.clone(), Rc::clone(values)))
+            .collect()
+    }
+}
+
+/// What somebody may see at a moment: what the rules of other tables ask for, found once.
+struct Sight<'a> {
+    truth: &'a Truth,
+    user: &'a str,
+    /// As an SQL literal.
+    me: String,
+    projects: BTreeSet<&'a str>,
+    notes: BTreeSet<&'a str>,
+}
+
+impl<'a> Sight<'a> {
+    fn new(truth: &'a Truth, who: Who<'a>) -> Self {
         let user = who.user;
         let me = literal(&Value::Text(user.to_owned()));
         let team = literal(&Value::Text(who.team.to_owned()));
-        let of = |wanted: &'static str| {
-            let rows = self.rows.iter();
-            rows.filter(move |((table, _), _)| *table == wanted)
-        };
-        let owns = |name: &RowName| self.owner(name) == Some(user);
-        let shared: BTreeSet<&str> = of("members")
+        let owns = |name: &RowName| truth.owner(name) == Some(user);
+        let shared: BTreeSet<&str> = truth
+            .of("members")
             .filter(|(_, values)| values[1] == me)
             .map(|(_, values)| &*values[0])
             .collect();
-        let projects: BTreeSet<&str> = of("projects")
+        let projects = truth
+            .of("projects")
             .map(|(name, _)| name)
             .filter(|name| owns(name) || shared.contains(&*name.1))
             .map(|name| &*name.1)
             .collect();
-        let notes: BTreeSet<&str> = of("notes")
+        let notes = truth
+            .of("notes")
             .filter(|(name, values)| owns(name) || values[1] == "1" || values[2] == team)
             .map(|(name, _)| &*name.1)
             .collect();
-        let sees = |name: &RowName, values: &[String]| match name.0 {
-            "projects" => projects.contains(&*name.1),
-            "members" => values[1] == me || projects.contains(&*values[0]),
-            "tasks" | "files" => projects.contains(&*values[0]),
-            "notes" => notes.contains(&*name.1),
+        Self {
+            truth,
+            user,
+            me,
+            projects,
+            notes,
+        }
+    }
+
+    fn sees(&self, name: &RowName, values: &[String]) -> bool {
+        let owns = || self.truth.owner(name) == Some(self.user);
+        match name.0 {
+            "projects" => self.projects.contains(&*name.1),
+            "members" => values[1] == self.me || self.projects.contains(&*values[0]),
+            "tasks" | "files" => self.projects.contains(&*values[0]),
+            "notes" => self.notes.contains(&*name.1),
             "note_lines" => name
                 .1
                 .split_once(',')
-                .is_some_and(|(note, _)| notes.contains(note)),
-            "letters" => owns(name) || values[0] == me,
-            "docs" => self.setup.rules == RuleSet::Open || owns(name) || values[3] == "1",
+                .is_some_and(|(note, _)| self.notes.contains(note)),
+            "letters" => owns() || values[0] == self.me,
+            "docs" => self.truth.setup.rules == RuleSet::Open || owns() || values[3] == "1",
             _ => true,
-        };
-        let seen = self.rows.iter().filter(|(name, values)| sees(name, values));
-        seen.map(|(name, values)| (name.clone(), Rc::clone(values)))
-            .collect()
+        }
     }
 }

@@ -43,7 +43,7 @@ impl World {
             next_id: &mut device.next_id,
         };
         let mut script = match app.is_own() && self.plan.bulk && author.rng.percent(BULK_PERCENT) {
-            true => author.bulk(),
+            true => author.bulk()?,
             false => app.script(&mut author)?,
         };
         // Before a device has met its server, the strategies of its columns are not known.
