@@ -48,6 +48,8 @@ struct Bench {
     next_lease: Lease,
     is_connected: bool,
     version: u64,
+    /// How often the file was opened: no process has the random numbers of another one.
+    opened: u64,
 }
 
 impl Bench {
@@ -55,7 +57,7 @@ impl Bench {
         let conn = Connection::open_in_memory().expect("memory");
         conn.execute_batch(SQL).expect("the tables are made");
         let schema = schema(&conn);
-        let replica = Replica::attach(conn, AttachOptions::default(), entropy());
+        let replica = Replica::attach(conn, AttachOptions::default(), entropy(0));
         Self {
             replica: replica.expect("the file is attached"),
             now: Timestamp::from_millis(1_800_000_000_000),
@@ -65,6 +67,7 @@ impl Bench {
             next_lease: Lease::default(),
             is_connected: false,
             version: 1_799_999_000_000_000,
+            opened: 0,
         }
     }
 
@@ -214,12 +217,13 @@ fn reopen(bench: &mut Bench) {
             .run_to_completion(1_000, std::time::Duration::ZERO, None)
             .expect("memory is copied");
     }
-    let opened = Replica::open(copy, entropy(), bench.now);
+    bench.opened += 1;
+    let opened = Replica::open(copy, entropy(bench.opened), bench.now);
     bench.replica = opened.expect("the file opens again");
 }
 
-fn entropy() -> Box<dyn syncline_replica::Entropy> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+fn entropy(opened: u64) -> Box<dyn syncline_replica::Entropy> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(2 * opened + 1);
     Box::new(move |bytes: &mut [u8]| {
         for byte in bytes {
             state ^= state << 13;

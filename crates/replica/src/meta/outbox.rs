@@ -259,15 +259,20 @@ pub(crate) fn count(conn: &Connection, state: State) -> Result<u64, ReplicaError
         .doing(READING)
 }
 
-/// Writes a changeset's row, whether it is there already or not.
+/// Writes a changeset's row, whether it is there already or not. Another changeset of the same id
+/// is an error: it would be lost for this one.
 pub(crate) fn put(conn: &Connection, entry: &Entry) -> Result<(), ReplicaError> {
     let optional = |number: Option<u64>| number.map(u64::cast_signed);
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
+        "INSERT INTO syncline_outbox(seq, id, state, number, version, hlc, marked,
            require_unchanged, doubt, changes, bytes, first_at, last_at, code, message,
            parked_at, sent, sum, after, first_number, whole)
          VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-           ?19, ?20, ?21)",
+           ?19, ?20, ?21)
+         ON CONFLICT(seq) DO UPDATE SET id = ?2, state = ?3, number = ?4, version = ?5, hlc = ?6,
+           marked = ?7, require_unchanged = ?8, doubt = ?9, changes = ?10, bytes = ?11,
+           first_at = ?12, last_at = ?13, code = ?14, message = ?15, parked_at = ?16, sent = ?17,
+           sum = ?18, after = ?19, first_number = ?20, whole = ?21",
     )
     .and_then(|mut s| {
         s.execute(rusqlite::params![

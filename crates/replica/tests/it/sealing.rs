@@ -1,6 +1,13 @@
 //! From marks to changesets (docs/spec/capture.md, SL).
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use rusqlite::Connection;
 use syncline_core::{Edit, MergeStrategy, Op, Timestamp, Value, Version};
+use syncline_replica::{AttachOptions, Replica, ReplicaError};
 
 use crate::{
     authority::{Authority, refusal},
@@ -14,6 +21,36 @@ fn at_rest() -> (Authority, Device) {
     device.write("INSERT INTO lists VALUES('l1', 'shopping')");
     device.sync(&mut server);
     (server, device)
+}
+
+#[test]
+fn sl6_another_changeset_of_the_same_id_is_an_error_and_neither_is_lost() {
+    let conn = Connection::open_in_memory().unwrap();
+    conn.execute_batch(SCHEMA).unwrap();
+    let dice = Arc::new(AtomicU8::new(1));
+    let thrown = Arc::clone(&dice);
+    let chance = move |bytes: &mut [u8]| bytes.fill(thrown.load(Ordering::Relaxed));
+    let options = AttachOptions::default();
+    let mut replica = Replica::attach(conn, options, Box::new(chance)).unwrap();
+    let now = Timestamp(1_700_000_000_000_000);
+    let write = |replica: &mut Replica, id: &str| {
+        let sql = format!("INSERT INTO lists VALUES('{id}', 'a list')");
+        replica.write(|conn| Ok::<_, ReplicaError>(conn.execute_batch(&sql).unwrap()))
+    };
+    write(&mut replica, "l1").unwrap();
+    replica.seal(now).unwrap();
+    write(&mut replica, "l2").unwrap();
+    let error = replica.seal(now).unwrap_err();
+    assert!(
+        format!("{error:?}").contains("syncline_outbox.id"),
+        "{error:?}"
+    );
+    assert_eq!(replica.queue(None, 100).unwrap().len(), 1);
+    dice.store(2, Ordering::Relaxed);
+    replica.seal(now).unwrap();
+    let queue = replica.queue(None, 100).unwrap();
+    assert_eq!(queue.len(), 2);
+    assert_eq!(replica.check_local(10, now).unwrap(), []);
 }
 
 #[test]
