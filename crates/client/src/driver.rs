@@ -1,13 +1,14 @@
 //! Runs a replica: sockets, timers and a look at the file now and then.
 
+mod connect;
 mod goal;
 mod interrupt;
+mod notices;
 mod summary;
 
 use std::{
     cell::{Cell, RefCell, RefMut},
     path::PathBuf,
-    pin::Pin,
     rc::Rc,
     time::Duration,
 };
@@ -21,18 +22,11 @@ use crate::{
     api::Api,
     credentials::{Connection, Token},
     error::ClientError,
-    exchange::Exchange,
     file_watch::{FileWatch, LOOK_NEAR},
     system::{now, until},
-    transport::{Broken, Transport, WebSocketError, bytes_of},
+    transport::{Broken, Transport, bytes_of},
 };
 
-/// WebSocket failures in a row, while HTTP works, before the exchange is taken (spec SE22).
-const WEB_SOCKET_FAILURES_MAX: u32 = 3;
-/// How long the exchange is used before a WebSocket is tried again.
-const EXCHANGE_FOR: Duration = Duration::from_secs(60);
-/// Progress is told this often at most.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Connection attempts of an errand that has an end, before it gives up.
 const ATTEMPTS_MAX: u32 = 5;
 /// How long a frame may take to leave, and further seconds for each so many of its bytes.
@@ -111,8 +105,6 @@ enum Woken {
     Look,
     Timer,
 }
-
-type Renewal = Pin<Box<dyn Future<Output = Result<Token, ClientError>>>>;
 
 /// How one connection ended.
 enum End {
@@ -343,23 +335,6 @@ impl Driver {
         }
     }
 
-    /// A strange answer from what is a Syncline server: something between us is in the way.
-    fn retryable(&self, error: ClientError) -> ClientError {
-        if let ClientError::NotASyncline { reason, .. } = error {
-            self.unreachable(reason)
-        } else {
-            error
-        }
-    }
-
-    /// Does not connect again before it was told to.
-    fn keep_to(&self, error: &ClientError) {
-        if let Some(wait) = error.retry_after() {
-            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            self.replica().connect_not_before(now().plus_millis(wait));
-        }
-    }
-
     fn deregistered(&self) -> ClientError {
         let status = self.replica().status();
         let unsent = status.map_or(0, |status| status.waiting + status.parked);
@@ -385,62 +360,6 @@ impl Driver {
             retry: closing.retry,
             // The replica keeps to what its session was told.
             retry_after: None,
-        }
-    }
-
-    fn unreachable(&self, reason: String) -> ClientError {
-        ClientError::Unreachable {
-            url: self.connection.url.clone(),
-            reason,
-            retry_after: None,
-        }
-    }
-
-    /// A token in place of one that the server did not take, if there is one: once, until it has
-    /// taken one again.
-    async fn another_token(&mut self, refused: &Token) -> Result<Option<Token>, ClientError> {
-        if std::mem::replace(&mut self.is_token_renewed, true) {
-            return Ok(None);
-        }
-        self.connection.instead_of(refused).await
-    }
-
-    /// An open pipe, and with which token.
-    async fn open(&mut self) -> Result<(Transport, Token), ClientError> {
-        let token = self.connection.token().await?;
-        match self.open_with(&token).await {
-            Err(error) if error.is_unauthorized() => match self.another_token(&token).await? {
-                Some(token) => Ok((self.open_with(&token).await?, token)),
-                None => Err(error),
-            },
-            opened => Ok((opened?, token)),
-        }
-    }
-
-    /// A WebSocket if that works, else the exchange.
-    async fn open_with(&mut self, token: &Token) -> Result<Transport, ClientError> {
-        if self
-            .exchange_until
-            .is_some_and(|until| std::time::Instant::now() < until)
-        {
-            return Ok(Transport::Exchange(Exchange::open(self.api.clone())));
-        }
-        match Transport::web_socket(&self.connection, token, &self.api).await {
-            Ok(transport) => {
-                self.web_socket_failures = 0;
-                Ok(transport)
-            }
-            Err(WebSocketError::Refused(error) | WebSocketError::Unreachable(error)) => Err(error),
-            Err(WebSocketError::Broken(error)) => {
-                self.web_socket_failures += 1;
-                let works = self.api.is_alive().await;
-                if !works || self.web_socket_failures < WEB_SOCKET_FAILURES_MAX {
-                    return Err(if works { self.retryable(error) } else { error });
-                }
-                tracing::info!(%error, "WebSockets fail here; taking plain HTTP");
-                self.exchange_until = Some(std::time::Instant::now() + EXCHANGE_FOR);
-                Ok(Transport::Exchange(Exchange::open(self.api.clone())))
-            }
         }
     }
 
@@ -544,12 +463,6 @@ impl Driver {
         }
     }
 
-    /// The token that follows `token`, when it is time for it.
-    fn renewal(&self, token: &Token) -> Renewal {
-        let (connection, token) = (self.connection.clone(), token.clone());
-        Box::pin(async move { connection.next(&token).await })
-    }
-
     /// Seals what other programs committed since the last look; whether there was anything.
     fn look(&mut self) -> Result<bool, ClientError> {
         let version = self.read_data_version()?;
@@ -575,91 +488,6 @@ impl Driver {
     fn read_data_version(&self) -> Result<i64, ClientError> {
         let version = self.replica().data_version();
         self.check(version)
-    }
-
-    fn tell_progress(
-        &mut self,
-        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
-    ) -> Result<(), ClientError> {
-        if self.progress_told.elapsed() >= PROGRESS_EVERY {
-            self.progress_told = std::time::Instant::now();
-            let status = self.check(self.replica().status())?;
-            if status.waiting > 0 || status.accepted > 0 {
-                on_notice(&Notice::Sending, &status);
-            }
-        }
-        Ok(())
-    }
-
-    fn drain(
-        &mut self,
-        on_notice: &mut impl FnMut(&Notice<'_>, &Status),
-    ) -> Result<(), ClientError> {
-        let mut status = None;
-        while let Some(event) = self.next_event() {
-            self.count(&event);
-            self.progress.set(self.summary);
-            if matches!(event, Event::Connected { .. }) {
-                self.is_token_renewed = false;
-                self.withheld = None;
-                self.remember_url()?;
-            }
-            if let Event::LoadingRefused { code, message } = &event {
-                self.withheld = Some(Closing {
-                    code: code.clone(),
-                    message: message.clone(),
-                    retry: false,
-                });
-            }
-            let status = match &mut status {
-                Some(status) => status,
-                None => status.insert(self.check(self.replica().status())?),
-            };
-            on_notice(&Notice::Event(&event), status);
-        }
-        Ok(())
-    }
-
-    /// The address where the server was met last.
-    fn remember_url(&mut self) -> Result<(), ClientError> {
-        let url = &self.connection.url;
-        let failed = |error| ClientError::replica(&self.path, error);
-        let mut replica = self.replica();
-        if replica.url().map_err(failed)?.as_deref() != Some(url.as_str()) {
-            replica.set_url(url).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    fn count(&mut self, event: &Event) {
-        let summary = &mut self.summary;
-        match event {
-            Event::RowsChanged(rows) => {
-                summary.rows_received += rows.keys.as_ref().map_or(0, |keys| keys.len() as u64);
-            }
-            Event::ChangeRefused { .. } => summary.refused += 1,
-            Event::EditLost { .. } => summary.edits_lost += 1,
-            Event::ConflictOpened { .. } => summary.conflicts_opened += 1,
-            Event::Connected { .. }
-            | Event::ConflictResolved { .. }
-            | Event::Loading(_)
-            | Event::Live { .. }
-            | Event::Diverged { .. }
-            | Event::Resynced
-            | Event::AccessLost { .. }
-            | Event::Released { .. }
-            | Event::Subscribed(_)
-            | Event::SubscriptionsRefused { .. }
-            | Event::LoadingRefused { .. }
-            | Event::RowUnstorable { .. }
-            | Event::ChangeHidden { .. }
-            | Event::RowUnfit { .. }
-            | Event::DigestMismatch { .. }
-            | Event::Rekeyed { .. }
-            | Event::TablesLeftOut { .. }
-            | Event::Rescanned { .. }
-            | Event::CellsUnreadable { .. } => {}
-        }
     }
 
     fn check<T>(

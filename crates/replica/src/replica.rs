@@ -4,11 +4,13 @@ mod anew;
 mod device;
 mod inspect;
 mod keys;
+mod parked;
 mod quota;
 mod resolve;
 mod restore;
 mod sides;
 mod subscribe;
+mod transact;
 mod wipe;
 
 use std::{collections::BTreeMap, fmt};
@@ -21,11 +23,9 @@ pub(crate) use subscribe::{set_live, subscription_of};
 pub use wipe::Wiped;
 
 use rusqlite::Connection;
-use syncline_core::{ChangesetId, Timestamp};
+use syncline_core::Timestamp;
 
 use crate::{
-    adopt,
-    apply::Fault,
     attach::{AttachOptions, Seeding, TableChoice},
     capture,
     cipher::Keyring,
@@ -35,16 +35,14 @@ use crate::{
     event::Event,
     introspect,
     meta::{
-        self,
-        outbox::{self, Seq, State},
+        self, outbox,
         settings::{self, Key},
     },
-    repeat, seal,
-    session::{Closing, Events, Phase, Session, number_next},
+    repeat,
+    session::{Closing, Events, Session, number_next},
     shared::Shared,
     tables::{Tables, load},
     tally::{Counted, RowCounts, TableTally},
-    work::Work,
 };
 
 /// One device's database: the app's file with Syncline's metadata in it, and the session that
@@ -258,149 +256,8 @@ impl Replica {
     }
 }
 
-/// Transactions.
+/// Tables.
 impl Replica {
-    /// Runs `work` in one transaction after sealing, triggers off; `None` if what the server
-    /// sent was refused: the session closes with the reason, and nothing is changed.
-    pub(crate) fn transact<T>(
-        &mut self,
-        now: Timestamp,
-        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy) -> Result<T, Fault>,
-    ) -> Result<Option<T>, ReplicaError> {
-        self.transact_sealing(now, |transaction, entropy, _| work(transaction, entropy))
-    }
-
-    fn transact_sealing<T>(
-        &mut self,
-        now: Timestamp,
-        work: impl FnOnce(&mut Work<'_>, &mut dyn Entropy, &[Seq]) -> Result<T, Fault>,
-    ) -> Result<Option<T>, ReplicaError> {
-        let mut work = Some(work);
-        loop {
-            if let Some(outcome) = self.transact_once(now, &mut work) {
-                return outcome;
-            }
-            self.heed_schema(now)?;
-        }
-    }
-
-    /// `None`, with nothing done and `work` still there, if the schema changed since it was
-    /// looked at: writes may have gone unmarked, and must be found before rows are written over.
-    fn transact_once<T>(
-        &mut self,
-        now: Timestamp,
-        work: &mut Option<impl FnOnce(&mut Work<'_>, &mut dyn Entropy, &[Seq]) -> Result<T, Fault>>,
-    ) -> Option<Result<Option<T>, ReplicaError>> {
-        let Self {
-            conn,
-            entropy,
-            tables,
-            schema_version,
-            ..
-        } = self;
-        let mut transaction = Work::new(conn, tables);
-        let outcome = conn.untriggered(|| {
-            db::immediate(conn, || {
-                let seen = capture::schema_version(conn).map_err(ReplicaError::from)?;
-                let Some(work) = work.take_if(|_| *schema_version == Some(seen)) else {
-                    return Ok(None);
-                };
-                let sealed = seal::seal(&mut transaction, &mut **entropy, now)?;
-                let done = work(&mut transaction, &mut **entropy, &sealed)?;
-                transaction.settle(&mut **entropy, now)?;
-                transaction.reload_distrusted()?;
-                Ok(Some(done))
-            })
-        });
-        if transaction.erases
-            && outcome.is_ok()
-            && let Err(error) = db::empty_log(conn)
-        {
-            return Some(Err(error));
-        }
-        match outcome {
-            Ok(None) => None,
-            Ok(Some(done)) => {
-                let has_to_load = !transaction.distrusted.is_empty();
-                let counted = std::mem::take(&mut transaction.counted);
-                let accepted = std::mem::take(&mut transaction.accepted);
-                self.events.extend(transaction.into_events());
-                self.count(counted, |tally| &mut tally.received);
-                self.count(accepted, |tally| &mut tally.sent);
-                if has_to_load {
-                    self.session.begin_anew();
-                }
-                Some(Ok(Some(done)))
-            }
-            Err(Fault::Replica(error)) => Some(Err(error)),
-            Err(Fault::Peer(reason)) => {
-                self.session
-                    .fault(syncline_core::wire::code::MALFORMED, reason);
-                Some(Ok(None))
-            }
-            Err(Fault::Key(code, reason)) => {
-                self.session.close(code, reason, false);
-                Some(Ok(None))
-            }
-        }
-    }
-
-    /// Follows a schema that changed since it was last looked at (spec CA8).
-    fn heed_schema(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
-        let version = capture::schema_version(&self.conn)?;
-        if self.schema_version == Some(version) {
-            return Ok(());
-        }
-        self.adopt_schema(now, |_| Ok(()))
-    }
-
-    /// Looks at the file's tables anew, after `first` was done in the same transaction.
-    pub(crate) fn adopt_schema(
-        &mut self,
-        now: Timestamp,
-        first: impl FnOnce(&Connection) -> Result<(), ReplicaError>,
-    ) -> Result<(), ReplicaError> {
-        let Self {
-            conn,
-            entropy,
-            tables: old,
-            keys,
-            ..
-        } = self;
-        let (tables, events, seen, has_to_load) = conn.untriggered(|| {
-            db::immediate(conn, || {
-                first(conn)?;
-                let mut objects = load::read_objects(conn)?;
-                let tables = load::build_from(conn, &mut objects)?.with_keys(keys);
-                let mut work = Work::new(conn, &tables);
-                adopt::adopt(&mut work, &objects, old, &mut **entropy, now)?;
-                work.settle(&mut **entropy, now)?;
-                work.reload_distrusted()?;
-                let has_to_load = !work.distrusted.is_empty();
-                repeat::install(conn, &objects, &tables)?;
-                let events = work.into_events();
-                // After the commit it could be another one already, of which nothing is known.
-                let seen = capture::schema_version(conn)?;
-                Ok::<_, ReplicaError>((tables, events, seen, has_to_load))
-            })
-        })?;
-        let old = std::mem::replace(&mut self.tables, tables);
-        // A table that comes or goes, even if only for a moment, is loaded from the beginning.
-        if has_to_load
-            || !self.tables.anew.is_empty()
-            || (self.session.phase == Phase::Streaming && old.numbers() != self.tables.numbers())
-        {
-            self.session.begin_anew();
-        }
-        let told = old.left_out;
-        self.schema_version = Some(seen);
-        self.events.extend(events);
-        if told != self.tables.left_out {
-            self.tell_left_out();
-        }
-        Ok(())
-    }
-
     /// Lets further tables sync than were chosen when the file was attached: these, or all if
     /// `names` is `None`. The rows that are in them are sent. Whether that changed anything.
     ///
@@ -477,65 +334,6 @@ impl Replica {
                 None => of(self.tally.entry(table.name().to_owned()).or_default()).add(counts),
             }
         }
-    }
-}
-
-/// The queue.
-impl Replica {
-    /// Puts a parked changeset, and those parked because they depend on it, at the end of the
-    /// outbox again with the same ids. Returns how many: none where a table is missing, or where
-    /// nothing is left to be sent.
-    ///
-    /// # Errors
-    /// [`ReplicaError::UnknownChangeset`] if it is not parked.
-    pub fn retry(&mut self, id: ChangesetId, now: Timestamp) -> Result<u64, ReplicaError> {
-        self.parked(id)?;
-        let retried = self.unpark(id, now)?;
-        self.pump(now)?;
-        Ok(retried.len() as u64)
-    }
-
-    /// Has it and what waits for it sent again; which these are.
-    fn unpark(
-        &mut self,
-        id: ChangesetId,
-        now: Timestamp,
-    ) -> Result<Vec<ChangesetId>, ReplicaError> {
-        let retried = self.transact(now, |work, entropy| {
-            let mut retried = Vec::new();
-            let Some(root) = outbox::by_id(work.conn, id)? else {
-                return Ok(retried);
-            };
-            for seq in outbox::dependants(work.conn, [root.seq])? {
-                let entry = outbox::entry(work.conn, seq)?;
-                if let Some(entry) = entry.filter(|entry| entry.state == State::Parked)
-                    && work.can_be_sent(&entry)?
-                {
-                    retried.push(entry.id);
-                    work.unpark(entry)?;
-                }
-            }
-            work.settle(entropy, now)?;
-            Ok(retried)
-        })?;
-        Ok(retried.unwrap_or_default())
-    }
-
-    /// Forgets a parked changeset. Those that depend on it stay parked.
-    ///
-    /// # Errors
-    /// [`ReplicaError::UnknownChangeset`] if it is not parked.
-    pub fn discard(&mut self, id: ChangesetId) -> Result<(), ReplicaError> {
-        let seq = self.parked(id)?;
-        db::immediate(&self.conn, || outbox::remove(&self.conn, seq))
-    }
-
-    fn parked(&self, id: ChangesetId) -> Result<Seq, ReplicaError> {
-        let entry = outbox::by_id(&self.conn, id)?;
-        entry
-            .filter(|entry| entry.state == State::Parked)
-            .map(|entry| entry.seq)
-            .ok_or_else(|| ReplicaError::UnknownChangeset { id: id.to_string() })
     }
 }
 
