@@ -106,8 +106,8 @@ pub async fn plan_attach(path: &Path, request: &AttachRequest) -> Result<AttachP
     let unfit = |error: IntrospectError| ClientError::TableUnfit {
         message: error.to_string(),
     };
-    if let Some(name) = introspect::reserved_name(&conn).map_err(unfit)? {
-        let message = format!("{name} cannot stay as it is: {}", introspect::RESERVED);
+    if let Some((name, advice)) = introspect::reserved_name(&conn).map_err(unfit)? {
+        let message = format!("{name} cannot stay as it is: {advice}");
         return Err(ClientError::TableUnfit { message });
     }
     let found = introspect(&conn).map_err(unfit)?;
@@ -433,16 +433,26 @@ pub(crate) async fn compare_more(
     Ok(subscriptions)
 }
 
-/// Takes everything of Syncline out of the file again, and forgets its credentials.
+/// Takes everything of Syncline out of the file again, and forgets its credentials; also what is
+/// left in a file whose metadata is gone. How many changesets had not reached the server, if that
+/// is known: their rows stay in the file.
 ///
 /// # Errors
 /// The file is not attached or cannot be written; then nothing changed.
-pub fn detach(path: &Path) -> Result<(), ClientError> {
-    let replica = database::open_replica(path)?;
-    replica
-        .detach()
-        .map_err(|error| ClientError::replica(path, error))?;
-    Connection::forget(path)
+pub fn detach(path: &Path) -> Result<Option<u64>, ClientError> {
+    let failed = |error| ClientError::replica(path, error);
+    let conn = database::open(path)?;
+    let unsent = match Replica::remove_leftovers(&conn).map_err(failed)? {
+        true => None,
+        false => {
+            let replica = database::replica_of(conn, path, Keyring::default())?;
+            let status = replica.status().map_err(failed)?;
+            replica.detach().map_err(failed)?;
+            Some(status.waiting + status.parked)
+        }
+    };
+    Connection::forget(path)?;
+    Ok(unsent)
 }
 
 fn options(connection: Option<&Connection>) -> AttachOptions {

@@ -120,7 +120,8 @@ pub(crate) fn open_attached(path: &Path, keys: Keyring) -> Result<Option<Replica
     }
 }
 
-fn replica_of(conn: Sqlite, path: &Path, keys: Keyring) -> Result<Replica, ClientError> {
+/// Opens what is attached behind `conn`, the file at `path`.
+pub(crate) fn replica_of(conn: Sqlite, path: &Path, keys: Keyring) -> Result<Replica, ClientError> {
     Replica::open_with_keys(conn, Box::new(system::entropy), system::now(), keys)
         .map_err(|error| ClientError::replica(path, error))
 }

@@ -112,7 +112,7 @@ impl SyncManager {
         let unsent = status.map(|status| status.waiting + status.parked);
         self.close().await;
         match unsent {
-            Some(_) => crate::attach::detach(&self.shared.path)?,
+            Some(_) => drop(crate::attach::detach(&self.shared.path)?),
             None => {
                 if let Some(store) = Store::open(&self.shared.path, false)? {
                     store.remove()?;

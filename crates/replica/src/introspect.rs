@@ -126,23 +126,36 @@ fn listed(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Something of the app's, in a file that is not attached, with a name that Syncline keeps for
-/// itself: detaching would take it for ours.
+/// Something in a file that is not attached, with a name that Syncline keeps for itself, and what
+/// to do about it: detaching would take what is the app's for ours.
 ///
 /// # Errors
 /// The database's.
-pub fn reserved_name(conn: &Connection) -> Result<Option<String>, IntrospectError> {
+pub fn reserved_name(conn: &Connection) -> Result<Option<(String, &'static str)>, IntrospectError> {
     // The client library keeps what is its own in a file before it is attached, too.
     let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'syncline\\_%' ESCAPE '\\' \
                AND tbl_name NOT IN ('syncline_syncs', 'syncline_operations') \
                ORDER BY rowid LIMIT 1";
-    let found = conn.query_row(sql, [], |row| row.get(0));
-    Ok(found.optional()?)
+    let found = conn.query_row(sql, [], |row| row.get(0)).optional()?;
+    let advice = match found.is_some() && has_our_triggers(conn)? {
+        true => LEFT,
+        false => RESERVED,
+    };
+    Ok(found.map(|name| (name, advice)))
 }
 
-/// What to do about a [`reserved_name`].
-pub const RESERVED: &str =
+/// Whether triggers write the tables of captured writes: nothing of an app's does.
+pub(crate) fn has_our_triggers(conn: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM sqlite_schema WHERE type = 'trigger' \
+               AND name LIKE 'syncline\\_%' ESCAPE '\\' \
+               AND sql LIKE '%INSERT INTO syncline\\_mark\\_%' ESCAPE '\\'";
+    conn.prepare(sql)?.exists([])
+}
+
+const RESERVED: &str =
     "its name begins with syncline_, which is reserved; rename it and attach again";
+const LEFT: &str = "it is left of an attachment whose metadata is gone; take it out with \
+                    `syncline detach`, which leaves the rows as they are, and attach again";
 
 /// Says of a name whether it is storage of a virtual table whose module this library lacks:
 /// SQLite knows storage tables only with the module.

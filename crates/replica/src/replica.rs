@@ -29,7 +29,7 @@ use crate::{
     attach::{AttachOptions, Seeding, TableChoice},
     capture,
     cipher::Keyring,
-    db,
+    db::{self, Doing as _},
     entropy::Entropy,
     error::ReplicaError,
     event::Event,
@@ -98,8 +98,8 @@ impl Replica {
             if meta::exists(&conn)? {
                 return Err(ReplicaError::AlreadyAttached);
             }
-            if let Some(table) = introspect::reserved_name(&conn)? {
-                let reason = introspect::RESERVED.to_owned();
+            if let Some((table, advice)) = introspect::reserved_name(&conn)? {
+                let reason = advice.to_owned();
                 return Err(ReplicaError::TableUnfit { table, reason });
             }
             meta::create(&conn)?;
@@ -193,6 +193,23 @@ impl Replica {
             capture::remove_everything(&self.conn).map_err(ReplicaError::from)
         })?;
         self.conn.into_inner()
+    }
+
+    /// Removes what is left in a file whose metadata is gone: triggers that mark writes where
+    /// nobody looks any more, or nowhere, so that the app cannot write. Whether there was anything.
+    /// What had not been sent is in the app's rows only.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn remove_leftovers(conn: &Connection) -> Result<bool, ReplicaError> {
+        db::immediate(conn, || {
+            let is_left = !meta::exists(conn)?
+                && introspect::has_our_triggers(conn).doing("looking for triggers")?;
+            if is_left {
+                capture::remove_everything(conn)?;
+            }
+            Ok(is_left)
+        })
     }
 
     /// The connection, for reading and for the app's own writes, which are captured like any

@@ -16,8 +16,8 @@ use syncline_core::{
     rules::{Grant, GranteeId},
 };
 use syncline_store::{
-    DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowHash, RowsRead, StorageError, Want,
+    DeviceState, HashesRead, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant,
+    Reader, RowHash, RowsRead, StorageError, Want,
 };
 
 use crate::{
@@ -162,7 +162,7 @@ impl Reader for SqliteReader {
         buckets: &[BucketId],
         after: Option<&RowKey>,
         max: usize,
-    ) -> Result<Vec<RowHash>, StorageError> {
+    ) -> Result<HashesRead, StorageError> {
         self.snapshot(|conn, catalog| hashes(conn, catalog, table, buckets, after, max))
     }
 
@@ -290,30 +290,38 @@ fn hashes(
     buckets: &[BucketId],
     after: Option<&RowKey>,
     max: usize,
-) -> Result<Vec<RowHash>> {
+) -> Result<HashesRead> {
     let entry = catalog.entry(table)?;
     let unsettled = pages::Unsettled::read(conn)?;
-    let mut out = Vec::new();
-    for key in first_keys(conn, table, buckets, after, max)? {
+    let mut rows = Vec::new();
+    let keys = first_keys(conn, table, buckets, after, max)?;
+    let mut is_more = keys.len() >= max;
+    let mut next = None;
+    for key in keys {
         if unsettled.has(conn, entry, &key)? {
-            if out.is_empty() {
+            if next.is_none() {
                 return Err(Fault::Storage(StorageError::Busy));
             }
+            is_more = true;
             break;
         }
+        next = Some(key.clone());
         let Some(found) = load::row(conn, entry, &key)? else {
             continue;
         };
         if let Some(row) = found.row {
             let hash = content_hash(&entry.table, &row);
-            out.push(RowHash {
+            rows.push(RowHash {
                 key,
                 version: found.meta.version,
                 hash,
             });
         }
     }
-    Ok(out)
+    Ok(HashesRead {
+        rows,
+        next: next.filter(|_| is_more),
+    })
 }
 
 /// The first `max` keys after `after` that lie in any of the buckets.

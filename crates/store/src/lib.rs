@@ -44,8 +44,9 @@ pub use pipeline::{
 };
 pub use plan::{Context, Refusals, Submission};
 pub use storage::{
-    Counted, Group, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader, RowHash,
-    RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
+    Counted, Group, HashesRead, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader,
+    RowHash, RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError,
+    WriteKind,
 };
 pub use want::{KnownChangeset, KnownRun, Loaded, LoadedRow, Missing, Want};
 

@@ -382,6 +382,14 @@ pub struct RowHash {
     pub hash: u64,
 }
 
+/// Hashes of rows in key order, as far as they were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HashesRead {
+    pub rows: Vec<RowHash>,
+    /// Where to go on, which is not always after the last of `rows`; `None` at the end.
+    pub next: Option<RowKey>,
+}
+
 /// Reads beside the writer; each call is one snapshot.
 pub trait Reader {
     /// The end of the log.
@@ -428,17 +436,18 @@ pub trait Reader {
         grantees: &[GranteeId],
     ) -> Result<(Head, Vec<(Grant, Version)>), StorageError>;
     /// Hashes of `table`'s live rows that lie in any of `buckets`, in key order after `after`,
-    /// at most `max`.
+    /// at most `max`, and none from the first row on that another program wrote and no group has
+    /// settled.
     ///
     /// # Errors
-    /// As every read.
+    /// As every read; [`StorageError::Busy`] when the very first row is not settled.
     async fn hashes(
         &mut self,
         table: TableNumber,
         buckets: &[BucketId],
         after: Option<&RowKey>,
         max: usize,
-    ) -> Result<Vec<RowHash>, StorageError>;
+    ) -> Result<HashesRead, StorageError>;
     /// One device, whoever's, deregistered or not.
     ///
     /// # Errors

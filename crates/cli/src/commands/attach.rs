@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use syncline::engine::{self, AttachPlan, AttachRequest, ClientError, DifferenceKind, plan_attach};
+use syncline::engine::{self, AttachPlan, AttachRequest, DifferenceKind, plan_attach};
 
 use super::{connection_if_given, keys, log, runtime, subscribe};
 use crate::{
@@ -150,18 +150,17 @@ fn confirm(plan: &AttachPlan, with_server: bool) -> anyhow::Result<bool> {
 }
 
 pub(crate) fn detach(args: &FileArgs, output: &Output) -> anyhow::Result<Exit> {
-    let replica = engine::open_replica(&args.file)?;
-    let status = replica
-        .status()
-        .map_err(|source| ClientError::replica(&args.file, source))?;
-    drop(replica);
-    engine::detach(&args.file)?;
-    let unsent = status.waiting + status.parked;
-    if unsent > 0 {
-        output.note(&format!(
+    let unsent = engine::detach(&args.file)?;
+    match unsent {
+        Some(0) => {}
+        Some(unsent) => output.note(&format!(
             "{} had not reached the server; the rows are still in the file",
             counted(unsent, "changeset")
-        ));
+        )),
+        None => output.note(
+            "its metadata was gone: whether changes had not reached the server is not known; the \
+             rows are still in the file",
+        ),
     }
     output.result(
         &format!(

@@ -75,31 +75,28 @@ pub(crate) async fn hashes<B: Backend>(
     };
     let runtime = tokio::runtime::Handle::current();
     let reading = Arc::clone(&identity);
-    let rows = shared
+    let found = shared
         .read_for(&reading, move |reader| {
             runtime.block_on(async {
                 loop {
                     let mut buckets = visible(&context, &identity, table, reader).await?;
                     buckets.retain(|bucket| demand.includes(bucket));
-                    let rows = reader
+                    let found = reader
                         .hashes(table, &buckets, after.as_ref(), ROWS_MAX)
                         .await?;
                     // A grant may have been lost between the two reads.
                     let still = visible(&context, &identity, table, reader).await?;
                     if buckets.iter().all(|b| still.binary_search(b).is_ok()) {
-                        return Ok(rows);
+                        return Ok(found);
                     }
                 }
             })
         })
         .await?;
-    let next = (rows.len() == ROWS_MAX)
-        .then(|| {
-            rows.last()
-                .map(|row| BASE64_STANDARD.encode(row.key.as_bytes()))
-        })
-        .flatten();
-    let rows = rows
+    let next = found.next;
+    let next = next.map(|key| BASE64_STANDARD.encode(key.as_bytes()));
+    let rows = found
+        .rows
         .iter()
         .map(|row| {
             let key = BASE64_STANDARD.encode(row.key.as_bytes());

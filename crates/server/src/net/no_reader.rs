@@ -8,7 +8,7 @@ use syncline_core::{
 };
 use syncline_store::{
     DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowsRead, StorageError, Want, storage::RowHash,
+    RowsRead, StorageError, Want, storage::HashesRead,
 };
 
 pub(crate) struct NoReader;
@@ -45,7 +45,7 @@ impl Reader for NoReader {
         _: &[BucketId],
         _: Option<&RowKey>,
         _: usize,
-    ) -> Result<Vec<RowHash>, StorageError> {
+    ) -> Result<HashesRead, StorageError> {
         Err(StorageError::Busy)
     }
     async fn device(&mut self, _: DeviceId) -> Result<Option<DeviceState>, StorageError> {

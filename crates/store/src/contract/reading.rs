@@ -333,7 +333,9 @@ pub fn di3_hashes_are_those_of_the_content<B: Bed>(bed: &mut B) {
     let mut hashes = |buckets: &[u8], after: Option<&str>, max| {
         let buckets: Vec<_> = buckets.iter().map(|&n| bucket(n)).collect();
         let after = after.map(key);
-        block_on(reader.hashes(labels, &buckets, after.as_ref(), max)).expect("hashes are read")
+        block_on(reader.hashes(labels, &buckets, after.as_ref(), max))
+            .expect("hashes are read")
+            .rows
     };
     let keys = |found: Vec<crate::RowHash>| -> Vec<String> {
         for row in &found {

@@ -18,7 +18,9 @@ use crate::{
     history::{HistoryRead, HistoryWant},
     log::LogEntry,
     meta::{DeviceState, RowMeta},
-    storage::{Head, PagePartRead, PageRead, PageWant, Reader, RowHash, RowsRead, StorageError},
+    storage::{
+        HashesRead, Head, PagePartRead, PageRead, PageWant, Reader, RowHash, RowsRead, StorageError,
+    },
     want::{Loaded, Want},
 };
 
@@ -124,7 +126,7 @@ impl Reader for MemoryReader {
         buckets: &[BucketId],
         after: Option<&RowKey>,
         max: usize,
-    ) -> Result<Vec<RowHash>, StorageError> {
+    ) -> Result<HashesRead, StorageError> {
         let data = lock(&self.data);
         let schema = data.table(table)?;
         let live = data.live(table).filter(|(key, _, meta)| {
@@ -136,7 +138,13 @@ impl Reader for MemoryReader {
             version: meta.version,
             hash: content_hash(schema, row),
         });
-        Ok(hashes.take(max).collect())
+        let mut hashes = hashes.peekable();
+        let rows: Vec<_> = hashes.by_ref().take(max).collect();
+        let next = rows.last().map(|row| row.key.clone());
+        Ok(HashesRead {
+            next: next.filter(|_| hashes.peek().is_some()),
+            rows,
+        })
     }
 
     async fn history(&mut self, want: &HistoryWant) -> Result<HistoryRead, StorageError> {

@@ -1,5 +1,7 @@
 //! Rules (spec PL5): everything that the changeset does is allowed, or nothing happens.
 
+use std::collections::BTreeSet;
+
 use syncline_core::{Op, rules::Identity};
 
 use super::{
@@ -109,12 +111,12 @@ fn drop_unseen_deletions(
     effects: &mut Effects,
 ) -> Result<(), Missing> {
     let mut wants = Vec::new();
-    let mut unseen = Vec::new();
+    let mut unseen = BTreeSet::new();
     for i in 0..effects.effects.len() {
         if effects.proposed[i].after.is_none() {
             match is_seen(context, state, &submission.identity, effects, i) {
                 Ok(true) => {}
-                Ok(false) => unseen.push(i),
+                Ok(false) => drop(unseen.insert(i)),
                 Err(missing) => wants.extend(missing.0),
             }
         }
@@ -122,11 +124,7 @@ fn drop_unseen_deletions(
     if !wants.is_empty() {
         return Err(Missing(wants));
     }
-    for i in unseen.into_iter().rev() {
-        effects.proposed.remove(i);
-        let dropped = effects.effects.remove(i).change;
-        effects.lost.retain(|(change, _)| Some(*change) != dropped);
-    }
+    effects.remove(&unseen);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The conflict inbox: what waits for a person becomes a row of `syncline_conflicts` (spec PL16).
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 use syncline_core::{
     Change, ColumnEdit, DeviceId, Edit, Row, RowKey, TableNumber, UserId, Value, Version,
@@ -153,7 +155,12 @@ pub(crate) fn open_conflicts(
         return Ok(());
     };
     let mut wants = Vec::new();
-    for conflict in std::mem::take(&mut effects.conflicts) {
+    let conflicts = std::mem::take(&mut effects.conflicts);
+    let mut places = match conflicts.is_empty() {
+        true => BTreeMap::new(),
+        false => places(effects),
+    };
+    for conflict in conflicts {
         let Some(table) = context.table(conflict.table) else {
             continue;
         };
@@ -164,7 +171,7 @@ pub(crate) fn open_conflicts(
         match (conflict.other(state), state.row(CONFLICTS, &key)) {
             (Ok(other), Ok(_)) => {
                 let row = conflict.row(table, id, user, other, effects);
-                put(state, inbox, author, key, row, effects);
+                put(state, inbox, author, key, row, effects, &mut places);
             }
             (other, row) => {
                 let missing = [other.err(), row.err()].into_iter().flatten();
@@ -179,6 +186,17 @@ pub(crate) fn open_conflicts(
     }
 }
 
+/// Where in the effects which row of the inbox is, so that a hundred thousand conflicts do not each
+/// look at a hundred thousand effects.
+fn places(effects: &Effects) -> BTreeMap<RowKey, usize> {
+    let after = effects.proposed.iter().map(|one| one.after.as_ref());
+    let of_inbox = after.enumerate().filter_map(|(i, after)| {
+        let row = after.filter(|row| row.table == CONFLICTS)?;
+        Some((row.key.clone(), i))
+    });
+    of_inbox.collect()
+}
+
 /// Adds the row to the effects, over what the changeset itself did to it.
 fn put(
     state: &State,
@@ -187,14 +205,9 @@ fn put(
     key: RowKey,
     row: Row,
     effects: &mut Effects,
+    places: &mut BTreeMap<RowKey, usize>,
 ) {
-    let is_it = |proposed: &Proposed| {
-        proposed
-            .after
-            .as_ref()
-            .is_some_and(|a| a.table == CONFLICTS && a.key == key)
-    };
-    if let Some(i) = effects.proposed.iter().position(is_it) {
+    if let Some(&i) = places.get(&key) {
         let Some(after) = &mut effects.proposed[i].after else {
             return;
         };
@@ -206,6 +219,7 @@ fn put(
         after.row = row;
         return;
     }
+    places.insert(key.clone(), effects.proposed.len());
     let present = state.row(CONFLICTS, &key).ok().flatten();
     let version = effects.upcoming();
     let user = author.user.as_ref();

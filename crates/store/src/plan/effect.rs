@@ -1,5 +1,7 @@
 //! What the changes of a changeset do to rows, before rules and buckets are asked.
 
+use std::collections::BTreeSet;
+
 use syncline_core::{
     BucketId, RowKey, TableNumber, Timestamp, UserId, Value, Version,
     rules::{Proposed, Stored},
@@ -126,6 +128,24 @@ impl Effects {
         let mut idle = self.effects.iter().map(|effect| effect.idle);
         self.proposed.retain(|_| !idle.next().unwrap_or(false));
         self.effects.retain(|effect| !effect.idle);
+    }
+
+    /// Takes out the effects at these positions, and what was told of their changes.
+    pub(crate) fn remove(&mut self, positions: &BTreeSet<usize>) {
+        if positions.is_empty() {
+            return;
+        }
+        let mut at = 0..;
+        self.proposed
+            .retain(|_| at.next().is_some_and(|i| !positions.contains(&i)));
+        let changes = positions
+            .iter()
+            .filter_map(|i| self.effects.get(*i)?.change);
+        let changes: BTreeSet<usize> = changes.collect();
+        let mut at = 0..;
+        self.effects
+            .retain(|_| at.next().is_some_and(|i| !positions.contains(&i)));
+        self.lost.retain(|(change, _)| !changes.contains(change));
     }
 
     /// Tells the author of the change at `change` what of it had no effect.

@@ -17,6 +17,17 @@ use super::{
 /// How long a mailed link is good.
 const TICKET_TTL: Duration = Duration::from_secs(30 * 60);
 
+const STALE_CODE: &str = "this link or code is not good any more: ask for another";
+
+/// What shows that an account is somebody's who sets another password for it.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    /// The present one; this login stays.
+    Password(Option<LoginId>),
+    /// The code of a mail.
+    Mail,
+}
+
 impl Accounts {
     /// Changes the password of who is signed in and knows it; ends every other login.
     pub(crate) async fn change_password(
@@ -34,7 +45,7 @@ impl Accounts {
         let account = self.check_password(&account.email, current, from).await?;
         let phc = self.hash(new).await?;
         let this = login_of(identity);
-        self.set_password(account, phc, this, "password_changed", from)
+        self.set_password(account, phc, Shown::Password(this), from)
             .await
     }
 
@@ -124,10 +135,14 @@ impl Accounts {
         code: &str,
         from: IpAddr,
     ) -> Result<(), AccountError> {
-        let mut account = self.redeem(code, Purpose::Verify, from).await?;
+        let seen = self.redeem(code, Purpose::Verify, from).await?;
         let now = clock::now();
-        account.verified = Some(now);
-        self.transact(move |records| {
+        let done = self.transact(move |records| {
+            let account = records.account(&seen.id)?;
+            let Some(mut account) = account.filter(|account| account.disabled.is_none()) else {
+                return Ok(false);
+            };
+            account.verified = Some(now);
             let event = AuditEvent {
                 at: now,
                 kind: "email_verified".into(),
@@ -137,10 +152,13 @@ impl Accounts {
                 ..AuditEvent::default()
             };
             records.put_account(&account)?;
-            audit::note(records, event)
-        })
-        .await?;
-        Ok(())
+            audit::note(records, event)?;
+            Ok(true)
+        });
+        match done.await? {
+            true => Ok(()),
+            false => Err(AccountError::Stale(STALE_CODE)),
+        }
     }
 
     /// Sets another password with the code of a mail, and ends every login.
@@ -152,12 +170,9 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         // Looked at before the code is used up.
         check_strength(new, "")?;
-        let mut account = self.redeem(code, Purpose::Reset, from).await?;
+        let account = self.redeem(code, Purpose::Reset, from).await?;
         let phc = self.hash(new).await?;
-        // Whoever has the mail has the address.
-        account.verified = account.verified.or(Some(clock::now()));
-        self.set_password(account, phc, None, "password_reset", from)
-            .await
+        self.set_password(account, phc, Shown::Mail, from).await
     }
 
     /// Uses up the ticket of a code.
@@ -171,7 +186,7 @@ impl Accounts {
         self.throttle
             .may_make(from, now)
             .map_err(AccountError::TooFast)?;
-        let stale = AccountError::Stale("this link or code is not good any more: ask for another");
+        let stale = AccountError::Stale(STALE_CODE);
         let Some(code) = BASE64_URL_SAFE_NO_PAD
             .decode(code.trim())
             .ok()
@@ -194,18 +209,36 @@ impl Accounts {
             .ok_or(stale)
     }
 
+    /// Hashing took its time since the account was `seen`: whatever an operator, or who has the
+    /// mails, made of it meanwhile stays.
     async fn set_password(
         self: &Arc<Self>,
-        mut account: Account,
+        seen: Account,
         phc: String,
-        except: Option<LoginId>,
-        kind: &'static str,
+        shown: Shown,
         from: IpAddr,
     ) -> Result<(), AccountError> {
         let now = clock::now();
-        let email = account.email.clone();
-        account.password = phc;
-        self.transact(move |records| {
+        let email = seen.email.clone();
+        let done = self.transact(move |records| {
+            let is_still_shown = |account: &Account| match shown {
+                Shown::Password(_) => account.password == seen.password,
+                Shown::Mail => true,
+            };
+            let account = records.account(&seen.id)?;
+            let may = |account: &Account| account.disabled.is_none() && is_still_shown(account);
+            let Some(mut account) = account.filter(may) else {
+                return Ok(false);
+            };
+            account.password = phc;
+            let (kind, except) = match shown {
+                Shown::Password(this) => ("password_changed", this),
+                Shown::Mail => {
+                    // Whoever has the mail has the address.
+                    account.verified = account.verified.or(Some(now));
+                    ("password_reset", None)
+                }
+            };
             records.put_account(&account)?;
             records.remove_tickets(&account.id, Purpose::Reset)?;
             end(records, &account.id, |one| Some(one) != except, now)?;
@@ -217,9 +250,14 @@ impl Accounts {
                 address: from.to_string(),
                 ..AuditEvent::default()
             };
-            audit::note(records, event)
-        })
-        .await?;
+            audit::note(records, event)?;
+            Ok(true)
+        });
+        if !done.await? {
+            return Err(AccountError::Stale(
+                "the account changed meanwhile: sign in and try once more",
+            ));
+        }
         self.look.notify_one();
         self.mail(email, Letter::PasswordChanged);
         Ok(())

@@ -19,7 +19,7 @@ use syncline_core::{
     rules::{GranteeId, Identity},
     wire::code,
 };
-use syncline_store::{Head, Reader, StorageError};
+use syncline_store::{HashesRead, Head, Reader, StorageError};
 
 use since::Since;
 
@@ -266,17 +266,23 @@ impl Pull {
             let (table, after) = (*table, after.clone());
             let buckets = self.buckets_of(view, table);
             let want = (self.limit - self.rows.len()).min(ROWS_AT_ONCE);
-            let keys: Vec<RowKey> = if buckets.is_empty() {
-                Vec::new()
-            } else {
-                let found = reader.hashes(table, &buckets, after.as_ref(), want).await?;
-                found.into_iter().map(|row| row.key).collect()
+            let found = match buckets.is_empty() {
+                true => HashesRead::default(),
+                false => reader.hashes(table, &buckets, after.as_ref(), want).await?,
             };
+            let keys: Vec<RowKey> = found.rows.into_iter().map(|row| row.key).collect();
             let read = self.read(reader, view, table, &keys, false).await?;
-            let is_all = read == keys.len() && read < want;
-            place.at = match read.checked_sub(1).and_then(|last| keys.get(last)) {
-                Some(last) if !is_all => At::Load(table, Some(last.clone())),
-                Some(_) | None => self.beginning_of(self.tables.partition_point(|t| *t <= table)),
+            let next = match read < keys.len() {
+                true => read
+                    .checked_sub(1)
+                    .map_or(after, |last| keys.get(last).cloned()),
+                false => found.next,
+            };
+            place.at = match next {
+                None if read == keys.len() => {
+                    self.beginning_of(self.tables.partition_point(|t| *t <= table))
+                }
+                next => At::Load(table, next),
             };
         }
         Ok(place)
@@ -378,10 +384,15 @@ impl Pull {
                 for table in tables.into_iter().filter(|t| self.tables.contains(t)) {
                     let most = self.limit + 1;
                     let found = reader.hashes(table, &[*bucket.0], None, most).await?;
-                    if found.len() == most {
+                    if found.rows.len() == most {
                         return Ok(Err(StartOver));
                     }
-                    rows.extend(found.into_iter().map(|row| (table, row.key)));
+                    // Another program's write is not settled yet.
+                    if found.next.is_some() {
+                        return Err(StorageError::Busy);
+                    }
+                    let found = found.rows.into_iter();
+                    rows.extend(found.map(|row| (table, row.key)));
                 }
             }
             for (table, key, buckets) in entry.keys {

@@ -113,7 +113,7 @@ pub(crate) async fn push<B: Backend>(
     let mut positions = Vec::new();
     let mut changes = Vec::new();
     for (position, (draft, seen)) in drafts.into_iter().zip(seen).enumerate() {
-        if let Some(change) = draft.seal(seen) {
+        if let Some(change) = draft.seal(seen, request.require_unchanged) {
             positions.push(position);
             changes.push(change);
         }
@@ -330,8 +330,9 @@ async fn as_seen<R: Reader>(
 }
 
 impl Draft {
-    /// The change, computed as a replica does at sealing; `None` if it would change nothing.
-    fn seal(self, seen: Seen) -> Option<Change> {
+    /// The change, computed as a replica does at sealing; `None` if it would change nothing, unless
+    /// it is still to be judged `by_version` (PL7).
+    fn seal(self, seen: Seen, by_version: bool) -> Option<Change> {
         let table = &self.table;
         let now = seen
             .as_ref()
@@ -362,7 +363,7 @@ impl Draft {
                     column: table.columns[position].number,
                     edit: Edit::Add(value),
                 }));
-                if edits.is_empty() {
+                if edits.is_empty() && !by_version {
                     return None;
                 }
                 Op::Update(edits)

@@ -506,6 +506,13 @@ async fn wi17_a_base_shows_what_was_seen() {
     let stale = json!({ "changes": [update("three")], "require_unchanged": true });
     let (status, body) = try_push(&net, "ada", 3, &stale).await;
     assert_eq!((status, &body["code"]), (409, &json!("changed")));
+    // Also of who wants what is there meanwhile, or writes nothing at all: two cannot both have it.
+    let silent = json!({ "op": "update", "table": "notes", "key": { "id": 1 }, "base": first });
+    for (n, change) in [(31, update("two")), (32, silent)] {
+        let late = json!({ "changes": [change], "require_unchanged": true });
+        let (status, body) = try_push(&net, "ada", n, &late).await;
+        assert_eq!((status, &body["code"]), (409, &json!("changed")), "{late}");
+    }
     let future = json!({ "changes": [
         { "op": "delete", "table": "notes", "key": { "id": 1 }, "base": first + 1_000_000_000_000_u64 }
     ] });

@@ -17,8 +17,8 @@ use syncline_core::{
 };
 use syncline_server::net::Backend;
 use syncline_store::{
-    DeviceState, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant, Reader,
-    RowHash, RowsRead, StorageError, Want,
+    DeviceState, HashesRead, Head, HistoryRead, HistoryWant, Loaded, LogEntry, PageRead, PageWant,
+    Reader, RowsRead, StorageError, Want,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -142,7 +142,7 @@ impl Reader for Gated {
         buckets: &[BucketId],
         after: Option<&RowKey>,
         max: usize,
-    ) -> Result<Vec<RowHash>, StorageError> {
+    ) -> Result<HashesRead, StorageError> {
         self.0.hashes(table, buckets, after, max).await
     }
 
