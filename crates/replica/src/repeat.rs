@@ -14,6 +14,7 @@ use crate::{
     db::Doing,
     error::ReplicaError,
     objects::Objects,
+    rows::RowError,
     sql::{list, quoted},
     tables::{SyncedTable, Tables},
 };
@@ -91,9 +92,34 @@ pub(crate) fn awake<T, E: From<ReplicaError>>(
     done
 }
 
+/// Writes a row with the twins firing, and, where one of them has something against it or fails,
+/// without: nothing of the app's may stop what the engine has to write (spec AP6, CA14).
+pub(crate) fn write<T>(
+    conn: &Connection,
+    write: impl Fn() -> Result<T, RowError>,
+) -> Result<Result<T, RowError>, ReplicaError> {
+    let done = write();
+    let Err(error) = &done else {
+        return Ok(done);
+    };
+    let may_be_a_twin = error.is_of_trigger() || !error.is_constraint();
+    // RAISE(ROLLBACK) leaves no transaction to go on in.
+    if !may_be_a_twin || conn.is_autocommit() || !has_twins(conn)? {
+        return Ok(done);
+    }
+    switch(conn, false)?;
+    let done = write();
+    switch(conn, true)?;
+    Ok(done)
+}
+
+/// This schema is nobody else's, so SQLite knows it without a look.
+fn has_twins(conn: &Connection) -> Result<bool, ReplicaError> {
+    conn.table_exists(Some("temp"), SWITCH).doing(DOING)
+}
+
 fn switch(conn: &Connection, on: bool) -> Result<(), ReplicaError> {
-    // This schema is nobody else's, so SQLite knows it without a look.
-    if conn.table_exists(Some("temp"), SWITCH).doing(DOING)? {
+    if has_twins(conn)? {
         conn.prepare_cached(&format!("UPDATE temp.{SWITCH} SET is_on = ?1"))
             .and_then(|mut s| s.execute([on]))
             .doing(DOING)?;

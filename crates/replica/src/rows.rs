@@ -13,7 +13,7 @@ pub(crate) use raw::Bind;
 pub(crate) use raw::Raw;
 pub(crate) use rivals::Rivals;
 pub(crate) use text::uuid_spellings;
-use text::{Statements, spellings, update, update_stored};
+use text::{Statements, spellings};
 
 /// The prepared SQL of one table.
 ///
@@ -47,7 +47,16 @@ impl TableSql {
     pub fn new(table: &Table) -> Self {
         Self {
             table: table.clone(),
-            text: Statements::new(table),
+            text: Statements::new(table, false),
+        }
+    }
+
+    /// For a table whose text says what to do ON CONFLICT: to what is written here it says nothing.
+    #[must_use]
+    pub(crate) fn overruling(table: &Table) -> Self {
+        Self {
+            table: table.clone(),
+            text: Statements::new(table, true),
         }
     }
 
@@ -152,7 +161,7 @@ impl TableSql {
         );
         let key_values = self.decoded(key);
         if !changed.is_empty() {
-            let sql = update(&self.table, changed);
+            let sql = self.text.update(&self.table, changed);
             let values = changed.iter().map(|&p| &row.0[p]).chain(&key_values);
             if self.run(conn, &sql, values.map(Bind))? > 0 {
                 return Ok(true);
@@ -203,11 +212,25 @@ impl TableSql {
         rows.into_iter().map(|scanned| scanned.row).collect()
     }
 
-    /// Where the row with this key is, or would be, for [`TableSql::scan_from`].
+    /// Where the row with this key is, or would be, for [`TableSql::scan_from`]: of a UUID under the
+    /// spelling that comes first, so that nothing behind it is passed over.
     pub(crate) fn place_of(&self, conn: &Connection, key: &RowKey) -> Result<StoredKey, RowError> {
         Ok(StoredKey(match self.find(conn, key)? {
             Some(image) => self.stored_key(&image),
-            None => self.decoded(key).into_iter().map(Raw::from).collect(),
+            None => {
+                let key = self.decoded(key);
+                let values = key.into_iter().zip(&self.table.primary_key);
+                let first = |(value, &p): (Value, &usize)| {
+                    match (&value, self.table.columns[p].ty) {
+                        (Value::Text(text), ColumnType::Uuid) => {
+                            uuid_spellings(text).into_iter().min().map(Value::Text)
+                        }
+                        _ => None,
+                    }
+                    .unwrap_or(value)
+                };
+                values.map(first).map(Raw::from).collect()
+            }
         }))
     }
 
@@ -405,7 +428,7 @@ impl TableSql {
         if changed.is_empty() {
             return Ok(());
         }
-        let sql = update_stored(&self.table, changed);
+        let sql = self.text.update_stored(&self.table, changed);
         let stored_key = self.stored_key(image);
         let values: Vec<_> = changed.iter().map(|&p| Bind(&row.0[p])).collect();
         let binds = values.iter().map(|bind| bind as &dyn ToSql);

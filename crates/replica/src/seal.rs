@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, ChangesetId, ColumnEdit, Edit, Op, Row, RowKey, Table, Timestamp, Version, merge,
+    Change, ChangesetId, ColumnEdit, Edit, Op, Row, RowKey, Table, Timestamp, Value, Version, merge,
 };
 
 use crate::{
     adopt::cascade::{self, Cascades},
+    apply::record_extra,
     capture::{self, Before, Draft, DraftChange},
     clock,
     entropy::Entropy,
@@ -181,7 +182,9 @@ pub(crate) fn difference(
             if !is_dirty {
                 work.distrusted.insert(t);
             }
-            (after.cloned(), Some(whole(&table.table, after)))
+            let mut op = whole(&table.table, after);
+            leave_unreadable(work, table, key, &mut op)?;
+            (after.cloned(), Some(op))
         }
     };
     let Some(op) = op else { return Ok(None) };
@@ -223,6 +226,28 @@ fn whole(table: &Table, after: Option<&Row>) -> Op {
             })
             .collect(),
     )
+}
+
+/// An encrypted cell that this device cannot read is NULL here, which nobody wrote (spec EN6).
+fn leave_unreadable(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+    op: &mut Op,
+) -> Result<(), ReplicaError> {
+    let Op::Update(edits) = op else {
+        return Ok(());
+    };
+    let Some(known) = ledger::get(work.conn, table.number(), key)? else {
+        return Ok(());
+    };
+    let kept = record_extra(&known)?;
+    if !kept.is_empty() {
+        edits.retain(|edit| {
+            edit.edit != Edit::Set(Value::Null) || !table.is_kept_unread(key, edit.column, &kept)
+        });
+    }
+    Ok(())
 }
 
 /// Puts a changeset at the end of the outbox, or joins it with the last one (spec SL9).

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use syncline_core::{
     Change, Column, ColumnEdit, ColumnNumber, Op, Row, RowKey, Table, TableNumber, Value, Version,
-    digest,
+    digest, sql::tokens,
 };
 
 pub(crate) use self::sealed::Unsealable;
@@ -79,6 +79,20 @@ impl SyncedTable {
             shrunk: false,
             gone: Vec::new(),
             keys: Keyring::default(),
+        }
+    }
+
+    /// With the statements for a table whose text is this one.
+    pub(crate) fn with_text(self, text: &str) -> Self {
+        const CLAUSE: &str = "CONFLICT";
+        let mut places = text.as_bytes().windows(CLAUSE.len());
+        let may_have = places.any(|place| place.eq_ignore_ascii_case(CLAUSE.as_bytes()));
+        match may_have && tokens(text).iter().any(|token| token.is_word(CLAUSE)) {
+            true => Self {
+                sql: TableSql::overruling(&self.table),
+                ..self
+            },
+            false => self,
         }
     }
 

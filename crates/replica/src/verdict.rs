@@ -157,6 +157,11 @@ impl Work<'_> {
                 return Ok(Refused::Again);
             }
         }
+        let change = self.place_of(entry, refusal.change)?;
+        let refusal = &Refusal {
+            change,
+            ..refusal.clone()
+        };
         if refusal.code == code::ID_TAKEN && rekey::rekey(self, entry, refusal.change)? {
             return Ok(Refused::Settled);
         }
@@ -179,6 +184,27 @@ impl Work<'_> {
             parked,
         });
         Ok(Refused::Settled)
+    }
+
+    /// The server counts the changes that travelled: which that is of those that are here, among
+    /// which may be some of columns or tables that the server does not have.
+    fn place_of(&self, entry: &Entry, change: Option<u32>) -> Result<Option<u32>, ReplicaError> {
+        let Some(change) = change else {
+            return Ok(None);
+        };
+        let (mut here, mut sent, mut found) = (0, 0, None);
+        outbox::each_change(self.conn, entry.seq, |stored| {
+            let table = self.table(stored.change.table);
+            let travels =
+                table.is_some_and(|t| !matches!(t.translate(&stored.change, &[]), Ok(None)));
+            if travels {
+                found = found.or((sent == change).then_some(here));
+                sent += 1;
+            }
+            here += 1;
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Writes down what a refusal that is not to be retried says of where the changeset is not.

@@ -20,6 +20,7 @@ use crate::{
         members, names,
         shadow::{self, Shadow},
     },
+    repeat,
     rows::{Rivals, RowError},
     tables::{SyncedTable, Tables},
     tally::{Counted, RowChange},
@@ -237,18 +238,28 @@ impl<'c> Work<'c> {
         }
         self.stuck.remove(&place);
         let Some(row) = row else {
-            table.sql.delete(self.conn, key)?;
-            return Ok(());
+            return self.take_out(table, key);
         };
-        match table.sql.insert_or_replace(self.conn, &row) {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_constraint() => {
-                table.sql.delete(self.conn, key)?;
-                self.stuck.insert(place, row);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+        if self.put_in(table, &row)?.is_err() {
+            self.take_out(table, key)?;
+            self.stuck.insert(place, row);
         }
+        Ok(())
+    }
+
+    /// Writes a row into its table; why it does not fit there, if it does not.
+    fn put_in(&self, table: &SyncedTable, row: &Row) -> Result<Result<(), RowError>, ReplicaError> {
+        let conn = self.conn;
+        match repeat::write(conn, || table.sql.insert_or_replace(conn, row))? {
+            // A transaction that was rolled back is none that could go on.
+            Err(error) if !error.is_constraint() || conn.is_autocommit() => Err(error.into()),
+            done => Ok(done),
+        }
+    }
+
+    fn take_out(&self, table: &SyncedTable, key: &RowKey) -> Result<(), ReplicaError> {
+        let deleted = repeat::write(self.conn, || table.sql.delete(self.conn, key))?;
+        deleted.map(drop).map_err(ReplicaError::from)
     }
 
     /// Writes what is known of a row: metadata, memberships, digests.

@@ -96,7 +96,7 @@ impl Replica {
     }
 
     /// Follows a schema that changed since it was last looked at (spec CA8).
-    pub(super) fn heed_schema(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
+    pub(crate) fn heed_schema(&mut self, now: Timestamp) -> Result<(), ReplicaError> {
         let version = capture::schema_version(&self.conn)?;
         if self.schema_version == Some(version) {
             return Ok(());

@@ -15,6 +15,7 @@ use crate::{
     },
     queue::QueueState,
     repeat,
+    rows::RowError,
     session::{Events, Session},
     sql::quoted,
     tables::load,
@@ -65,7 +66,9 @@ impl Replica {
             db::immediate(&self.conn, || {
                 for table in self.tables.iter().filter(|table| table.is_here) {
                     let sql = format!("DELETE FROM {}", quoted(table.name()));
-                    let deleted = self.conn.execute(&sql, []).doing("removing rows")?;
+                    let failed = |error| RowError::database(&table.table)(error);
+                    let delete = || self.conn.execute(&sql, []).map_err(failed);
+                    let deleted = repeat::write(&self.conn, delete)??;
                     wiped.rows += deleted as u64;
                 }
                 capture::remove_everything(&self.conn)?;

@@ -34,10 +34,15 @@ pub(super) struct Statements {
     /// Positions of all but key and generated columns.
     pub(super) value_positions: Vec<usize>,
     pub(super) has_uuid_key: bool,
+    or: &'static str,
 }
 
 impl Statements {
-    pub(super) fn new(table: &Table) -> Self {
+    /// `overrules`: the app's table says what to do ON CONFLICT. Under IGNORE a row would not be
+    /// written, under REPLACE another one would go, without a word. OR ABORT would overrule the
+    /// clauses in the app's triggers, too: only where it has to.
+    pub(super) fn new(table: &Table, overrules: bool) -> Self {
+        let or = if overrules { "OR ABORT " } else { "" };
         let name = quoted(&table.name);
         let written_positions: Vec<usize> = (0..table.columns.len())
             .filter(|&p| !table.columns[p].generated)
@@ -62,7 +67,7 @@ impl Statements {
         let read_all = format!("SELECT {images} FROM {name} AS r");
         let read_where = |condition: String| format!("{read_all} WHERE {condition}");
         let insert = format!(
-            "INSERT INTO {name}({}) VALUES ({})",
+            "INSERT {or}INTO {name}({}) VALUES ({})",
             list(&written_positions, column),
             marks(1, written_positions.len())
         );
@@ -114,7 +119,29 @@ impl Statements {
                 .any(|&p| table.columns[p].ty == ColumnType::Uuid),
             written_positions,
             value_positions,
+            or,
         }
+    }
+
+    /// Parameters: the values of `changed`, then the canonical key, compared bytewise.
+    pub(super) fn update(&self, table: &Table, changed: &[usize]) -> String {
+        self.update_where(table, changed, &identical(table, changed.len() + 1))
+    }
+
+    /// Parameters: the values of `changed`, then the key as it is stored.
+    pub(super) fn update_stored(&self, table: &Table, changed: &[usize]) -> String {
+        self.update_where(table, changed, &equal(table, changed.len() + 1, ""))
+    }
+
+    fn update_where(&self, table: &Table, changed: &[usize], condition: &str) -> String {
+        let sets = list(changed.iter().enumerate(), |(i, &p)| {
+            format!("{} = ?{}", quoted(&table.columns[p].name), i + 1)
+        });
+        format!(
+            "UPDATE {}{} SET {sets} WHERE {condition}",
+            self.or,
+            quoted(&table.name)
+        )
     }
 }
 
@@ -140,16 +167,6 @@ fn read_spellings(table: &Table, read_all: &str) -> String {
     };
     let same = all(keys(), |(i, &p)| format!("r.{} IN ({})", column(p), any(i)));
     format!("{read_all} WHERE {same}")
-}
-
-/// Parameters: the values of `changed`, then the canonical key, compared bytewise.
-pub(super) fn update(table: &Table, changed: &[usize]) -> String {
-    update_where(table, changed, &identical(table, changed.len() + 1))
-}
-
-/// Parameters: the values of `changed`, then the key as it is stored.
-pub(super) fn update_stored(table: &Table, changed: &[usize]) -> String {
-    update_where(table, changed, &equal(table, changed.len() + 1, ""))
 }
 
 /// The ways of writing the canonical UUID `text` in which it is looked for.
@@ -178,16 +195,6 @@ pub(super) fn spellings(table: &Table, key: &[Value]) -> Vec<Raw> {
         .zip(&table.primary_key)
         .flat_map(spelled)
         .collect()
-}
-
-fn update_where(table: &Table, changed: &[usize], condition: &str) -> String {
-    let sets = list(changed.iter().enumerate(), |(i, &p)| {
-        format!("{} = ?{}", quoted(&table.columns[p].name), i + 1)
-    });
-    format!(
-        "UPDATE {} SET {sets} WHERE {condition}",
-        quoted(&table.name)
-    )
 }
 
 /// The key columns equal the parameters as the key's index sees it.

@@ -13,7 +13,7 @@ use syncline_core::{
 use super::{InFlight, Outgoing, Phase, receive::is_loaded, timers::jittered};
 use crate::{
     apply::record_extra,
-    codec, db,
+    capture, codec, db,
     error::ReplicaError,
     meta::{
         ledger,
@@ -235,7 +235,9 @@ impl Replica {
     /// `false` if it was not for the server, and what is listed has to be looked at anew.
     fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<bool, ReplicaError> {
         let Some((entry, translated)) = self.translated(entry)? else {
-            return Ok(true);
+            // Where another program gave the file a table, it is known now.
+            self.heed_schema(now)?;
+            return Ok(false);
         };
         let body = match translated {
             Translated::Fits(body) => body,
@@ -280,7 +282,8 @@ impl Replica {
     }
 
     /// The changeset as it is now, with the server's numbers; `None` if it does not wait any
-    /// more, because another program parked it. Only one that can travel takes a number, on disk:
+    /// more, because another program parked it, or if the file has other tables than are known:
+    /// of a table that nobody here knows nothing could be sent. Only one that can travel takes a number, on disk:
     /// the server would wait for the number of any other (spec SE16).
     fn translated(&mut self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
         if listed.number.is_some() {
@@ -289,6 +292,9 @@ impl Replica {
                 return Ok(Some((listed.clone(), Translated::Fits(ready.body))));
             }
             let known = db::snapshot(&self.conn, || {
+                if self.has_other_schema()? {
+                    return Ok(None);
+                }
                 let Some(entry) = sealed(&self.conn, listed.seq)? else {
                     return Ok(None);
                 };
@@ -304,9 +310,14 @@ impl Replica {
         }
         let in_flight = self.session.in_flight.values().map(|push| push.seq);
         let overtakers: BTreeSet<Seq> = in_flight.filter(|seq| *seq > listed.seq).collect();
-        db::immediate(&self.conn, || {
-            numbered(&self.conn, &self.tables, listed.seq, &overtakers)
+        db::immediate(&self.conn, || match self.has_other_schema()? {
+            true => Ok(None),
+            false => numbered(&self.conn, &self.tables, listed.seq, &overtakers),
         })
+    }
+
+    fn has_other_schema(&self) -> Result<bool, ReplicaError> {
+        Ok(self.schema_version != Some(capture::schema_version(&self.conn)?))
     }
 
     /// After which changeset of the outbox one that is sealed now can be sent at once; `None` where

@@ -132,7 +132,8 @@ pub(crate) fn build_from(conn: &Connection, objects: &mut Objects) -> Result<Tab
                     replaced.push(record.t);
                 }
                 leave_out(conn, &record, None)?;
-                synced.push(table);
+                let text = objects.table(&record.name).and_then(|t| t.sql.as_deref());
+                synced.push(table.with_text(text.unwrap_or_default()));
             }
             Err(reason) => {
                 leave_out(conn, &record, Some(&reason))?;

@@ -193,6 +193,19 @@ impl SyncedTable {
         })
     }
 
+    /// Whether of our `column` only what cannot be read is `kept`.
+    pub(crate) fn is_kept_unread(
+        &self,
+        key: &RowKey,
+        column: ColumnNumber,
+        kept: &[(ColumnNumber, Value)],
+    ) -> bool {
+        let position = self.table.position_of(column);
+        let number = position.and_then(|position| self.server_number(position));
+        let kept = kept.iter().find(|(kept, _)| Some(*kept) == number);
+        kept.is_some_and(|(number, value)| self.opened(key, *number, value).0.is_err())
+    }
+
     /// Whether what is kept of a column is sent along with a row that is inserted again: what the
     /// file has no column for, and what it could not read.
     pub(super) fn stays_aside(&self, key: &RowKey, number: ColumnNumber, kept: &Value) -> bool {

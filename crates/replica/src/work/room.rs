@@ -132,11 +132,8 @@ impl Work<'_> {
         table: &SyncedTable,
         row: &Row,
     ) -> Result<Option<String>, ReplicaError> {
-        match table.sql.insert_or_replace(self.conn, row) {
-            Ok(()) => Ok(None),
-            Err(error) if error.is_constraint() => Ok(Some(chain(&error))),
-            Err(error) => Err(error.into()),
-        }
+        let fits = self.put_in(table, row)?;
+        Ok(fits.err().map(|error| chain(&error)))
     }
 
     /// Takes a row out of its table if it may be another one than the server's; returns it.
@@ -171,7 +168,7 @@ impl Work<'_> {
             };
             seal::store(self, sealed, entropy, now)?;
         }
-        table.sql.delete(self.conn, key)?;
+        self.take_out(table, key)?;
         Ok(Some(row))
     }
 
@@ -197,7 +194,7 @@ impl Work<'_> {
                 for key in self.in_the_way(table, server)? {
                     let rival = (place.0, key);
                     if room.on_top.remove(&rival) {
-                        table.sql.delete(self.conn, &rival.1)?;
+                        self.take_out(table, &rival.1)?;
                         open.push((rival, Some(error.clone())));
                     }
                 }

@@ -94,6 +94,10 @@ impl Work<'_> {
         let is_clean = outbox::pending(self.conn, table.number(), key)?.is_empty();
         let image = self.replayed(table, key, shadow.image)?;
         let visible = self.visible(table, key)?;
+        // What cannot travel is left alone (spec SL10).
+        if visible.is_none() && table.sql.exists(self.conn, key)? {
+            return Ok(Some(false));
+        }
         if visible != image {
             let change = RowChange::of(visible.is_some(), image.is_some());
             self.show(table, key, image)?;

@@ -34,6 +34,7 @@ mod model;
 mod once;
 
 mod outbox;
+mod overruled;
 mod quota;
 mod registration;
 mod restored;
