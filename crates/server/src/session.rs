@@ -25,6 +25,7 @@ use syncline_core::{
 };
 use syncline_store::{Context, DeviceOpened, Refusals};
 
+pub(crate) use self::pushing::weight;
 use self::{outgoing::Outgoing, pushing::Unanswered};
 use crate::{
     pace::{Pace, Rates},
@@ -76,6 +77,8 @@ pub struct CommitRequest {
     /// The lease that the session took.
     pub lease: Lease,
     pub changeset: Changeset,
+    /// Bytes that it takes in memory, about.
+    pub weight: usize,
     /// The last version this device can have been sent.
     pub sent: Version,
     /// Numbers refused on this connection.
@@ -155,6 +158,8 @@ pub struct Session {
     /// Changesets given to the driver and not answered, oldest first.
     unanswered: VecDeque<Unanswered>,
     unanswered_bytes: usize,
+    /// [`Head::rules_since`] when the device was welcomed.
+    rules_since: Version,
     refused: Arc<Refusals>,
     /// The last version this device can have been sent.
     sent: Version,
@@ -191,6 +196,7 @@ impl Session {
             upload: Upload::default(),
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
+            rules_since: Version::ZERO,
             refused: Arc::default(),
             sent: Version::ZERO,
             acknowledged: None,
@@ -408,7 +414,7 @@ impl Session {
             ready_bytes: self.out.ready_bytes(),
             held_back_bytes: self.out.held_back_bytes(),
             unanswered: self.unanswered.len(),
-            unanswered_bytes: self.held_bytes(),
+            unanswered_bytes: self.unanswered_bytes + self.arriving_bytes(),
             actions: self.actions.len(),
         }
     }

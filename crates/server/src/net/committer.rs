@@ -17,7 +17,7 @@ use syncline_store::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Backend, accounts::Refused, clock, metrics, presence::Presence};
+use super::{Backend, accounts::Refused, clock, held::Held, metrics, presence::Presence};
 use crate::session::{Opened, SessionContext};
 
 /// Requests that may wait; a session that finds the queue full waits itself.
@@ -35,7 +35,7 @@ const PORTION_EVERY_MILLIS: u64 = 200;
 
 /// What sessions ask of the committer.
 pub(crate) enum Request {
-    Commit(Box<Submission>, oneshot::Sender<PushResult>),
+    Commit(Box<Submission>, Waiting),
     /// Open a device, for the session that is given if it is one's.
     Open(
         Box<Hello>,
@@ -59,6 +59,19 @@ pub(crate) enum Request {
     ),
     /// Finish what came before, and end.
     Stop,
+}
+
+/// Who waits for a changeset's answer, and what it takes in memory until then.
+pub(crate) struct Waiting {
+    answer: oneshot::Sender<PushResult>,
+    _held: Held,
+}
+
+impl Waiting {
+    pub(crate) fn new(answer: oneshot::Sender<PushResult>, held: Held) -> Self {
+        let _held = held;
+        Self { answer, _held }
+    }
 }
 
 /// What a user does to a device.
@@ -192,7 +205,7 @@ impl<B: Backend> Committer<B> {
 
     /// Makes a group readable first, then answers its authors, whose checkpoint so leaves with the
     /// answer, and wakes the others, who may be many, at last.
-    fn tell(&self, mut outcome: GroupOutcome, answers: Vec<oneshot::Sender<PushResult>>) {
+    fn tell(&self, mut outcome: GroupOutcome, answers: Vec<Waiting>) {
         (self.publish)(News::Group(&outcome));
         answer_all(std::mem::take(&mut outcome.results), answers);
         (self.publish)(News::Answered(&outcome));
@@ -335,10 +348,10 @@ fn days_before(now: Timestamp, days: u32) -> Version {
 /// The planner panicked.
 struct Panicked;
 
-fn answer_all(results: Vec<PushResult>, answers: Vec<oneshot::Sender<PushResult>>) {
-    for (result, answer) in results.into_iter().zip(answers) {
+fn answer_all(results: Vec<PushResult>, answers: Vec<Waiting>) {
+    for (result, waiting) in results.into_iter().zip(answers) {
         // Whoever has gone asks again with the same id.
-        drop(answer.send(result));
+        drop(waiting.answer.send(result));
     }
 }
 

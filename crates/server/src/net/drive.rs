@@ -4,10 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -28,7 +25,8 @@ use super::{
     Backend,
     auth::unauthorized,
     clock,
-    committer::Request,
+    committer::{Request, Waiting},
+    held::{Held, TOO_MUCH},
     metrics,
     no_reader::NoReader,
     shared::{Registered, STOPPING, Shared},
@@ -46,10 +44,6 @@ const ANSWERS_MAX: Duration = Duration::from_secs(2);
 const FAREWELL_MAX: Duration = Duration::from_secs(3);
 /// After a failed read the next one waits.
 const READ_AGAIN: Duration = Duration::from_millis(200);
-/// Bytes of changesets that all sessions together may keep. Beyond it those that keep more than
-/// their share are told to come back.
-const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
-const HELD_BYTES_SHARE: usize = 1024 * 1024;
 
 /// What carries a session's frames.
 pub(crate) trait Transport {
@@ -133,7 +127,7 @@ pub(crate) async fn drive<B: Backend>(
         hearing: Waker::from(Arc::clone(&wake)),
         wake,
         generation,
-        held: Held::new(Arc::clone(&shared.held_bytes)),
+        held: Held::new(&shared.held_bytes),
         shared,
         session,
         pending: VecDeque::new(),
@@ -281,9 +275,14 @@ impl<B: Backend> Run<B> {
                     self.pending.push_back(Pending::Open(answered));
                 }
                 Action::Commit(request) => {
+                    let mut held = Held::new(&self.shared.held_bytes);
+                    if held.is_too_much(request.weight) {
+                        self.end = End::GoneAway;
+                        return self.session.go_away(TOO_MUCH, 2_000);
+                    }
                     let (answer, answered) = oneshot::channel();
                     let submission = self.session.submission(*request);
-                    let request = Request::Commit(Box::new(submission), answer);
+                    let request = Request::Commit(Box::new(submission), Waiting::new(answer, held));
                     if self.shared.request(request).await.is_err() {
                         self.end = End::GoneAway;
                         return self.session.go_away(STOPPING, 1_000);
@@ -331,9 +330,8 @@ impl<B: Backend> Run<B> {
         let session = &mut self.session;
         let presence = &self.registered.presence;
         presence.update(session.acknowledged(), session.is_in_step());
-        if self.held.is_too_much(session.held_bytes()) {
-            let sentence = "more changes are on their way than this server can keep";
-            session.go_away(sentence, 2_000);
+        if self.held.is_too_much(session.arriving_bytes()) {
+            session.go_away(TOO_MUCH, 2_000);
             self.end = End::GoneAway;
         }
         if self.deadline.is_some() && self.pending.is_empty() && !session.is_closed() {
@@ -493,35 +491,6 @@ impl<B: Backend> Run<B> {
     }
 }
 
-/// This session's part of what all sessions keep.
-struct Held {
-    all: Arc<AtomicUsize>,
-    own: usize,
-}
-
-impl Held {
-    fn new(all: Arc<AtomicUsize>) -> Self {
-        Self { all, own: 0 }
-    }
-
-    /// Counts `own` bytes as kept; whether that has to end.
-    fn is_too_much(&mut self, own: usize) -> bool {
-        if own == self.own {
-            return false;
-        }
-        self.all.fetch_add(own, Ordering::Relaxed);
-        let all = self.all.fetch_sub(self.own, Ordering::Relaxed) - self.own;
-        self.own = own;
-        all > HELD_BYTES_MAX && own > HELD_BYTES_SHARE
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.own, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::Notify;
@@ -578,21 +547,5 @@ mod tests {
         socket.left = 7;
         passing_on(&mut socket, false, tokio::task::yield_now()).await;
         assert_eq!(socket.left, 7);
-    }
-
-    #[test]
-    fn those_who_keep_much_are_told_to_go_when_all_keep_too_much() {
-        let all = Arc::new(AtomicUsize::new(HELD_BYTES_MAX - 10));
-        let mut small = Held::new(Arc::clone(&all));
-        let mut large = Held::new(Arc::clone(&all));
-        assert!(!large.is_too_much(10));
-        assert!(
-            !small.is_too_much(1_000),
-            "a small share is never the problem"
-        );
-        assert!(large.is_too_much(HELD_BYTES_SHARE + 1));
-        assert!(!large.is_too_much(0), "it was committed or dropped");
-        drop((small, large));
-        assert_eq!(all.load(Ordering::Relaxed), HELD_BYTES_MAX - 10);
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod exchange;
 pub mod explain;
 mod hashes;
+mod held;
 mod http;
 mod json;
 mod listen;

@@ -28,6 +28,7 @@ use super::{
     committer::{News, Request},
     error::ApiError,
     exchange::Exchanges,
+    held::TOO_MUCH,
     metrics::{self, Metrics},
     peer::Network,
     presence::{Presence, Presences},
@@ -419,6 +420,13 @@ pub(crate) const STOPPING: &str = "the server is stopping";
 pub(crate) fn stopping() -> ApiError {
     let mut error = come_back(StatusCode::SERVICE_UNAVAILABLE, STOPPING);
     error.refusal.retry_after_ms = Some(1_000);
+    error
+}
+
+/// What to say to who sends more than the server can keep in memory now.
+pub(crate) fn too_much() -> ApiError {
+    let mut error = come_back(StatusCode::SERVICE_UNAVAILABLE, TOO_MUCH);
+    error.refusal.retry_after_ms = Some(2_000);
     error
 }
 

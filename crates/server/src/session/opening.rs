@@ -76,6 +76,7 @@ impl Session {
         let (head, grants) = reader.grants(&granted.grantees).await?;
         let signer = opened.forked_from.unwrap_or(opened.device);
         let resume = self.resume(reader, &hello, signer, head).await?;
+        self.rules_since = head.rules_since;
         let wanted = hello.subscriptions.as_deref();
         let (demand, beyond) = match wanted {
             None => (Demand::all(), &[][..]),

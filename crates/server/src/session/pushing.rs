@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use syncline_core::{
-    ChangesetId,
+    Change, Changeset, ChangesetId, ColumnEdit, Op,
     wire::{Push, PushPart, PushResult, ServerMessage, Verdict, code, decode_changeset},
 };
 
@@ -71,6 +71,7 @@ impl Session {
         self.unanswered_bytes += body.len();
         let request = CommitRequest {
             lease: self.lease,
+            weight: body.len() + weight(&changeset),
             changeset,
             sent: self.sent,
             refused: Arc::clone(&self.refused),
@@ -117,9 +118,20 @@ impl Session {
         !self.unanswered.is_empty()
     }
 
-    /// Bytes of changesets that this session keeps: arriving, or waiting for an answer.
+    /// Bytes of changesets that arrive.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.unanswered_bytes + self.upload.bytes()
+    pub fn arriving_bytes(&self) -> usize {
+        self.upload.bytes()
     }
+}
+
+/// What a changeset takes in memory beside the bytes it came in: many edits are a byte or two there.
+pub(crate) fn weight(changeset: &Changeset) -> usize {
+    let edits = |op: &Op| match op {
+        Op::Insert(edits) | Op::Update(edits) => edits.capacity(),
+        Op::Delete => 0,
+    };
+    let changes = &changeset.changes;
+    let edits: usize = changes.iter().map(|change| edits(&change.op)).sum();
+    changes.capacity() * size_of::<Change>() + edits * size_of::<ColumnEdit>()
 }

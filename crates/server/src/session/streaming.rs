@@ -137,7 +137,7 @@ impl Session {
             match self.context.recent.after(position, ENTRIES_AT_ONCE) {
                 After::UpToDate if is_behind => {
                     let read = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
-                    if !continues(tag, &read) {
+                    if !continues(tag, &read) || self.is_rebuilt(reader).await? {
                         self.go_away(FORGOTTEN, 1);
                         return Ok(true);
                     }
@@ -146,13 +146,18 @@ impl Session {
                     read.into_iter().take_while(of_others).collect()
                 }
                 After::UpToDate => return Ok(true),
+                // What another program's large change was adopted as never was in this window.
+                After::Entries(entries) if !continues(tag, &entries) => {
+                    self.go_away(FORGOTTEN, 1);
+                    return Ok(true);
+                }
                 After::Entries(entries) => {
                     is_all = entries.len() < ENTRIES_AT_ONCE && !is_behind;
                     entries
                 }
                 After::TooOld => {
                     let read = reader.log_after(position, LOG_BYTES_AT_ONCE).await?;
-                    if !continues(tag, &read) {
+                    if !continues(tag, &read) || self.is_rebuilt(reader).await? {
                         self.go_away(FORGOTTEN, 1);
                         return Ok(true);
                     }
@@ -276,12 +281,22 @@ impl Session {
         Ok(())
     }
 
+    /// Whether everything was computed anew since the welcome (spec PL15): what became of the
+    /// reader's grants is in no entry then. To be asked after what is to be sent was read.
+    async fn is_rebuilt<R: Reader>(&self, reader: &mut R) -> Result<bool, StorageError> {
+        Ok(reader.head().await?.rules_since > self.rules_since)
+    }
+
     /// Whether an entry up to `version` that is not handled yet takes a bucket from the reader.
     async fn may_have_lost<R: Reader>(
         &mut self,
         reader: &mut R,
         version: Version,
     ) -> Result<bool, StorageError> {
+        if self.is_rebuilt(reader).await? {
+            self.go_away(FORGOTTEN, 1);
+            return Ok(true);
+        }
         let Some(stream) = self.stream_mut() else {
             return Ok(false);
         };

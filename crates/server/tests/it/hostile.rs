@@ -134,5 +134,5 @@ fn se16_nothing_is_kept_of_a_push_before_the_welcome() {
     };
     client.say(&mut bed, &ClientMessage::Push(announced));
     assert_eq!(client.refusal().code, code::MALFORMED);
-    assert_eq!(client.session.held_bytes(), 0);
+    assert_eq!(client.session.held().unanswered_bytes, 0);
 }

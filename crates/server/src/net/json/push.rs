@@ -21,12 +21,18 @@ use tokio::sync::oneshot;
 
 use super::{
     super::{
-        Backend, Shared, body::Body, caller::Caller, clock, committer::Request, error::ApiError,
-        shared::stopping,
+        Backend, Shared,
+        body::Body,
+        caller::Caller,
+        clock,
+        committer::{Request, Waiting},
+        error::ApiError,
+        held::Held,
+        shared::{stopping, too_much},
     },
     value::{columns_from_json, key_from_json, key_of, key_to_json},
 };
-use crate::{SessionContext, sight::Sight};
+use crate::{SessionContext, session::weight, sight::Sight};
 
 const KEY_HEADER: &str = "idempotency-key";
 /// The lease of every HTTP device: there is no file that could be copied.
@@ -138,7 +144,11 @@ pub(crate) async fn push<B: Backend>(
         refused: Arc::default(),
     };
     let (answer, answered) = oneshot::channel();
-    let commit = Request::Commit(Box::new(submission), answer);
+    let mut held = Held::new(&shared.held_bytes);
+    if held.is_too_much(weight(&submission.changeset)) {
+        return Err(too_much());
+    }
+    let commit = Request::Commit(Box::new(submission), Waiting::new(answer, held));
     shared.request(commit).await?;
     let result = answered.await.map_err(|_| stopping())?;
     respond(&context, result, &positions)

@@ -1,0 +1,67 @@
+//! Bytes of changesets that are in memory, of all sessions together.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Bytes of changesets that all sessions together may keep. Beyond it those that keep more than
+/// their share are told to come back.
+const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
+const HELD_BYTES_SHARE: usize = 1024 * 1024;
+
+/// What those are told who keep more than their share then.
+pub(crate) const TOO_MUCH: &str = "more changes are on their way than this server can keep";
+
+/// A part of what all sessions keep: what arrives at one of them, or a changeset that waits to be
+/// committed, whether or not its session is still there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Held {
+    pub(crate) fn new(all: &Arc<AtomicUsize>) -> Self {
+        let all = Arc::clone(all);
+        Self { all, own: 0 }
+    }
+
+    /// Counts `own` bytes as kept; whether that has to end.
+    pub(crate) fn is_too_much(&mut self, own: usize) -> bool {
+        if own == self.own {
+            return false;
+        }
+        self.all.fetch_add(own, Ordering::Relaxed);
+        let all = self.all.fetch_sub(self.own, Ordering::Relaxed) - self.own;
+        self.own = own;
+        all > HELD_BYTES_MAX && own > HELD_BYTES_SHARE
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_keep_much_are_told_to_go_when_all_keep_too_much() {
+        let all = Arc::new(AtomicUsize::new(HELD_BYTES_MAX - 10));
+        let mut small = Held::new(&all);
+        let mut large = Held::new(&all);
+        assert!(!large.is_too_much(10));
+        assert!(
+            !small.is_too_much(1_000),
+            "a small share is never the problem"
+        );
+        assert!(large.is_too_much(HELD_BYTES_SHARE + 1));
+        assert!(!large.is_too_much(0), "it was committed or dropped");
+        drop((small, large));
+        assert_eq!(all.load(Ordering::Relaxed), HELD_BYTES_MAX - 10);
+    }
+}
