@@ -181,6 +181,32 @@ fn credentials_are_readable_by_their_owner_alone() {
     );
 }
 
+/// Somebody removed what looked like tables of another program, and left the triggers that write
+/// to them: nothing can be written any more.
+#[test]
+fn detaching_takes_out_what_is_left_where_the_metadata_is_gone() {
+    let scratch = Scratch::new();
+    let server = Server::dev(&scratch, "data");
+    scratch.database("laptop.db", NOTES);
+    let laptop = Device::new(&scratch, &server, "laptop.db", "ana");
+    let before = laptop.rows(SCHEMA);
+    laptop.run("attach", &["--yes"]).expect(exit::DONE);
+    laptop.sync();
+    let ours = "SELECT group_concat('DROP TABLE ' || name, ';') FROM sqlite_schema
+                WHERE type = 'table' AND name LIKE 'syncline%'";
+    laptop.sql(&laptop.rows(ours));
+    laptop
+        .run("attach", &["--yes"])
+        .expect(exit::TABLE_UNFIT)
+        .says(&["whose metadata is gone", "syncline detach"]);
+    let detached = laptop.run("detach", &[]).expect(exit::DONE);
+    assert!(detached.one("detached")["unsent"].is_null());
+    assert_eq!(laptop.rows(SCHEMA), before);
+    laptop.run("detach", &[]).expect(exit::NOT_ATTACHED);
+    laptop.run("attach", &["--yes"]).expect(exit::DONE);
+    laptop.sync();
+}
+
 #[test]
 fn detaching_leaves_the_schema_byte_for_byte_and_the_rows() {
     let scratch = Scratch::new();

@@ -1,9 +1,9 @@
 //! Taking marks a few at a time.
 
-use syncline_core::ColumnType::Text;
-use syncline_store::{Group as _, Storage as _};
+use syncline_core::{ColumnType::Text, RowKey};
+use syncline_store::{Group as _, Reader as _, Storage as _, StorageError};
 
-use crate::support::{World, now, table};
+use crate::support::{HOME, World, now, table};
 
 /// A key that is not UTF-8 is read as a blob, and a blob lies after all texts.
 #[test]
@@ -22,4 +22,30 @@ fn pl13_a_damaged_key_takes_no_other_mark_along() {
     now(group.rollback());
     found.retain(|key| !key.contains("80"));
     assert_eq!(found.len(), 3, "{found:?}");
+}
+
+/// What is not settled yet comes with the log, and what is after it later: who took it for the end
+/// would never hear of that.
+#[test]
+fn pl13_hashes_before_a_row_that_is_not_settled_say_that_there_is_more() {
+    let mut world = World::new(&[table("tasks", &[("id", Text), ("title", Text)])]);
+    world.shell("INSERT INTO tasks VALUES ('a', '1'), ('b', '2'), ('c', '3'), ('d', '4')");
+    world.group(&[]).unwrap();
+    let tasks = world.number("tasks");
+    let read = |world: &World, after: Option<&RowKey>, max| {
+        let found = now(world.reader().hashes(tasks, &[HOME], after, max))?;
+        let keys: String = found.rows.iter().map(|row| row.key.to_string()).collect();
+        Ok::<_, StorageError>((keys, found.next))
+    };
+    assert_eq!(read(&world, None, 10).unwrap(), ("abcd".into(), None));
+    world.shell("UPDATE tasks SET title = 'new' WHERE id = 'c'");
+    let (before, next) = read(&world, None, 10).unwrap();
+    assert_eq!(before, "ab");
+    let next = next.expect("there is more");
+    let busy = read(&world, Some(&next), 10);
+    assert!(matches!(busy, Err(StorageError::Busy)), "{busy:?}");
+    world.group(&[]).unwrap();
+    assert_eq!(read(&world, Some(&next), 10).unwrap(), ("cd".into(), None));
+    let (two, next) = read(&world, None, 2).unwrap();
+    assert_eq!((&*two, next.is_some()), ("ab", true));
 }

@@ -347,6 +347,26 @@ async fn ac9_an_address_is_confirmed_and_a_password_reset_by_mail() {
     assert_eq!(net.sign_in(ANA, new).await.0, 200);
 }
 
+/// Hashing takes its time: what an operator does meanwhile stays done.
+#[tokio::test(flavor = "multi_thread")]
+async fn ac9_a_password_that_is_changed_undoes_nothing_that_came_meanwhile() {
+    let net = open_house().await;
+    let signed_in = net.signed_up(ANA).await;
+    let request = net.http.put(net.url("/v1/auth/password"));
+    let body = json!({ "current": WORDS, "new": "four quick red hens" });
+    let token = signed_in["access_token"].as_str().unwrap();
+    let request = request.bearer_auth(token).json(&body).timeout(SOON);
+    let changing = tokio::spawn(request.send());
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    admin::change(&net.store(), ANA, &Change::Disable, now()).expect("disabled");
+    let status = changing.await.expect("no panic").expect("an answer");
+    let status = status.status().as_u16();
+    assert!([204, 401].contains(&status), "{status}");
+    for password in [WORDS, "four quick red hens"] {
+        assert_eq!(net.sign_in(ANA, password).await.0, 401, "after {status}");
+    }
+}
+
 #[tokio::test]
 async fn ac9_a_password_is_changed_by_who_knows_it_and_other_logins_end() {
     let net = open_house().await;
