@@ -1,6 +1,6 @@
 //! `POST /v1/push`: changes as JSON, committed whole or refused whole (spec WI17).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use syncline_core::{
     UserId, Value, Version,
     merge::diff_row,
     rules::Identity,
-    wire::{Hello, PROTOCOL, PushResult, Verdict, code},
+    wire::{CHANGES_MAX, Hello, PROTOCOL, PushResult, Verdict, code},
 };
 use syncline_store::{HTTP_PLATFORM, Reader, RowMeta, StorageError, Submission};
 use tokio::sync::oneshot;
@@ -222,7 +222,7 @@ async fn open<B: Backend>(
 
 /// A change as it was asked for: names are numbers, values canonical.
 struct Draft {
-    table: Table,
+    table: Arc<Table>,
     key: RowKey,
     base: Option<Version>,
     what: What,
@@ -238,8 +238,29 @@ enum What {
 }
 
 fn drafts(context: &SessionContext, request: &PushRequest) -> Result<Vec<Draft>, ApiError> {
+    if request.changes.len() > CHANGES_MAX {
+        let sentence = format!("one push has at most {CHANGES_MAX} changes: send it in parts");
+        return Err(ApiError::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            code::TOO_LARGE,
+            sentence,
+        ));
+    }
+    // Of each table one, however many changes name it.
+    let mut tables = BTreeMap::new();
+    let mut named = |name: &str| match tables.get(name) {
+        Some(table) => Ok(Arc::clone(table)),
+        None => {
+            let table = context.plan.schema().table(name);
+            let table =
+                table.ok_or_else(|| format!("this server does not sync a table `{name}`"))?;
+            let table = Arc::new(table.clone());
+            tables.insert(name.to_owned(), Arc::clone(&table));
+            Ok(table)
+        }
+    };
     let draft = |(position, change): (usize, &ChangeRequest)| {
-        draft(context, change).map_err(|sentence| {
+        draft(&mut named, change).map_err(|sentence| {
             let mut error = ApiError::new(StatusCode::BAD_REQUEST, code::SCHEMA, sentence);
             error.refusal.change = u32::try_from(position).ok();
             error
@@ -248,11 +269,10 @@ fn drafts(context: &SessionContext, request: &PushRequest) -> Result<Vec<Draft>,
     request.changes.iter().enumerate().map(draft).collect()
 }
 
-fn draft(context: &SessionContext, change: &ChangeRequest) -> Result<Draft, String> {
-    let named = |name: &str| {
-        let table = context.plan.schema().table(name).cloned();
-        table.ok_or_else(|| format!("this server does not sync a table `{name}`"))
-    };
+fn draft(
+    named: &mut impl FnMut(&str) -> Result<Arc<Table>, String>,
+    change: &ChangeRequest,
+) -> Result<Draft, String> {
     match change {
         ChangeRequest::Insert { table, row } => {
             let table = named(table)?;
@@ -329,7 +349,11 @@ async fn as_seen<R: Reader>(
                 read.rows
             }
         };
-        let row = rows.into_iter().next().map(|(_, row, meta)| (row, meta));
+        // Of what is deleted only the version counts.
+        let is_compared = matches!(draft.what, What::Update { .. });
+        let kept = |row| if is_compared { row } else { Row(Vec::new()) };
+        let row = rows.into_iter().next();
+        let row = row.map(|(_, row, meta)| (kept(row), meta));
         let row = row.filter(|(_, meta)| meta.buckets.iter().any(|bucket| sight.sees(bucket)));
         sent = row
             .iter()
