@@ -92,19 +92,15 @@ pub(crate) fn awake<T, E: From<ReplicaError>>(
     done
 }
 
-/// Writes a row with the twins firing, and, where one of them has something against it or fails,
-/// without: nothing of the app's may stop what the engine has to write (spec AP6, CA14).
+/// Writes a row with the twins firing, and, where that fails, without: nothing of the app's may stop
+/// what the engine has to write (spec AP6, CA14). What fails for another reason fails again.
 pub(crate) fn write<T>(
     conn: &Connection,
     write: impl Fn() -> Result<T, RowError>,
 ) -> Result<Result<T, RowError>, ReplicaError> {
     let done = write();
-    let Err(error) = &done else {
-        return Ok(done);
-    };
-    let may_be_a_twin = error.is_of_trigger() || !error.is_constraint();
     // RAISE(ROLLBACK) leaves no transaction to go on in.
-    if !may_be_a_twin || conn.is_autocommit() || !has_twins(conn)? {
+    if done.is_ok() || conn.is_autocommit() || !has_twins(conn)? {
         return Ok(done);
     }
     switch(conn, false)?;

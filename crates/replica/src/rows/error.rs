@@ -66,16 +66,6 @@ impl RowError {
         }
     }
 
-    /// Whether a trigger refused it by RAISE.
-    pub(crate) fn is_of_trigger(&self) -> bool {
-        let Self::Database { source, .. } = self else {
-            return false;
-        };
-        source
-            .sqlite_error()
-            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER)
-    }
-
     /// Whether this database cannot hold the row beside the rows it has (UNIQUE, NOT NULL, CHECK,
     /// a STRICT type, an expression that fails, a key that changes), as opposed to a failing disk
     /// or a locked file.

@@ -149,6 +149,9 @@ impl Replica {
                 if self.may_push(&entry)? {
                     let is_sent = self.push(&entry, now)?;
                     self.session.pushed_after = self.session.passed_over;
+                    if self.session.closing.is_some() {
+                        return Ok(true);
+                    }
                     if !is_sent {
                         // Others of these were parked with it, or more was joined with it.
                         break;
@@ -232,7 +235,8 @@ impl Replica {
         }
     }
 
-    /// `false` if it was not for the server, and what is listed has to be looked at anew.
+    /// `false` if it was not for the server, does not wait any more, or is of other tables than are
+    /// known: what is listed has to be looked at anew.
     fn push(&mut self, entry: &Entry, now: Timestamp) -> Result<bool, ReplicaError> {
         let Some((entry, translated)) = self.translated(entry)? else {
             // Where another program gave the file a table, it is known now.

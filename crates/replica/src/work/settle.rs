@@ -95,8 +95,8 @@ impl Work<'_> {
         let image = self.replayed(table, key, shadow.image)?;
         let visible = self.visible(table, key)?;
         // What cannot travel is left alone (spec SL10).
-        if visible.is_none() && table.sql.exists(self.conn, key)? {
-            return Ok(Some(false));
+        if image.is_some() && visible.is_none() && table.sql.exists(self.conn, key)? {
+            return Ok(None);
         }
         if visible != image {
             let change = RowChange::of(visible.is_some(), image.is_some());

@@ -59,27 +59,36 @@ const LOCKED: &str = "
     CREATE TRIGGER never BEFORE UPDATE ON notes BEGIN
       INSERT INTO audit VALUES(new.id); SELECT RAISE(ABORT, 'no') WHERE new.locked = 2; END;
     CREATE TRIGGER nor BEFORE INSERT ON notes BEGIN
-      INSERT INTO audit VALUES(new.id); SELECT RAISE(ABORT, 'no') WHERE new.locked = 2; END;";
+      INSERT INTO audit VALUES(new.id); SELECT RAISE(ABORT, 'no') WHERE new.locked = 2; END;
+    CREATE TABLE once(what TEXT UNIQUE);
+    INSERT INTO once VALUES('b'), ('d');
+    CREATE TRIGGER once_gone AFTER DELETE ON notes WHEN old.locked = 3 BEGIN
+      INSERT INTO once VALUES('b'); END;
+    CREATE TRIGGER once_come AFTER INSERT ON notes WHEN new.locked = 4 BEGIN
+      INSERT INTO once VALUES('d' || json(new.id)); END;";
 
 #[test]
 fn ca14_what_a_trigger_of_the_apps_forbids_is_done_when_the_server_says_so() {
     let mut server = Authority::new(schema(LOCKED));
     let mut device = Device::new(LOCKED, 1);
-    device.write("INSERT INTO notes VALUES('a', 1), ('b', 0), ('c', 0)");
+    device.write("INSERT INTO notes VALUES('a', 1), ('b', 0), ('c', 0), ('f', 3)");
     device.sync(&mut server);
     device.run("DELETE FROM audit");
     server.delete("notes", &["a".into()]);
     server.delete("notes", &["b".into()]);
     server.write(&[("notes", vec!["c".into(), 2.into()])]);
     server.write(&[("notes", vec!["d".into(), 2.into()])]);
+    // What triggers do may also fail: something is there already, a text is no JSON.
+    server.delete("notes", &["f".into()]);
+    server.write(&[("notes", vec!["e".into(), 4.into()])]);
     device.sync(&mut server);
-    assert_eq!(device.query("SELECT * FROM notes"), "c|2\nd|2");
+    assert_eq!(device.query("SELECT * FROM notes"), "c|2\nd|2\ne|4");
     // Where it has nothing against it, what it does is done.
     assert_eq!(device.query("SELECT * FROM audit"), "b");
     device.assert_equal(&server);
     device.run("UPDATE notes SET locked = 1");
     let now = device.now;
-    assert_eq!(device.replica.wipe(now).unwrap().rows, 2);
+    assert_eq!(device.replica.wipe(now).unwrap().rows, 3);
 }
 
 #[test]

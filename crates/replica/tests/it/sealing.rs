@@ -35,7 +35,10 @@ fn sl6_another_changeset_of_the_same_id_is_an_error_and_neither_is_lost() {
     let now = Timestamp(1_700_000_000_000_000);
     let write = |replica: &mut Replica, id: &str| {
         let sql = format!("INSERT INTO lists VALUES('{id}', 'a list')");
-        replica.write(|conn| Ok::<_, ReplicaError>(conn.execute_batch(&sql).unwrap()))
+        replica.write(|conn| {
+            conn.execute_batch(&sql).unwrap();
+            Ok::<_, ReplicaError>(())
+        })
     };
     write(&mut replica, "l1").unwrap();
     replica.seal(now).unwrap();

@@ -276,7 +276,9 @@ impl<B: Backend> Run<B> {
                 }
                 Action::Commit(request) => {
                     let mut held = Held::new(&self.shared.held_bytes);
-                    if held.is_too_much(request.weight) {
+                    // Its own is among what the session has not been answered yet.
+                    let others = self.session.unanswered_weight() - request.weight;
+                    if held.is_too_much(request.weight, others) {
                         self.end = End::GoneAway;
                         return self.session.go_away(TOO_MUCH, 2_000);
                     }
@@ -330,7 +332,10 @@ impl<B: Backend> Run<B> {
         let session = &mut self.session;
         let presence = &self.registered.presence;
         presence.update(session.acknowledged(), session.is_in_step());
-        if self.held.is_too_much(session.arriving_bytes()) {
+        if self
+            .held
+            .is_too_much(session.arriving_bytes(), session.unanswered_weight())
+        {
             session.go_away(TOO_MUCH, 2_000);
             self.end = End::GoneAway;
         }

@@ -20,6 +20,7 @@ pub(super) const PUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(super) struct Unanswered {
     id: ChangesetId,
     bytes: usize,
+    weight: usize,
 }
 
 impl Session {
@@ -64,14 +65,16 @@ impl Session {
             Ok(_) => return self.fail(code::MALFORMED, "a push names another changeset", false),
             Err(error) => return self.fail(error.code(), error.to_string(), false),
         };
+        let weight = body.len() + weight(&changeset);
         self.unanswered.push_back(Unanswered {
             id,
             bytes: body.len(),
+            weight,
         });
         self.unanswered_bytes += body.len();
         let request = CommitRequest {
             lease: self.lease,
-            weight: body.len() + weight(&changeset),
+            weight,
             changeset,
             sent: self.sent,
             refused: Arc::clone(&self.refused),
@@ -116,6 +119,12 @@ impl Session {
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
         !self.unanswered.is_empty()
+    }
+
+    /// Bytes that changesets take in memory which wait for their answers.
+    #[must_use]
+    pub fn unanswered_weight(&self) -> usize {
+        self.unanswered.iter().map(|one| one.weight).sum()
     }
 
     /// Bytes of changesets that arrive.

@@ -48,7 +48,7 @@ macro_rules! seen {
 seen! {
     counter_result_sent: CounterResultSent by 0,
     nocase_edit_unseen: NocaseEditUnseen by 7,
-    self_granted_membership: SelfGrantedMembership by 66,
+    self_granted_membership: SelfGrantedMembership by 71,
     dependant_accepted: DependantAccepted by 0,
     conflict_not_opened: ConflictNotOpened by 12,
     bucket_move_forgotten: BucketMoveForgotten by 20,
@@ -75,7 +75,7 @@ seen! {
     absence_ignored: AbsenceIgnored by 0,
     cascade_on_lost_grant: CascadeOnLostGrant by 0,
     merge_by_arrival: MergeByArrival by 2,
-    hlc_tie_not_broken: HlcTieNotBroken by 147,
+    hlc_tie_not_broken: HlcTieNotBroken by 59,
     set_removal_ignored: SetRemovalIgnored by 2,
     clock_not_clamped: ClockNotClamped by 29,
     equal_write_forgotten: EqualWriteForgotten by 28,

@@ -145,7 +145,7 @@ pub(crate) async fn push<B: Backend>(
     };
     let (answer, answered) = oneshot::channel();
     let mut held = Held::new(&shared.held_bytes);
-    if held.is_too_much(weight(&submission.changeset)) {
+    if held.is_too_much(weight(&submission.changeset), 0) {
         return Err(too_much());
     }
     let commit = Request::Commit(Box::new(submission), Waiting::new(answer, held));
