@@ -146,11 +146,6 @@ impl Session {
                     read.into_iter().take_while(of_others).collect()
                 }
                 After::UpToDate => return Ok(true),
-                // What another program's large change was adopted as never was in this window.
-                After::Entries(entries) if !continues(tag, &entries) => {
-                    self.go_away(FORGOTTEN, 1);
-                    return Ok(true);
-                }
                 After::Entries(entries) => {
                     is_all = entries.len() < ENTRIES_AT_ONCE && !is_behind;
                     entries
