@@ -25,6 +25,7 @@ use syncline_core::{
 };
 use syncline_store::{Context, DeviceOpened, Refusals};
 
+#[cfg(feature = "net")]
 pub(crate) use self::pushing::weight;
 use self::{outgoing::Outgoing, pushing::Unanswered};
 use crate::{
