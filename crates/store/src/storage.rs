@@ -386,7 +386,8 @@ pub struct RowHash {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HashesRead {
     pub rows: Vec<RowHash>,
-    /// Where to go on, which is not always after the last of `rows`; `None` at the end.
+    /// Where to go on, which is not always after the last of `rows`; `None` at the end. There may
+    /// be nothing after it all the same.
     pub next: Option<RowKey>,
 }
 

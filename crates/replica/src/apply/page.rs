@@ -202,10 +202,9 @@ impl PartOf<'_> {
         );
         match inserter.insert(&received.row) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_constraint() => {
-                work.show(self.table, &body.key, Some(received.row))
-            }
-            Err(error) => Err(error.into()),
+            Err(error) if work.conn.is_autocommit() => Err(error.into()),
+            // Something may be in the way, or one of the app's triggers fail.
+            Err(_) => work.show(self.table, &body.key, Some(received.row)),
         }
     }
 

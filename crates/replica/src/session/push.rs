@@ -287,8 +287,8 @@ impl Replica {
 
     /// The changeset as it is now, with the server's numbers; `None` if it does not wait any
     /// more, because another program parked it, or if the file has other tables than are known:
-    /// of a table that nobody here knows nothing could be sent. Only one that can travel takes a number, on disk:
-    /// the server would wait for the number of any other (spec SE16).
+    /// of a table that nobody here knows nothing could be sent. Only one that can travel takes a
+    /// number, on disk: the server would wait for the number of any other (spec SE16).
     fn translated(&mut self, listed: &Entry) -> Result<Option<(Entry, Translated)>, ReplicaError> {
         if listed.number.is_some() {
             let ready = self.session.ready.take();

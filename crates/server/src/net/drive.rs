@@ -127,7 +127,7 @@ pub(crate) async fn drive<B: Backend>(
         hearing: Waker::from(Arc::clone(&wake)),
         wake,
         generation,
-        held: Held::new(&shared.held_bytes),
+        arriving: Held::new(&shared.held_bytes),
         shared,
         session,
         pending: VecDeque::new(),
@@ -215,7 +215,7 @@ struct Run<B: Backend> {
     hearing: Waker,
     /// Of tables and rules, when the session began.
     generation: u64,
-    held: Held,
+    arriving: Held,
     pending: VecDeque<Pending>,
     /// The transport keeps frames that it has to pass on.
     is_unflushed: bool,
@@ -333,7 +333,7 @@ impl<B: Backend> Run<B> {
         let presence = &self.registered.presence;
         presence.update(session.acknowledged(), session.is_in_step());
         if self
-            .held
+            .arriving
             .is_too_much(session.arriving_bytes(), session.unanswered_weight())
         {
             session.go_away(TOO_MUCH, 2_000);

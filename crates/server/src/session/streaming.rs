@@ -276,8 +276,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether everything was computed anew since the welcome: what became of the
-    /// reader's grants is in no entry then. To be asked after what is to be sent was read.
+    /// Whether everything was computed anew since the welcome: what became of the reader's grants is
+    /// in no entry then. To be asked after what is to be sent was read.
     async fn is_rebuilt<R: Reader>(&self, reader: &mut R) -> Result<bool, StorageError> {
         Ok(reader.head().await?.rules_since > self.rules_since)
     }

@@ -154,12 +154,12 @@ pub(crate) fn open_conflicts(
     let (Some(inbox), Some(user)) = (context.table(CONFLICTS), &submission.identity.user) else {
         return Ok(());
     };
-    let mut wants = Vec::new();
     let conflicts = std::mem::take(&mut effects.conflicts);
-    let mut places = match conflicts.is_empty() {
-        true => BTreeMap::new(),
-        false => places(effects),
-    };
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    let mut places = places(effects);
+    let mut wants = Vec::new();
     for conflict in conflicts {
         let Some(table) = context.table(conflict.table) else {
             continue;
