@@ -113,6 +113,29 @@ pub fn read_table(
     Ok(shape.map(|shape| core_table(&shape, 0)))
 }
 
+/// The same for a table that syncs, or why it cannot any more: what compares or computes by
+/// something that only the app's own program has may be added to it at any time.
+pub(crate) fn read_synced(
+    conn: &Connection,
+    schema: &Objects,
+    name: &str,
+) -> Result<Option<Result<Table, ProblemReason>>, IntrospectError> {
+    let Some(shape) = Shape::of(conn, schema, name)? else {
+        return Ok(None);
+    };
+    if shape.primary_key.is_empty() {
+        return Ok(None);
+    }
+    let mut foreign = shape.indexes.iter().filter_map(foreign_collation).next();
+    if foreign.is_none() && shape.computes() {
+        foreign = foreign_function(conn, &shape)?;
+    }
+    Ok(Some(match foreign {
+        Some(reason) => Err(reason),
+        None => Ok(core_table(&shape, 0)),
+    }))
+}
+
 /// Name and type of every table, in order of creation.
 fn listed(conn: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = conn.prepare(

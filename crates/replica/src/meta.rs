@@ -5,6 +5,7 @@ pub(crate) mod ahead;
 pub(crate) mod buckets;
 pub(crate) mod cursors;
 mod format;
+pub(crate) mod former;
 pub(crate) mod ledger;
 pub(crate) mod members;
 pub(crate) mod names;

@@ -21,10 +21,11 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        ledger,
+        buckets, former, ledger,
         outbox::{self, Entry, Seq, State, StoredChange},
         shadow::Shadow,
     },
+    seed,
     tables::SyncedTable,
     work::Work,
 };
@@ -115,10 +116,14 @@ fn differences(
             continue;
         };
         let split = cascades.split(work, table, change)?;
-        if let Some(meant) = split.meant {
+        if let Some(meant) = split.meant
+            && !waits(work, table, &meant, true)?
+        {
             sealed.changes.extend(stored(work, table, meant, now)?);
         }
-        if let Some(other) = split.cascaded {
+        if let Some(other) = split.cascaded
+            && !waits(work, table, &other, false)?
+        {
             cascaded.extend(stored(work, table, other, now)?);
         }
     }
@@ -148,6 +153,26 @@ fn stored(
     }))
 }
 
+/// Whether it cannot be said yet what a change is, as the server may have that row from before
+/// attaching, too, and its rows are loading: then what the row was is kept (spec SL13), unless
+/// nobody meant the change.
+fn waits(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    change: &DraftChange,
+    is_meant: bool,
+) -> Result<bool, ReplicaError> {
+    let (t, key) = (table.number(), &change.key);
+    if !table.seeding || !buckets::is_loading(work.conn)? || !seed::is_unsent(work, table, key)? {
+        return Ok(false);
+    }
+    match &change.before {
+        Before::Image(row) if is_meant => former::keep(work.conn, table, key, row).map(|()| true),
+        Before::Image(_) => Ok(true),
+        Before::Absent | Before::Unknown => former::is_kept(work.conn, t, key),
+    }
+}
+
 /// One row's difference; its shadow is made if it was clean (spec SL4, SL5).
 pub(crate) fn difference(
     work: &mut Work<'_>,
@@ -160,17 +185,6 @@ pub(crate) fn difference(
     let is_dirty = work.has_shadows(t)? && work.shadow(table, key)?.is_some();
     let known = ledger::version_of(work.conn, t, key)?;
     let (image, op) = match before {
-        // It is from before any server was met, and compared as such then: it is sent when the
-        // table is seeded, as it is by that time.
-        Before::Image(_)
-            if !is_dirty
-                && known.is_none()
-                && after.is_some()
-                && table.seeding
-                && table.remote.is_none() =>
-        {
-            return Ok(None);
-        }
         // A row that the server never had (not seeded yet) goes whole.
         _ if !is_dirty && known.is_none() => (None, merge::diff_row(&table.table, None, after)),
         Before::Absent => (None, merge::diff_row(&table.table, None, after)),

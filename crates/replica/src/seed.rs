@@ -217,7 +217,11 @@ impl Chunk {
 }
 
 /// Whether neither the server nor the outbox knows the row.
-fn is_unsent(work: &Work<'_>, table: &SyncedTable, key: &RowKey) -> Result<bool, ReplicaError> {
+pub(crate) fn is_unsent(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    key: &RowKey,
+) -> Result<bool, ReplicaError> {
     Ok(
         ledger::version_of(work.conn, table.number(), key)?.is_none()
             && work.shadow(table, key)?.is_none(),

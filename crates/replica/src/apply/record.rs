@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use syncline_core::planted;
 use syncline_core::{
-    Change, ChangesetId, ColumnNumber, Row, RowKey, TableNumber, Value, Version,
+    Change, ChangesetId, ColumnNumber, Row, RowKey, TableNumber, Value, Version, merge,
     wire::{RowBody, RowState},
 };
 
@@ -15,6 +15,7 @@ use crate::{
     error::ReplicaError,
     meta::{
         ahead::{self, Ahead},
+        former,
         ledger::{self, Bucket, Known},
         names,
         outbox::{self},
@@ -372,7 +373,7 @@ fn write(
     author: &str,
 ) -> Result<(), ReplicaError> {
     if known.is_none() && table.seeding {
-        keep_unsent(work, stream, table, key, &received)?;
+        keep_unsent(work, stream, table, key, &received, next.version)?;
     }
     next.hash = table.hash(&received.row, &received.extra);
     next.extra = pack_extra(&received.extra);
@@ -381,27 +382,44 @@ fn write(
 }
 
 /// A row that was here before attaching, not sent yet, and that the server has too: equal ones
-/// are one row; else what is here becomes a pending insert over the server's.
+/// are one row, also where what is here was changed since (spec SL13); else what is here becomes a
+/// pending insert over the server's.
 fn keep_unsent(
     work: &mut Work<'_>,
     stream: &mut Stream<'_>,
     table: &SyncedTable,
     key: &RowKey,
     received: &Received,
+    version: Version,
 ) -> Result<(), ReplicaError> {
+    let former = former::take(work.conn, table, key)?;
     if work.shadow(table, key)?.is_some() {
         return Ok(());
     }
-    let Some(visible) = work.visible(table, key)? else {
-        return Ok(());
-    };
-    if visible == received.row {
+    let visible = work.visible(table, key)?;
+    let is_unreadable = visible.is_none() && table.is_here && table.sql.exists(work.conn, key)?;
+    if visible.as_ref() == Some(&received.row) || is_unreadable || !table.is_here {
         return Ok(());
     }
-    let Some(change) = seal::difference(work, table, key, Before::Absent, Some(&visible))? else {
-        return Ok(());
+    let change = if former.as_ref() == Some(&received.row) {
+        let op = merge::diff_row(&table.table, former.as_ref(), visible.as_ref());
+        let (image, hidden) = (former, false);
+        work.put_shadow(table, key, &Shadow { image, hidden })?;
+        op.map(|op| Change {
+            table: table.number(),
+            key: key.clone(),
+            base: version,
+            op,
+        })
+    } else if visible.is_some() {
+        seal::difference(work, table, key, Before::Absent, visible.as_ref())?
+    } else {
+        None
     };
-    seal_one(work, stream, change)
+    match change {
+        Some(change) => seal_one(work, stream, change),
+        None => Ok(()),
+    }
 }
 
 /// Brings a row of this version back to what the server sent if it differs without a pending

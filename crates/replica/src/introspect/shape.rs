@@ -125,6 +125,22 @@ impl Shape {
         })
     }
 
+    /// Whether an expression has to be computed to write a row.
+    pub(crate) fn computes(&self) -> bool {
+        let of_column = |column: &ShapeColumn| {
+            let default = column.default.as_deref();
+            column.computed.is_some()
+                || column.check.is_some()
+                || default.is_some_and(|text| text.contains('('))
+        };
+        let is_expression = |term: &Term| matches!(term.of, TermOf::Expression(_));
+        let of_index =
+            |index: &ShapeIndex| index.predicate.is_some() || index.terms.iter().any(is_expression);
+        !self.checks.is_empty()
+            || self.columns.iter().any(of_column)
+            || self.indexes.iter().any(of_index)
+    }
+
     fn has_collation(&self, position: usize, collation: &str) -> bool {
         let own = self.columns[position].collate.as_deref();
         own.unwrap_or("BINARY").eq_ignore_ascii_case(collation)

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 7;
+pub(crate) const FORMAT: u32 = 8;
 
 /// `MIGRATIONS[n]` turns format n + 1 into n + 2.
 const MIGRATIONS: &[&str] = &[
@@ -54,6 +54,10 @@ CREATE TABLE syncline_subscriptions(
   UPDATE syncline_parts SET told = 9223372036854775807, newest = 9223372036854775807
     WHERE state = 0;
   CREATE INDEX syncline_parts_told ON syncline_parts(told) WHERE told IS NOT NULL;
+",
+    "
+CREATE TABLE syncline_former(
+  t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID;
 ",
 ];
 
@@ -111,6 +115,10 @@ CREATE TABLE syncline_shadow(
   t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, hidden INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY(t, key)) WITHOUT ROWID;
 CREATE INDEX syncline_shadow_hidden ON syncline_shadow(t, key) WHERE hidden = 1;
+-- What rows from before attaching were before they were changed here, until all is loaded; NULL:
+-- the server has the row, and the change is sealed.
+CREATE TABLE syncline_former(
+  t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID;
 -- What a page told that is later than the last checkpoint; NULL body: not in the bucket.
 CREATE TABLE syncline_ahead(
   t INTEGER NOT NULL, key BLOB NOT NULL, b INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB,

@@ -200,6 +200,7 @@ pub(crate) fn forget_table(conn: &Connection, t: TableNumber) -> Result<(), Repl
         "DELETE FROM syncline_rows WHERE t = ?1",
         "DELETE FROM syncline_members WHERE t = ?1",
         "DELETE FROM syncline_shadow WHERE t = ?1",
+        "DELETE FROM syncline_former WHERE t = ?1",
         "DELETE FROM syncline_ahead WHERE t = ?1",
         "DELETE FROM syncline_parts WHERE t = ?1",
         "UPDATE syncline_tables SET loaded = 0, rows = 0, unsure = 0, members = 0 WHERE t = ?1",

@@ -8,7 +8,7 @@ use super::is_insert;
 use crate::{
     error::ReplicaError,
     meta::{
-        ledger,
+        former, ledger,
         outbox::{self, Seq, State},
         shadow,
     },
@@ -56,9 +56,15 @@ fn reseal_table(
     table: &SyncedTable,
     touched: &mut BTreeSet<Seq>,
 ) -> Result<(), ReplicaError> {
+    let t = table.number();
+    for key in former::keys(work.conn, t)? {
+        if let Some(new) = spelled(table, &key) {
+            former::move_to(work.conn, t, &key, &new)?;
+        }
+    }
     let mut after: Option<RowKey> = None;
     loop {
-        let keys = shadow::keys_after(work.conn, table.number(), after.as_ref(), TAKEN)?;
+        let keys = shadow::keys_after(work.conn, t, after.as_ref(), TAKEN)?;
         let Some(last) = keys.last() else {
             return Ok(());
         };
@@ -146,14 +152,7 @@ fn spell(
     open: &BTreeSet<Seq>,
 ) -> Result<RowKey, ReplicaError> {
     let t = table.number();
-    let types = table
-        .table
-        .primary_key
-        .iter()
-        .map(|&p| table.table.columns[p].ty);
-    let values = key.decode().unwrap_or_default().into_iter().zip(types);
-    let values: Vec<_> = values.map(|(value, ty)| value.canonical(ty)).collect();
-    let Some(new) = RowKey::encode(&values).ok().filter(|new| new != key) else {
+    let Some(new) = spelled(table, key) else {
         return Ok(key.clone());
     };
     let touching = outbox::touching(work.conn, t, key)?;
@@ -167,4 +166,16 @@ fn spell(
     shadow::move_to(work.conn, t, key, &new)?;
     outbox::move_row(work.conn, t, key, &new)?;
     Ok(new)
+}
+
+/// The key by the types known now, if it is another one.
+fn spelled(table: &SyncedTable, key: &RowKey) -> Option<RowKey> {
+    let types = table
+        .table
+        .primary_key
+        .iter()
+        .map(|&p| table.table.columns[p].ty);
+    let values = key.decode().unwrap_or_default().into_iter().zip(types);
+    let values: Vec<_> = values.map(|(value, ty)| value.canonical(ty)).collect();
+    RowKey::encode(&values).ok().filter(|new| new != key)
 }

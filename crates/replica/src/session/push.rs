@@ -16,7 +16,7 @@ use crate::{
     capture, codec, db,
     error::ReplicaError,
     meta::{
-        ledger,
+        former, ledger,
         outbox::{self, Entry, Seq, State},
         settings::{self, Key},
     },
@@ -103,6 +103,7 @@ impl Replica {
             return Ok(false);
         }
         let seeded = self.transact(now, |work, entropy| {
+            former::forget_all(work.conn)?;
             let mut done = BTreeSet::new();
             let mut rows = 0;
             while rows < seed::ROWS && done.len() < SEEDED_AT_ONCE {
@@ -188,6 +189,9 @@ impl Replica {
     fn is_early(&self, entry: &Entry) -> Result<bool, ReplicaError> {
         if entry.number.is_some() {
             return Ok(false);
+        }
+        if former::holds(&self.conn, entry.seq)? {
+            return Ok(true);
         }
         // In a circle of references somebody has to go first.
         let circle = outbox::dependants(&self.conn, [entry.seq])?;

@@ -114,7 +114,8 @@ pub(crate) fn build_from(conn: &Connection, objects: &mut Objects) -> Result<Tab
         let outcome = match &record.unfit {
             Some(reason) => Err(reason.clone()),
             None => match local(conn, objects, &record)? {
-                Some((table, columns)) => match &mut theirs {
+                Some(Err(reason)) => Err(reason),
+                Some(Ok((table, columns))) => match &mut theirs {
                     Some(theirs) => {
                         matched(conn, &record, table, &columns, theirs.remove(&record.t))?
                     }
@@ -157,19 +158,24 @@ fn leave_out(
     }
 }
 
-/// The file's structure with the file's numbers, and what is known of its columns.
+/// A table of the file with the file's numbers, and what is known of its columns; or why it
+/// cannot sync.
+type Local = Result<(Table, Vec<ColumnRecord>), String>;
+
 fn local(
     conn: &Connection,
     objects: &Objects,
     record: &TableRecord,
-) -> Result<Option<(Table, Vec<ColumnRecord>)>, ReplicaError> {
+) -> Result<Option<Local>, ReplicaError> {
     let found = if record.name.eq_ignore_ascii_case(conflict::TABLE) {
-        Some(builtin::conflicts_table())
+        Some(Ok(builtin::conflicts_table()))
     } else {
-        introspect::read_table(conn, objects, &record.name)?
+        introspect::read_synced(conn, objects, &record.name)?
     };
-    let Some(mut table) = found else {
-        return Ok(None);
+    let mut table = match found {
+        Some(Ok(table)) => table,
+        Some(Err(reason)) => return Ok(Some(Err(reason.to_string()))),
+        None => return Ok(None),
     };
     table.number = record.t;
     let mut known = names::columns(conn, record.t)?;
@@ -189,7 +195,7 @@ fn local(
     if any_is_new {
         known = names::columns(conn, record.t)?;
     }
-    Ok(Some((table, known)))
+    Ok(Some(Ok((table, known))))
 }
 
 /// The table with what the server has of it, or why it does not sync.

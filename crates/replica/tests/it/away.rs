@@ -1,7 +1,7 @@
 //! Tables that go away while something of theirs is unsent (docs/spec/outbox.md, OB12).
 
 use syncline_core::Value;
-use syncline_replica::{Event, QueueState, QueuedChangeset};
+use syncline_replica::{Event, QueueState, QueuedChangeset, TableState, TableStatus};
 
 use crate::{
     authority::Authority,
@@ -205,4 +205,69 @@ fn ob12_of_a_table_that_no_server_ever_had_nothing_is_kept_apart() {
         "every row is sent as soon as it can be"
     );
     device.assert_equal(&server);
+}
+
+/// What only the app's own program can compare or compute by, as that program made it.
+fn only_the_app_knows(device: &mut Device, index: &str, known: &str, foreign: &str) {
+    device.run(&index.replace(foreign, known));
+    device.run(&format!(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(sql, '{known}', '{foreign}') WHERE name = 'by_app';
+         PRAGMA writable_schema = RESET;"
+    ));
+}
+
+#[test]
+fn ca14_what_only_the_app_can_compute_stops_its_table_and_no_other() {
+    for (index, known, foreign) in [
+        (
+            "CREATE INDEX by_app ON notes(body COLLATE german)",
+            "NOCASE",
+            "german",
+        ),
+        (
+            "CREATE UNIQUE INDEX by_app ON notes(body COLLATE german)",
+            "NOCASE",
+            "german",
+        ),
+        ("CREATE INDEX by_app ON notes(fold(body))", "lower", "fold"),
+        (
+            "CREATE INDEX by_app ON notes(id) WHERE fold(body) = 'x'",
+            "lower",
+            "fold",
+        ),
+    ] {
+        let (mut server, mut device) = at_rest();
+        device.write("UPDATE notes SET body = 'unsent' WHERE id = 1");
+        only_the_app_knows(&mut device, index, known, foreign);
+        device.write("INSERT INTO lists VALUES('l1', 'one')");
+        server.write(&[("notes", vec![Value::Integer(8), "theirs".into()])]);
+        device.sync(&mut server);
+        assert_eq!(server.rows.len(), 5, "{index}");
+        let left_out = |device: &Device| {
+            let tables = device.replica.status().unwrap().tables.into_iter();
+            let reason = |table: TableStatus| match table.state {
+                TableState::LeftOut { reason } => Some((table.name, reason)),
+                _ => None,
+            };
+            tables.filter_map(reason).collect::<Vec<_>>()
+        };
+        let [(table, reason)] = &left_out(&device)[..] else {
+            panic!("{index}: {:?}", left_out(&device));
+        };
+        assert!(table == "notes" && reason.contains(foreign), "{reason}");
+        assert_eq!(refusals(&device), ["table_gone"], "{index}");
+        // Without it the table goes on.
+        device.run("DROP INDEX by_app");
+        device.sync(&mut server);
+        device.sync(&mut server);
+        assert_eq!(left_out(&device), []);
+        assert_eq!(queue(&device), []);
+        assert_eq!(
+            device.query("SELECT body FROM notes ORDER BY id"),
+            "unsent\ntwo\nthree\ntheirs",
+            "{index}"
+        );
+        device.assert_equal(&server);
+    }
 }

@@ -199,6 +199,7 @@ const FIRST_FORMAT: &str = "
     DROP INDEX syncline_parts_told;
     ALTER TABLE syncline_parts DROP COLUMN sure; ALTER TABLE syncline_parts DROP COLUMN told;
     ALTER TABLE syncline_parts DROP COLUMN next; ALTER TABLE syncline_parts DROP COLUMN newest;
+    DROP TABLE syncline_former;
     DROP TABLE syncline_subscriptions;
     ALTER TABLE syncline_tables DROP COLUMN members;
     ALTER TABLE syncline_outbox DROP COLUMN sum; ALTER TABLE syncline_changes DROP COLUMN sum;
@@ -223,7 +224,7 @@ fn ca10_older_metadata_is_brought_up_to_date_after_a_copy() {
     device.assert_equal(&server);
     assert_eq!(
         device.query("SELECT value FROM syncline_meta WHERE key = 'format'"),
-        "7"
+        "8"
     );
 
     let copy = rusqlite::Connection::open(dir.path().join("app.db-syncline-format-1")).unwrap();
@@ -278,11 +279,11 @@ fn ca10_a_file_of_a_newer_program_is_left_alone() {
         error,
         ReplicaError::NewerFormat {
             found: 99,
-            known: 7
+            known: 8
         }
     ));
     let text = error.to_string();
-    assert!(text.contains("99") && text.contains('7'), "{text}");
+    assert!(text.contains("99") && text.contains('8'), "{text}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

@@ -1,0 +1,108 @@
+//! What rows from before attaching were before they were changed here, while the server's are still
+//! loading (spec SL13).
+
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{Row, RowKey, TableNumber};
+
+use super::{ledger::row_key, outbox::Seq};
+use crate::{codec, db::Doing, error::ReplicaError, tables::SyncedTable};
+
+const READING: &str = "reading what a row was before";
+const WRITING: &str = "writing what a row was before";
+
+/// Keeps what the row was, if nothing is kept of it yet.
+pub(crate) fn keep(
+    conn: &Connection,
+    table: &SyncedTable,
+    key: &RowKey,
+    image: &Row,
+) -> Result<(), ReplicaError> {
+    let image = codec::encode_row(&table.table, image);
+    conn.prepare_cached("INSERT OR IGNORE INTO syncline_former(t, key, image) VALUES(?1, ?2, ?3)")
+        .and_then(|mut s| s.execute((table.number().0, key.as_bytes(), image)))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// Whether the row was changed and nobody knows yet whether the server has it.
+pub(crate) fn is_kept(
+    conn: &Connection,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<bool, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT 1 FROM syncline_former WHERE t = ?1 AND key = ?2 AND image IS NOT NULL",
+    )
+    .and_then(|mut s| s.query_row((t.0, key.as_bytes()), |_| Ok(())).optional())
+    .map(|found| found.is_some())
+    .doing(READING)
+}
+
+/// What the row was, once: the server has it, and what became of it here is sealed now. That it
+/// was kept is remembered, so that what is sealed waits (see [`holds`]).
+pub(crate) fn take(
+    conn: &Connection,
+    table: &SyncedTable,
+    key: &RowKey,
+) -> Result<Option<Row>, ReplicaError> {
+    let place = (table.number().0, key.as_bytes());
+    let found: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT image FROM syncline_former WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.query_row(place, |row| row.get(0)).optional())
+        .map(Option::flatten)
+        .doing(READING)?;
+    let Some(image) = found else {
+        return Ok(None);
+    };
+    conn.prepare_cached("UPDATE syncline_former SET image = NULL WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute(place))
+        .doing(WRITING)?;
+    // Where it is damaged, the row is one that the server does not know.
+    let image = codec::decode_row(&table.table, &image).ok();
+    Ok(image.map(|row| row.canonical(&table.table)))
+}
+
+/// Whether a changeset changes rows that were kept.
+pub(crate) fn holds(conn: &Connection, seq: Seq) -> Result<bool, ReplicaError> {
+    conn.prepare_cached(
+        "SELECT EXISTS(SELECT 1 FROM syncline_former)
+            AND EXISTS(SELECT 1 FROM syncline_changes c JOIN syncline_former f
+                         ON f.t = c.t AND f.key = c.key WHERE c.seq = ?1)",
+    )
+    .and_then(|mut s| s.query_row([seq], |row| row.get(0)))
+    .doing(READING)
+}
+
+/// Everything granted is loaded: what is left is not the server's.
+pub(crate) fn forget_all(conn: &Connection) -> Result<(), ReplicaError> {
+    conn.prepare_cached("DELETE FROM syncline_former")
+        .and_then(|mut s| s.execute([]))
+        .map(drop)
+        .doing(WRITING)
+}
+
+/// All that is kept of a table.
+pub(crate) fn keys(conn: &Connection, t: TableNumber) -> Result<Vec<RowKey>, ReplicaError> {
+    let mut statement = conn
+        .prepare_cached("SELECT key FROM syncline_former WHERE t = ?1")
+        .doing(READING)?;
+    let mut rows = statement.query([t.0]).doing(READING)?;
+    let mut keys = Vec::new();
+    while let Some(row) = rows.next().doing(READING)? {
+        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+    }
+    Ok(keys)
+}
+
+/// Gives a row another key; what is kept under that one stays.
+pub(crate) fn move_to(
+    conn: &Connection,
+    t: TableNumber,
+    from: &RowKey,
+    to: &RowKey,
+) -> Result<(), ReplicaError> {
+    conn.prepare_cached("UPDATE OR IGNORE syncline_former SET key = ?3 WHERE t = ?1 AND key = ?2")
+        .and_then(|mut s| s.execute((t.0, from.as_bytes(), to.as_bytes())))
+        .map(drop)
+        .doing(WRITING)
+}
