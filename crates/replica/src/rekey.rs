@@ -166,6 +166,7 @@ fn move_row(
             hidden: false,
         },
     )?;
+    work.keep_own(table, from, to)?;
     work.refresh(table.number(), from.clone());
     work.refresh(table.number(), to.clone());
     Ok(moved)
@@ -239,6 +240,7 @@ fn move_reference(
     let mut found = point_elsewhere(&mut stored.change.op, &columns, old, new);
     if let Some(to) = moved {
         stored.change.key = to.clone();
+        work.keep_own(child, &from, &to)?;
         work.put_shadow(
             child,
             &to,

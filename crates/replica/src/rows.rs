@@ -1,6 +1,7 @@
 //! Reads and writes rows of one table by key, as canonical values.
 
 mod error;
+mod own;
 mod raw;
 mod rivals;
 mod text;

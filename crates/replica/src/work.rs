@@ -2,6 +2,7 @@
 //! top, and the visible rows made of both.
 
 mod cells;
+mod own;
 mod room;
 mod settle;
 
@@ -21,7 +22,7 @@ use crate::{
         shadow::{self, Shadow},
     },
     repeat,
-    rows::{Rivals, RowError},
+    rows::{Raw, Rivals, RowError},
     tables::{SyncedTable, Tables},
     tally::{Counted, RowChange},
 };
@@ -41,6 +42,8 @@ pub(crate) struct Work<'c> {
     pub(crate) events: Vec<Event>,
     /// Visible rows that did not fit yet, and what they should be.
     stuck: BTreeMap<Place, Row>,
+    /// What rows that were taken out, and are to come back, had in columns of the file's own.
+    own: BTreeMap<Place, Vec<Raw>>,
     /// Dirty rows whose visible image has to be computed again.
     stale: BTreeSet<Place>,
     changed: BTreeMap<TableNumber, ChangedRows>,
@@ -110,6 +113,7 @@ impl<'c> Work<'c> {
             ledger: None,
             events: Vec::new(),
             stuck: BTreeMap::new(),
+            own: BTreeMap::new(),
             stale: BTreeSet::new(),
             changed: BTreeMap::new(),
             shadowed: BTreeMap::new(),
@@ -240,10 +244,12 @@ impl<'c> Work<'c> {
         let Some(row) = row else {
             return self.take_out(table, key);
         };
-        if self.put_in(table, &row)?.is_err() {
-            self.take_out(table, key)?;
-            self.stuck.insert(place, row);
+        if self.put_in(table, &row)?.is_ok() {
+            return self.put_own(table, key);
         }
+        self.keep_own(table, key, key)?;
+        self.take_out(table, key)?;
+        self.stuck.insert(place, row);
         Ok(())
     }
 

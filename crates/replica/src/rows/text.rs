@@ -133,6 +133,11 @@ impl Statements {
         self.update_where(table, changed, &equal(table, changed.len() + 1, ""))
     }
 
+    /// Parameters from `first` on: the key as it is stored.
+    pub(super) fn by_key(&self, table: &Table, first: usize) -> String {
+        equal(table, first, "")
+    }
+
     fn update_where(&self, table: &Table, changed: &[usize], condition: &str) -> String {
         let sets = list(changed.iter().enumerate(), |(i, &p)| {
             format!("{} = ?{}", quoted(&table.columns[p].name), i + 1)

@@ -73,7 +73,7 @@ impl Work<'_> {
             let Some(table) = self.table(place.0) else {
                 continue;
             };
-            match self.place(table, &room.claims[&place].wanted)? {
+            match self.place(table, &place.1, &room.claims[&place].wanted)? {
                 None => drop(room.on_top.insert(place)),
                 reason => self.seat_servers(&mut room, place, reason)?,
             }
@@ -128,12 +128,15 @@ impl Work<'_> {
 
     /// Writes a row into its table; why it does not fit there, if it does not.
     pub(super) fn place(
-        &self,
+        &mut self,
         table: &SyncedTable,
+        key: &RowKey,
         row: &Row,
     ) -> Result<Option<String>, ReplicaError> {
-        let fits = self.put_in(table, row)?;
-        Ok(fits.err().map(|error| chain(&error)))
+        match self.put_in(table, row)? {
+            Ok(()) => self.put_own(table, key).map(|()| None),
+            Err(error) => Ok(Some(chain(&error))),
+        }
     }
 
     /// Takes a row out of its table if it may be another one than the server's; returns it.
@@ -168,6 +171,7 @@ impl Work<'_> {
             };
             seal::store(self, sealed, entropy, now)?;
         }
+        self.keep_own(table, key, key)?;
         self.take_out(table, key)?;
         Ok(Some(row))
     }
@@ -189,16 +193,17 @@ impl Work<'_> {
             let mut reason = reason;
             let mut lacks_server = false;
             if let Some(server) = &server
-                && let Some(error) = self.place(table, server)?
+                && let Some(error) = self.place(table, &place.1, server)?
             {
                 for key in self.in_the_way(table, server)? {
                     let rival = (place.0, key);
                     if room.on_top.remove(&rival) {
+                        self.keep_own(table, &rival.1, &rival.1)?;
                         self.take_out(table, &rival.1)?;
                         open.push((rival, Some(error.clone())));
                     }
                 }
-                if let Some(error) = self.place(table, server)? {
+                if let Some(error) = self.place(table, &place.1, server)? {
                     lacks_server = true;
                     reason = Some(error);
                 }

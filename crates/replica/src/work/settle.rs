@@ -137,7 +137,8 @@ impl Work<'_> {
                 let Some(table) = self.table(place.0) else {
                     continue;
                 };
-                if self.place(table, &self.stuck[&place])?.is_none() {
+                let row = self.stuck[&place].clone();
+                if self.place(table, &place.1, &row)?.is_none() {
                     self.stuck.remove(&place);
                     placed += 1;
                 }

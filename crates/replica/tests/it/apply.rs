@@ -420,3 +420,34 @@ fn ap1_killed_at_any_commit_it_goes_on() {
     }
     assert!(kills > 20, "only {kills} commits");
 }
+
+/// Two rows swap what is unique, and a row gets another key: what the file alone has of them stays.
+#[test]
+fn ap6_columns_of_the_files_own_stay_where_a_row_is_taken_out_and_comes_back() {
+    let mut server = Authority::new(schema(SCHEMA));
+    let item = |id: &str, rank: i64| {
+        let texts = [id.into(), Value::Null, Value::Null, Value::Null];
+        let row: Vec<Value> = texts.into_iter().chain([Value::Integer(rank)]).collect();
+        ("items", row)
+    };
+    server.write(&[item("a", 1), item("b", 2), item("c", 3)]);
+    let own = "ALTER TABLE items ADD COLUMN opened; ALTER TABLE notes ADD COLUMN pinned DEFAULT 0;";
+    let mut device = Device::new(&format!("{SCHEMA} {own}"), 1);
+    device.sync(&mut server);
+    device.run("UPDATE items SET opened = 'at ' || id");
+    device.disconnect();
+    device.write("INSERT INTO notes VALUES(1, 'mine', 'pinned')");
+    server.write(&[("notes", vec![Value::Integer(1), "theirs".into()])]);
+    server.write(&[item("a", 2), item("b", 3), item("c", 1)]);
+    device.sync(&mut server);
+    assert_eq!(
+        device.query("SELECT id, rank, opened FROM items ORDER BY id"),
+        "a|2|at a\nb|3|at b\nc|1|at c"
+    );
+    assert_eq!(
+        device.query("SELECT body, pinned FROM notes ORDER BY body"),
+        "mine|pinned\ntheirs|0"
+    );
+    assert_eq!(device.outbox(), "");
+    device.assert_equal(&server);
+}

@@ -1,0 +1,54 @@
+//! Columns that a file has for itself: no statement of a row's writes them.
+
+use rusqlite::{Connection, OptionalExtension as _};
+use syncline_core::RowKey;
+
+use super::{Raw, RowError, TableSql};
+use crate::sql::{list, quoted};
+
+impl TableSql {
+    /// Names of the columns that neither travel nor are computed.
+    fn own_columns(&self) -> Vec<String> {
+        let columns = self.table.columns.iter();
+        let own = columns.filter(|column| column.generated && column.computed.is_none());
+        own.map(|column| quoted(&column.name)).collect()
+    }
+
+    /// What the row has in them, as it is stored; empty if there are none, or no such row.
+    pub(crate) fn read_own(&self, conn: &Connection, key: &RowKey) -> Result<Vec<Raw>, RowError> {
+        let own = self.own_columns();
+        if own.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (name, keys) = (quoted(&self.table.name), self.text.by_key(&self.table, 1));
+        let sql = format!("SELECT {} FROM {name} WHERE {keys}", own.join(", "));
+        let mut statement = conn.prepare_cached(&sql).map_err(self.db())?;
+        let key = self.decoded(key).into_iter().map(Raw::from);
+        let found = statement
+            .query_row(rusqlite::params_from_iter(key), |row| {
+                (0..own.len())
+                    .map(|i| Ok(Raw::new(row.get_ref(i)?)))
+                    .collect()
+            })
+            .optional();
+        Ok(found.map_err(self.db())?.unwrap_or_default())
+    }
+
+    /// Writes what [`TableSql::read_own`] gave.
+    pub(crate) fn write_own(
+        &self,
+        conn: &Connection,
+        key: &RowKey,
+        values: &[Raw],
+    ) -> Result<(), RowError> {
+        let (own, name) = (self.own_columns(), quoted(&self.table.name));
+        let sets = list(own.iter().enumerate(), |(i, own)| {
+            format!("{own} = ?{}", i + 1)
+        });
+        let keys = self.text.by_key(&self.table, own.len() + 1);
+        let sql = format!("UPDATE {name} SET {sets} WHERE {keys}");
+        let key = self.decoded(key).into_iter().map(Raw::from);
+        self.run(conn, &sql, values.iter().cloned().chain(key))
+            .map(drop)
+    }
+}
