@@ -6,6 +6,7 @@ pub(crate) mod buckets;
 pub(crate) mod cursors;
 mod format;
 pub(crate) mod former;
+pub(crate) mod given;
 pub(crate) mod ledger;
 pub(crate) mod members;
 pub(crate) mod names;

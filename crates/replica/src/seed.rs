@@ -13,13 +13,14 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        ledger,
+        given, ledger,
         names::{self, TableRecord},
         outbox::{self, Seq, State, StoredChange},
     },
     rows::RowError,
     seal::{self, Sealed, parents},
     tables::SyncedTable,
+    tally::RowChange,
     work::{Place, Work},
 };
 
@@ -59,6 +60,7 @@ pub(crate) fn seal_next(
     chunk.fill(work, table, record.seed_after.as_ref(), now)?;
     let Some(last) = chunk.last else {
         names::set_seeding(work.conn, record.t, false, None)?;
+        given::forget(work.conn, record.t)?;
         return Ok(Seeded::Done(record.t));
     };
     names::set_seeding(work.conn, record.t, true, Some(&last))?;
@@ -176,6 +178,13 @@ impl Chunk {
                 continue;
             }
             if !is_unsent(work, table, &place.1)? || !self.seen.insert(place.clone()) {
+                continue;
+            }
+            if given::get(work.conn, table, &place.1)?.is_some_and(|given| given.is(table, &row)) {
+                // The server has it no more: it went while the table was away.
+                work.erases = true;
+                work.show(table, &place.1, None)?;
+                work.note(place.0, &place.1, None, RowChange::Deleted);
                 continue;
             }
             let op = syncline_core::merge::diff_row(&table.table, None, Some(&row));

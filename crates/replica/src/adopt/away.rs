@@ -8,7 +8,7 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        ledger,
+        given, ledger,
         names::{self, TableRecord},
         outbox::{self, Entry, Seq, State, StoredChange},
         settings::{self, Key},
@@ -59,7 +59,7 @@ pub(super) fn forget(
     } else {
         drop_unsent(work, t)?;
     }
-    forget_rows(work, t)
+    forget_rows(work, t, false)
 }
 
 /// Tables that took the place of others under their numbers: what was known of those goes, what
@@ -83,7 +83,7 @@ pub(super) fn begin_anew(
         }
         if is_anew {
             park_unsent(work, &record, TABLE_GONE, &gone(&record), now)?;
-            forget_rows(work, record.t)?;
+            forget_rows(work, record.t, is_replaced)?;
         }
         if let Some(lost) = work.lost.remove(&record.t) {
             tell_lost(work, &record, lost, entropy, now)?;
@@ -131,9 +131,13 @@ fn gone(record: &TableRecord) -> String {
     )
 }
 
-fn forget_rows(work: &Work<'_>, t: TableNumber) -> Result<(), ReplicaError> {
-    ledger::forget_table(work.conn, t)?;
+/// `is_replaced`: the server has another table now, of which nothing was given yet.
+fn forget_rows(work: &Work<'_>, t: TableNumber, is_replaced: bool) -> Result<(), ReplicaError> {
     let seeding = settings::get(work.conn, Key::Seeding)?.unwrap_or(true);
+    if seeding && !is_replaced {
+        given::remember(work.conn, t)?;
+    }
+    ledger::forget_table(work.conn, t)?;
     names::set_seeding(work.conn, t, seeding, None)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::ReplicaError,
     meta::{
         ahead::{self, Ahead},
-        former,
+        former, given,
         ledger::{self, Bucket, Known},
         names,
         outbox::{self},
@@ -381,9 +381,10 @@ fn write(
     work.set_server_image(table, key, Some(received.row), author)
 }
 
-/// A row that was here before attaching, not sent yet, and that the server has too: equal ones
-/// are one row, also where what is here was changed since (spec SL13); else what is here becomes a
-/// pending insert over the server's.
+/// A row that was here before attaching, not sent yet, and that the server has too. Equal ones are
+/// one row, also where what is here was changed since (spec SL13); so are those that the server
+/// gave before their table went away (spec OB12). Else what is here becomes a pending insert over
+/// the server's.
 fn keep_unsent(
     work: &mut Work<'_>,
     stream: &mut Stream<'_>,
@@ -393,22 +394,33 @@ fn keep_unsent(
     version: Version,
 ) -> Result<(), ReplicaError> {
     let former = former::take(work.conn, table, key)?;
-    if work.shadow(table, key)?.is_some() {
+    if !table.is_here || work.shadow(table, key)?.is_some() {
         return Ok(());
     }
     let visible = work.visible(table, key)?;
-    let is_unreadable = visible.is_none() && table.is_here && table.sql.exists(work.conn, key)?;
-    if visible.as_ref() == Some(&received.row) || is_unreadable || !table.is_here {
+    let is_unreadable = visible.is_none() && table.sql.exists(work.conn, key)?;
+    if visible.as_ref() == Some(&received.row) || is_unreadable {
         return Ok(());
     }
-    let change = if former.as_ref() == Some(&received.row) {
-        let op = merge::diff_row(&table.table, former.as_ref(), visible.as_ref());
-        let (image, hidden) = (former, false);
+    let given = given::get(work.conn, table, key)?;
+    // The row that was changed here, and the version of which that is a change.
+    let changed = match (&former, &visible, &given) {
+        (Some(former), _, _) if *former == received.row => Some((former, version)),
+        (Some(former), _, Some(given)) if given.is(table, former) => Some((former, given.version)),
+        (_, Some(row), Some(given)) if given.is(table, row) => return Ok(()),
+        (_, Some(_), Some(given)) => Some((&received.row, given.version)),
+        _ => None,
+    };
+    let change = if let Some((before, base)) = changed {
+        let op = merge::diff_row(&table.table, Some(before), visible.as_ref());
+        let Some(op) = op else { return Ok(()) };
+        let (image, hidden) = (Some(received.row.clone()), false);
         work.put_shadow(table, key, &Shadow { image, hidden })?;
-        op.map(|op| Change {
-            table: table.number(),
-            key: key.clone(),
-            base: version,
+        let (table, key) = (table.number(), key.clone());
+        Some(Change {
+            table,
+            key,
+            base,
             op,
         })
     } else if visible.is_some() {

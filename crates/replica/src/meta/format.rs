@@ -58,6 +58,9 @@ CREATE TABLE syncline_subscriptions(
     "
 CREATE TABLE syncline_former(
   t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID;
+CREATE TABLE syncline_given(
+  t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
+  extra BLOB, server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
 ",
 ];
 
@@ -119,6 +122,11 @@ CREATE INDEX syncline_shadow_hidden ON syncline_shadow(t, key) WHERE hidden = 1;
 -- the server has the row, and the change is sealed.
 CREATE TABLE syncline_former(
   t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID;
+-- Rows that the server had given when their table went away, until all of it is sent and loaded.
+-- server: its number of the table.
+CREATE TABLE syncline_given(
+  t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
+  extra BLOB, server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
 -- What a page told that is later than the last checkpoint; NULL body: not in the bucket.
 CREATE TABLE syncline_ahead(
   t INTEGER NOT NULL, key BLOB NOT NULL, b INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB,

@@ -271,3 +271,53 @@ fn ca14_what_only_the_app_can_compute_stops_its_table_and_no_other() {
         device.assert_equal(&server);
     }
 }
+
+/// While a table is away, both sides go on: what is the same row stays one.
+#[test]
+fn ob12_what_the_server_gave_before_a_table_went_away_is_not_sent_when_it_is_back() {
+    let (mut server, mut device) = at_rest();
+    device.write("INSERT INTO lists VALUES('l1', 'one'), ('l2', 'two'), ('l3', 'three')");
+    device.write("INSERT INTO notes VALUES(4, 'four'), (5, 'five'), (6, 'six')");
+    device.sync(&mut server);
+    device.disconnect();
+    for table in ["notes", "lists"] {
+        let name = if table == "notes" { "body" } else { "name" };
+        device.run(&format!(
+            "CREATE INDEX of_{table} ON {table}({name} COLLATE NOCASE)"
+        ));
+    }
+    device.run(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = replace(sql, 'NOCASE', 'german') WHERE name LIKE 'of_%';
+         PRAGMA writable_schema = RESET;",
+    );
+    let note = |id: i64, body: &str| ("notes", vec![Value::Integer(id), body.into()]);
+    let list = |id: &str, name: &str| ("lists", vec![id.into(), name.into()]);
+    server.write(&[note(2, "theirs"), list("l2", "theirs"), note(5, "theirs")]);
+    server.delete("notes", &[Value::Integer(3)]);
+    server.delete("lists", &["l3".into()]);
+    device.sync(&mut server);
+    device.disconnect();
+    server.write(&[note(8, "theirs")]);
+    // Triggers are not there.
+    device.run(
+        "DROP INDEX of_notes; DROP INDEX of_lists;
+         UPDATE notes SET body = 'here' WHERE id IN (1, 5); INSERT INTO notes VALUES(9, 'here')",
+    );
+    // They are again, and what the server has is not.
+    device.seal();
+    device.write("UPDATE notes SET body = 'later' WHERE id = 4; DELETE FROM notes WHERE id = 6");
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(
+        device.query("SELECT id, body FROM notes ORDER BY id"),
+        "1|here\n2|theirs\n4|later\n5|here\n8|theirs\n9|here"
+    );
+    assert_eq!(
+        device.query("SELECT id, name FROM lists ORDER BY id"),
+        "l1|one\nl2|theirs"
+    );
+    assert_eq!(queue(&device), []);
+    assert_eq!(device.query("SELECT count(*) FROM syncline_given"), "0");
+    device.assert_equal(&server);
+}

@@ -199,7 +199,7 @@ const FIRST_FORMAT: &str = "
     DROP INDEX syncline_parts_told;
     ALTER TABLE syncline_parts DROP COLUMN sure; ALTER TABLE syncline_parts DROP COLUMN told;
     ALTER TABLE syncline_parts DROP COLUMN next; ALTER TABLE syncline_parts DROP COLUMN newest;
-    DROP TABLE syncline_former;
+    DROP TABLE syncline_former; DROP TABLE syncline_given;
     DROP TABLE syncline_subscriptions;
     ALTER TABLE syncline_tables DROP COLUMN members;
     ALTER TABLE syncline_outbox DROP COLUMN sum; ALTER TABLE syncline_changes DROP COLUMN sum;
