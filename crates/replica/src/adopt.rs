@@ -18,7 +18,7 @@ use crate::{
     error::ReplicaError,
     event::Event,
     meta::{
-        ledger, names,
+        former, ledger, names,
         outbox::{self, StoredChange},
         shadow,
     },
@@ -79,6 +79,9 @@ pub(crate) fn adopt(
         };
         let grew =
             before.as_ref().is_some_and(|before| !now.is_subset(before)) || !newcomers.is_empty();
+        if let (Finding::Changed | Finding::Gone, Some(table)) = (finding, work.table(t)) {
+            former::forget_missing(work, table)?;
+        }
         // A table that is new here is seeded or loaded instead.
         if (finding == Finding::Changed || grew) && (before.is_some() || is_known(work, t)?) {
             look.insert(t, newcomers.clone());

@@ -121,10 +121,12 @@ fn differences(
         {
             sealed.changes.extend(stored(work, table, meant, now)?);
         }
-        if let Some(other) = split.cascaded
-            && !waits(work, table, &other, false)?
-        {
-            cascaded.extend(stored(work, table, other, now)?);
+        if let Some(other) = split.cascaded {
+            if waits(work, table, &other, false)? {
+                cascades.put_back(work, table, other)?;
+            } else {
+                cascaded.extend(stored(work, table, other, now)?);
+            }
         }
     }
     sealed.changes.sort_by_key(|change| change.at);

@@ -242,6 +242,7 @@ impl<'c> Work<'c> {
         }
         self.stuck.remove(&place);
         let Some(row) = row else {
+            self.own.remove(&place);
             return self.take_out(table, key);
         };
         if self.put_in(table, &row)?.is_ok() {

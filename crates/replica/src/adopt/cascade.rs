@@ -48,6 +48,8 @@ pub(crate) struct Cascades {
     /// Changes that were parked.
     rows: u64,
     parked: Vec<Seq>,
+    /// Rows were put back of which nothing is parked.
+    any_is_back: bool,
     /// By table and columns of the reference.
     fired: BTreeMap<(TableNumber, Vec<usize>), bool>,
 }
@@ -178,8 +180,23 @@ impl Cascades {
         Ok(())
     }
 
+    /// Puts back what a row was of which nothing can be sealed yet: nobody knows whether the
+    /// server has it.
+    pub(crate) fn put_back(
+        &mut self,
+        work: &mut Work<'_>,
+        table: &SyncedTable,
+        change: DraftChange,
+    ) -> Result<(), ReplicaError> {
+        if let Before::Image(row) = change.before {
+            self.any_is_back = true;
+            work.show(table, &change.key, Some(row))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn took_any(&self) -> bool {
-        !self.parked.is_empty()
+        self.any_is_back || !self.parked.is_empty()
     }
 
     /// Tells the app, once.

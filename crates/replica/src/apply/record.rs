@@ -406,9 +406,12 @@ fn keep_unsent(
     // The row that was changed here, and the version of which that is a change.
     let changed = match (&former, &visible, &given) {
         (Some(former), _, _) if *former == received.row => Some((former, version)),
-        (Some(former), _, Some(given)) if given.is(table, former) => Some((former, given.version)),
+        (Some(former), _, Some(given)) if given.is(table, former) => {
+            // A restored server may be behind what it had given.
+            Some((former, given.version.min(version)))
+        }
         (_, Some(row), Some(given)) if given.is(table, row) => return Ok(()),
-        (_, Some(_), Some(given)) => Some((&received.row, given.version)),
+        (_, Some(_), Some(given)) if given.version == version => Some((&received.row, version)),
         _ => None,
     };
     let change = if let Some((before, base)) = changed {

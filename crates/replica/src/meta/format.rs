@@ -60,7 +60,7 @@ CREATE TABLE syncline_former(
   t INTEGER NOT NULL, key BLOB NOT NULL, image BLOB, PRIMARY KEY(t, key)) WITHOUT ROWID;
 CREATE TABLE syncline_given(
   t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
-  extra BLOB, server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
+  server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
 ",
 ];
 
@@ -126,7 +126,7 @@ CREATE TABLE syncline_former(
 -- server: its number of the table.
 CREATE TABLE syncline_given(
   t INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, hash INTEGER NOT NULL,
-  extra BLOB, server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
+  server INTEGER NOT NULL, PRIMARY KEY(t, key)) WITHOUT ROWID;
 -- What a page told that is later than the last checkpoint; NULL body: not in the bucket.
 CREATE TABLE syncline_ahead(
   t INTEGER NOT NULL, key BLOB NOT NULL, b INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB,

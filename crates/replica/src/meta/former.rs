@@ -1,11 +1,16 @@
 //! What rows from before attaching were before they were changed here, while the server's are still
 //! loading (spec SL13).
 
-use rusqlite::{Connection, OptionalExtension};
-use syncline_core::{Row, RowKey, TableNumber};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ledger::row_key, outbox::Seq};
-use crate::{codec, db::Doing, error::ReplicaError, tables::SyncedTable};
+use rusqlite::{Connection, OptionalExtension};
+use syncline_core::{Op, Row, RowKey, TableNumber};
+
+use super::{
+    ledger::row_key,
+    outbox::{self, Seq, StoredChange},
+};
+use crate::{codec, db::Doing, error::ReplicaError, tables::SyncedTable, work::Work};
 
 const READING: &str = "reading what a row was before";
 const WRITING: &str = "writing what a row was before";
@@ -73,12 +78,65 @@ pub(crate) fn holds(conn: &Connection, seq: Seq) -> Result<bool, ReplicaError> {
     .doing(READING)
 }
 
-/// Everything granted is loaded: what is left is not the server's.
-pub(crate) fn forget_all(conn: &Connection) -> Result<(), ReplicaError> {
-    conn.prepare_cached("DELETE FROM syncline_former")
-        .and_then(|mut s| s.execute([]))
-        .map(drop)
-        .doing(WRITING)
+/// Everything granted is loaded: what is left is not the server's, and what was sealed can go.
+///
+/// Tables that others refer to came first. Deletes of their rows go last: the server would refuse
+/// them as long as it has rows that refer to them.
+pub(crate) fn release(work: &Work<'_>) -> Result<(), ReplicaError> {
+    let mut deletes: BTreeMap<TableNumber, BTreeSet<Seq>> = BTreeMap::new();
+    let mut touched: BTreeMap<TableNumber, BTreeSet<Seq>> = BTreeMap::new();
+    for seq in held(work.conn)? {
+        for StoredChange { change, .. } in outbox::changes(work.conn, seq, 0, usize::MAX)? {
+            touched.entry(change.table).or_default().insert(seq);
+            if change.op == Op::Delete {
+                deletes.entry(change.table).or_default().insert(seq);
+            }
+        }
+    }
+    for (t, children) in touched {
+        let Some(table) = work.table(t) else { continue };
+        for key in &table.table.foreign_keys {
+            let parent = work.tables.named(&key.parent).map(SyncedTable::number);
+            let Some(parents) = parent.and_then(|parent| deletes.get(&parent)) else {
+                continue;
+            };
+            for &parent in parents {
+                for &child in children.range(parent + 1..) {
+                    outbox::depend(work.conn, parent, child)?;
+                }
+            }
+        }
+    }
+    let sql = "DELETE FROM syncline_former";
+    let done = work
+        .conn
+        .prepare_cached(sql)
+        .and_then(|mut s| s.execute([]));
+    done.map(drop).doing(WRITING)
+}
+
+/// Changesets of rows that were kept.
+fn held(conn: &Connection) -> Result<Vec<Seq>, ReplicaError> {
+    let sql = "SELECT DISTINCT c.seq FROM syncline_former f
+               JOIN syncline_changes c ON c.t = f.t AND c.key = f.key";
+    let mut statement = conn.prepare_cached(sql).doing(READING)?;
+    let found = statement.query_map([], |row| row.get(0));
+    found.and_then(Iterator::collect).doing(READING)
+}
+
+/// The table's triggers were gone: of a row that is not there nobody knows whether it was deleted,
+/// or went with the table.
+pub(crate) fn forget_missing(work: &Work<'_>, table: &SyncedTable) -> Result<(), ReplicaError> {
+    let t = table.number();
+    for key in keys(work.conn, t)? {
+        if work.visible(table, &key)?.is_none() {
+            let sql = "DELETE FROM syncline_former WHERE t = ?1 AND key = ?2 AND image IS NOT NULL";
+            let gone = work.conn.prepare_cached(sql);
+            gone.and_then(|mut s| s.execute((t.0, key.as_bytes())))
+                .doing(WRITING)?;
+        }
+    }
+    Ok(())
 }
 
 /// All that is kept of a table.
@@ -89,7 +147,8 @@ pub(crate) fn keys(conn: &Connection, t: TableNumber) -> Result<Vec<RowKey>, Rep
     let mut rows = statement.query([t.0]).doing(READING)?;
     let mut keys = Vec::new();
     while let Some(row) = rows.next().doing(READING)? {
-        keys.push(row_key(row.get_ref(0).doing(READING)?)?);
+        // One that is damaged is no row's.
+        keys.extend(row_key(row.get_ref(0).doing(READING)?).ok());
     }
     Ok(keys)
 }

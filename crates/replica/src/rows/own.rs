@@ -20,17 +20,18 @@ impl TableSql {
         if own.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(image) = self.find(conn, key)? else {
+            return Ok(Vec::new());
+        };
         let (name, keys) = (quoted(&self.table.name), self.text.by_key(&self.table, 1));
         let sql = format!("SELECT {} FROM {name} WHERE {keys}", own.join(", "));
         let mut statement = conn.prepare_cached(&sql).map_err(self.db())?;
-        let key = self.decoded(key).into_iter().map(Raw::from);
-        let found = statement
-            .query_row(rusqlite::params_from_iter(key), |row| {
-                (0..own.len())
-                    .map(|i| Ok(Raw::new(row.get_ref(i)?)))
-                    .collect()
-            })
-            .optional();
+        let key = rusqlite::params_from_iter(self.stored_key(&image));
+        let values = |row: &rusqlite::Row<'_>| {
+            let value = |i| Ok(Raw::new(row.get_ref(i)?));
+            (0..own.len()).map(value).collect()
+        };
+        let found = statement.query_row(key, values).optional();
         Ok(found.map_err(self.db())?.unwrap_or_default())
     }
 
@@ -41,14 +42,16 @@ impl TableSql {
         key: &RowKey,
         values: &[Raw],
     ) -> Result<(), RowError> {
+        let Some(image) = self.find(conn, key)? else {
+            return Ok(());
+        };
         let (own, name) = (self.own_columns(), quoted(&self.table.name));
         let sets = list(own.iter().enumerate(), |(i, own)| {
             format!("{own} = ?{}", i + 1)
         });
         let keys = self.text.by_key(&self.table, own.len() + 1);
         let sql = format!("UPDATE {name} SET {sets} WHERE {keys}");
-        let key = self.decoded(key).into_iter().map(Raw::from);
-        self.run(conn, &sql, values.iter().cloned().chain(key))
-            .map(drop)
+        let key = self.stored_key(&image);
+        self.run(conn, &sql, values.iter().chain(&key)).map(drop)
     }
 }

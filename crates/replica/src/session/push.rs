@@ -16,7 +16,7 @@ use crate::{
     capture, codec, db,
     error::ReplicaError,
     meta::{
-        former, ledger,
+        buckets, former, ledger,
         outbox::{self, Entry, Seq, State},
         settings::{self, Key},
     },
@@ -103,7 +103,11 @@ impl Replica {
             return Ok(false);
         }
         let seeded = self.transact(now, |work, entropy| {
-            former::forget_all(work.conn)?;
+            // The schema may have been looked at since that was asked: a table is back.
+            if buckets::is_loading(work.conn)? {
+                return Ok(None);
+            }
+            former::release(work)?;
             let mut done = BTreeSet::new();
             let mut rows = 0;
             while rows < seed::ROWS && done.len() < SEEDED_AT_ONCE {
@@ -114,9 +118,9 @@ impl Replica {
                 }
             }
             work.settle(entropy, now)?;
-            Ok(done)
+            Ok(Some(done))
         })?;
-        let Some(done) = seeded else {
+        let Some(done) = seeded.flatten() else {
             return Ok(false);
         };
         for t in done {

@@ -311,7 +311,7 @@ fn ob12_what_the_server_gave_before_a_table_went_away_is_not_sent_when_it_is_bac
     device.sync(&mut server);
     assert_eq!(
         device.query("SELECT id, body FROM notes ORDER BY id"),
-        "1|here\n2|theirs\n4|later\n5|here\n8|theirs\n9|here"
+        "1|here\n2|theirs\n4|later\n5|theirs\n8|theirs\n9|here\n10|here"
     );
     assert_eq!(
         device.query("SELECT id, name FROM lists ORDER BY id"),

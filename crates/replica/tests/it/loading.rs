@@ -109,6 +109,50 @@ fn lo2_a_page_shows_as_it_arrives() {
     assert_eq!(device.query("SELECT count(*) FROM notes"), "20");
 }
 
+/// A row of it that is not in order ends the session, and nothing of the page is there.
+#[test]
+fn lo2_a_large_page_is_taken_whole_or_not_at_all() {
+    for is_broken in [false, true] {
+        let mut server = Authority::new(schema(SCHEMA));
+        let long = "long ".repeat(20);
+        let rows: Vec<_> = (1..=900).map(|i| note(i, &long)).collect();
+        server.write(&rows);
+        let mut device = Device::new(SCHEMA, 1);
+        for _ in 0..2 {
+            device.connect();
+            device.upload(&mut server);
+            while device.download() {}
+        }
+        let notes = server.table("notes").number;
+        while server.page(device.link.as_mut().unwrap()) {
+            let out = &mut device.link.as_mut().unwrap().out;
+            let frame = out.back_mut().unwrap();
+            let Ok(ServerMessage::Page(mut page)) = decode_server(frame) else {
+                continue;
+            };
+            let part = &mut page.parts[0];
+            if is_broken && part.table == notes {
+                let mut bodies: Vec<_> = RowBody::decode_all(&part.rows)
+                    .map(Result::unwrap)
+                    .collect();
+                bodies.swap(700, 701);
+                part.rows.clear();
+                for body in bodies {
+                    body.encode_into(&mut part.rows);
+                }
+                assert!(part.rows.len() > 64 * 1024);
+                *frame = encode_server(&ServerMessage::Page(page));
+            }
+        }
+        while device.download() {}
+        let count = device.query("SELECT count(*) FROM notes");
+        assert_eq!(count, if is_broken { "0" } else { "900" });
+        assert_eq!(device.closed.is_some(), is_broken);
+        device.sync(&mut server);
+        device.assert_equal(&server);
+    }
+}
+
 #[test]
 fn lo2_a_page_that_arrives_again_makes_nothing_load_again() {
     let (mut server, mut device) = greeted(25);

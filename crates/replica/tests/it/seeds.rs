@@ -1,7 +1,7 @@
 //! Rows that were in the file before it was attached, and of which the server refuses some
 //! (docs/spec/capture.md, SL12).
 
-use syncline_core::{Value, wire::code};
+use syncline_core::{Change, Changeset, Op, Value, wire::code};
 
 use crate::{
     authority::{Authority, refusal},
@@ -18,9 +18,9 @@ const ROWS: &str = "
 fn judge(server: &mut Authority, names_it: bool) {
     let lists = server.table("lists").number;
     server.judge = Box::new(move |changeset| {
-        let is_bad = |change: &syncline_core::Change| {
+        let is_bad = |change: &Change| {
             change.table == lists
-                && matches!(&change.op, syncline_core::Op::Insert(edits) if edits
+                && matches!(&change.op, Op::Insert(edits) if edits
                     .iter()
                     .any(|edit| edit.edit == syncline_core::Edit::Set(Value::from("bad"))))
         };
@@ -208,5 +208,14 @@ fn sl13_what_waits_for_pages_is_there_after_a_restart() {
     let mut device = device.restart(&path);
     device.write("INSERT INTO notes VALUES(3, 'c')");
     device.sync(&mut server);
+    // The row that refers to the other goes first, though the other came first.
+    let tables = ["items", "lists"].map(|name| server.table(name).number);
+    let pushed = device.pushed();
+    let deletes = tables.map(|t| {
+        let is_it = |change: &Change| change.table == t && change.op == Op::Delete;
+        let has_it = |changeset: &Changeset| changeset.changes.iter().any(is_it);
+        pushed.iter().position(has_it).unwrap()
+    });
+    assert!(deletes[0] < deletes[1], "{deletes:?}");
     check_changed(&server, &mut device);
 }
