@@ -5,8 +5,8 @@ use std::{cell::Cell, collections::HashMap, sync::Arc};
 use rusqlite::{Connection, ffi};
 use syncline_core::{Row, RowKey, TableNumber, Value};
 use syncline_store::{
-    Group, Head, Ledger, Loaded, LoadedRow, Mark, RowWrite, StorageError, Want, WriteKind,
-    accounts::AccountRecords,
+    Group, Head, Ledger, Loaded, LoadedRow, MarksTaken, Room, RowWrite, StorageError, Want,
+    WriteKind, accounts::AccountRecords,
 };
 
 use crate::{
@@ -151,7 +151,7 @@ impl<'s> SqliteGroup<'s> {
         &self,
         table: TableNumber,
         after: Option<&RowKey>,
-        max: usize,
+        mut room: Room,
     ) -> Result<Vec<(RowKey, LoadedRow)>> {
         let entry = self.catalog.entry(table)?;
         let sql = "SELECT key, version, created, owner, author, deleted, state, buckets
@@ -159,13 +159,17 @@ impl<'s> SqliteGroup<'s> {
                    ORDER BY key LIMIT ?3";
         let after = after.map_or(&[][..], RowKey::as_bytes);
         let mut statement = self.conn().prepare_cached(sql)?;
-        let mut rows = statement.query((table.0, after, value::limit(max)))?;
+        let mut rows = statement.query((table.0, after, value::limit(room.rows)))?;
         let mut out = Vec::new();
         while let Some(row) = rows.next()? {
             let key = value::key(row, 0)?;
             let meta = load::read_meta(row, 1)?;
             let row = entry.read(self.conn(), &key)?;
+            room.take(key.as_bytes().len(), &row);
             out.push((key, LoadedRow { row, meta }));
+            if room.is_full() {
+                break;
+            }
         }
         Ok(out)
     }
@@ -198,9 +202,9 @@ impl Group for SqliteGroup<'_> {
         &mut self,
         table: TableNumber,
         after: Option<&RowKey>,
-        max: usize,
+        room: Room,
     ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError> {
-        let result = self.scan_rows(table, after, max);
+        let result = self.scan_rows(table, after, room);
         self.noted(result)
     }
 
@@ -210,12 +214,13 @@ impl Group for SqliteGroup<'_> {
         self.write_all(writes)
     }
 
-    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
+    async fn take_marks(&mut self, room: Room) -> Result<MarksTaken, StorageError> {
         if self.nothing_pends {
-            return Ok(Vec::new());
+            return Ok(MarksTaken::default());
         }
-        let result = marks::take(self.conn(), &self.catalog, max);
-        let marks::Taken { marks, tidied } = self.noted(result)?;
+        let result = marks::take(self.conn(), &self.catalog, room);
+        let marks::Taken { taken, tidied } = self.noted(result)?;
+        let marks = &taken.marks;
         self.nothing_pends = !tidied;
         self.has_unknown = Some(self.has_unknown == Some(true) || !marks.is_empty());
         if !marks.is_empty() {
@@ -223,12 +228,12 @@ impl Group for SqliteGroup<'_> {
         } else if tidied && self.is_untouched {
             self.has_only_tidied = true;
         }
-        for mark in &marks {
+        for mark in marks {
             if let Some(hash) = self.hashes.get_mut(&(mark.table, mark.key.clone())) {
                 *hash = None;
             }
         }
-        Ok(marks)
+        Ok(taken)
     }
 
     async fn clear_rules(&mut self) -> Result<(), StorageError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params_from_iter, types::ValueRef};
 use syncline_core::planted;
 use syncline_core::{Row, RowKey, TableNumber, Value, digest::content_hash, sql::quote};
-use syncline_store::Mark;
+use syncline_store::{Mark, MarksTaken, Room};
 
 use crate::{
     capture::sweep,
@@ -20,39 +20,42 @@ pub(crate) fn any_pending(conn: &Connection) -> Result<bool> {
     Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Takes at most `max` marks; fewer only when there are no more. Rows that are what they were
-/// before are left out.
-pub(crate) fn take(conn: &Connection, catalog: &Catalog, max: usize) -> Result<Taken> {
+/// Takes marks as long as there is room. Rows that are what they were before are left out.
+pub(crate) fn take(conn: &Connection, catalog: &Catalog, room: Room) -> Result<Taken> {
     let mut taken = Taking {
         conn,
-        max,
+        room,
         marks: BTreeMap::new(),
     };
     let pending = pending(conn)?;
     let tidied = !pending.is_empty();
+    let mut more = false;
     for (number, sweep) in pending {
-        if taken.is_full() {
-            break;
-        }
         let Some(entry) = catalog.entries.get(&number) else {
             continue;
         };
+        if taken.room.is_full() {
+            more = true;
+            break;
+        }
         let emptied = taken.drain_inbox(entry)?;
         let swept = emptied && taken.sweep(entry, sweep)?;
+        more |= !swept;
         if swept {
             let sql = "DELETE FROM syncline_pending WHERE table_no = ?1";
             conn.prepare_cached(sql)?.execute([number.0])?;
         }
     }
+    let marks = taken.marks.into_values().collect();
     Ok(Taken {
-        marks: taken.marks.into_values().collect(),
+        taken: MarksTaken { marks, more },
         tidied,
     })
 }
 
 /// What was found.
 pub(crate) struct Taken {
-    pub(crate) marks: Vec<Mark>,
+    pub(crate) taken: MarksTaken,
     /// Something was looked at and need not be again, whether or not it gave a mark.
     pub(crate) tidied: bool,
 }
@@ -84,20 +87,15 @@ const SWEEP_STEP: usize = 500;
 
 struct Taking<'a> {
     conn: &'a Connection,
-    max: usize,
+    room: Room,
     marks: BTreeMap<(TableNumber, RowKey), Mark>,
 }
 
 impl Taking<'_> {
-    fn is_full(&self) -> bool {
-        self.marks.len() >= self.max
-    }
-    fn room(&self) -> usize {
-        self.max.saturating_sub(self.marks.len())
-    }
-
-    fn put(&mut self, entry: &Entry, key: RowKey, before: Option<Row>) {
+    fn put(&mut self, entry: &Entry, key: RowKey, before: Option<Row>, now: Option<&Row>) {
         let table = entry.table.number;
+        let images = before.iter().chain(now);
+        self.room.take(key.as_bytes().len(), images);
         let mark = Mark {
             table,
             key: key.clone(),
@@ -115,23 +113,26 @@ impl Taking<'_> {
 
     /// Takes marks from the table's inbox; `true` when it is empty then.
     fn drain_inbox(&mut self, entry: &Entry) -> Result<bool> {
-        while !self.is_full() {
-            let wanted = self.room();
-            let found = inbox(self.conn, entry, wanted)?;
-            if found.is_empty() {
-                return Ok(true);
-            }
-            let emptied = found.len() < wanted;
-            if !planted!(InboxDrainedTwice) {
-                clear_inbox(self.conn, entry, found.len(), emptied)?;
-            }
+        while !self.room.is_full() {
+            let (found, is_all) = inbox(self.conn, entry, self.room)?;
+            let (count, mut looked_at) = (found.len(), 0);
             for mark in found {
+                // What has no room is read again: what a row is now is known only now.
+                if self.room.is_full() {
+                    break;
+                }
+                looked_at += 1;
                 let Some(key) = entry.canonical_key(mark.stored_key) else {
                     continue;
                 };
-                if entry.read(self.conn, &key)? != mark.before {
-                    self.put(entry, key, mark.before);
+                let now = entry.read(self.conn, &key)?;
+                if now != mark.before {
+                    self.put(entry, key, mark.before, now.as_ref());
                 }
+            }
+            let emptied = is_all && looked_at == count;
+            if looked_at > 0 && !planted!(InboxDrainedTwice) {
+                clear_inbox(self.conn, entry, looked_at, emptied)?;
             }
             if emptied {
                 return Ok(true);
@@ -143,7 +144,7 @@ impl Taking<'_> {
     /// Goes on comparing rows with the ledger; `true` when that is done.
     fn sweep(&mut self, entry: &Entry, mut sweep: Sweep) -> Result<bool> {
         while sweep.phase != sweep::NONE {
-            if self.is_full() {
+            if self.room.is_full() {
                 return Ok(false);
             }
             let done = if sweep.phase == sweep::RESCAN_LEDGER {
@@ -170,17 +171,20 @@ impl Taking<'_> {
 
     /// Marks rows that the ledger does not know, or knows with another content.
     fn sweep_rows(&mut self, entry: &Entry, sweep: &mut Sweep) -> Result<bool> {
-        let step = SWEEP_STEP.min(self.room());
-        let rows = rows_after(self.conn, entry, sweep.after.as_deref(), step)?;
+        let step = Room {
+            rows: SWEEP_STEP.min(self.room.rows),
+            ..self.room
+        };
+        let (rows, is_all) = rows_after(self.conn, entry, sweep.after.as_deref(), step)?;
         // Without a place to go on from, nothing after these rows can be reached either.
-        let done = rows.len() < step || rows.iter().all(|found| found.place.is_none());
+        let done = is_all || rows.iter().all(|found| found.place.is_none());
         for Found { stored, place, row } in rows {
             sweep.after = place.or(sweep.after.take());
             let Some(key) = entry.canonical_key(stored) else {
                 continue;
             };
             if ledger_hash(self.conn, entry, &key)? != Some(content_hash(&entry.table, &row)) {
-                self.put(entry, key, None);
+                self.put(entry, key, None, Some(&row));
             }
         }
         Ok(done)
@@ -188,7 +192,7 @@ impl Taking<'_> {
 
     /// Marks rows that only the ledger has.
     fn sweep_ledger(&mut self, entry: &Entry, sweep: &mut Sweep) -> Result<bool> {
-        let step = SWEEP_STEP.min(self.room());
+        let step = SWEEP_STEP.min(self.room.rows);
         let sql = "SELECT key FROM syncline_rows
                    WHERE table_no = ?1 AND key > ?2 AND deleted = 0 ORDER BY key LIMIT ?3";
         let after = sweep.after.clone().unwrap_or_default();
@@ -200,7 +204,7 @@ impl Taking<'_> {
             sweep.after = Some(key.as_bytes().to_vec());
             seen += 1;
             if entry.read(self.conn, &key)?.is_none() {
-                self.put(entry, key, None);
+                self.put(entry, key, None, None);
             }
         }
         Ok(seen < step)
@@ -213,7 +217,9 @@ struct Stored {
     before: Option<Row>,
 }
 
-fn inbox(conn: &Connection, entry: &Entry, max: usize) -> Result<Vec<Stored>> {
+/// The first marks of a table's inbox as far as there is room for what the rows were before, and
+/// whether these are all.
+fn inbox(conn: &Connection, entry: &Entry, mut room: Room) -> Result<(Vec<Stored>, bool)> {
     let keys = key_list(entry);
     let others = inbox_columns(entry);
     let sql = format!(
@@ -225,10 +231,14 @@ fn inbox(conn: &Connection, entry: &Entry, max: usize) -> Result<Vec<Stored>> {
         entry.text.inbox,
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut rows = statement.query([value::limit(max)])?;
+    // One more shows whether it is the last.
+    let mut rows = statement.query([value::limit(room.rows.saturating_add(1))])?;
     let width = entry.table.primary_key.len();
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
+        if room.is_full() {
+            return Ok((out, false));
+        }
         let stored_key: Vec<Value> = (0..width)
             .map(|i| Ok(value::read(row.get_ref(i)?)))
             .collect::<rusqlite::Result<_>>()?;
@@ -244,9 +254,10 @@ fn inbox(conn: &Connection, entry: &Entry, max: usize) -> Result<Vec<Stored>> {
         } else {
             None
         };
+        room.take(0, &before);
         out.push(Stored { stored_key, before });
     }
-    Ok(out)
+    Ok((out, true))
 }
 
 /// Removes the `read` first marks, or all of them. They are found again by the order they were
@@ -275,13 +286,14 @@ struct Found {
     row: Row,
 }
 
-/// Rows in the order of the table's own key index.
+/// Rows in the order of the table's own key index as far as there is room, and whether these are
+/// all.
 fn rows_after(
     conn: &Connection,
     entry: &Entry,
     after: Option<&[u8]>,
-    max: usize,
-) -> Result<Vec<Found>> {
+    mut room: Room,
+) -> Result<(Vec<Found>, bool)> {
     let names: Vec<_> = entry
         .table
         .primary_key
@@ -310,11 +322,16 @@ fn rows_after(
         entry.text.name,
         bound.len() + 1,
     );
-    bound.push(Value::Integer(value::limit(max)));
+    bound.push(Value::Integer(value::limit(room.rows.saturating_add(1))));
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(bound.iter().map(Bind)))?;
     let mut out = Vec::new();
+    let mut has_place = false;
     while let Some(row) = rows.next()? {
+        // Large rows end it only where it can go on from.
+        if room.rows == 0 || (room.is_full() && has_place) {
+            return Ok((out, false));
+        }
         let mut stored = Vec::with_capacity(names.len());
         let mut is_exact = true;
         for i in 0..names.len() {
@@ -324,13 +341,16 @@ fn rows_after(
             stored.push(value::read(raw));
         }
         let key = RowKey::encode(&stored).ok().filter(|_| is_exact);
+        let row = entry.image(row, names.len())?;
+        room.take(0, [&row]);
+        has_place |= key.is_some();
         out.push(Found {
             place: key.map(|key| key.as_bytes().to_vec()),
             stored,
-            row: entry.image(row, names.len())?,
+            row,
         });
     }
-    Ok(out)
+    Ok((out, true))
 }
 
 /// The hash of the row when the ledger was written; `None` for an unknown or deleted row.

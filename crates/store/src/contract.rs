@@ -62,6 +62,7 @@ macro_rules! storage_contract {
                 pl12_defaults_fill_omitted_columns_and_are_marked,
                 pl13_another_program_is_marked_with_the_first_image_before,
                 pl13_marks_are_taken_in_portions_and_once,
+                pl13_a_portion_of_marks_is_bounded_in_bytes,
                 pl14_a_constraint_refuses_the_write,
                 pl14_unique_values_can_be_swapped,
                 pl14_rows_can_take_each_others_unique_values_in_a_ring;

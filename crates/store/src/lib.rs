@@ -17,11 +17,13 @@ pub mod encoding;
 pub mod history;
 mod inspect;
 pub mod log;
+pub mod marks;
 #[cfg(any(test, feature = "testkit"))]
 pub mod memory;
 pub mod meta;
 pub mod pipeline;
 pub mod plan;
+mod room;
 pub mod storage;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -38,15 +40,16 @@ pub use encoding::EncodingError;
 pub use history::{After, HistoryChange, HistoryFrom, HistoryRead, HistoryRecord, HistoryWant};
 pub use inspect::{Snapshot, inspect};
 pub use log::{AccessChange, AccessTo, GrantChange, LogEntry, LogRecord};
+pub use marks::{Mark, MarksTaken};
 pub use meta::{ColumnStates, DeviceState, Owned, RowMeta};
 pub use pipeline::{
     GroupOutcome, Rebuilt, commit_group, count_owned, drain_external, rebuild_rules,
 };
 pub use plan::{Context, Refusals, Submission};
+pub use room::Room;
 pub use storage::{
-    Counted, Group, HashesRead, Head, Ledger, Mark, PagePartRead, PageRead, PageWant, Reader,
-    RowHash, RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError,
-    WriteKind,
+    Counted, Group, HashesRead, Head, Ledger, PagePartRead, PageRead, PageWant, Reader, RowHash,
+    RowWrite, RowsRead, SchemaError, SchemaOptions, SchemaReport, Storage, StorageError, WriteKind,
 };
 pub use want::{KnownChangeset, KnownRun, Loaded, LoadedRow, Missing, Want};
 

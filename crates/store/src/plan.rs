@@ -38,6 +38,6 @@ pub(crate) use draft::{Draft, RowDraft};
 pub(crate) use entry::Author;
 pub(crate) use finish::{Access, finish, finish_wants};
 pub(crate) use observe::{Observed, observe};
-pub(crate) use owned::{fingerprint, row_bytes};
+pub(crate) use owned::{fingerprint, row_bytes, values_bytes};
 pub(crate) use state::{Refused as RefusedNumbers, State};
 pub(crate) use submission::Refused;

@@ -21,8 +21,10 @@ use crate::{
     accounts::AccountRecords,
     history::{HistoryRead, HistoryRecord, HistoryWant},
     log::LogEntry,
+    marks::MarksTaken,
     meta::{DeviceState, Owned, RowMeta},
     plan::row_bytes,
+    room::Room,
     want::{Loaded, LoadedRow, Want},
 };
 
@@ -150,7 +152,8 @@ pub trait Group {
     /// # Errors
     /// As every read.
     async fn load(&mut self, wants: &[Want], loaded: &mut Loaded) -> Result<(), StorageError>;
-    /// Rows whose metadata is that of a live row, in key order after `after`, at most `max`.
+    /// Rows whose metadata is that of a live row, in key order after `after`, as long as there
+    /// is `room`.
     ///
     /// # Errors
     /// As every read.
@@ -158,7 +161,7 @@ pub trait Group {
         &mut self,
         table: TableNumber,
         after: Option<&RowKey>,
-        max: usize,
+        room: Room,
     ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError>;
     /// Writes final row images, one for each row, in the order they were first touched.
     ///
@@ -170,12 +173,13 @@ pub trait Group {
     /// # Errors
     /// [`StorageError::Constraint`] when the database refuses a row.
     async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError>;
-    /// Takes up to `max` marks: rows that something other than [`Group::write_rows`] changed,
-    /// each once.
+    /// Takes marks as long as there is `room`: rows that something other than
+    /// [`Group::write_rows`] changed, each once. What has no room waits, and is not read into
+    /// memory either.
     ///
     /// # Errors
     /// As every write.
-    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError>;
+    async fn take_marks(&mut self, room: Room) -> Result<MarksTaken, StorageError>;
     /// Forgets all grants, digests and the rules fingerprint; the next [`Ledger`]s build them
     /// anew. Until one brings a fingerprint, [`SchemaReport::rules`] is `None`.
     ///
@@ -215,16 +219,6 @@ pub enum WriteKind {
     Insert,
     Update,
     Delete,
-}
-
-/// A row that something other than the pipeline changed, deleted or inserted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mark {
-    pub table: TableNumber,
-    pub key: RowKey,
-    /// The row before the first change since marks were last taken; `None` when it did not
-    /// exist. What the row is now is loaded.
-    pub before: Option<Row>,
 }
 
 /// A final image to store.

@@ -23,8 +23,8 @@ use syncline_core::{
 };
 use syncline_store::testkit::External;
 use syncline_store::{
-    Group, Ledger, Mark, RowMeta, RowWrite, SchemaError, SchemaOptions, SchemaReport, Storage,
-    StorageError,
+    Group, Ledger, Mark, Room, RowMeta, RowWrite, SchemaError, SchemaOptions, SchemaReport,
+    Storage, StorageError,
 };
 use syncline_store_sqlite::{SqliteReader, SqliteStorage};
 
@@ -200,7 +200,7 @@ impl World {
             now(group.rollback());
             return Err(error);
         }
-        let marks = now(group.take_marks(1_000))?;
+        let marks = now(group.take_marks(Room::ALL))?.marks;
         let mut ledger = Ledger::default();
         let written = writes.iter().map(|w| (w.table, w.key.clone()));
         let marked = marks.iter().map(|mark| (mark.table, mark.key.clone()));

@@ -8,11 +8,11 @@ use super::{
     Bed,
     support::{
         in_group, insert, key, label, load_row, marks, meta, number, opened, project, store,
-        stored, task,
+        stored, take, task,
     },
 };
 use crate::{
-    Group, Ledger, Loaded, Mark, RowWrite, Storage, StorageError, Want, WriteKind,
+    Group, Ledger, Loaded, Mark, Room, RowWrite, Storage, StorageError, Want, WriteKind,
     testkit::{External, block_on},
 };
 
@@ -195,7 +195,7 @@ pub fn pl12_own_writes_leave_no_marks<B: Bed>(bed: &mut B) {
                 "nothing hangs on labels"
             );
             group.write_rows(&[write]).await?;
-            group.take_marks(10).await
+            take(group, 10).await
         });
         assert_eq!(marks.expect("the group commits"), [], "{:?}", write.kind());
     }
@@ -231,7 +231,7 @@ pub fn pl12_a_cascade_is_marked_with_the_image_before<B: Bed>(bed: &mut B) {
         );
         assert!(!group.reacts(tasks, WriteKind::Delete));
         group.write_rows(&[delete]).await?;
-        group.take_marks(10).await
+        take(group, 10).await
     })
     .expect("the group commits");
     found.sort_by(|a, b| a.key.cmp(&b.key));
@@ -264,7 +264,7 @@ pub fn pl12_defaults_fill_omitted_columns_and_are_marked<B: Bed>(bed: &mut B) {
     };
     let marks = in_group(&mut storage, async |group| {
         group.write_rows(&[write]).await?;
-        group.take_marks(10).await
+        take(group, 10).await
     });
     let marks = marks.expect("the group commits");
     assert_eq!(
@@ -359,14 +359,14 @@ pub fn pl13_marks_are_taken_in_portions_and_once<B: Bed>(bed: &mut B) {
     block_on(async {
         let mut group = storage.begin().await.expect("a group begins");
         assert_eq!(
-            group.take_marks(10).await.expect("marks are taken").len(),
+            take(&mut group, 10).await.expect("marks are taken").len(),
             10
         );
         group.rollback().await;
     });
     let mut seen = BTreeSet::new();
     for expected in [10, 10, 5, 0] {
-        let marks = in_group(&mut storage, async |group| group.take_marks(10).await);
+        let marks = in_group(&mut storage, async |group| take(group, 10).await);
         let marks = marks.expect("marks are taken");
         assert_eq!(marks.len(), expected);
         assert!(
@@ -377,6 +377,44 @@ pub fn pl13_marks_are_taken_in_portions_and_once<B: Bed>(bed: &mut B) {
         seen.extend(marks.into_iter().map(|mark| mark.key));
     }
     assert_eq!(seen.len(), 25, "what a rollback gave back was taken again");
+}
+
+pub fn pl13_a_portion_of_marks_is_bounded_in_bytes<B: Bed>(bed: &mut B) {
+    let (mut storage, context) = opened(bed);
+    let labels = number(&context, "labels");
+    let long = |id: &str| id.repeat(1_000);
+    let rows = ["a", "b", "c", "d"].map(|id| label(id, &long(id)));
+    store(&mut storage, labels, &rows);
+    // Two of which only the image before is large, two of which both are, and two that are new.
+    let delete = |id: &'static str| External::Delete {
+        table: "labels",
+        key: vec![("id", id.into())],
+    };
+    let update = |id: &'static str| External::Update {
+        table: "labels",
+        key: vec![("id", id.into())],
+        set: vec![("name", long(&id.to_uppercase()).into())],
+    };
+    let insert = |id: &'static str| External::Insert {
+        table: "labels",
+        values: vec![("id", id.into()), ("name", long(id).into())],
+    };
+    let [c, d] = ["c", "d"].map(update);
+    let [e, f] = ["e", "f"].map(insert);
+    let statements = [delete("a"), delete("b"), c, d, e, f];
+    bed.external(&statements).expect("the program may write");
+    let mut take = |bytes| {
+        let room = Room { rows: 10, bytes };
+        let taken = in_group(&mut storage, async |group| group.take_marks(room).await);
+        let taken = taken.expect("marks are taken");
+        let keys = taken.marks.into_iter().map(|mark| mark.key.to_string());
+        (keys.collect::<String>(), taken.more)
+    };
+    assert_eq!(take(1), ("a".into(), true), "larger than there is room");
+    assert_eq!(take(2_500), ("bc".into(), true), "the rows as they were");
+    assert_eq!(take(2_900), ("de".into(), true), "and as they are");
+    assert_eq!(take(1), ("f".into(), false), "the last");
+    assert_eq!(take(2_500), (String::new(), false));
 }
 
 pub fn pl14_a_constraint_refuses_the_write<B: Bed>(bed: &mut B) {
@@ -435,7 +473,7 @@ fn rotate<B: Bed>(bed: &mut B, ids: &[&str]) {
     let writes: Vec<_> = keys.iter().zip(&rotated).map(write).collect();
     let marks = in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
-        group.take_marks(10).await
+        take(group, 10).await
     });
     assert_eq!(marks.expect("the rows get past each other"), []);
     for (key, row) in keys.iter().zip(rotated) {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     ColumnStates, DeviceState, GrantChange, Group, Head, KnownChangeset, Ledger, Loaded, LogEntry,
-    Reader, RowMeta, Storage, StorageError, Want, testkit::block_on,
+    Reader, Room, RowMeta, Storage, StorageError, Want, testkit::block_on,
 };
 
 fn write<S: Storage>(storage: &mut S, ledger: Ledger) {
@@ -366,10 +366,12 @@ pub fn pl10_scan_goes_through_live_rows_in_key_order<B: Bed>(bed: &mut B) {
             ..Ledger::default()
         },
     );
-    let scan = |storage: &mut B::Storage, after: Option<&str>, max| {
+    let scan = |storage: &mut B::Storage, after: Option<&str>, rows, bytes| {
         let after = after.map(key);
         let rows = in_group(storage, async |group| {
-            group.scan(labels, after.as_ref(), max).await
+            group
+                .scan(labels, after.as_ref(), Room { rows, bytes })
+                .await
         });
         let rows = rows.expect("rows are read").into_iter();
         rows.map(|(key, row)| {
@@ -384,10 +386,14 @@ pub fn pl10_scan_goes_through_live_rows_in_key_order<B: Bed>(bed: &mut B) {
             .collect()
     };
     assert_eq!(
-        scan(&mut storage, None, 10),
+        scan(&mut storage, None, 10, 1_000),
         expected(&["a", "b", "d", "e"])
     );
-    assert_eq!(scan(&mut storage, None, 2), expected(&["a", "b"]));
-    assert_eq!(scan(&mut storage, Some("b"), 2), expected(&["d", "e"]));
-    assert_eq!(scan(&mut storage, Some("e"), 2), []);
+    assert_eq!(scan(&mut storage, None, 2, 1_000), expected(&["a", "b"]));
+    assert_eq!(
+        scan(&mut storage, Some("b"), 2, 1_000),
+        expected(&["d", "e"])
+    );
+    assert_eq!(scan(&mut storage, Some("e"), 2, 1_000), []);
+    assert_eq!(scan(&mut storage, Some("a"), 10, 1), expected(&["b"]));
 }

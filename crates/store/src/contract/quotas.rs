@@ -6,7 +6,7 @@ use syncline_core::{UserId, Value, Version, config::LimitsConfig, wire::code};
 
 use super::Bed;
 use crate::{
-    Group, Loaded, Owned, Storage, Want, count_owned, drain_external,
+    Group, Loaded, Owned, Room, Storage, Want, count_owned, drain_external,
     plan::row_bytes,
     testkit::{External, Pushed, World, block_on},
 };
@@ -42,7 +42,7 @@ fn owned<S: Storage>(world: &mut World<S>) -> [BTreeMap<UserId, Owned>; 2] {
         group.load(&wants, &mut loaded).await.expect("counts");
         let mut there = BTreeMap::<UserId, Owned>::new();
         for table in tables {
-            let rows = group.scan(table, None, usize::MAX).await.expect("rows");
+            let rows = group.scan(table, None, Room::ALL).await.expect("rows");
             for (key, row) in rows {
                 if let Some(owner) = row.meta.owner {
                     let owned = there.entry(owner).or_default();

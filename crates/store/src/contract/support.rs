@@ -11,7 +11,7 @@ use syncline_core::{
 
 use super::Bed;
 use crate::{
-    ColumnStates, Context, Group, Head, Ledger, Loaded, LoadedRow, LogEntry, LogRecord, Mark,
+    ColumnStates, Context, Group, Head, Ledger, Loaded, LoadedRow, LogEntry, LogRecord, Mark, Room,
     RowMeta, RowWrite, Storage, StorageError, Want,
     testkit::{block_on, context_of, demo_schema},
 };
@@ -115,10 +115,17 @@ pub(super) fn stored<S: Storage>(storage: &mut S, table: TableNumber, key: &RowK
         .and_then(|loaded| loaded.row)
 }
 
+/// Up to `rows` marks, however large.
+pub(super) async fn take<G: Group>(group: &mut G, rows: usize) -> Result<Vec<Mark>, StorageError> {
+    let bytes = usize::MAX;
+    let taken = group.take_marks(Room { rows, bytes }).await?;
+    Ok(taken.marks)
+}
+
 /// All marks, in order of table and key.
 pub(super) fn marks<S: Storage>(storage: &mut S) -> Vec<Mark> {
     let mut marks =
-        in_group(storage, async |group| group.take_marks(1000).await).expect("the marks are taken");
+        in_group(storage, async |group| take(group, 1000).await).expect("the marks are taken");
     marks.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
     marks
 }

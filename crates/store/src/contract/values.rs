@@ -4,7 +4,7 @@ use syncline_core::{ColumnType, Row, RowKey, Schema, Table, Value, schema::RuleT
 
 use super::{
     Bed,
-    support::{in_group, insert, load_row},
+    support::{in_group, insert, load_row, take},
 };
 use crate::{
     Group, RowWrite,
@@ -117,7 +117,7 @@ pub fn ce2_every_value_comes_back_exactly<B: Bed>(bed: &mut B) {
         .collect();
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
-        let marks = group.take_marks(10).await?;
+        let marks = take(group, 10).await?;
         assert_eq!(marks, [], "what is canonical is stored as it is");
         Ok(())
     })
@@ -151,7 +151,7 @@ pub fn ce2_every_value_comes_back_exactly<B: Bed>(bed: &mut B) {
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
         assert_eq!(
-            group.take_marks(10).await?,
+            take(group, 10).await?,
             [],
             "what is canonical is stored as it is"
         );
@@ -221,7 +221,7 @@ pub fn ce10_keys_of_every_kind_are_found<B: Bed>(bed: &mut B) {
         .collect();
     in_group(&mut storage, async |group| {
         group.write_rows(&writes).await?;
-        assert_eq!(group.take_marks(10).await?, []);
+        assert_eq!(take(group, 10).await?, []);
         for (key, row) in keys.iter().zip(&rows) {
             let loaded = load_row(group, table.number, key).await;
             assert_eq!(

@@ -7,8 +7,10 @@ use syncline_core::{Column, RowKey, TableNumber, Value, schema::OnDelete};
 use super::{Data, MemoryStorage, data::violated, lock};
 use crate::{
     accounts::AccountRecords,
+    marks::{Mark, MarksTaken},
     meta::RowMeta,
-    storage::{Group, Head, Ledger, Mark, RowWrite, StorageError, WriteKind},
+    room::Room,
+    storage::{Group, Head, Ledger, RowWrite, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Want},
 };
 
@@ -112,7 +114,7 @@ impl Group for MemoryGroup<'_> {
         &mut self,
         table: TableNumber,
         after: Option<&RowKey>,
-        max: usize,
+        mut room: Room,
     ) -> Result<Vec<(RowKey, LoadedRow)>, StorageError> {
         let empty = BTreeMap::new();
         let metas: &BTreeMap<RowKey, RowMeta> = self.working.metas.get(&table).unwrap_or(&empty);
@@ -120,9 +122,17 @@ impl Group for MemoryGroup<'_> {
         let live = metas
             .range::<RowKey, _>((start, Bound::Unbounded))
             .filter(|(_, m)| !m.deleted);
-        let rows =
-            live.filter_map(|(key, _)| Some((key.clone(), self.working.loaded(table, key)?)));
-        Ok(rows.take(max).collect())
+        let mut out = Vec::new();
+        for (key, _) in live {
+            if room.is_full() {
+                break;
+            }
+            if let Some(loaded) = self.working.loaded(table, key) {
+                room.take(key.as_bytes().len(), &loaded.row);
+                out.push((key.clone(), loaded));
+            }
+        }
+        Ok(out)
     }
 
     async fn write_rows(&mut self, writes: &[RowWrite<'_>]) -> Result<(), StorageError> {
@@ -132,15 +142,19 @@ impl Group for MemoryGroup<'_> {
         self.working.check()
     }
 
-    async fn take_marks(&mut self, max: usize) -> Result<Vec<Mark>, StorageError> {
-        let mut taken = Vec::new();
-        while taken.len() < max {
+    async fn take_marks(&mut self, mut room: Room) -> Result<MarksTaken, StorageError> {
+        let mut marks = Vec::new();
+        while !room.is_full() {
             let Some(((table, key), before)) = self.working.marks.pop_first() else {
                 break;
             };
-            taken.push(Mark { table, key, before });
+            let rows = self.working.rows.get(&table);
+            let now = rows.and_then(|rows| rows.get(&key));
+            room.take(key.as_bytes().len(), before.iter().chain(now));
+            marks.push(Mark { table, key, before });
         }
-        Ok(taken)
+        let more = !self.working.marks.is_empty();
+        Ok(MarksTaken { marks, more })
     }
 
     async fn clear_rules(&mut self) -> Result<(), StorageError> {

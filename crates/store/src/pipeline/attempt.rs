@@ -5,24 +5,34 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use syncline_core::planted;
 use syncline_core::{
     ChangesetId, DeviceId, Hlc, Timestamp,
-    wire::{LostEdit, PushResult, Refusal, Verdict, code},
+    wire::{CHANGESET_BYTES_MAX, LostEdit, PushResult, Refusal, Verdict, code},
 };
 
 use crate::{
     EXTERNAL,
     log::LogEntry,
+    marks::{Mark, MarksTaken},
     plan::{
         Access, Author, Context, Draft, Observed, Planned, Refused, RefusedNumbers, RowDraft,
         State, Submission, finish, finish_wants, observe, plan_changeset, prefetch,
     },
-    storage::{Group, Head, Ledger, Mark, Storage, StorageError, WriteKind},
+    room::Room,
+    storage::{Group, Head, Ledger, Storage, StorageError, WriteKind},
     want::{Loaded, LoadedRow, Missing, Want, without_doubles},
 };
 
-/// Most marks of other programs' writes that one transaction takes.
-pub(crate) const EXTERNAL_MARKS_MAX: usize = 50_000;
-/// Most rows that the database may change by itself because of one changeset.
-const REACTIONS_MAX: usize = 1_000_000;
+/// What one transaction takes of other programs' writes. They become one log entry, which is read
+/// and sent as a device's largest changeset is.
+pub(crate) const EXTERNAL_ROOM: Room = Room {
+    rows: 50_000,
+    bytes: CHANGESET_BYTES_MAX,
+};
+/// What the database may change by itself because of one changeset. An entry can have each value
+/// twice, and no database keeps more than a billion bytes in one place.
+const REACTIONS_ROOM: Room = Room {
+    rows: 1_000_000,
+    bytes: 400 * 1024 * 1024,
+};
 
 /// Everything one transaction depends on.
 pub(super) struct Attempt<'a> {
@@ -197,12 +207,11 @@ impl<'a, G: Group> Transaction<'a, G> {
 
     /// Other programs' writes become a changeset of their own (spec PL13).
     async fn external(&mut self, server: DeviceId) -> Result<bool, Abort> {
-        let marks = self.group.take_marks(EXTERNAL_MARKS_MAX).await?;
+        let MarksTaken { marks, more } = self.group.take_marks(EXTERNAL_ROOM).await?;
         if marks.is_empty() {
             return Ok(false);
         }
         self.marked = true;
-        let more = marks.len() >= EXTERNAL_MARKS_MAX;
         if more && marks.iter().any(|mark| mark.before.is_some()) {
             // Rows whose marks are not taken yet are seen as they are now: the grants of chains
             // of rows would be counted wrong.
@@ -339,17 +348,19 @@ impl<'a, G: Group> Transaction<'a, G> {
         drop(writes);
         self.state.wrote();
         let Some((position, author)) = alone else {
-            let unexpected = wrote && !self.group.take_marks(1).await?.is_empty();
-            return if unexpected {
+            let any = wrote && !self.group.take_marks(Room::ONE).await?.marks.is_empty();
+            return if any {
                 Err(Abort::Unattributed)
             } else {
                 Ok(())
             };
         };
-        let marks = self.group.take_marks(REACTIONS_MAX).await?;
-        if marks.len() >= REACTIONS_MAX {
-            let message =
-                format!("it changes {REACTIONS_MAX} rows or more by cascades or triggers");
+        let MarksTaken { marks, more } = self.group.take_marks(REACTIONS_ROOM).await?;
+        if more {
+            let Room { rows, bytes } = REACTIONS_ROOM;
+            let message = format!(
+                "it changes more than {rows} rows, or {bytes} bytes, by cascades or triggers"
+            );
             let refusal = *Refused::whole(code::TOO_LARGE, message).refusal;
             return Err(Abort::Refuse(position, refusal));
         }

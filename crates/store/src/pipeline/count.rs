@@ -8,12 +8,16 @@ use super::drain_external;
 use crate::{
     meta::Owned,
     plan::{Context, fingerprint, row_bytes},
+    room::Room,
     storage::{Counted, Group, Ledger, Storage, StorageError},
     want::{Loaded, LoadedRow, Want},
 };
 
 /// Rows that are counted at once.
-const BATCH_ROWS: usize = 1_000;
+const BATCH: Room = Room {
+    rows: 1_000,
+    bytes: 16 * 1024 * 1024,
+};
 /// How often what other programs write meanwhile is taken in first.
 const ATTEMPTS_MAX: u32 = 10;
 
@@ -42,7 +46,7 @@ pub async fn count_owned<S: Storage>(
             return Ok(0);
         }
         // The size that a marked row had before would be counted as well.
-        if group.take_marks(1).await?.is_empty() {
+        if group.take_marks(Room::ONE).await?.marks.is_empty() {
             group.clear_owned().await?;
             let rows = match wanted {
                 Some(fingerprint) => count(&mut group, context, fingerprint).await?,
@@ -69,7 +73,7 @@ async fn count<G: Group>(
     for table in tables.filter(|table| table.number >= FIRST_OWN) {
         let mut after = None;
         loop {
-            let batch = group.scan(table.number, after.as_ref(), BATCH_ROWS).await?;
+            let batch = group.scan(table.number, after.as_ref(), BATCH).await?;
             let Some((last, _)) = batch.last() else { break };
             after = Some(last.clone());
             rows += batch.len() as u64;

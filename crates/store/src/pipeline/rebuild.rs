@@ -11,17 +11,21 @@ use syncline_core::{
     rules::{Facts, Grant, RuleColumn, Stored},
 };
 
-use super::attempt::{Attempt, EXTERNAL_MARKS_MAX, Transaction, external_author};
+use super::attempt::{Attempt, EXTERNAL_ROOM, Transaction, external_author};
 use crate::{
     EXTERNAL,
     log::LogEntry,
     plan::{Context, RefusedNumbers, State, finish},
+    room::Room,
     storage::{Group, Head, Ledger, Storage, StorageError},
     want::{LoadedRow, Missing, Want, without_doubles},
 };
 
 /// Rows that are recomputed at once.
-const BATCH_ROWS: usize = 1_000;
+const BATCH: Room = Room {
+    rows: 1_000,
+    bytes: 16 * 1024 * 1024,
+};
 
 /// What [`rebuild_rules`] did.
 #[derive(Debug, Clone)]
@@ -58,7 +62,7 @@ pub async fn rebuild_rules<S: Storage>(
     for table in &context.schema().tables {
         let mut after = None;
         loop {
-            let batch = group.scan(table.number, after.as_ref(), BATCH_ROWS).await?;
+            let batch = group.scan(table.number, after.as_ref(), BATCH).await?;
             let Some((last, _)) = batch.last() else { break };
             after = Some(last.clone());
             rows += batch.len() as u64;
@@ -90,7 +94,7 @@ async fn adopt<G: Group>(
     server: syncline_core::DeviceId,
     now: Timestamp,
 ) -> Result<Option<Head>, StorageError> {
-    let marks = group.take_marks(EXTERNAL_MARKS_MAX).await?;
+    let marks = group.take_marks(EXTERNAL_ROOM).await?.marks;
     if marks.is_empty() {
         return Ok(None);
     }

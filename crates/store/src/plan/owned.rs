@@ -93,13 +93,18 @@ fn is_live(meta: &RowMeta) -> bool {
 
 /// Bytes of a row's key and values. Numbers count as eight, whatever a database makes of them.
 pub(crate) fn row_bytes(key: &RowKey, row: &Row) -> u64 {
+    (key.as_bytes().len() + values_bytes(row)) as u64
+}
+
+/// Bytes of the values alone.
+pub(crate) fn values_bytes(row: &Row) -> usize {
     let values = row.0.iter().map(|value| match value {
         Value::Null => 0,
         Value::Integer(_) | Value::Real(_) => 8,
         Value::Text(text) => text.len(),
         Value::Blob(bytes) => bytes.len(),
     });
-    (key.as_bytes().len() + values.sum::<usize>()) as u64
+    values.sum()
 }
 
 /// Refuses what lets somebody own more than is kept for one. Whoever owns too much already, since

@@ -9,7 +9,7 @@ use syncline_core::{
 };
 
 use super::{World, block_on};
-use crate::{Context, Group, LoadedRow, PageWant, Reader, Storage};
+use crate::{Context, Group, LoadedRow, PageWant, Reader, Room, Storage};
 
 /// Kept and computed anew; equal in a storage that is as it should be (spec PL11, PL15).
 #[derive(Debug)]
@@ -114,7 +114,7 @@ async fn live_rows<S: Storage>(
     let mut group = storage.begin().await.expect("a group begins");
     for table in &context.schema().tables {
         let rows = group
-            .scan(table.number, None, usize::MAX)
+            .scan(table.number, None, Room::ALL)
             .await
             .expect("rows are read");
         found.extend(

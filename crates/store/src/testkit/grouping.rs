@@ -12,7 +12,7 @@ use syncline_core::{
 };
 
 use super::{Audit, Draw, World, block_on, past_agrees_with_log};
-use crate::{Group as _, LoadedRow, LogEntry, Reader, Storage, Submission};
+use crate::{Group as _, LoadedRow, LogEntry, Reader, Room, Storage, Submission};
 
 /// One changeset: any bytes mean one.
 pub type Step = [u8; 12];
@@ -125,7 +125,7 @@ fn rows<S: Storage>(world: &mut World<S>) -> Vec<(TableNumber, RowKey, LoadedRow
         let mut found = Vec::new();
         let mut group = world.storage.begin().await.expect("a group begins");
         for table in &world.context.schema().tables {
-            let rows = group.scan(table.number, None, usize::MAX).await;
+            let rows = group.scan(table.number, None, Room::ALL).await;
             let rows = rows.expect("rows are read").into_iter();
             found.extend(rows.map(|(key, row)| (table.number, key, row)));
         }
