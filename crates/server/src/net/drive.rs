@@ -127,7 +127,7 @@ pub(crate) async fn drive<B: Backend>(
         hearing: Waker::from(Arc::clone(&wake)),
         wake,
         generation,
-        arriving: Held::new(&shared.held_bytes),
+        arriving: Held::new(&shared.held),
         shared,
         session,
         pending: VecDeque::new(),
@@ -275,7 +275,7 @@ impl<B: Backend> Run<B> {
                     self.pending.push_back(Pending::Open(answered));
                 }
                 Action::Commit(request) => {
-                    let mut held = Held::new(&self.shared.held_bytes);
+                    let mut held = Held::new(&self.shared.held);
                     // Its own is among what the session has not been answered yet.
                     let others = self.session.unanswered_weight() - request.weight;
                     if held.is_too_much(request.weight, others) {

@@ -36,6 +36,9 @@ pub struct Limits {
     pub request_max: Duration,
     /// A connection that takes nothing of what it is sent for this long ends.
     pub unread_max: Duration,
+    /// Bytes of changesets that all sessions and requests together may keep in memory. Beyond it
+    /// those that keep more than their share are told to come back.
+    pub held_bytes_max: usize,
     /// After the server was told to stop, everything ends within this.
     pub goodbye_max: Duration,
 }
@@ -47,6 +50,7 @@ impl Default for Limits {
             head_max: Duration::from_secs(15),
             request_max: Duration::from_secs(60),
             unread_max: Duration::from_secs(60),
+            held_bytes_max: 512 * 1024 * 1024,
             goodbye_max: Duration::from_secs(5),
         }
     }

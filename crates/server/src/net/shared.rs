@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -28,7 +28,7 @@ use super::{
     committer::{News, Request},
     error::ApiError,
     exchange::Exchanges,
-    held::TOO_MUCH,
+    held::{AllHeld, TOO_MUCH},
     metrics::{self, Metrics},
     peer::Network,
     presence::{Presence, Presences},
@@ -66,8 +66,8 @@ pub(crate) struct Shared<B: Backend> {
     pub(super) connections_max: usize,
     pub(super) user_requests: Requests<UserId>,
     pub(super) address_requests: Requests<Network>,
-    /// Bytes of changesets that all sessions keep.
-    pub(crate) held_bytes: Arc<AtomicUsize>,
+    /// What all sessions and requests keep of changesets.
+    pub(crate) held: Arc<AllHeld>,
     pub(super) requests: mpsc::Sender<Request>,
     pub(crate) readers: Arc<Readers<B::Reader>>,
     pub(super) read_turns: Arc<Turns>,

@@ -102,35 +102,36 @@ pub(crate) async fn push<B: Backend>(
         .clone()
         .unwrap_or_else(|| UserId(String::new()));
     let device = device_of(&context, &user);
+    let by_version = request.require_unchanged;
+    let drafts = drafts(&context, &request)?;
+    drop(request);
+    // Counted for as long as it waits: for its turn, the database and the commit.
+    let mut held = Held::new(&shared.held);
+    let drafted = drafts.iter().map(Draft::bytes).sum::<usize>();
+    if held.is_too_much(drafted, 0) {
+        return Err(too_much());
+    }
     // Numbers are given one after the other.
     let _turn = shared.push_turn(&user).await;
     let number = open(&shared, device, user).await?;
-    let drafts = drafts(&context, &request)?;
     let runtime = tokio::runtime::Handle::current();
     let reading = Arc::clone(&context);
     let reader = Arc::clone(&identity);
-    let (drafts, seen, sent) = shared
+    let Sealed {
+        changes,
+        positions,
+        sent,
+    } = shared
         .readers
-        .run(move |storage| {
-            let (seen, sent) = runtime.block_on(as_seen(storage, &reading, &reader, &drafts))?;
-            Ok((drafts, seen, sent))
-        })
+        .run(move |storage| runtime.block_on(seal(storage, &reading, &reader, drafts, by_version)))
         .await?;
-    let mut positions = Vec::new();
-    let mut changes = Vec::new();
-    for (position, (draft, seen)) in drafts.into_iter().zip(seen).enumerate() {
-        if let Some(change) = draft.seal(seen, request.require_unchanged) {
-            positions.push(position);
-            changes.push(change);
-        }
-    }
     let changeset = Changeset {
         id,
         number,
         depends: Vec::new(),
         hlc: Hlc::at(clock::now()),
         changes,
-        require_unchanged: request.require_unchanged,
+        require_unchanged: by_version,
         may_be_applied_already: false,
         after: None,
         piece: None,
@@ -144,8 +145,7 @@ pub(crate) async fn push<B: Backend>(
         refused: Arc::default(),
     };
     let (answer, answered) = oneshot::channel();
-    let mut held = Held::new(&shared.held_bytes);
-    if held.is_too_much(weight(&submission.changeset), 0) {
+    if held.is_too_much(drafted + weight(&submission.changeset), 0) {
         return Err(too_much());
     }
     let commit = Request::Commit(Box::new(submission), Waiting::new(answer, held));
@@ -327,43 +327,79 @@ fn version(base: Option<u64>) -> Result<Option<Version>, String> {
 
 type Seen = Option<(Row, RowMeta)>;
 
-/// The rows that `drafts` name, as far as the author may see them, and the version they were
-/// read at.
-async fn as_seen<R: Reader>(
+/// What drafts come to.
+struct Sealed {
+    changes: Vec<Change>,
+    /// Of which drafts.
+    positions: Vec<usize>,
+    /// The version that rows were read at.
+    sent: Version,
+}
+
+/// Computes the changes from the rows as far as the author may see them. The rows may be far larger
+/// than what is done to them: one of them is in memory at a time.
+async fn seal<R: Reader>(
     reader: &mut R,
     context: &SessionContext,
     identity: &Identity,
-    drafts: &[Draft],
-) -> Result<(Vec<Seen>, Version), StorageError> {
+    drafts: Vec<Draft>,
+    by_version: bool,
+) -> Result<Sealed, StorageError> {
     let granted = context.plan.rules().reader(identity);
     let (head, grants) = reader.grants(&granted.grantees).await?;
     let sight = Sight::new(granted, &grants, head.version);
-    let mut sent = head.version;
-    let mut seen = Vec::new();
-    for draft in drafts {
-        let rows = match draft.what {
-            What::Insert(_) => Vec::new(),
-            What::Update { .. } | What::Delete => {
-                let key = std::slice::from_ref(&draft.key);
-                let read = reader.rows(draft.table.number, key, usize::MAX).await?;
-                read.rows
-            }
-        };
-        // Of what is deleted only the version counts.
-        let is_compared = matches!(draft.what, What::Update { .. });
-        let kept = |row| if is_compared { row } else { Row(Vec::new()) };
-        let row = rows.into_iter().next();
-        let row = row.map(|(_, row, meta)| (kept(row), meta));
-        let row = row.filter(|(_, meta)| meta.buckets.iter().any(|bucket| sight.sees(bucket)));
-        sent = row
-            .iter()
-            .fold(sent, |sent, (_, meta)| sent.max(meta.version));
-        seen.push(row);
+    let mut sealed = Sealed {
+        changes: Vec::new(),
+        positions: Vec::new(),
+        sent: head.version,
+    };
+    for (position, draft) in drafts.into_iter().enumerate() {
+        let seen = as_seen(reader, &sight, &draft).await?;
+        if let Some((_, meta)) = &seen {
+            sealed.sent = sealed.sent.max(meta.version);
+        }
+        if let Some(change) = draft.seal(seen, by_version) {
+            sealed.positions.push(position);
+            sealed.changes.push(change);
+        }
     }
-    Ok((seen, sent))
+    Ok(sealed)
+}
+
+/// The row that a draft changes, if the author may see it.
+async fn as_seen<R: Reader>(
+    reader: &mut R,
+    sight: &Sight,
+    draft: &Draft,
+) -> Result<Seen, StorageError> {
+    if matches!(draft.what, What::Insert(_)) {
+        return Ok(None);
+    }
+    let key = std::slice::from_ref(&draft.key);
+    let read = reader.rows(draft.table.number, key, usize::MAX).await?;
+    let row = read.rows.into_iter().next();
+    let row = row.map(|(_, row, meta)| (row, meta));
+    Ok(row.filter(|(_, meta)| meta.buckets.iter().any(|bucket| sight.sees(bucket))))
 }
 
 impl Draft {
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        let (set, add) = match &self.what {
+            What::Insert(set) => (&set[..], &[][..]),
+            What::Update { set, add } => (&set[..], &add[..]),
+            What::Delete => (&[][..], &[][..]),
+        };
+        let values = set.iter().chain(add);
+        let values = values.map(|(_, value)| match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+            Value::Null | Value::Integer(_) | Value::Real(_) => 0,
+        });
+        let each = (set.len() + add.len()) * size_of::<(usize, Value)>();
+        size_of::<Self>() + self.key.as_bytes().len() + each + values.sum::<usize>()
+    }
+
     /// The change, computed as a replica does at sealing; `None` if it would change nothing, unless
     /// it is still to be judged `by_version` (PL7).
     fn seal(self, seen: Seen, by_version: bool) -> Option<Change> {

@@ -383,3 +383,48 @@ async fn li8_who_has_a_quota_asks_how_much_of_it_is_used() {
     let none = json!({ "rows": null, "bytes": null });
     assert_eq!(quota(&free, "ada").await, none);
 }
+
+/// Bodies that wait for the database are counted with everything else that waits for it.
+#[tokio::test]
+async fn wi17_what_waits_is_kept_only_as_far_as_there_is_memory() {
+    let net = Net::start_with(Wish {
+        limits: Limits {
+            held_bytes_max: 0,
+            ..Limits::default()
+        },
+        ..Wish::default()
+    })
+    .await;
+    let body = |user: &str, length: usize| {
+        let row = json!({ "id": user.as_bytes()[0], "body": "x".repeat(length) });
+        json!({ "changes": [{ "op": "insert", "table": "notes", "row": row }] })
+    };
+    let push = |user: &str, length| {
+        let id = format!("{:016x}{length:016x}", user.as_bytes()[0]);
+        let request = net.post("/v1/push", user).header("Idempotency-Key", id);
+        request.json(&body(user, length)).send()
+    };
+    let large = 2 * 1024 * 1024;
+    let warm = push("eve", 10).await.expect("an answer");
+    assert_eq!(warm.status(), 200);
+
+    // Another program writes, and everybody waits for it.
+    let path = net.folder.path().join("server.db");
+    let other = rusqlite::Connection::open(path).expect("the file is there");
+    other.execute_batch("BEGIN IMMEDIATE").expect("it begins");
+    let first = tokio::spawn(push("ada", large));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let refused = tokio::time::timeout(Duration::from_secs(3), push("ben", large)).await;
+    let refused = refused.expect("it is not kept").expect("an answer");
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    let refused: Value = refused.json().await.expect("JSON");
+    assert_eq!(refused["code"], code::UNAVAILABLE);
+    assert!(!first.is_finished(), "there was room for the first");
+
+    other.execute_batch("ROLLBACK").expect("it ends");
+    let first = first.await.expect("no panic").expect("an answer");
+    assert_eq!(first.status(), 200);
+    let again = push("ben", large).await.expect("an answer");
+    assert_eq!(again.status(), 200, "there is room now");
+}
