@@ -2,11 +2,10 @@
 //!
 //! `POST {"session": "…" | null, "frames": ["base64", …], "wait_ms": 0..25000}` hands over frames
 //! and answers `{"session", "frames", "closed"}`: what the session has to say by then. One request
-//! at a time per session.
+//! at a time per session. What was not heard when the answer is full waits for the next request.
 
 use std::{
-    collections::BTreeMap,
-    pin::pin,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -27,6 +26,8 @@ use super::{
     caller::Caller,
     drive::{Incoming, Lost, Transport, drive},
     error::ApiError,
+    held::Held,
+    shared::too_much,
     ws::FRAME_BYTES_MAX,
 };
 use crate::session::Proof;
@@ -39,8 +40,11 @@ const ANSWER_BYTES: usize = 1024 * 1024;
 /// Batches of frames that may wait for a request, and when one is full.
 const BATCHES_OUT_MAX: usize = 2;
 const BATCH_BYTES: usize = 64 * 1024;
-/// Frames that may wait to be heard.
+/// Frames that the session may be given before it hears them, and how many bytes may wait for that.
 const FRAMES_IN_MAX: usize = 1;
+const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a frame takes beside its bytes.
+const FRAME_HEAD_BYTES: usize = 64;
 /// After the first frame, more are waited for this long.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -78,6 +82,9 @@ struct Exchange {
 struct Ends {
     to_session: mpsc::Sender<Incoming>,
     from_session: mpsc::Receiver<Vec<Bytes>>,
+    /// What the session was not given yet.
+    waiting: VecDeque<Bytes>,
+    held: Held,
 }
 
 /// The end that the session has.
@@ -146,22 +153,15 @@ pub(crate) async fn exchange<B: Backend>(
         ));
     };
     *session.last_used.lock() = std::time::Instant::now();
-    let mut frames = Vec::new();
-    for frame in given {
-        // Never wait for a session that itself waits for room in the answer.
-        let Ends {
-            to_session,
-            from_session,
-        } = &mut *ends;
-        let mut taken = pin!(to_session.send(Incoming::Frame(frame.into())));
-        loop {
-            tokio::select! {
-                // A session that has ended says why below.
-                _ = &mut taken => break,
-                Some(batch) = from_session.recv() => frames.extend(batch),
-            }
-        }
+    ends.waiting.extend(given);
+    if let Err(error) = ends.keep() {
+        // Some of what was said would be missing.
+        shared.exchanges.sessions.lock().remove(&name);
+        return Err(error);
     }
+    let mut frames = ends.hand_over().await;
+    // Less than before, whatever others keep by now.
+    let _less = ends.keep();
     let wait = Duration::from_millis(request.wait_ms.min(WAIT_MAX_MILLIS));
     let closed = collect(&mut ends.from_session, &mut frames, wait).await;
     *session.last_used.lock() = std::time::Instant::now();
@@ -179,7 +179,39 @@ pub(crate) async fn exchange<B: Backend>(
     }))
 }
 
-fn decoded(frames: &[String]) -> Result<Vec<Vec<u8>>, ApiError> {
+impl Ends {
+    /// Counts what waits; an error where it is too much.
+    fn keep(&mut self) -> Result<(), ApiError> {
+        let frames = self.waiting.iter();
+        let bytes = frames.map(|frame| FRAME_HEAD_BYTES + frame.len()).sum();
+        match self.held.is_too_much(bytes, 0) || bytes > WAITING_BYTES_MAX {
+            true => Err(too_much()),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives the session what waits, and takes what it says meanwhile: never wait for a session
+    /// that itself waits for room in the answer. Once that is full, the rest goes on waiting.
+    async fn hand_over(&mut self) -> Vec<Bytes> {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while !self.waiting.is_empty() && bytes < ANSWER_BYTES {
+            tokio::select! {
+                place = self.to_session.reserve() => match (place, self.waiting.pop_front()) {
+                    (Ok(place), Some(frame)) => place.send(Incoming::Frame(frame)),
+                    // A session that has ended says why to who takes the rest.
+                    (Err(_) | Ok(_), _) => self.waiting.clear(),
+                },
+                Some(batch) = self.from_session.recv() => {
+                    bytes += batch.iter().map(Bytes::len).sum::<usize>();
+                    frames.extend(batch);
+                }
+            }
+        }
+        frames
+    }
+}
+
+fn decoded(frames: &[String]) -> Result<Vec<Bytes>, ApiError> {
     let decode = |frame: &String| {
         let frame = BASE64_STANDARD.decode(frame).map_err(|error| {
             let sentence = format!("a frame is not base64: {error}");
@@ -193,7 +225,7 @@ fn decoded(frames: &[String]) -> Result<Vec<Vec<u8>>, ApiError> {
                 sentence,
             ));
         }
-        Ok(frame)
+        Ok(frame.into())
     };
     frames.iter().map(decode).collect()
 }
@@ -246,6 +278,8 @@ fn open<B: Backend>(
         ends: AsyncMutex::new(Ends {
             to_session,
             from_session,
+            waiting: VecDeque::new(),
+            held: Held::new(&shared.held),
         }),
         last_used: Mutex::new(std::time::Instant::now()),
     });

@@ -4,10 +4,18 @@ use std::time::Instant;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
-use syncline_core::wire::{ClientMessage, ServerMessage, Verdict, decode_server, encode_client};
+use syncline_core::{
+    Timestamp,
+    wire::{
+        ClientMessage, Credit, Hello, Ping, ServerMessage, Verdict, decode_server, encode_client,
+    },
+};
 
 use super::{Net, changeset, hello, note};
-use crate::client::push_of;
+use crate::{
+    bed::noise,
+    client::{PLENTY, push_of},
+};
 
 struct Exchange<'a> {
     net: &'a Net,
@@ -120,7 +128,7 @@ async fn an_exchange_is_its_users_alone() {
     assert_eq!(stolen.expect("an answer").status(), 410);
     // Other claims may see other rows.
     let claims = [("role".to_owned(), json!("admin"))].into();
-    let end = syncline_core::Timestamp(super::now().0 + 60_000_000);
+    let end = Timestamp(super::now().0 + 60_000_000);
     let token = net.auth.issue("ada", claims, super::now(), end);
     let other = net
         .http
@@ -167,4 +175,67 @@ async fn one_request_at_a_time() {
     };
     let (first, second) = tokio::join!(ask(), ask());
     assert_eq!([first.min(second), first.max(second)], [200, 409]);
+}
+
+/// What is said while frames are handed over belongs to the answer, which has an end.
+#[tokio::test]
+async fn se22_an_answer_is_bounded_and_what_was_not_heard_waits() {
+    const PINGS: usize = 100;
+    let net = Net::start().await;
+    for id in 0..16_u64 {
+        let body = noise(id, 400_000);
+        let row = json!({ "id": id, "body": body });
+        let body = json!({ "changes": [{ "op": "insert", "table": "notes", "row": row }] });
+        let key = format!("{:032x}", id + 1);
+        let pushed = net.post("/v1/push", "ada").header("Idempotency-Key", key);
+        let pushed = pushed.json(&body).send().await.expect("an answer");
+        assert_eq!(pushed.status(), 200);
+    }
+    let mut exchange = Exchange {
+        net: &net,
+        user: "ada",
+        session: None,
+        closed: false,
+    };
+    // The pages wait for credit, which comes with much else to hear.
+    let greeting = Hello {
+        credit: 1,
+        ..hello(1)
+    };
+    exchange
+        .until(&[ClientMessage::Hello(greeting)], |message| {
+            matches!(message, ServerMessage::Grants(_))
+        })
+        .await;
+    let ping = Ping {
+        sent: Timestamp(1),
+        now: Timestamp::default(),
+    };
+    let mut messages = vec![ClientMessage::Credit(Credit {
+        bytes: PLENTY,
+        checkpoint: None,
+    })];
+    messages.extend(std::iter::repeat_n(ClientMessage::Ping(ping), PINGS));
+    let (mut rows, mut pongs, mut longest) = (0, 0, 0);
+    for _ in 0..100 {
+        let heard = exchange.say(&std::mem::take(&mut messages), 500).await;
+        let mut bytes = 0;
+        for message in heard {
+            match message {
+                ServerMessage::Page(page) => {
+                    let parts = page.parts.iter();
+                    bytes += parts.clone().map(|part| part.rows.len()).sum::<usize>();
+                    rows += parts.filter(|part| !part.rows.is_empty()).count();
+                }
+                ServerMessage::Pong(_) => pongs += 1,
+                _ => {}
+            }
+        }
+        longest = longest.max(bytes);
+        if rows >= 16 && pongs == PINGS {
+            break;
+        }
+    }
+    assert_eq!(pongs, PINGS, "everything is heard in the end");
+    assert!(longest < 3 * 1024 * 1024, "{longest} bytes in one answer");
 }
