@@ -6,7 +6,7 @@ use std::{
 };
 
 use syncline_core::planted;
-use syncline_core::{Tag, Version};
+use syncline_core::{Tag, Version, digest::next_tag};
 use syncline_store::LogEntry;
 
 use crate::changes::Encoded;
@@ -33,6 +33,16 @@ struct Window {
     bytes_max: usize,
 }
 
+impl Window {
+    /// Forgets everything: what comes next follows this.
+    fn begin_at(&mut self, version: Version, tag: Tag) {
+        self.entries.clear();
+        self.bytes = 0;
+        self.start = version;
+        self.head = (version, tag);
+    }
+}
+
 /// What [`Recent::after`] knows.
 #[derive(Debug)]
 pub enum After {
@@ -40,7 +50,7 @@ pub enum After {
     UpToDate,
     /// The next entries, oldest first.
     Entries(Vec<Arc<LogEntry>>),
-    /// They are older than the window: read the storage.
+    /// They are older than the window, or it does not have all of them: read the storage.
     TooOld,
 }
 
@@ -71,10 +81,21 @@ impl Recent {
         &self.encoded
     }
 
-    /// Adds committed entries, in log order, and forgets the oldest beyond the limit.
-    pub fn push(&self, entries: &[Arc<LogEntry>]) {
+    /// Adds committed entries, in log order, and forgets the oldest beyond the limit; whether
+    /// there was a gap before one of them.
+    ///
+    /// What was committed before the committer failed, or while everything was computed anew, is
+    /// in the log and was never here. Who follows the window would miss it: with the first entry
+    /// after a gap it begins again, and everything up to there is too old for it.
+    pub fn push(&self, entries: &[Arc<LogEntry>]) -> bool {
         let mut window = self.window.write().unwrap_or_else(PoisonError::into_inner);
+        let mut is_gap = false;
         for entry in entries {
+            if next_tag(window.head.1, entry.changeset) != entry.tag {
+                window.begin_at(entry.version, entry.tag);
+                is_gap = true;
+                continue;
+            }
             let bytes = entry_bytes(entry);
             window.bytes += bytes;
             window.head = (entry.version, entry.tag);
@@ -86,6 +107,17 @@ impl Recent {
                 window.start = entry.version;
             }
         }
+        is_gap
+    }
+
+    /// The log ends here: what is missing up to there is a gap, too. Whether there is one.
+    pub fn reach(&self, version: Version, tag: Tag) -> bool {
+        let mut window = self.window.write().unwrap_or_else(PoisonError::into_inner);
+        let is_gap = window.head.0 < version;
+        if is_gap {
+            window.begin_at(version, tag);
+        }
+        is_gap
     }
 
     /// The version and tag of the last entry.
@@ -199,10 +231,56 @@ mod tests {
 
     #[test]
     fn the_window_keeps_no_more_than_it_may() {
-        let all: Vec<_> = (0..100).map(|_| Arc::new(entry(5))).collect();
+        let all = log(100);
         let recent = Recent::with_limit(Version(0), Tag::default(), 10 * entry_bytes(&all[0]));
-        recent.push(&all);
+        assert!(!recent.push(&all));
         let window = recent.window.read().expect("nobody panicked");
         assert_eq!(window.entries.len(), 10);
+    }
+
+    /// Entries that follow one another, at the versions 1, 2, 3 …
+    fn log(count: u64) -> Vec<Arc<LogEntry>> {
+        let mut tag = Tag::default();
+        let next = |version| {
+            let entry = LogEntry {
+                version: Version(version),
+                tag: next_tag(tag, ChangesetId::default()),
+                ..entry(5)
+            };
+            tag = entry.tag;
+            Arc::new(entry)
+        };
+        (1..=count).map(next).collect()
+    }
+
+    #[test]
+    fn who_is_behind_a_gap_reads_the_storage() {
+        let recent = Recent::new(Version(0), Tag::default());
+        let log = log(9);
+        let what = |version| match recent.after(Version(version), 10) {
+            After::UpToDate => "nothing".to_owned(),
+            After::TooOld => "too old".to_owned(),
+            After::Entries(entries) => {
+                let versions = entries.iter().map(|entry| entry.version.0.to_string());
+                versions.collect()
+            }
+        };
+        assert!(!recent.push(&log[..2]));
+        assert_eq!([what(0), what(1), what(2)], ["12", "2", "nothing"]);
+        // The third and fourth never come.
+        assert!(recent.push(&log[4..7]));
+        assert_eq!(recent.head(), (Version(7), log[6].tag));
+        assert_eq!([what(1), what(2), what(4)], ["too old"; 3]);
+        assert_eq!([what(5), what(6), what(7)], ["67", "7", "nothing"]);
+        assert_eq!(recent.is_too_old(Version(4)), Some(true));
+        // Nor does the last one, nor anything after it.
+        assert!(!recent.reach(log[6].version, log[6].tag));
+        assert!(recent.reach(log[7].version, log[7].tag));
+        assert_eq!(
+            [what(6), what(7), what(8)],
+            ["too old", "too old", "nothing"]
+        );
+        assert!(!recent.push(&log[8..]));
+        assert_eq!([what(7), what(8)], ["too old", "9"]);
     }
 }

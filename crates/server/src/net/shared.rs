@@ -353,10 +353,16 @@ impl<B: Backend> Shared<B> {
             // Another program changed so much that buckets were computed anew.
             self.begin_again();
         }
-        if entries.is_empty() {
-            return;
+        let recent = Arc::clone(&self.context().recent);
+        let has_gap = recent.push(entries);
+        if outcome
+            .head
+            .is_some_and(|head| recent.reach(head.version, head.tag))
+            || has_gap
+        {
+            // Whom the missing entries concern is not known.
+            self.wake_all();
         }
-        self.context().recent.push(entries);
     }
 
     /// Wakes those whom committed entries concern, who may be many: not from the committer's

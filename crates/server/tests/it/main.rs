@@ -10,6 +10,7 @@
 mod bed;
 mod client;
 mod demand;
+mod gaps;
 mod hostile;
 #[cfg(feature = "net")]
 mod net;
