@@ -37,7 +37,9 @@ const ACCESS_MAX: usize = 10_000;
 pub struct GroupOutcome {
     /// One for each submission, in their order.
     pub results: Vec<PushResult>,
-    /// What was added to the log, oldest first: for the hub.
+    /// What was added to the log, oldest first: for the hub. Where other programs' writes filled
+    /// several transactions, only the last of these: what came before is in the log alone, so that
+    /// memory does not grow with it.
     pub entries: Vec<Arc<LogEntry>>,
     /// Access of users that was given and taken by them, and how often: for the audit log.
     pub access: BTreeMap<AccessChange, u64>,
@@ -200,6 +202,9 @@ impl Run<'_> {
     /// Takes in what is durable now; whether the same part has to be run again, because other
     /// programs' writes filled the transaction.
     fn take(&mut self, done: Done) -> bool {
+        if done.more {
+            self.entries.clear();
+        }
         self.entries.extend(done.entries);
         for (change, times) in done.access {
             add_access(&mut self.access, change, times);

@@ -85,6 +85,29 @@ fn records(world: &super::Memory, after: Version) -> Vec<usize> {
     log.iter().map(|entry| entry.records.len()).collect()
 }
 
+/// What is larger than there is room comes alone. Whoever waits behind it has no more of it in
+/// memory than two transactions' worth.
+#[test]
+fn pl13_a_submission_comes_after_a_flood_of_bytes() {
+    let mut world = super::garden();
+    let before = world.commit(&[]).head.unwrap().version;
+    let rows = [1, 2, 3].map(|n: usize| External::Insert {
+        table: "labels",
+        values: vec![
+            ("id", n.to_string().into()),
+            ("name", n.to_string().repeat(EXTERNAL_ROOM.bytes + 1).into()),
+        ],
+    });
+    world.storage.external(&rows).unwrap();
+    let pushed = world.push("ada", |draw| draw.delete("labels", "1", Version::ZERO));
+    assert_eq!(records(&world, before), [1, 1, 1, 1]);
+    let entries = pushed.outcome.entries.iter();
+    let sizes: Vec<_> = entries.map(|entry| entry.records.len()).collect();
+    assert_eq!(sizes, [1, 1, 1], "the first is in the log alone");
+    assert!(!pushed.outcome.more);
+    pushed.accepted();
+}
+
 /// One log entry of all would be more than a database keeps in one place, or anybody in memory.
 #[test]
 fn pl13_a_flood_of_bytes_is_taken_in_portions() {
