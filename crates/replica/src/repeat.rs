@@ -99,8 +99,10 @@ pub(crate) fn write<T>(
     write: impl Fn() -> Result<T, RowError>,
 ) -> Result<Result<T, RowError>, ReplicaError> {
     let done = write();
+    // After RAISE(IGNORE) nothing was written, and nothing says so.
+    let is_written = done.is_ok() && conn.changes() > 0;
     // RAISE(ROLLBACK) leaves no transaction to go on in.
-    if done.is_ok() || conn.is_autocommit() || !has_twins(conn)? {
+    if is_written || conn.is_autocommit() || !has_twins(conn)? {
         return Ok(done);
     }
     switch(conn, false)?;

@@ -508,15 +508,16 @@ pub(crate) struct Inserter<'c> {
 }
 
 impl Inserter<'_> {
-    /// As [`TableSql::insert`], of a row that is known to have a key.
-    pub(crate) fn insert(&mut self, row: &Row) -> Result<(), RowError> {
+    /// As [`TableSql::insert`], of a row that is known to have a key. `false`: a repeated trigger
+    /// had it ignored.
+    pub(crate) fn insert(&mut self, row: &Row) -> Result<bool, RowError> {
         if !self.sql.keeps(row) {
-            return self.sql.insert(self.conn, row);
+            return self.sql.insert(self.conn, row).map(|()| true);
         }
         let values = rusqlite::params_from_iter(self.sql.writable(row));
         self.statement
             .execute(values)
-            .map(drop)
+            .map(|written| written > 0)
             .map_err(RowError::executing(&self.sql.table))
     }
 }

@@ -201,10 +201,10 @@ impl PartOf<'_> {
             RowChange::Created,
         );
         match inserter.insert(&received.row) {
-            Ok(()) => Ok(()),
+            Ok(true) => Ok(()),
             Err(error) if work.conn.is_autocommit() => Err(error.into()),
             // Something may be in the way, or one of the app's triggers fail.
-            Err(_) => work.show(self.table, &body.key, Some(received.row)),
+            Ok(false) | Err(_) => work.show(self.table, &body.key, Some(received.row)),
         }
     }
 

@@ -91,6 +91,38 @@ fn ca14_what_a_trigger_of_the_apps_forbids_is_done_when_the_server_says_so() {
     assert_eq!(device.replica.wipe(now).unwrap().rows, 3);
 }
 
+/// RAISE(IGNORE) stops a write without an error.
+#[test]
+fn ca14_what_a_trigger_of_the_apps_ignores_is_written_all_the_same() {
+    const TABLES: &str = "
+        CREATE TABLE notes(id TEXT PRIMARY KEY NOT NULL, locked INTEGER);
+        CREATE TABLE audit(what TEXT);";
+    const TRIGGERS: &str = "
+        CREATE TRIGGER never BEFORE INSERT ON notes WHEN new.locked BEGIN
+          INSERT INTO audit VALUES('insert'); SELECT RAISE(IGNORE); END;
+        CREATE TRIGGER nor BEFORE UPDATE ON notes WHEN old.locked BEGIN
+          INSERT INTO audit VALUES('update'); SELECT RAISE(IGNORE); END;
+        CREATE TRIGGER not_either BEFORE DELETE ON notes WHEN old.locked BEGIN
+          INSERT INTO audit VALUES('delete'); SELECT RAISE(IGNORE); END;";
+    let mut server = Authority::new(schema(TABLES));
+    let write = |server: &mut Authority, id: &str, locked: i64| {
+        server.write(&[("notes", vec![id.into(), Value::Integer(locked)])])
+    };
+    for id in ["a", "b", "c"] {
+        write(&mut server, id, 1);
+    }
+    // In a page, then each kind in the log.
+    let mut device = Device::new(&format!("{TABLES} {TRIGGERS}"), 1);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "a|1\nb|1\nc|1");
+    write(&mut server, "a", 2);
+    server.delete("notes", &["b".into()]);
+    write(&mut server, "d", 1);
+    device.sync(&mut server);
+    assert_eq!(device.query("SELECT * FROM notes"), "a|2\nc|1\nd|1");
+    device.assert_equal(&server);
+}
+
 #[test]
 fn ob10_the_server_counts_only_the_changes_that_travelled() {
     const TABLES: &str = "
