@@ -38,8 +38,8 @@ pub struct GroupOutcome {
     /// One for each submission, in their order.
     pub results: Vec<PushResult>,
     /// What was added to the log, oldest first: for the hub. Where other programs' writes filled
-    /// several transactions, only the last of these: what came before is in the log alone, so that
-    /// memory does not grow with it.
+    /// several transactions, only what the last of these and those after it added: what came before
+    /// is in the log alone, so that memory does not grow with it.
     pub entries: Vec<Arc<LogEntry>>,
     /// Access of users that was given and taken by them, and how often: for the audit log.
     pub access: BTreeMap<AccessChange, u64>,

@@ -48,8 +48,8 @@ pub(crate) struct Cascades {
     /// Changes that were parked.
     rows: u64,
     parked: Vec<Seq>,
-    /// Rows were put back of which nothing is parked.
-    any_is_back: bool,
+    /// Rows that were put back, and nothing of them is parked.
+    back: BTreeSet<Place>,
     /// By table and columns of the reference.
     fired: BTreeMap<(TableNumber, Vec<usize>), bool>,
 }
@@ -189,14 +189,14 @@ impl Cascades {
         change: DraftChange,
     ) -> Result<(), ReplicaError> {
         if let Before::Image(row) = change.before {
-            self.any_is_back = true;
+            self.back.insert((table.number(), change.key.clone()));
             work.show(table, &change.key, Some(row))?;
         }
         Ok(())
     }
 
     pub(super) fn took_any(&self) -> bool {
-        self.any_is_back || !self.parked.is_empty()
+        !self.back.is_empty() || !self.parked.is_empty()
     }
 
     /// Tells the app, once.
@@ -322,7 +322,8 @@ impl Cascades {
                 return Ok(true);
             }
         }
-        Ok(self.victims.contains(&(parent.number(), key.clone())))
+        let place = (parent.number(), key.clone());
+        Ok(self.victims.contains(&place) || self.back.contains(&place))
     }
 }
 

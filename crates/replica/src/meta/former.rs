@@ -4,13 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
-use syncline_core::{Op, Row, RowKey, TableNumber};
+use syncline_core::{Op, Row, RowKey, TableNumber, merge};
 
 use super::{
     ledger::row_key,
     outbox::{self, Seq, StoredChange},
 };
-use crate::{codec, db::Doing, error::ReplicaError, tables::SyncedTable, work::Work};
+use crate::{
+    codec,
+    db::Doing,
+    error::ReplicaError,
+    seal::parents,
+    tables::SyncedTable,
+    work::{Place, Work},
+};
 
 const READING: &str = "reading what a row was before";
 const WRITING: &str = "writing what a row was before";
@@ -80,30 +87,32 @@ pub(crate) fn holds(conn: &Connection, seq: Seq) -> Result<bool, ReplicaError> {
 
 /// Everything granted is loaded: what is left is not the server's, and what was sealed can go.
 ///
-/// Tables that others refer to came first. Deletes of their rows go last: the server would refuse
-/// them as long as it has rows that refer to them.
+/// Rows that others refer to came first. Their deletes go after what becomes of those others: the
+/// server would refuse them as long as it has rows that refer to them.
 pub(crate) fn release(work: &Work<'_>) -> Result<(), ReplicaError> {
-    let mut deletes: BTreeMap<TableNumber, BTreeSet<Seq>> = BTreeMap::new();
-    let mut touched: BTreeMap<TableNumber, BTreeSet<Seq>> = BTreeMap::new();
-    for seq in held(work.conn)? {
+    let held = held(work.conn)?;
+    let mut deleted: BTreeMap<Place, Seq> = BTreeMap::new();
+    for &seq in &held {
         for StoredChange { change, .. } in outbox::changes(work.conn, seq, 0, usize::MAX)? {
-            touched.entry(change.table).or_default().insert(seq);
             if change.op == Op::Delete {
-                deletes.entry(change.table).or_default().insert(seq);
+                deleted.insert((change.table, change.key), seq);
             }
         }
     }
-    for (t, children) in touched {
-        let Some(table) = work.table(t) else { continue };
-        for key in &table.table.foreign_keys {
-            let parent = work.tables.named(&key.parent).map(SyncedTable::number);
-            let Some(parents) = parent.and_then(|parent| deletes.get(&parent)) else {
-                continue;
-            };
-            for &parent in parents {
-                for &child in children.range(parent + 1..) {
-                    outbox::depend(work.conn, parent, child)?;
-                }
+    for &seq in held.iter().filter(|_| !deleted.is_empty()) {
+        let mut first = BTreeSet::<Seq>::new();
+        for StoredChange { change, .. } in outbox::changes(work.conn, seq, 0, usize::MAX)? {
+            let parents = parents_there(work, change.table, &change.key)?;
+            first.extend(
+                parents
+                    .iter()
+                    .filter_map(|place| deleted.get(place).copied()),
+            );
+        }
+        for of in first.range(..seq) {
+            // Where each needs the other, the server judges.
+            if !outbox::dependants(work.conn, [*of])?.contains(&seq) {
+                outbox::depend(work.conn, *of, seq)?;
             }
         }
     }
@@ -115,10 +124,27 @@ pub(crate) fn release(work: &Work<'_>) -> Result<(), ReplicaError> {
     done.map(drop).doing(WRITING)
 }
 
+/// What the row refers to as the server has it.
+fn parents_there(
+    work: &Work<'_>,
+    t: TableNumber,
+    key: &RowKey,
+) -> Result<Vec<Place>, ReplicaError> {
+    let Some(table) = work
+        .table(t)
+        .filter(|table| !table.table.foreign_keys.is_empty())
+    else {
+        return Ok(Vec::new());
+    };
+    let image = work.shadow(table, key)?.and_then(|shadow| shadow.image);
+    let whole = image.and_then(|image| merge::diff_row(&table.table, None, Some(&image)));
+    whole.map_or(Ok(Vec::new()), |op| parents(work, table, key, &op))
+}
+
 /// Changesets of rows that were kept.
 fn held(conn: &Connection) -> Result<Vec<Seq>, ReplicaError> {
     let sql = "SELECT DISTINCT c.seq FROM syncline_former f
-               JOIN syncline_changes c ON c.t = f.t AND c.key = f.key";
+               JOIN syncline_changes c ON c.t = f.t AND c.key = f.key ORDER BY c.seq";
     let mut statement = conn.prepare_cached(sql).doing(READING)?;
     let found = statement.query_map([], |row| row.get(0));
     found.and_then(Iterator::collect).doing(READING)

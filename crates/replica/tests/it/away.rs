@@ -321,3 +321,30 @@ fn ob12_what_the_server_gave_before_a_table_went_away_is_not_sent_when_it_is_bac
     assert_eq!(device.query("SELECT count(*) FROM syncline_given"), "0");
     device.assert_equal(&server);
 }
+
+/// What the server has in a column that the file got while its table was away is nobody's edit.
+#[test]
+fn ob12_a_column_that_came_while_its_table_was_away_empties_nothing() {
+    const COLORED: &str =
+        "CREATE TABLE lists(id TEXT PRIMARY KEY NOT NULL, name TEXT, color TEXT);";
+    const PLAIN: &str = "CREATE TABLE lists(id TEXT PRIMARY KEY NOT NULL, name TEXT);";
+    let mut server = Authority::new(schema(COLORED));
+    server.write(&[("lists", vec!["l1".into(), "one".into(), "red".into()])]);
+    server.write(&[("lists", vec!["l2".into(), "two".into(), Value::Null])]);
+    let mut device = Device::new(PLAIN, 1);
+    device.sync(&mut server);
+    device.disconnect();
+    let index = "CREATE INDEX by_app ON lists(name COLLATE german)";
+    only_the_app_knows(&mut device, index, "NOCASE", "german");
+    device.sync(&mut server);
+    device.disconnect();
+    device.run("DROP INDEX by_app; ALTER TABLE lists ADD COLUMN color TEXT");
+    device.sync(&mut server);
+    device.sync(&mut server);
+    assert_eq!(
+        device.query("SELECT id, name, color FROM lists ORDER BY id"),
+        "l1|one|red\nl2|two|-"
+    );
+    assert_eq!(queue(&device), []);
+    device.assert_equal(&server);
+}

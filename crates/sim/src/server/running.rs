@@ -292,8 +292,13 @@ impl Running {
         else {
             return Ok(());
         };
-        self.context.recent.push(&entries);
+        let recent = &self.context.recent;
+        let has_gap = recent.push(&entries);
+        let ends_in_gap = head.is_some_and(|head| recent.reach(head.version, head.tag));
         let mut concerned = std::mem::take(&mut self.unread);
+        if has_gap || ends_in_gap {
+            concerned.extend(self.sessions.keys().copied());
+        }
         for (id, result) in &answers {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.committed(result);

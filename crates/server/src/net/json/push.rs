@@ -145,7 +145,7 @@ pub(crate) async fn push<B: Backend>(
         refused: Arc::default(),
     };
     let (answer, answered) = oneshot::channel();
-    if held.is_too_much(drafted + weight(&submission.changeset), 0) {
+    if held.is_too_much(weight(&submission.changeset), 0) {
         return Err(too_much());
     }
     let commit = Request::Commit(Box::new(submission), Waiting::new(answer, held));
