@@ -100,19 +100,58 @@ fn free_key(
     Ok(last.max(largest_unsent(work, table)?).saturating_add(1))
 }
 
-/// The largest integer key of the table in changes that wait: rows that were inserted and deleted
-/// again are nowhere else.
+/// The largest integer key of the table in changes that wait, or to which they refer: rows that were
+/// inserted and deleted again are nowhere else, and what is parked may be sent again.
 fn largest_unsent(work: &Work<'_>, table: &SyncedTable) -> Result<i64, ReplicaError> {
     let mut last = 0;
     for state in [State::Sealed, State::Accepted, State::Parked] {
         for entry in outbox::in_state(work.conn, state, 0, usize::MAX)? {
             for (t, key) in outbox::keys(work.conn, entry.seq)? {
-                if t == table.number()
-                    && let Some(Value::Integer(number)) = key.decode().unwrap_or_default().first()
-                {
-                    last = last.max(*number);
+                let Some(of) = work.table(t) else { continue };
+                let references = references(of, table);
+                let values = key.decode().unwrap_or_default();
+                for (value, position) in values.iter().zip(&of.table.primary_key) {
+                    if let Value::Integer(number) = value
+                        && (t == table.number() || references.contains(position))
+                    {
+                        last = last.max(*number);
+                    }
                 }
+                last = last.max(largest_referred(work, of, &references, (entry.seq, &key))?);
             }
+        }
+    }
+    Ok(last)
+}
+
+/// The largest integer that a changeset writes into columns of one of its rows.
+fn largest_referred(
+    work: &Work<'_>,
+    table: &SyncedTable,
+    positions: &[usize],
+    (seq, key): (Seq, &RowKey),
+) -> Result<i64, ReplicaError> {
+    let mut last = 0;
+    let columns: Vec<_> = positions
+        .iter()
+        .map(|&p| table.table.columns[p].number)
+        .collect();
+    if columns.is_empty() {
+        return Ok(last);
+    }
+    let Some(pos) = outbox::position(work.conn, seq, table.number(), key)? else {
+        return Ok(last);
+    };
+    let Some(stored) = outbox::change_at(work.conn, seq, pos)? else {
+        return Ok(last);
+    };
+    let edits = match stored.change.op {
+        Op::Insert(edits) | Op::Update(edits) => edits,
+        Op::Delete => Vec::new(),
+    };
+    for edit in edits.iter().filter(|edit| columns.contains(&edit.column)) {
+        if let Edit::Set(Value::Integer(number)) = edit.edit {
+            last = last.max(number);
         }
     }
     Ok(last)
