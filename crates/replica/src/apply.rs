@@ -6,6 +6,7 @@ mod checkpoint;
 mod grants;
 mod page;
 mod record;
+mod unsent;
 
 /// Why something received was not applied. The transaction is rolled back.
 #[derive(Debug)]
