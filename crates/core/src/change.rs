@@ -129,3 +129,28 @@ pub enum PathEdit {
         new: Option<String>,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_what_lies_side_by_side() {
+        let runs = |places: &[u32]| {
+            let piece = Piece {
+                whole: ChangesetId([1; 16]),
+                places: places.to_vec(),
+            };
+            piece.runs()
+        };
+        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&[4]), [(4, 4)]);
+        assert_eq!(runs(&[0, 1, 2]), [(0, 2)]);
+        assert_eq!(runs(&[0, 2, 3, 7]), [(0, 0), (2, 3), (7, 7)]);
+        // Nothing comes after the last place that there can be.
+        assert_eq!(
+            runs(&[0, u32::MAX - 1, u32::MAX]),
+            [(0, 0), (u32::MAX - 1, u32::MAX)]
+        );
+    }
+}

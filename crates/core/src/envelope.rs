@@ -74,3 +74,52 @@ pub fn is_sealed(value: &Value) -> bool {
         Value::Integer(_) | Value::Real(_) | Value::Text(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn en2_an_envelope_is_read_as_it_was_written() {
+        let sealed = [7; TAG_BYTES + 1];
+        let key = KeyId([0, 1, 2, 3, 4, 5, 0xab, 0xff]);
+        let envelope = Envelope {
+            key,
+            sealed: &sealed,
+        };
+        let bytes = envelope.to_bytes();
+        assert_eq!(bytes.len(), HEAD_BYTES + 1);
+        assert_eq!(bytes[..9], [0xE1, 0, 1, 2, 3, 4, 5, 0xab, 0xff]);
+        assert_eq!(Envelope::parse(&bytes), Some(envelope));
+        assert_eq!(key.to_string(), "000102030405abff");
+        assert_eq!(format!("{key:?}"), "KeyId(000102030405abff)");
+    }
+
+    #[test]
+    fn en2_what_nothing_seals_is_no_envelope() {
+        let whole = Envelope {
+            key: KeyId([1; KeyId::BYTES]),
+            sealed: &[7; TAG_BYTES + 1],
+        }
+        .to_bytes();
+        // A storage class is sealed with every value: a tag alone is of nothing.
+        for len in 0..whole.len() {
+            assert_eq!(Envelope::parse(&whole[..len]), None, "{len} bytes");
+        }
+        let mut of_another_format = whole.clone();
+        of_another_format[0] = FORMAT + 1;
+        assert_eq!(Envelope::parse(&of_another_format), None);
+
+        let text = |text: &str| Value::Text(text.into());
+        assert!(is_sealed(&Value::Null));
+        assert!(is_sealed(&Value::Blob(whole)));
+        for open in [
+            Value::Blob(of_another_format),
+            Value::Integer(1),
+            Value::Real(1.5),
+            text("plain"),
+        ] {
+            assert!(!is_sealed(&open), "{open:?}");
+        }
+    }
+}

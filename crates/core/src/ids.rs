@@ -174,6 +174,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_user_is_shown_as_tokens_name_them() {
+        assert_eq!(
+            UserId("ann@example.org".to_owned()).to_string(),
+            "ann@example.org"
+        );
+    }
+
     proptest! {
         #[test]
         fn id1_versions_grow_strictly_and_are_the_time_where_it_moves_on(

@@ -138,7 +138,9 @@ fn ce12_null_and_too_long_are_no_keys() {
     );
     assert_eq!(RowKey::encode(&[]), Err(KeyError::Malformed));
     let longest = Value::Blob(vec![1; KEY_BYTES_MAX - 3]);
-    assert!(RowKey::encode(std::slice::from_ref(&longest)).is_ok());
+    let key = RowKey::encode(std::slice::from_ref(&longest)).unwrap();
+    assert_eq!(key.as_bytes().len(), KEY_BYTES_MAX);
+    assert_eq!(RowKey::from_bytes(key.as_bytes()), Ok(key));
     assert_eq!(
         RowKey::encode(&[longest, Value::from("")]),
         Err(KeyError::TooLong)
@@ -172,4 +174,17 @@ fn ce13_other_spellings_are_no_keys() {
             "{bytes:02x?}"
         );
     }
+}
+
+#[test]
+fn a_key_is_shown_as_people_write_it() {
+    let key = RowKey::encode(&[
+        Value::Integer(-7),
+        Value::Real(1.5),
+        Value::from("two words"),
+        Value::Blob(vec![0, 0xAB]),
+    ])
+    .unwrap();
+    assert_eq!(key.to_string(), "-7,1.5,two words,x'00ab'");
+    assert_eq!(format!("{key:?}"), "RowKey(-7,1.5,two words,x'00ab')");
 }

@@ -6,5 +6,6 @@ mod hostile;
 mod laws;
 mod rows;
 mod support;
+mod travels;
 
 pub(crate) use support::json_text;
